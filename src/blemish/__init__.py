@@ -1,0 +1,40 @@
+"""blemish finds what does not belong in images, having seen only normal ones."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blemish.detectors import FRE, Gaussian, PaDiM
+    from blemish.errors import BlemishError
+    from blemish.evaluation import Evaluation, evaluate
+    from blemish.model import Model, Prediction, fit
+
+__all__ = ["FRE", "BlemishError", "Evaluation", "Gaussian", "Model", "PaDiM", "Prediction", "evaluate", "fit", "load"]
+
+# Each name is imported when it is first used: `import blemish` alone loads neither torch nor openvino.
+_HOMES = {
+    "BlemishError": "errors",
+    "Evaluation": "evaluation",
+    "FRE": "detectors",
+    "Gaussian": "detectors",
+    "Model": "model",
+    "PaDiM": "detectors",
+    "Prediction": "model",
+    "evaluate": "evaluation",
+    "fit": "model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'blemish' has no attribute {name!r}")
+    return getattr(import_module(f"blemish.{_HOMES[name]}"), name)
+
+
+def load(path: str, engine: str = "auto") -> Model:
+    """The model that `Model.save` wrote; see `Model.load`."""
+    from blemish.model import Model
+
+    return Model.load(path, engine)

@@ -1,0 +1,7 @@
+"""A network's name to a frozen torch module: uint8 images (B, H, W, 3) to the feature maps of chosen layers."""
+
+from blemish.backbones.backbone import Backbone, Layer, layers_of_strides
+from blemish.backbones.names import DEFAULT, PUBLISHED_LAYERS, canonical_name
+from blemish.backbones.weights import find_weights
+
+__all__ = ["DEFAULT", "PUBLISHED_LAYERS", "Backbone", "Layer", "canonical_name", "find_weights", "layers_of_strides"]

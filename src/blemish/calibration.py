@@ -1,0 +1,116 @@
+"""From held-out normal images alone: a threshold with a stated false-alarm rate, p-values, and a fixed display scale.
+
+Split conformal prediction (Vovk, Gammerman & Shafer 2005; Papadopoulos et al. 2002): where the held-out images and a new
+normal image are exchangeable, the new one's score exceeds the threshold with a probability of at most the stated rate,
+whatever the scores' distribution. Nothing is assumed of anomalies.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from blemish.errors import SettingError
+
+DEFAULT_RATE = 0.01
+DEFAULT_SHARE = 0.2
+FEWEST_HELD_OUT = 20
+
+
+def held_out_count(images: int, share: float = DEFAULT_SHARE) -> int:
+    """How many of `images` normal images to hold out: the share, at least 20, never more than half.
+
+    Raises:
+        SettingError: a share that is not above 0 and at most 0.5.
+    """
+    if not 0 < share <= 0.5:
+        raise SettingError(f"calibration share {share} is out of range; give a share above 0 and up to 0.5")
+    return min(max(FEWEST_HELD_OUT, round(share * images)), images // 2)
+
+
+def lowest_rate(held_out: int) -> float:
+    """The lowest false-alarm rate that `held_out` scores can promise: 1 / (n + 1)."""
+    return 1 / (held_out + 1)
+
+
+def promised_rate(held_out: int, asked: float | None) -> float:
+    """The rate to calibrate to: the one asked for, or 1 %, which gives way to the lowest that can be had.
+
+    Raises:
+        SettingError: a rate that is no probability, or one asked for that is lower than can be had.
+    """
+    lowest = lowest_rate(held_out)
+    if asked is None:
+        return max(DEFAULT_RATE, lowest)
+    if not 0 < asked < 1:
+        raise SettingError(f"false-alarm rate {asked} is out of range; give a rate above 0 and below 1")
+    if asked < lowest - 1e-12:
+        needed = math.ceil(1 / asked) - 1
+        raise SettingError(
+            f"a false-alarm rate of {asked:g} needs {needed} held-out good images, and there are {held_out}, which allow "
+            f"{math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, add images, or hold out a larger share "
+            "(--calibration-share, up to 0.5)"
+        )
+    return asked
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What held-out normal images say about scores.
+
+    Attributes:
+        scores: theirs, sorted, (n,).
+        rate: the stated false-alarm rate.
+        display: map values drawn as the bottom and the top of the colour scale, for every image alike.
+    """
+
+    scores: NDArray[np.float64]
+    rate: float
+    display: tuple[float, float]
+
+    @property
+    def threshold(self) -> float:
+        """The ceil((n + 1)(1 - rate))-th smallest held-out score; an image is anomalous above it."""
+        count = len(self.scores)
+        rank = math.ceil((count + 1) * (1 - self.rate) - 1e-9)  # 20 · 0.95 must not round up to 20
+        if not 1 <= rank <= count:
+            raise SettingError(f"{count} held-out scores cannot promise a rate of {self.rate:g}")
+        return float(self.scores[rank - 1])
+
+    def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """(1 + #{held-out scores >= s}) / (n + 1) for each score s."""
+        at_least = len(self.scores) - np.searchsorted(self.scores, np.asarray(scores, np.float64), side="left")
+        return np.asarray((1 + at_least) / (len(self.scores) + 1), np.float64)
+
+
+class Held:
+    """Scores and map statistics of held-out images, gathered one batch at a time."""
+
+    def __init__(self) -> None:
+        self._scores: list[float] = []
+        self._medians: list[float] = []
+        self._largest: list[float] = []
+
+    def update(self, scores: NDArray[np.float32], maps: NDArray[np.float32]) -> Held:
+        """Scores (B,) and maps (B, H, W)."""
+        self._scores += scores.astype(np.float64).tolist()
+        self._medians += np.median(maps, axis=(1, 2)).astype(np.float64).tolist()
+        self._largest += maps.max(axis=(1, 2)).astype(np.float64).tolist()
+        return self
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def finish(self, rate: float) -> Calibration:
+        """The calibration at a rate.
+
+        The display scale runs from the typical value of a normal map to twice as far as the largest values of normal
+        maps, all but the share `rate` of them: what a good part shows stays in the lower half of the colours.
+        """
+        low = float(np.median(self._medians))
+        high = float(np.quantile(self._largest, 1 - rate, method="higher"))
+        top = low + 2 * max(high - low, 1e-6 * max(abs(low), 1.0))
+        return Calibration(np.sort(np.asarray(self._scores, np.float64)), rate, (low, top))

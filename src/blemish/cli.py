@@ -1,0 +1,359 @@
+"""The command: parses, makes one library call, prints. All that a user may do wrong ends in one line and status 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from blemish.calibration import DEFAULT_RATE
+from blemish.errors import BlemishError, ModelError
+
+if TYPE_CHECKING:
+    from blemish.evaluation import Evaluation
+    from blemish.model import Model, Progress
+
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Finds what does not belong in images, having seen only normal ones.",
+)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Maps(str, Enum):
+    none = "none"
+    png = "png"
+    npy = "npy"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
+
+
+@app.command()
+def fit(
+    source: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the model goes, a new folder.")],
+    detector: Annotated[str | None, typer.Option(help="fre (default), padim or gaussian.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="efficientnet_lite0 (default), or a network of timm's.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
+    size: Annotated[str | None, typer.Option(help="256 (default), or HEIGHTxWIDTH.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of a centre crop after resizing.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A paper's settings, e.g. padim-r18-rd100.")] = None,
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="What the threshold promises; 0.01, or the lowest that can be had.")
+    ] = None,
+    calibration_share: Annotated[float, typer.Option(help="Share of the images held out to calibrate.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of the hold-out and of splits.", min=0)] = 0,
+    engine: EngineName = "auto",
+    weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Let timm fetch the weights.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Fit on good images, and calibrate.
+
+    Example: [bold]blemish fit cells/good -o cells.blemish --false-alarm-rate 0.01[/bold]
+    """
+    import blemish
+    from blemish.datasets import read_source
+    from blemish.storage import check_free
+
+    check_free(output, force=force)
+    dataset = read_source(source, seed)
+    console.print(escape(str(dataset)))
+    with _bars() as progress:
+        model = blemish.fit(
+            dataset,
+            detector=detector,
+            backbone=backbone,
+            layers=_layers(layers),
+            size=size,
+            crop=crop,
+            preset=preset,
+            false_alarm_rate=false_alarm_rate,
+            calibration_share=calibration_share,
+            seed=seed,
+            engine=engine,
+            weights=weights,
+            download=download,
+            skip_bad=skip_bad,
+            progress=progress,
+        )
+    model.save(output, force=force)
+    if as_json:
+        _print_json({"model": str(output), **_described(model)})
+    else:
+        _print_model(model, output)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    sources: Annotated[list[str], typer.Argument(help="Images, folders, or layout:PATH.")],
+    out: Annotated[Path | None, typer.Option(help="A new folder for results.jsonl and maps.")] = None,
+    maps: Annotated[Maps | None, typer.Option(help="With --out: none, png (heat maps; default) or npy (values).")] = None,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Score images. Status 3 if some could not be read.
+
+    Example: [bold]blemish predict cells.blemish cells/new --out results --json[/bold]
+    """
+    from blemish.errors import SettingError
+    from blemish.model import Model
+    from blemish.report import write_results
+
+    if maps and maps != Maps.none and out is None:
+        raise SettingError(f"--maps {maps.value} needs a folder to write to; give --out DIR")
+    loaded = Model.load(model, engine)
+    failed = 0
+    with _bars() as progress:
+        predictions = loaded.predict(list(sources), progress)
+        if out is not None:
+            predictions = write_results(loaded, predictions, out, (maps or Maps.png).value, force=force)
+        for prediction in predictions:
+            failed += prediction.error is not None
+            if as_json:
+                _print_json(prediction.as_dict())
+            elif prediction.error is not None:
+                console.print(f"[red]error[/red]  {escape(str(prediction.path))}: {escape(prediction.error)}")
+            else:
+                verdict = "[red]anomaly[/red]" if prediction.is_anomaly else "[green]good[/green]   "
+                Console(highlight=False, soft_wrap=True).print(
+                    f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {escape(str(prediction.path))}"
+                )
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    source: Annotated[str, typer.Argument(help="A tree with labels, or layout:PATH.")],
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained page, FILE.html.")] = None,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Figures on labelled images. Status 3 if some could not be read.
+
+    Example: [bold]blemish evaluate cells.blemish bottle --report bottle.html[/bold]
+    """
+    import blemish
+    from blemish.datasets import read_source
+    from blemish.model import Model
+
+    _check_report(report, force)
+    loaded = Model.load(model, engine)
+    dataset = read_source(source, loaded.recipe.seed)
+    console.print(escape(str(dataset)))
+    with _bars() as progress:
+        evaluation = blemish.evaluate(loaded, dataset, progress)
+    _finish_evaluation(loaded, evaluation, report, as_json)
+
+
+@app.command()
+def check(
+    source: Annotated[str, typer.Argument(help="Folder, tree, or layout:PATH.")],
+    as_json: Json = False,
+) -> None:
+    """List what is wrong with a data set, each with its mend. Status 1 if anything is.
+
+    Example: [bold]blemish check bottle[/bold]
+    """
+    from blemish.check import check_source
+
+    with _bars() as progress:
+        dataset, findings = check_source(source, progress)
+    if as_json:
+        _print_json({"source": str(dataset), "findings": [finding.as_dict() for finding in findings]})
+    else:
+        out = Console(highlight=False, soft_wrap=True)
+        out.print(escape(str(dataset)))
+        for finding in findings:
+            out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
+        out.print("nothing is wrong" if not findings else f"{len(findings)} findings")
+    if any(finding.stops_fit for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("report.html"),
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Fit FRE on good monocrystalline solar cells at 5 % false alarms, evaluate on the rest, write a report.
+
+    Example: [bold]blemish demo[/bold]
+    """
+    import blemish
+    from blemish.datasets import read_source
+
+    _check_report(report, force)
+    dataset = read_source("elpv:mono")
+    console.print(escape(str(dataset)))
+    with _bars() as progress:
+        model = blemish.fit(dataset, detector="fre", false_alarm_rate=0.05, progress=progress)
+        evaluation = blemish.evaluate(model, dataset, progress)
+    _finish_evaluation(model, evaluation, report, as_json)
+
+
+def main() -> None:
+    """The entry point: what a user did wrong becomes one line and status 1, unless `--debug` is among the words."""
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(words) < len(sys.argv) - 1
+    try:
+        sys.exit(app(words, standalone_mode=False) or 0)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        console.print(f"[red]error:[/red] {escape(_one_line(error))}")
+        sys.exit(_status(error))
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return "interrupted; nothing half-written was left"
+    if isinstance(error, BlemishError):
+        text = str(error)
+    elif hasattr(error, "format_message"):  # the parser's own, for words it does not know
+        text = f"{error.format_message()} See blemish --help"
+    elif isinstance(error, ModuleNotFoundError):
+        text = f"{error.name} is not installed; pip install 'blemish[all]'"
+    elif isinstance(error, MemoryError):
+        text = "the memory is full; use a smaller --size, fewer --layers, or another --detector"
+    else:
+        text = f"{type(error).__name__}: {error} (a fault of blemish's; --debug shows where)"
+    return " ".join(text.split())
+
+
+def _status(error: BaseException) -> int:
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return INTERRUPTED
+    return int(getattr(error, "exit_code", 1))
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """A bar a stage on the terminal's error stream; nothing where that is no terminal."""
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done)
+
+        yield show
+
+
+def _layers(text: str | None) -> list[int | str] | None:
+    """`2,3,4` or `layer1,layer2`; the backbone says which there are."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return [int(name) if name.isdecimal() else name for name in names]
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, allow_nan=False), flush=True)
+
+
+def _described(model: Model) -> dict[str, Any]:
+    calibration = model.calibration
+    return {
+        "detector": model.recipe.detector,
+        "backbone": model.recipe.backbone,
+        "layers": list(model.recipe.layers),
+        "input": list(model.recipe.geometry.shape),
+        "images": model.provenance["images"],
+        "held_out": len(calibration.scores),
+        "skipped": model.provenance["skipped"],
+        "threshold": model.threshold,
+        "false_alarm_rate": calibration.rate,
+    }
+
+
+def _print_model(model: Model, output: Path) -> None:
+    told = _described(model)
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
+    skipped = f", {told['skipped']} unreadable ones left out" if told["skipped"] else ""
+    out.print(f"fitted on {told['images']} images, {told['held_out']} of them held out to calibrate{skipped}")
+    out.print(f"threshold {told['threshold']:.6g} for a false-alarm rate of at most {100 * told['false_alarm_rate']:.2g} %")
+    if model.provenance["asked_false_alarm_rate"] is None and told["false_alarm_rate"] > DEFAULT_RATE:
+        out.print(f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} held-out images)")
+    out.print(f"saved to {escape(str(output))}")
+
+
+def _check_report(report: Path | None, force: bool) -> None:
+    if report is not None and report.exists() and not force:
+        raise ModelError(f"{report}: exists already; give another path, or replace it with --force")
+
+
+def _finish_evaluation(model: Model, evaluation: Evaluation, report: Path | None, as_json: bool) -> None:
+    if report is not None:
+        from blemish.report import write_report
+
+        write_report(model, evaluation, report)
+    for prediction in evaluation.unreadable:
+        console.print(f"[red]error[/red]  {escape(str(prediction.path))}: {escape(prediction.error or '')}")
+    if as_json:
+        _print_json(evaluation.as_dict())
+    else:
+        _print_evaluation(evaluation)
+        if report is not None:
+            Console(highlight=False, soft_wrap=True).print(f"report: {escape(str(report))}")
+    if evaluation.unreadable:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _print_evaluation(evaluation: Evaluation) -> None:
+    out = Console(highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "images", "AUROC", "AUPR", "best F1", "detected", "pixel AUROC", "pixel AUPR", "AUPRO"):
+        table.add_column(column, justify="left" if not column else "right")
+
+    def row(name: str, count: int, image: dict[str, Any], detected: float | None, pixel: dict[str, Any]) -> None:
+        figures = [image["auroc"], image["aupr"], image["f1_max"], detected, *pixel.values()]
+        table.add_row(escape(name), str(count), *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures))
+
+    decisions = evaluation.decisions
+    row("all", len(evaluation.results), evaluation.image, decisions["detection_rate"], evaluation.pixel)
+    for kind, figures in evaluation.per_class.items():
+        row(kind, figures["count"], figures["image"], figures["detection_rate"], figures["pixel"])
+    out.print(table)
+
+    def percent(rate: float | None) -> str:
+        return "undefined" if rate is None else f"{100 * rate:.2f} %"
+
+    out.print(f"threshold {decisions['threshold']:.6g}, for a false-alarm rate of at most {percent(decisions['stated_rate'])}")
+    out.print(f"false alarms {percent(decisions['false_alarm_rate'])}, detected {percent(decisions['detection_rate'])}")
+    out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")

@@ -1,0 +1,60 @@
+"""A SOURCE, which is a path or `layout:PATH`, to lists of samples for training and for testing.
+
+A layout is a function from a folder to a `Dataset`. Layouts with a split of their own keep it; the others split the good
+images by seed, so that `fit` and `evaluate` with one seed never share an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from blemish.datasets.elpv import read_elpv
+from blemish.datasets.folder import read_folder, read_tree
+from blemish.datasets.livestock import read_livestock
+from blemish.datasets.mtd import read_mtd
+from blemish.datasets.sample import GOOD, Dataset, Sample
+from blemish.errors import SourceError
+
+__all__ = ["GOOD", "LAYOUTS", "Dataset", "Sample", "read_source"]
+
+LAYOUTS: dict[str, Callable[[str, int], Dataset]] = {
+    "tree": read_tree,
+    "folder": read_folder,
+    "mtd": read_mtd,
+    "livestock": read_livestock,
+    "elpv": read_elpv,
+}
+
+
+def read_source(source: str | Path, seed: int = 0) -> Dataset:
+    """The data set behind a SOURCE.
+
+    Args:
+        source: an image, a folder (its layout is then recognised), `layout:PATH`, `elpv`, `elpv:mono` or `elpv:poly`.
+        seed: decides the split of layouts that have none of their own.
+
+    Raises:
+        SourceError: nothing is there, it holds no images, or it is not laid out as its layout says.
+    """
+    text = str(source)
+    layout, colon, rest = text.partition(":")
+    if layout in LAYOUTS and (colon or layout == "elpv") and not Path(text).exists():
+        if not rest and layout != "elpv":
+            raise SourceError(f"{text!r} names no folder; give {layout}:PATH")
+        return LAYOUTS[layout](rest, seed)
+    path = Path(text)
+    if not path.exists():
+        known = ", ".join(f"{name}:PATH" for name in LAYOUTS if name != "elpv")
+        raise SourceError(f"{text}: no such file or folder; give a path, {known} or elpv")
+    return LAYOUTS[_recognise(path)](text, seed)
+
+
+def _recognise(path: Path) -> str:
+    if (path / "train" / "good").is_dir():
+        return "tree"
+    if (path / "MT_Free" / "Imgs").is_dir():
+        return "mtd"
+    if (path / "Train").is_dir() and next((path / "Test").glob("*_gt.png"), None):
+        return "livestock"
+    return "folder"

@@ -1,0 +1,56 @@
+"""Plain folders, and trees as MVTec AD lays them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blemish.datasets.sample import GOOD, Dataset, Sample, existing_folder, images_in
+from blemish.errors import SourceError
+from blemish.images import SUFFIXES
+
+
+def read_folder(path: str, seed: int = 0) -> Dataset:
+    """Every image below a folder, or one image file: all good, all training. The seed changes nothing."""
+    single = Path(path)
+    if single.is_file():
+        if single.suffix.lower() not in SUFFIXES:
+            raise SourceError(f"{path}: not an image; its name should end in one of {', '.join(sorted(SUFFIXES))}")
+        return Dataset("one image", path, [Sample(single)])
+    folder = existing_folder(path)
+    images = images_in(folder, recursive=True)
+    if not images:
+        raise SourceError(f"{path}: no images in this folder; expected {', '.join(sorted(SUFFIXES))} files")
+    return Dataset("plain folder", path, [Sample(image) for image in images])
+
+
+def read_tree(path: str, seed: int = 0) -> Dataset:
+    """`train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>/<name>[_mask].png`. The seed changes nothing.
+
+    Raises:
+        SourceError: `train/good` is absent or empty, or the tree has masks and an anomalous image lacks its own.
+    """
+    root = existing_folder(path)
+    good = root / "train" / GOOD
+    if not good.is_dir():
+        raise SourceError(f"{path}: no train/{GOOD} in this tree; put the good images there")
+    train = [Sample(image) for image in images_in(good, recursive=True)]
+    if not train:
+        raise SourceError(f"{good}: no images in this folder; put the good images there")
+    truth = root / "ground_truth"
+    has_masks = truth.is_dir()
+    test = []
+    kinds = sorted(folder for folder in (root / "test").glob("*") if folder.is_dir() and folder.name[0] != ".")
+    for folder in kinds:
+        masks = _masks_by_stem(truth / folder.name) if has_masks and folder.name != GOOD else {}
+        for image in images_in(folder):
+            mask = masks.get(image.stem)
+            if has_masks and folder.name != GOOD and mask is None:
+                expected = truth / folder.name / f"{image.stem}_mask.png"
+                raise SourceError(f"{image}: has no mask; expected {expected}, as its tree has a ground_truth folder")
+            test.append(Sample(image, folder.name, mask))
+    return Dataset("MVTec-style tree", path, train, test, has_masks)
+
+
+def _masks_by_stem(folder: Path) -> dict[str, Path]:
+    """Masks by the stem of their image: `000_mask.png` and `000.png` both belong to `000`."""
+    return {mask.stem.removesuffix("_mask"): mask for mask in images_in(folder)} if folder.is_dir() else {}

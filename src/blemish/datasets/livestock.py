@@ -1,0 +1,28 @@
+"""Livestock (Han et al. 2019, as published with VAE-GRF): empty grassland in `Train`, animals in `Test`."""
+
+from __future__ import annotations
+
+from blemish.datasets.sample import GOOD, Dataset, Sample, existing_folder
+from blemish.errors import SourceError
+
+
+def read_livestock(path: str, seed: int = 0) -> Dataset:
+    """The published split: `Train/*.jpg` are empty, `Test/*.jpg` hold animals outlined by `<name>_gt.png`.
+
+    Every test image holds an animal, so figures of images against images are undefined here; those of pixels are not.
+    The seed changes nothing.
+
+    Raises:
+        SourceError: `Train` has no images, or a test image has no mask.
+    """
+    root = existing_folder(path)
+    train = sorted((root / "Train").glob("*.jpg"))
+    if not train:
+        raise SourceError(f"{path}: no training images; expected {root / 'Train'} with .jpg files")
+    test = []
+    for image in sorted((root / "Test").glob("*.jpg")):
+        mask = image.with_name(f"{image.stem}_gt.png")
+        if not mask.is_file():
+            raise SourceError(f"{image}: has no mask; expected {mask}")
+        test.append(Sample(image, "animal", mask))
+    return Dataset("Livestock", path, [Sample(image, GOOD) for image in train], test, has_masks=True)

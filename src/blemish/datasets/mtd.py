@@ -1,0 +1,30 @@
+"""Magnetic Tile Defects (Huang et al. 2020): `MT_<class>/Imgs/<name>.jpg` with `<name>.png` as its mask."""
+
+from __future__ import annotations
+
+from blemish.datasets.sample import Dataset, Sample, existing_folder, split_good
+from blemish.errors import SourceError
+
+
+def read_mtd(path: str, seed: int = 0) -> Dataset:
+    """80 % of the good tiles train; the rest and every defect test (the split of the literature on this set).
+
+    Raises:
+        SourceError: the good tiles are absent.
+    """
+    root = existing_folder(path)
+    good = sorted((root / "MT_Free" / "Imgs").glob("*.jpg"))
+    if not good:
+        raise SourceError(f"{path}: no good tiles; expected {root / 'MT_Free' / 'Imgs'} with .jpg files")
+    train, held = split_good(good, seed)
+    test = [Sample(image) for image in held]
+    for folder in sorted(root.glob("MT_*")):
+        if folder.name == "MT_Free":
+            continue
+        kind = folder.name.removeprefix("MT_").lower()
+        for image in sorted((folder / "Imgs").glob("*.jpg")):
+            mask = image.with_suffix(".png")
+            if not mask.is_file():
+                raise SourceError(f"{image}: has no mask; expected {mask}")
+            test.append(Sample(image, kind, mask))
+    return Dataset("Magnetic Tile Defects", path, [Sample(image) for image in train], test, has_masks=True)

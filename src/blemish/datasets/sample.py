@@ -1,0 +1,76 @@
+"""What every layout gives: samples, and the two parts that they form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from blemish.errors import SourceError
+from blemish.images import SUFFIXES
+
+GOOD = "good"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image, the class that its layout gives it (`good`, or the name of a defect), and its mask if it has one."""
+
+    path: Path
+    kind: str = GOOD
+    mask: Path | None = None
+
+    @property
+    def is_anomalous(self) -> bool:
+        return self.kind != GOOD
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The samples of a source: `train` are good images, `test` are labelled ones.
+
+    `has_masks` says whether the layout comes with ground truth for the pixels; a good image then counts as all good.
+    """
+
+    layout: str
+    root: str
+    train: list[Sample]
+    test: list[Sample] = field(default_factory=list)
+    has_masks: bool = False
+
+    def __str__(self) -> str:
+        if not self.test:
+            return f"{self.root}: {self.layout}, {len(self.train)} images"
+        kinds = Counter(sample.kind for sample in self.test)
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        return f"{self.root}: {self.layout}, {len(self.train)} to train, {len(self.test)} to test ({counts})"
+
+
+def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """Image files by suffix, sorted by path; dot-files and dot-folders are left out."""
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(
+        path
+        for path in found
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def existing_folder(path: str) -> Path:
+    """`path` as a folder. Raises `SourceError` if it is none."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise SourceError(f"{path}: no such folder; check the path")
+    return folder
+
+
+def split_good(good: list[Path], seed: int, share: float = 0.8) -> tuple[list[Path], list[Path]]:
+    """Good images into a training and a test part, each in the order given; the same seed gives the same parts."""
+    order = np.random.default_rng(seed).permutation(len(good))
+    train = sorted(order[: int(share * len(good))])
+    test = sorted(order[int(share * len(good)) :])
+    return [good[index] for index in train], [good[index] for index in test]

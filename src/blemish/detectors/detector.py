@@ -1,0 +1,144 @@
+"""What all detectors share: the contract, and how their statistics become tensors by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blemish.errors import SettingError, ShapeError
+
+Features = Sequence[Tensor]
+Grid = tuple[int, int, int]
+"""Channels, height and width of one layer's feature map."""
+
+
+class Head(nn.Module, ABC):
+    """From feature maps to a coarse map of anomaly, and from maps to one score an image."""
+
+    grid: tuple[int, int]
+
+    @abstractmethod
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Feature maps (B, C_l, H_l, W_l) to a map (B, h, w) on the head's grid, higher where more anomalous."""
+
+    def score(self, coarse: Tensor, full: Tensor) -> Tensor:
+        """Maps (B, h, w) and (B, H, W), the second resized and smoothed, to scores (B,): the maximum of the second."""
+        return full.amax((1, 2))
+
+
+@dataclasses.dataclass(kw_only=True)
+class Detector(ABC):
+    """Settings that every detector has.
+
+    Attributes:
+        smoothing: standard deviation of the Gaussian filter over the map, in pixels at an input of 224; it grows in
+            proportion to the input's shorter side. 0 is no filter.
+        interpolation: `bilinear` or `bicubic`, from the coarse map to the input.
+    """
+
+    name: ClassVar[str]
+    strides: ClassVar[tuple[int, ...]]
+    """Strides of the layers taken by default."""
+
+    smoothing: float = 0.0
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        self.grids_: list[Grid] = []
+        if not 0 <= self.smoothing <= 100:
+            raise SettingError(f"smoothing {self.smoothing} is out of range; give 0 to 100 pixels")
+        if self.interpolation not in {"bilinear", "bicubic"}:
+            raise SettingError(f"interpolation {self.interpolation!r} is not known; give bilinear or bicubic")
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        return [field.name for field in dataclasses.fields(cls)]
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as JSON can hold them."""
+        return dataclasses.asdict(self)
+
+    def update(self, features: Features) -> Detector:
+        """Takes in the features of one batch of normal images, and returns the detector.
+
+        Raises:
+            ShapeError: other layers than those of earlier batches.
+        """
+        grids = [(f.shape[1], f.shape[2], f.shape[3]) for f in features]
+        if not self.grids_:
+            self._start(grids)
+            self.grids_ = grids
+        if grids != self.grids_:
+            raise ShapeError(f"features of shapes {grids} do not fit a detector fitted on {self.grids_}")
+        self._take_in(features)
+        return self
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many images were taken in."""
+
+    @abstractmethod
+    def head(self) -> Head:
+        """The scoring module.
+
+        Raises:
+            SettingError: too few images were taken in.
+        """
+
+    @abstractmethod
+    def _start(self, grids: list[Grid]) -> None:
+        """Empty statistics for layers of these shapes."""
+
+    @abstractmethod
+    def _take_in(self, features: Features) -> None:
+        """One batch into the statistics."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What was learned, by name."""
+
+    @abstractmethod
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `tensors`, after `_start`."""
+
+    def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> Detector:
+        """What `tensors` gave for layers of these shapes, learned again."""
+        self._start(grids)
+        self.grids_ = grids
+        self._restore(tensors)
+        return self
+
+    def compact(self) -> None:
+        """Drops what only further updates to the last digit would need. By default, nothing is."""
+
+    def summary(self) -> dict[str, Any]:
+        """What a reader of the model may want to know of what was learned, as JSON can hold it."""
+        return {}
+
+
+def stored(statistic: Any, prefix: str) -> dict[str, Tensor]:
+    """The fields of a statistic as tensors, by `prefix.field`."""
+    values = {field.name: getattr(statistic, field.name) for field in dataclasses.fields(statistic)}
+    return {
+        f"{prefix}.{name}": value.contiguous() if isinstance(value, Tensor) else torch.tensor(value)
+        for name, value in values.items()
+    }
+
+
+def fixed(tensor: Tensor) -> nn.Parameter:
+    """A constant of a head, in float32."""
+    return nn.Parameter(tensor.float().contiguous(), requires_grad=False)
+
+
+def to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Maps (B, h, w) on another layer's grid, bilinearly."""
+    if maps.shape[1:] == grid:
+        return maps
+    return F.interpolate(maps[:, None], size=grid, mode="bilinear", align_corners=False)[:, 0]

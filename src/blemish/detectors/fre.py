@@ -1,0 +1,147 @@
+"""FRE: the part of an image's features outside the principal subspace of normal images' features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blemish.detectors.detector import Detector, Features, Grid, Head, fixed, to_grid
+from blemish.errors import SettingError
+from blemish.statistics import Principal, Subspace
+from blemish.statistics.subspace import ROOM
+
+MEMORY = 1 << 30
+"""Bytes that the rows of one layer's subspace may take."""
+
+FLOOR = 1e-3
+"""Added to a layer's map before the geometric mean, as a share of the layer's variance a position: a position where all
+normal images agree to the last bit would otherwise silence the other layers there."""
+
+
+@dataclass(kw_only=True)
+class FRE(Detector):
+    """Squared reconstruction error by principal components, of each layer's features flattened.
+
+    The map of one layer is the squared residual summed over channels; several layers are joined by their geometric mean
+    (eq. 3) on the finest layer's grid. The score is sqrt(P · M_power(map)): P positions, M_p the power mean over them.
+    With one layer and power 1 this is the paper's ||e||_2; as the power grows it becomes the largest value. Plain norms
+    miss small defects on large images, maxima miss faint ones all over; `docs/detectors.md` has the measurements.
+
+    Attributes:
+        variance: the share of variance that the subspace keeps, above 0 and below 1.
+        power: exponent of the power mean, 1 to 64.
+        weights: of the layers in the geometric mean, one each; `None` takes binomial coefficients, so that of three
+            layers the middle one, the best alone, counts twice. The paper's are equal.
+    """
+
+    name: ClassVar[str] = "fre"
+    strides: ClassVar[tuple[int, ...]] = (8, 16, 32)
+
+    variance: float = 0.97
+    power: float = 6.0
+    weights: tuple[float, ...] | None = None
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.subspaces_: list[Subspace] = []
+        if not 0 < self.variance < 1:
+            raise SettingError(f"variance {self.variance} is out of range; give a share above 0 and below 1")
+        if not 1 <= self.power <= 64:
+            raise SettingError(f"power {self.power} is out of range; give 1 to 64")
+        if self.weights is not None:
+            self.weights = tuple(float(weight) for weight in self.weights)
+            if not self.weights or min(self.weights) < 0 or not sum(self.weights) > 0:
+                raise SettingError(f"weights {self.weights} are out of range; give numbers from 0, not all of them 0")
+
+    def _start(self, grids: list[Grid]) -> None:
+        if self.weights is not None and len(self.weights) != len(grids):
+            raise SettingError(f"{len(self.weights)} weights for {len(grids)} layers; give one a layer")
+        dims = [channels * height * width for channels, height, width in grids]
+        self.subspaces_ = [Subspace.empty(dim, room=max(64, min(ROOM, MEMORY // (4 * dim)))) for dim in dims]
+
+    def _take_in(self, features: Features) -> None:
+        for subspace, layer in zip(self.subspaces_, features, strict=True):
+            subspace.update(layer.flatten(1))
+
+    @property
+    def count(self) -> int:
+        return self.subspaces_[0].count if self.subspaces_ else 0
+
+    def head(self) -> Head:
+        principals = [subspace.finish(self.variance) for subspace in self.subspaces_]
+        last = len(principals) - 1
+        weights = self.weights or [math.comb(last, index) for index in range(last + 1)]
+        return _FREHead(principals, self.grids_, self.count, weights, self.power)
+
+    def compact(self) -> None:
+        """Keeps the directions that scoring uses and the energy of the others."""
+        self.subspaces_ = [subspace.truncated(subspace.rank(self.variance)) for subspace in self.subspaces_]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            f"layer{i}.{name}": value
+            for i, subspace in enumerate(self.subspaces_)
+            for name, value in {
+                "count": torch.tensor(subspace.count),
+                "mean": subspace.mean,
+                "rows": subspace.rows,
+                "lost": torch.tensor(subspace.lost, dtype=torch.float64),
+            }.items()
+        }
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.subspaces_ = [
+            Subspace(
+                int(tensors[f"layer{i}.count"]),
+                tensors[f"layer{i}.mean"],
+                [tensors[f"layer{i}.rows"]],
+                float(tensors[f"layer{i}.lost"]),
+                empty.room,
+            )
+            for i, empty in enumerate(self.subspaces_)
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        return {"directions": [len(subspace.rows) for subspace in self.subspaces_]}
+
+
+class _FREHead(Head):
+    def __init__(self, principals: list[Principal], grids: list[Grid], count: int, weights: Sequence[float], power: float) -> None:
+        super().__init__()
+        self.weights = [weight / sum(weights) for weight in weights]
+        self.grid = max((height, width) for _, height, width in grids)
+        self.power = power
+        self.means = nn.ParameterList([fixed(principal.mean) for principal in principals])
+        self.bases = nn.ParameterList([fixed(principal.basis.T) for principal in principals])
+        self.floors = [
+            max(FLOOR * principal.energy / (max(count, 1) * height * width), 1e-12)
+            for principal, (_, height, width) in zip(principals, grids, strict=True)
+        ]
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        maps = []
+        for layer, mean, basis in zip(features, self.means, self.bases, strict=True):
+            centred = layer.flatten(1) - mean  # (B, D)
+            residual = centred - F.linear(centred, basis) @ basis  # basis (r, D) serves both ways, and is stored once
+            maps.append(residual.unflatten(1, layer.shape[1:]).square().sum(1))
+        if len(maps) == 1:
+            return maps[0]
+        logs = [
+            weight * to_grid(torch.log(layer + floor), self.grid)
+            for weight, layer, floor in zip(self.weights, maps, self.floors, strict=True)
+        ]
+        return torch.exp(torch.stack(logs).sum(0))
+
+    def score(self, coarse: Tensor, full: Tensor) -> Tensor:
+        if self.power == 1:
+            return coarse.sum((1, 2)).sqrt()
+        largest = coarse.amax((1, 2), keepdim=True).clamp_min(1e-12)  # taken out, so that no power overflows
+        mean = (coarse / largest).pow(self.power).mean((1, 2)).pow(1 / self.power) * largest[:, 0, 0]
+        return (mean * (coarse.shape[1] * coarse.shape[2])).sqrt()

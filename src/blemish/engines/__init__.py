@@ -1,0 +1,65 @@
+"""Run one torch module over many batches: `run` gives results in the order of the batches, `then` lengthens the module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import SettingError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["BATCH", "ENGINES", "Arrays", "Engine", "choose_engine"]
+
+Arrays = tuple[NDArray[np.float32], ...]
+
+# Images to a batch: enough to share the reading of a detector's factors, few enough for one image to wait little.
+BATCH = 8
+ENGINES = ("auto", "openvino", "torch")
+
+
+class Engine(Protocol):
+    """What computes. Batches are uint8 (b, H, W, 3) with b up to `BATCH`; each result has arrays of b rows."""
+
+    name: str
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]: ...
+
+    def then(self, module: nn.Module) -> Engine: ...
+
+
+def choose_engine(name: str) -> str:
+    """`auto` is torch where a GPU can be seen by it, else OpenVINO. A saved model on CPU needs no torch at all.
+
+    Raises:
+        SettingError: an unknown name, or torch asked for where it is not installed.
+    """
+    if name not in ENGINES:
+        raise SettingError(f"no engine is called {name!r}; give one of {', '.join(ENGINES)}")
+    has_torch = find_spec("torch") is not None
+    if name == "torch" and not has_torch:
+        raise SettingError("the torch engine needs torch; pip install 'blemish[fit]', or use --engine openvino")
+    if name != "auto":
+        return name
+    return "torch" if has_torch and _gpu_in_sight() else "openvino"
+
+
+def _gpu_in_sight() -> bool:
+    """Whether torch would find a GPU, without importing torch on machines that plainly have none."""
+    import os
+    import platform
+
+    if platform.system() == "Darwin":
+        candidate = platform.machine() == "arm64"
+    else:
+        candidate = any(os.path.exists(device) for device in ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")) or os.name == "nt"
+    if not candidate:
+        return False
+    from blemish.engines.torch_engine import best_device
+
+    return best_device().type != "cpu"

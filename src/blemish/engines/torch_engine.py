@@ -1,0 +1,53 @@
+"""torch, on CUDA, MPS or CPU: the reference that the other engines must agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from blemish.engines import Arrays
+
+
+def best_device() -> torch.device:
+    """The GPU that torch sees, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+class TorchEngine:
+    """`module`: uint8 (B, H, W, 3) to a tuple of tensors, all with B rows."""
+
+    name = "torch"
+
+    def __init__(self, module: nn.Module, device: torch.device | None = None) -> None:
+        self.device = device or best_device()
+        self.module = module.to(self.device).eval()
+
+    def then(self, module: nn.Module) -> TorchEngine:
+        """This engine's module followed by `module`, a function of the tuple of its outputs."""
+        return TorchEngine(_Chain(self.module, module), self.device)
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
+        """The module's outputs for each batch, in order."""
+        for batch in batches:
+            with torch.inference_mode():
+                outputs = self.module(torch.from_numpy(batch).to(self.device))
+                arrays = tuple(output.float().cpu().numpy() for output in outputs)
+            yield arrays
+
+
+class _Chain(nn.Module):
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = self.second(self.first(images))
+        return outputs

@@ -1,0 +1,53 @@
+"""What can go wrong by a user's hand. Each message is one line: what was found, what was expected, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class BlemishError(Exception):
+    """A mistake that the user can mend; the command prints its text without a traceback."""
+
+
+class SettingError(BlemishError):
+    """A setting that does not exist, or a value that it cannot have."""
+
+
+class SourceError(BlemishError):
+    """A data set that is missing, empty, or not laid out as its layout says."""
+
+
+class ImageError(BlemishError):
+    """One image or mask that cannot be used."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = Path(path)
+        self.reason = reason
+
+
+class BadImagesError(BlemishError):
+    """Several images that cannot be used; the text names the first ten."""
+
+    def __init__(self, errors: Sequence[ImageError], total: int, advice: str) -> None:
+        named = "; ".join(str(error) for error in errors[:10])
+        more = f"; and {len(errors) - 10} more" if len(errors) > 10 else ""
+        super().__init__(f"{len(errors)} of {total} images cannot be used: {named}{more}. {advice}")
+        self.errors = list(errors)
+
+
+class ShapeError(BlemishError):
+    """Arrays whose shapes do not fit together."""
+
+
+class WeightsError(BlemishError):
+    """Backbone weights that are absent or do not fit the network."""
+
+
+class ModelError(BlemishError):
+    """A saved model that cannot be read or written."""
+
+
+class MissingExtraError(BlemishError):
+    """An optional dependency that a feature needs and that is not installed."""

@@ -1,0 +1,91 @@
+"""The scoring graph, the one path by which anything is scored: uint8 images in, scores and maps out.
+
+Resizing and Gaussian smoothing are linear and separable, so both together are one small matrix on each side of the coarse
+map. Equal to `torch.nn.functional.interpolate` followed by `scipy.ndimage.gaussian_filter` up to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blemish.backbones import Backbone
+from blemish.detectors import Detector
+
+REFERENCE_SIDE = 224
+"""The input size at which a detector's smoothing is stated in pixels."""
+
+
+class Scoring(nn.Module):
+    """Head, resizing and smoothing: features (B, C_l, H_l, W_l) to scores (B,) and maps (B, H, W).
+
+    With `with_features` the features are handed on too, so that one pass both scores an image and learns from it.
+
+    Args:
+        detector: fitted.
+        shape: H and W, the input's.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, detector: Detector, shape: tuple[int, int], *, with_features: bool = False) -> None:
+        super().__init__()
+        self.head = detector.head()
+        self.with_features = with_features
+        sigma = detector.smoothing * min(shape) / REFERENCE_SIDE
+        rows, columns = (
+            smoothing_matrix(full, sigma) @ resizing_matrix(coarse, full, detector.interpolation)
+            for coarse, full in zip(self.head.grid, shape, strict=True)
+        )
+        self.register_buffer("rows", torch.from_numpy(rows).float())
+        self.register_buffer("columns", torch.from_numpy(columns.T.copy()).float())
+        self.eval().requires_grad_(False)
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        coarse = self.head(features)
+        full = self.rows @ coarse @ self.columns
+        score = self.head.score(coarse, full)
+        return (score, full, *features) if self.with_features else (score, full)
+
+
+class ScoringGraph(nn.Module):
+    """The whole of it: uint8 (B, H, W, 3) to scores (B,) and maps (B, H, W)."""
+
+    def __init__(self, backbone: Backbone, scoring: Scoring) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.scoring = scoring
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = self.scoring(self.backbone(images))
+        return outputs
+
+
+def resizing_matrix(coarse: int, full: int, interpolation: str) -> NDArray[np.float64]:
+    """(full, coarse): what `interpolate(..., align_corners=False)` does along one axis."""
+    unit = torch.eye(coarse, dtype=torch.float64)[None, None]
+    resized = F.interpolate(unit, size=(full, coarse), mode=interpolation, align_corners=False)
+    return np.asarray(resized[0, 0].numpy())
+
+
+def smoothing_matrix(size: int, sigma: float) -> NDArray[np.float64]:
+    """(size, size): a Gaussian filter along one axis, cut off at 4 sigma, the border mirrored with its edge repeated."""
+    if sigma == 0:
+        return np.eye(size)
+    radius = math.floor(4 * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    places = np.arange(size)[:, None] + offsets  # (size, 2 radius + 1)
+    mirrored = places % (2 * size)
+    mirrored = np.minimum(mirrored, 2 * size - 1 - mirrored)
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (np.arange(size)[:, None], mirrored), weights)
+    return matrix

@@ -1,0 +1,62 @@
+"""The papers' names for their settings. A preset fills in what `fit` was not told otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from blemish.errors import SettingError
+
+Layers = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Backbone, layers, geometry and detector settings, as a paper gives them."""
+
+    detector: str
+    backbone: str
+    layers: Layers
+    size: int = 256
+    crop: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def _padim(backbone: str, layers: Layers, **settings: Any) -> Preset:
+    return Preset("padim", backbone, layers, 256, 224, settings)
+
+
+def _fre(backbone: str, *layers: int | str) -> Preset:
+    """One layer: the norm of its residual. Several: the geometric mean of their maps, summed."""
+    return Preset("fre", backbone, layers, settings={"power": 1.0, "weights": (1.0,) * len(layers)})
+
+
+_R18, _WR50, _B5 = "resnet18", "wide_resnet50_2", "tf_efficientnet_b5"
+_FIRST_THREE: Layers = ("layer1", "layer2", "layer3")
+
+PRESETS: dict[str, Preset] = {
+    "padim-r18-rd100": _padim(_R18, _FIRST_THREE, dims=100),
+    "padim-r18-rd200": _padim(_R18, _FIRST_THREE, dims=200),
+    "padim-r18-pca100": _padim(_R18, _FIRST_THREE, reduction="pca", dims=100),
+    "padim-r18-pca200": _padim(_R18, _FIRST_THREE, reduction="pca", dims=200),
+    "padim-r18": _padim(_R18, _FIRST_THREE, reduction="all"),
+    "padim-wr50-rd550": _padim(_WR50, _FIRST_THREE, dims=550),
+    "padim-effb5": _padim(_B5, ("block7", "block20", "block26"), reduction="all"),
+    "fre-lite0-1l": _fre("efficientnet_lite0", 3),
+    "fre-r18-1l": _fre(_R18, "layer2"),
+    "fre-r18-3l": _fre(_R18, *_FIRST_THREE),
+    "fre-r50-1l": _fre("resnet50", "layer2"),
+    "fre-r50-3l": _fre("resnet50", *_FIRST_THREE),
+    "fre-effb5": _fre(_B5, "block26"),
+    "mvg-r18-layer1": Preset("gaussian", _R18, ("layer1",), 224),
+    "mvg-r18-layer2": Preset("gaussian", _R18, ("layer2",), 224),
+    "mvg-r18-layer3": Preset("gaussian", _R18, ("layer3",), 224),
+    "mvg-r18-layer4": Preset("gaussian", _R18, ("layer4",), 224),
+}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of that name. Raises `SettingError` if there is none."""
+    if name not in PRESETS:
+        raise SettingError(f"no preset is called {name!r}; give one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,65 @@
+"""Predictions as files: `results.jsonl`, and a map an image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from blemish.errors import SettingError
+from blemish.images import read_image
+from blemish.model import Model, Prediction
+from blemish.report.overlays import overlay
+from blemish.storage import new_folder
+
+RESULTS = "results.jsonl"
+MAPS = ("none", "png", "npy")
+
+
+def write_results(
+    model: Model, predictions: Iterable[Prediction], folder: Path, maps: str = "png", *, force: bool = False
+) -> Iterator[Prediction]:
+    """Hands the predictions on and writes each; the folder appears when the last one is taken, or not at all.
+
+    Args:
+        model: what predicted; its display scale colours the maps.
+        predictions: of files, with maps.
+        folder: new, or with `force` one that this function wrote.
+        maps: `none`, `png` (heat map over the image, at the model's input size) or `npy` (float32 values, the same size).
+
+    Raises:
+        SettingError: `maps` is none of these.
+        ModelError: the folder exists and is not to be replaced, or cannot be written.
+    """
+    if maps not in MAPS:
+        raise SettingError(f"maps {maps!r} is not known; give one of {', '.join(MAPS)}")
+    taken: set[str] = set()
+    with new_folder(folder, force=force, marker=RESULTS) as temporary:
+        with (temporary / RESULTS).open("w", encoding="utf-8") as lines:
+            for prediction in predictions:
+                line = prediction.as_dict()
+                if maps != "none" and prediction.map is not None and prediction.path is not None:
+                    name = _free_name(prediction.path, f"_map.{maps}", taken)
+                    if maps == "npy":
+                        np.save(temporary / name, prediction.map)
+                    else:
+                        pixels = read_image(prediction.path, model.recipe.geometry)
+                        picture = overlay(pixels, prediction.map, model.calibration.display)
+                        Image.fromarray(picture).save(temporary / name)
+                    line["map"] = name
+                lines.write(json.dumps(line, allow_nan=False) + "\n")
+                yield prediction
+
+
+def _free_name(path: Path, ending: str, taken: set[str]) -> str:
+    """A file name after the image's; numbered where several images have one name."""
+    name = path.stem + ending
+    number = 2
+    while name.lower() in taken:
+        name = f"{path.stem}_{number}{ending}"
+        number += 1
+    taken.add(name.lower())
+    return name

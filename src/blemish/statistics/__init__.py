@@ -1,0 +1,12 @@
+"""What is learned in one pass: statistics that start empty, take batches, merge, and finish.
+
+Each is a commutative monoid up to rounding: any split of the data into batches and parts, in any order, gives the same
+answer, so streaming, updating, and fitting on several machines are one fold. `update` works in place and returns the
+statistic; `merge` is pure.
+"""
+
+from blemish.statistics.grid_moments import GridMoments
+from blemish.statistics.moments import Moments
+from blemish.statistics.subspace import Principal, Subspace
+
+__all__ = ["GridMoments", "Moments", "Principal", "Subspace"]

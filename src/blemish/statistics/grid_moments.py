@@ -1,0 +1,79 @@
+"""Mean and covariance at every position of a grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blemish.errors import ShapeError
+
+
+@dataclass
+class GridMoments:
+    """Count, mean (P, d) in float64 and centred scatter (P, d, d) in float32, for P positions.
+
+    The scatter is the largest thing that a fit holds (164 MB for 64×64 positions of 100 channels), hence its single
+    precision: vectors are centred in double precision first, so what is rounded is small already.
+    """
+
+    count: int
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def empty(cls, positions: int, dim: int) -> GridMoments:
+        """The identity of `merge`."""
+        return cls(0, torch.zeros(positions, dim, dtype=torch.float64), torch.zeros(positions, dim, dim))
+
+    def update(self, vectors: Tensor) -> GridMoments:
+        """Takes in vectors (n, P, d), in place.
+
+        Raises:
+            ShapeError: another grid or dimension than the statistic's.
+        """
+        if vectors.ndim != 3 or vectors.shape[1:] != self.mean.shape:
+            raise ShapeError(f"expected vectors of shape (n, {_sides(self)}), got {tuple(vectors.shape)}")
+        added = len(vectors)
+        if added == 0:
+            return self
+        rows = vectors.to("cpu", torch.float64).transpose(0, 1)  # (P, n, d)
+        mean = rows.mean(1)
+        centred = (rows - mean[:, None]).float()
+        delta = mean - self.mean
+        count = self.count + added
+        # One more row stands for the distance between the two means, so one product adds all there is to add.
+        step = (delta * (self.count * added / count) ** 0.5).float()[:, None]
+        centred = torch.cat([centred, step], dim=1)
+        self.scatter.baddbmm_(centred.transpose(1, 2), centred)
+        self.mean += delta * (added / count)
+        self.count = count
+        return self
+
+    def merge(self, other: GridMoments) -> GridMoments:
+        """Statistics of both samples together (Chan, Golub & LeVeque 1983, eq. 2.1, at each position).
+
+        Raises:
+            ShapeError: the two have different grids or dimensions.
+        """
+        if self.mean.shape != other.mean.shape:
+            raise ShapeError(f"cannot merge moments of grids ({_sides(self)}) and ({_sides(other)})")
+        count = self.count + other.count
+        if count == 0:
+            return self
+        delta = other.mean - self.mean
+        step = (delta * (self.count * other.count / count) ** 0.5).float()
+        return GridMoments(
+            count=count,
+            mean=self.mean + delta * (other.count / count),
+            scatter=torch.baddbmm(self.scatter + other.scatter, step[:, :, None], step[:, None, :]),
+        )
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """Mean (P, d) in float64 and unbiased covariance (P, d, d); that of fewer than two vectors is zero."""
+        return self.mean, self.scatter / max(self.count - 1, 1)
+
+
+def _sides(moments: GridMoments) -> str:
+    return ", ".join(map(str, moments.mean.shape))

@@ -1,0 +1,63 @@
+"""Mean and covariance of vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blemish.errors import ShapeError
+
+
+@dataclass
+class Moments:
+    """Count, mean (d,) and centred scatter (d, d) of vectors, all in float64; never raw sums of squares."""
+
+    count: int
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def empty(cls, dim: int) -> Moments:
+        """The identity of `merge`."""
+        return cls(0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64))
+
+    def update(self, vectors: Tensor) -> Moments:
+        """Takes in vectors (n, d).
+
+        Raises:
+            ShapeError: another dimension than the statistic's.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
+            raise ShapeError(f"expected vectors of shape (n, {len(self.mean)}), got {tuple(vectors.shape)}")
+        if len(vectors) == 0:
+            return self
+        rows = vectors.to("cpu", torch.float64)
+        mean = rows.mean(0)
+        centred = rows - mean
+        both = self.merge(Moments(len(rows), mean, centred.T @ centred))
+        self.count, self.mean, self.scatter = both.count, both.mean, both.scatter
+        return self
+
+    def merge(self, other: Moments) -> Moments:
+        """Statistics of both samples together (Chan, Golub & LeVeque 1983, eq. 2.1).
+
+        Raises:
+            ShapeError: the two have different dimensions.
+        """
+        if self.mean.shape != other.mean.shape:
+            raise ShapeError(f"cannot merge moments of {len(self.mean)} and of {len(other.mean)} dimensions")
+        count = self.count + other.count
+        if count == 0:
+            return self
+        delta = other.mean - self.mean
+        return Moments(
+            count=count,
+            mean=self.mean + delta * (other.count / count),
+            scatter=self.scatter + other.scatter + self.count * other.count / count * torch.outer(delta, delta),
+        )
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """Mean (d,) and unbiased covariance (d, d); the covariance of fewer than two vectors is zero."""
+        return self.mean, self.scatter / max(self.count - 1, 1)
