@@ -1,8 +1,8 @@
 """From held-out normal images alone: a threshold with a stated false-alarm rate, p-values, and a fixed display scale.
 
-Split conformal prediction (Vovk, Gammerman & Shafer 2005; Papadopoulos et al. 2002): where the held-out images and a new
-normal image are exchangeable, the new one's score exceeds the threshold with a probability of at most the stated rate,
-whatever the scores' distribution. Nothing is assumed of anomalies.
+Split conformal prediction (Papadopoulos et al. 2002; Vovk, Gammerman & Shafer 2005): where the held-out images and a
+new normal image are exchangeable, the new one's score exceeds the threshold with a probability of at most the stated
+rate, whatever the scores' distribution. Nothing is assumed of anomalies.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def promised_rate(held_out: int, asked: float | None) -> float:
     if asked < lowest - 1e-12:
         needed = math.ceil(1 / asked) - 1
         raise SettingError(
-            f"a false-alarm rate of {asked:g} needs {needed} held-out good images, and there are {held_out}, which allow "
-            f"{math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, add images, or hold out a larger share "
+            f"a false-alarm rate of {asked:g} needs {needed} held-out good images, and there are {held_out}, which "
+            f"allow {math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, add images, or hold out a larger share "
             "(--calibration-share, up to 0.5)"
         )
     return asked

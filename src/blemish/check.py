@@ -57,7 +57,9 @@ def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset
     for index, seen in enumerate(decode_ahead(partial(_look, has_masks=dataset.has_masks), samples)):
         sample = samples[index]
         if isinstance(seen, ImageError):
-            findings.append(Finding(str(seen.path), seen.reason.split("; ")[0], _mend(seen), index < len(dataset.train)))
+            findings.append(
+                Finding(str(seen.path), seen.reason.split("; ")[0], _mend(seen), index < len(dataset.train))
+            )
         else:
             by_digest[seen.digest].append(index)
             shapes.add((seen.height, seen.width))
@@ -87,7 +89,7 @@ def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset
 def _look(sample: Sample, *, has_masks: bool) -> _Seen:
     read_image(sample.path, GEOMETRY)
     height, width = read_size(sample.path)
-    marked = bool(read_mask(sample.mask, sample.path, GEOMETRY).any()) if has_masks and sample.mask else None
+    marked = bool(read_mask(sample.mask, sample.path).any()) if has_masks and sample.mask else None
     return _Seen(digest(sample.path), height, width, marked)
 
 
@@ -105,7 +107,9 @@ def _copies(samples: list[Sample], trained: int, groups: list[list[int]]) -> lis
         if train and test:
             findings.append(
                 Finding(
-                    str(samples[test[0]].path), f"is the same file as {samples[train[0]].path}, which trains", "remove one"
+                    str(samples[test[0]].path),
+                    f"is the same file as {samples[train[0]].path}, which trains",
+                    "remove one",
                 )
             )
         elif len(train) > 1:

@@ -34,8 +34,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Finds what does not belong in images, having seen only normal ones.",
+    epilog="Add --debug to any command to see the traceback of an error.",
 )
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+out_console = Console(highlight=False, soft_wrap=True)
 
 
 class Maps(str, Enum):
@@ -112,7 +114,9 @@ def predict(
     model: Annotated[Path, typer.Argument(help="What fit wrote.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, or layout:PATH.")],
     out: Annotated[Path | None, typer.Option(help="A new folder for results.jsonl and maps.")] = None,
-    maps: Annotated[Maps | None, typer.Option(help="With --out: none, png (heat maps; default) or npy (values).")] = None,
+    maps: Annotated[
+        Maps | None, typer.Option(help="With --out: none, png (heat maps; default) or npy (values).")
+    ] = None,
     engine: EngineName = "auto",
     force: Force = False,
     as_json: Json = False,
@@ -141,9 +145,8 @@ def predict(
                 console.print(f"[red]error[/red]  {escape(str(prediction.path))}: {escape(prediction.error)}")
             else:
                 verdict = "[red]anomaly[/red]" if prediction.is_anomaly else "[green]good[/green]   "
-                Console(highlight=False, soft_wrap=True).print(
-                    f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {escape(str(prediction.path))}"
-                )
+                score, p_value, path = prediction.score, prediction.p_value, escape(str(prediction.path))
+                out_console.print(f"{verdict}  score {score:.6g}  p {p_value:.4f}  {path}")
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -190,11 +193,12 @@ def check(
     if as_json:
         _print_json({"source": str(dataset), "findings": [finding.as_dict() for finding in findings]})
     else:
-        out = Console(highlight=False, soft_wrap=True)
-        out.print(escape(str(dataset)))
+        out_console.print(escape(str(dataset)))
         for finding in findings:
-            out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
-        out.print("nothing is wrong" if not findings else f"{len(findings)} findings")
+            out_console.print(
+                f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}"
+            )
+        out_console.print("nothing is wrong" if not findings else f"{len(findings)} findings")
     if any(finding.stops_fit for finding in findings):
         raise typer.Exit(1)
 
@@ -303,14 +307,17 @@ def _described(model: Model) -> dict[str, Any]:
 
 def _print_model(model: Model, output: Path) -> None:
     told = _described(model)
-    out = Console(highlight=False, soft_wrap=True)
-    out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
+    out_console.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
     skipped = f", {told['skipped']} unreadable ones left out" if told["skipped"] else ""
-    out.print(f"fitted on {told['images']} images, {told['held_out']} of them held out to calibrate{skipped}")
-    out.print(f"threshold {told['threshold']:.6g} for a false-alarm rate of at most {100 * told['false_alarm_rate']:.2g} %")
+    out_console.print(f"fitted on {told['images']} images, {told['held_out']} of them held out to calibrate{skipped}")
+    out_console.print(
+        f"threshold {told['threshold']:.6g} for a false-alarm rate of at most {100 * told['false_alarm_rate']:.2g} %"
+    )
     if model.provenance["asked_false_alarm_rate"] is None and told["false_alarm_rate"] > DEFAULT_RATE:
-        out.print(f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} held-out images)")
-    out.print(f"saved to {escape(str(output))}")
+        out_console.print(
+            f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} held-out images)"
+        )
+    out_console.print(f"saved to {escape(str(output))}")
 
 
 def _check_report(report: Path | None, force: bool) -> None:
@@ -330,30 +337,35 @@ def _finish_evaluation(model: Model, evaluation: Evaluation, report: Path | None
     else:
         _print_evaluation(evaluation)
         if report is not None:
-            Console(highlight=False, soft_wrap=True).print(f"report: {escape(str(report))}")
+            out_console.print(f"report: {escape(str(report))}")
     if evaluation.unreadable:
         raise typer.Exit(SOME_FAILED)
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:
-    out = Console(highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("", "images", "AUROC", "AUPR", "best F1", "detected", "pixel AUROC", "pixel AUPR", "AUPRO"):
         table.add_column(column, justify="left" if not column else "right")
 
     def row(name: str, count: int, image: dict[str, Any], detected: float | None, pixel: dict[str, Any]) -> None:
         figures = [image["auroc"], image["aupr"], image["f1_max"], detected, *pixel.values()]
-        table.add_row(escape(name), str(count), *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures))
+        table.add_row(
+            escape(name), str(count), *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures)
+        )
 
     decisions = evaluation.decisions
     row("all", len(evaluation.results), evaluation.image, decisions["detection_rate"], evaluation.pixel)
     for kind, figures in evaluation.per_class.items():
         row(kind, figures["count"], figures["image"], figures["detection_rate"], figures["pixel"])
-    out.print(table)
+    out_console.print(table)
 
     def percent(rate: float | None) -> str:
         return "undefined" if rate is None else f"{100 * rate:.2f} %"
 
-    out.print(f"threshold {decisions['threshold']:.6g}, for a false-alarm rate of at most {percent(decisions['stated_rate'])}")
-    out.print(f"false alarms {percent(decisions['false_alarm_rate'])}, detected {percent(decisions['detection_rate'])}")
-    out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")
+    out_console.print(
+        f"threshold {decisions['threshold']:.6g}, for a false-alarm rate of at most {percent(decisions['stated_rate'])}"
+    )
+    out_console.print(
+        f"false alarms {percent(decisions['false_alarm_rate'])}, detected {percent(decisions['detection_rate'])}"
+    )
+    out_console.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")

@@ -1,7 +1,7 @@
 """The scoring graph, the one path by which anything is scored: uint8 images in, scores and maps out.
 
-Resizing and Gaussian smoothing are linear and separable, so both together are one small matrix on each side of the coarse
-map. Equal to `torch.nn.functional.interpolate` followed by `scipy.ndimage.gaussian_filter` up to rounding.
+Resizing and Gaussian smoothing are linear and separable, so both together are one small matrix on each side of the
+coarse map. Equal to `torch.nn.functional.interpolate` followed by `scipy.ndimage.gaussian_filter` up to rounding.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def resizing_matrix(coarse: int, full: int, interpolation: str) -> NDArray[np.fl
 
 
 def smoothing_matrix(size: int, sigma: float) -> NDArray[np.float64]:
-    """(size, size): a Gaussian filter along one axis, cut off at 4 sigma, the border mirrored with its edge repeated."""
+    """(size, size): a Gaussian filter along one axis, cut off at 4 sigma; the border is mirrored, its edge repeated."""
     if sigma == 0:
         return np.eye(size)
     radius = math.floor(4 * sigma + 0.5)

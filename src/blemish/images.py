@@ -143,8 +143,8 @@ def read_size(path: Path) -> tuple[int, int]:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def read_mask(path: Path, image_path: Path, geometry: Geometry) -> NDArray[np.bool_]:
-    """The ground truth of an image at the model's input, (H, W): True where the defect is.
+def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) -> NDArray[np.bool_]:
+    """The ground truth of an image, (H, W): True where the defect is; at the model's input, or else at its own size.
 
     A mask with two values or a palette: what is not zero counts. A mask with grey edges: what lies above half of its
     maximum. Resized by nearest neighbour.
@@ -167,6 +167,8 @@ def read_mask(path: Path, image_path: Path, geometry: Geometry) -> NDArray[np.bo
         )
     values = values.astype(np.int64)
     marked = values > 0 if opened.mode == "P" else 2 * values > values.max()
+    if geometry is None:
+        return marked
     resized = geometry.apply(Image.fromarray(marked.astype(np.uint8)), Image.Resampling.NEAREST)
     return np.asarray(resized) > 0
 
@@ -178,22 +180,22 @@ def decode_ahead(read: Callable[[T], R], items: Iterable[T], *, ahead: int = 32)
     """
     threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        pending: deque[Future[R]] = deque()
+        pending: deque[Future[R | ImageError]] = deque()
         try:
             for item in items:
                 if len(pending) >= ahead:
-                    yield _result(pending.popleft())
-                pending.append(pool.submit(read, item))
+                    yield pending.popleft().result()
+                pending.append(pool.submit(_caught, read, item))
             while pending:
-                yield _result(pending.popleft())
+                yield pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()
 
 
-def _result(future: Future[R]) -> R | ImageError:
+def _caught(read: Callable[[T], R], item: T) -> R | ImageError:
     try:
-        return future.result()
+        return read(item)
     except ImageError as error:
         return error
 

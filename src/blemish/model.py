@@ -230,9 +230,9 @@ def fit(
 ) -> Model:
     """A model of the good images in `source`, in one pass over them.
 
-    A share of the images is held out; the threshold, the p-values and the display scale come from these alone. Then they
-    are taken into the model too, which makes the stated false-alarm rate a bound rather than a target: a normal image
-    lies closer to a model that has seen more.
+    A share of the images is held out; the threshold, the p-values and the display scale come from these alone. Then
+    they are taken into the model too, which makes the stated false-alarm rate a bound rather than a target: a normal
+    image lies closer to a model that has seen more.
 
     Args:
         source: a path, `layout:PATH`, or a data set that was read; its training part is meant.
@@ -259,10 +259,12 @@ def fit(
     from blemish.graph import Scoring
 
     chosen = find_preset(preset) if preset else None
-    learning = detector if detector is not None and not isinstance(detector, str) else None
-    if learning is None:
+    learning: Detector
+    if detector is None or isinstance(detector, str):
         learning = make_detector(*_detector_settings(detector, chosen, seed))
-    elif learning.count:
+    else:
+        learning = detector
+    if learning.count:
         raise SettingError(f"this {learning.name} detector was fitted already; give a new one")
     if chosen and chosen.detector != learning.name:
         raise SettingError(f"preset {preset} is of {chosen.detector}, not of {learning.name}; leave one of them out")
@@ -293,8 +295,8 @@ def fit(
     extractor = _engine(running, geometry, network)
     bad: list[ImageError] = []
 
-    for features in _features(extractor, to_fit, geometry, bad, skip_bad, "fit", progress):
-        learning.update(_tensors(features))
+    for arrays in _features(extractor, to_fit, geometry, bad, skip_bad, "fit", progress):
+        learning.update(_tensors(arrays))
     _enough(learning.count, bad, len(samples))
     held = Held()
     scoring = extractor.then(Scoring(learning, geometry.shape, with_features=True))

@@ -107,7 +107,9 @@ def read_card(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise ModelError(f"{file}: cannot be read ({_reason(error)}); fit the model again") from None
     if not isinstance(version, int) or version > FORMAT:
-        raise ModelError(f"{folder}: has format {version}, newer than {FORMAT}, which this blemish reads; upgrade blemish")
+        raise ModelError(
+            f"{folder}: has format {version}, newer than {FORMAT}, which this blemish reads; upgrade blemish"
+        )
     said = card.pop("digest", None)
     if said != _digest_of(card) or not isinstance(card.get("files"), dict):
         raise ModelError(f"{file}: was altered after it was written; fit the model again, or restore the file")

@@ -98,7 +98,7 @@ class Backbone(nn.Module):
         return hook
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
-        """timm's feature networks write `features_0` for `features.0`, so names are compared with dots as underscores."""
+        """Names are compared with dots as underscores: timm's feature networks write `features_0` for `features.0`."""
         given = {name.replace(".", "_"): tensor for name, tensor in weights.items()}
         chosen = {}
         for name, tensor in self.network.state_dict().items():

@@ -1,7 +1,7 @@
 """A SOURCE, which is a path or `layout:PATH`, to lists of samples for training and for testing.
 
-A layout is a function from a folder to a `Dataset`. Layouts with a split of their own keep it; the others split the good
-images by seed, so that `fit` and `evaluate` with one seed never share an image.
+A layout is a function from a folder to a `Dataset`. Layouts with a split of their own keep it; the others split the
+good images by seed, so that `fit` and `evaluate` with one seed never share an image.
 """
 
 from __future__ import annotations

@@ -115,8 +115,8 @@ class Detector(ABC):
         self._restore(tensors)
         return self
 
-    def compact(self) -> None:
-        """Drops what only further updates to the last digit would need. By default, nothing is."""
+    def compact(self) -> None:  # noqa: B027  # most have nothing to drop
+        """Drops what scoring does not need, at the price of further updates that are exact no longer."""
 
     def summary(self) -> dict[str, Any]:
         """What a reader of the model may want to know of what was learned, as JSON can hold it."""

@@ -113,7 +113,9 @@ class FRE(Detector):
 
 
 class _FREHead(Head):
-    def __init__(self, principals: list[Principal], grids: list[Grid], count: int, weights: Sequence[float], power: float) -> None:
+    def __init__(
+        self, principals: list[Principal], grids: list[Grid], count: int, weights: Sequence[float], power: float
+    ) -> None:
         super().__init__()
         self.weights = [weight / sum(weights) for weight in weights]
         self.grid = max((height, width) for _, height, width in grids)
@@ -126,7 +128,7 @@ class _FREHead(Head):
         ]
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        maps = []
+        maps: list[Tensor] = []
         for layer, mean, basis in zip(features, self.means, self.bases, strict=True):
             centred = layer.flatten(1) - mean  # (B, D)
             residual = centred - F.linear(centred, basis) @ basis  # basis (r, D) serves both ways, and is stored once
@@ -141,7 +143,7 @@ class _FREHead(Head):
 
     def score(self, coarse: Tensor, full: Tensor) -> Tensor:
         if self.power == 1:
-            return coarse.sum((1, 2)).sqrt()
+            return torch.sqrt(coarse.sum((1, 2)))
         largest = coarse.amax((1, 2), keepdim=True).clamp_min(1e-12)  # taken out, so that no power overflows
         mean = (coarse / largest).pow(self.power).mean((1, 2)).pow(1 / self.power) * largest[:, 0, 0]
-        return (mean * (coarse.shape[1] * coarse.shape[2])).sqrt()
+        return torch.sqrt(mean * (coarse.shape[1] * coarse.shape[2]))

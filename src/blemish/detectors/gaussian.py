@@ -1,4 +1,4 @@
-"""One multivariate Gaussian a layer, over all its positions together (the whitening of eq. 5 by eigen-decomposition)."""
+"""One multivariate Gaussian a layer, over all its positions together, whitened by eigen-decomposition."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ class PaDiM(Detector):
     """Mahalanobis distance of each position's embedding from the normal images' at the same position.
 
     Attributes:
-        reduction: `random` (Rd: channels drawn once by `seed`), `pca` (principal components of all positions' embeddings
-            together), or `all`.
+        reduction: `random` (Rd: channels drawn once by `seed`), `pca` (principal components of the embeddings of all
+            positions together), or `all`.
         dims: how many dimensions `random` and `pca` leave; all there are where there are fewer.
         epsilon: added to the diagonal of every covariance.
         seed: of the random choice.
@@ -62,8 +62,8 @@ class PaDiM(Detector):
         size = 4 * height * width * len(self.channels_) ** 2
         if size > LARGEST_SCATTER:
             raise SettingError(
-                f"PaDiM with {len(self.channels_)} channels at {height}x{width} positions needs {size / 2**30:.0f} GiB, "
-                f"more than the limit of {LARGEST_SCATTER >> 30}; take fewer by random choice (Rd), or other layers"
+                f"PaDiM needs {size >> 30} GiB for {len(self.channels_)} channels at {height}x{width} positions, more "
+                f"than the limit of {LARGEST_SCATTER >> 30}; take fewer by random choice (Rd), or other layers"
             )
         self.moments_ = GridMoments.empty(height * width, len(self.channels_))
 
@@ -96,7 +96,8 @@ class PaDiM(Detector):
         within = covariance.double().mean(0) * (self.count - 1) / self.count
         centred = mean - mean.mean(0)
         _, vectors = torch.linalg.eigh(within + centred.T @ centred / len(mean))
-        return vectors.flip(1)[:, : self.dims]
+        leading: Tensor = vectors.flip(1)[:, : self.dims]
+        return leading
 
     def _by_layer(self) -> list[Tensor]:
         """The chosen channels of each layer, counted within it."""
@@ -147,7 +148,7 @@ class _PaDiMHead(Head):
         if self.projection is not None:
             embedding = self.projection.T @ embedding
         whitened = self.whitening @ (embedding.permute(2, 1, 0) - self.mean)  # (P, d, B)
-        return whitened.square().sum(1).sqrt().T.unflatten(1, self.grid)
+        return whitened.square().sum(1).sqrt().T.reshape(-1, *self.grid)
 
 
 def _finest(grids: list[Grid]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Run one torch module over many batches: `run` gives results in the order of the batches, `then` lengthens the module."""
+"""Run one torch module over many batches: `run` gives results in their order, `then` lengthens the module."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def _gpu_in_sight() -> bool:
     if platform.system() == "Darwin":
         candidate = platform.machine() == "arm64"
     else:
-        candidate = any(os.path.exists(device) for device in ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")) or os.name == "nt"
+        candidate = (
+            any(os.path.exists(device) for device in ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")) or os.name == "nt"
+        )
     if not candidate:
         return False
     from blemish.engines.torch_engine import best_device

@@ -1,8 +1,8 @@
 """OpenVINO, the default on CPUs: two or more streams at work while the next batch is decoded.
 
 The compiled graph has a fixed batch; a shorter one is filled up and cut again, so an image's score does not depend on
-the images beside it. Precision is pinned to float32: left to itself, OpenVINO takes bfloat16 on processors that have it,
-and one model would then give other scores on another machine.
+the images beside it. Precision is pinned to float32: left to itself, OpenVINO takes bfloat16 on processors that have
+it, and one model would then give other scores on another machine.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from blemish.images import Geometry, Pixels, decode_ahead, read_image
 
 @dataclass(frozen=True)
 class Chunk:
-    """The results of one batch: for each row the index of its image, and the images that failed since the last batch."""
+    """The results of one batch: for each row the index of its image; and the images that failed since the last."""
 
     indices: list[int]
     arrays: Arrays

@@ -29,7 +29,10 @@ class Decisions:
         """From what was flagged (n,) and what is anomalous (n,), both true or false."""
         raised, anomalous = np.asarray(flagged, bool), np.asarray(labels, bool)
         return cls(
-            int((~anomalous).sum()), int(anomalous.sum()), int((raised & ~anomalous).sum()), int((raised & anomalous).sum())
+            int((~anomalous).sum()),
+            int(anomalous.sum()),
+            int((raised & ~anomalous).sum()),
+            int((raised & anomalous).sum()),
         )
 
     @property

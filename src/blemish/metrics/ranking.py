@@ -23,7 +23,7 @@ class RankCounts:
     @property
     def is_ranking(self) -> bool:
         """Whether both classes are there."""
-        return self.negatives.sum() > 0 and self.positives.sum() > 0
+        return bool(self.negatives.sum() > 0 and self.positives.sum() > 0)
 
 
 def tally(scores: ArrayLike, labels: ArrayLike) -> RankCounts:

@@ -24,8 +24,8 @@ AUPRO_LIMIT = 0.3
 class PixelTally:
     """Counts of pixels by the cell of their value: normal ones, defective ones, and shares of defect regions.
 
-    `start` is the first cell; the three columns (k,) grow to the range of values seen. A region is a connected component
-    of a mask, diagonals included; its pixels together weigh 1.
+    `start` is the first cell; the three columns (k,) grow to the range of values seen. A region is a connected
+    component of a mask, diagonals included; its pixels together weigh 1.
     """
 
     start: int = 0

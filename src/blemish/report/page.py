@@ -63,7 +63,9 @@ def write_report(model: Model, evaluation: Evaluation, path: Path) -> None:
         histogram=_histogram(evaluation),
         roc=_roc(evaluation),
         galleries=[
-            (title, explanation, _tiles(model, chosen)) for title, explanation, chosen in _galleries(evaluation) if chosen
+            (title, explanation, _tiles(model, chosen))
+            for title, explanation, chosen in _galleries(evaluation)
+            if chosen
         ],
         scale=_uri(_scale(), "PNG"),
     )
@@ -95,9 +97,7 @@ def _tiles(model: Model, results: Sequence[Result]) -> list[Tile]:
             continue  # it could be read a moment ago, and no longer
         image = read_image(sample.path, model.recipe.geometry)
         heat = overlay(image, prediction.map, model.calibration.display)
-        tiles.append(
-            Tile(sample.path.name, sample.kind, prediction.score, prediction.p_value, _uri(image), _uri(heat))
-        )
+        tiles.append(Tile(sample.path.name, sample.kind, prediction.score, prediction.p_value, _uri(image), _uri(heat)))
     return tiles
 
 

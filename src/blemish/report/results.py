@@ -28,7 +28,7 @@ def write_results(
         model: what predicted; its display scale colours the maps.
         predictions: of files, with maps.
         folder: new, or with `force` one that this function wrote.
-        maps: `none`, `png` (heat map over the image, at the model's input size) or `npy` (float32 values, the same size).
+        maps: `none`, `png` (heat map over the image, at the model's input size) or `npy` (float32 values, same size).
 
     Raises:
         SettingError: `maps` is none of these.
@@ -37,21 +37,23 @@ def write_results(
     if maps not in MAPS:
         raise SettingError(f"maps {maps!r} is not known; give one of {', '.join(MAPS)}")
     taken: set[str] = set()
-    with new_folder(folder, force=force, marker=RESULTS) as temporary:
-        with (temporary / RESULTS).open("w", encoding="utf-8") as lines:
-            for prediction in predictions:
-                line = prediction.as_dict()
-                if maps != "none" and prediction.map is not None and prediction.path is not None:
-                    name = _free_name(prediction.path, f"_map.{maps}", taken)
-                    if maps == "npy":
-                        np.save(temporary / name, prediction.map)
-                    else:
-                        pixels = read_image(prediction.path, model.recipe.geometry)
-                        picture = overlay(pixels, prediction.map, model.calibration.display)
-                        Image.fromarray(picture).save(temporary / name)
-                    line["map"] = name
-                lines.write(json.dumps(line, allow_nan=False) + "\n")
-                yield prediction
+    with (
+        new_folder(folder, force=force, marker=RESULTS) as temporary,
+        (temporary / RESULTS).open("w", encoding="utf-8") as lines,
+    ):
+        for prediction in predictions:
+            line = prediction.as_dict()
+            if maps != "none" and prediction.map is not None and prediction.path is not None:
+                name = _free_name(prediction.path, f"_map.{maps}", taken)
+                if maps == "npy":
+                    np.save(temporary / name, prediction.map)
+                else:
+                    pixels = read_image(prediction.path, model.recipe.geometry)
+                    picture = overlay(pixels, prediction.map, model.calibration.display)
+                    Image.fromarray(picture).save(temporary / name)
+                line["map"] = name
+            lines.write(json.dumps(line, allow_nan=False) + "\n")
+            yield prediction
 
 
 def _free_name(path: Path, ending: str, taken: set[str]) -> str:

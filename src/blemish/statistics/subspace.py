@@ -34,7 +34,7 @@ class Principal:
 
 @dataclass
 class Subspace:
-    """Count, mean (D,), blocks of rows (·, D) whose scatter is the vectors' scatter but for the `lost` energy, the room.
+    """Count, mean (D,), blocks of rows (·, D) whose scatter is the vectors' but for the `lost` energy, and the room.
 
     Rows and mean are float32, as the features are; a Gram matrix is summed and solved in float64.
     """
@@ -121,7 +121,7 @@ class Subspace:
         if rank == 0:
             return Principal(self.mean, torch.zeros(len(self.mean), 0), 1.0 if total == 0 else 0.0, total)
         raw = self.rows.T @ (directions[:, :rank] / values[:rank].sqrt()).float()  # (D, r)
-        overlap = sum((part.T @ part).double() for part in raw.split(1 << 14))
+        overlap = sum((part.T @ part).double() for part in torch.split(raw, 1 << 14))
         # Rounding leaves the columns not quite orthonormal; one Cholesky step on the (r, r) overlap mends that.
         factor = torch.linalg.cholesky(overlap).float()
         basis = torch.linalg.solve_triangular(factor, raw.T, upper=False).T.contiguous()
@@ -135,10 +135,10 @@ class Subspace:
         return min(int((shares < variance).sum()) + 1, len(values))
 
     def _spectrum(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues of the rows' Gram matrix, largest first and only those above rounding, and eigenvectors (k, m)."""
+        """Eigenvalues (m,) of the rows' Gram matrix, largest first, those above rounding; and eigenvectors (k, m)."""
         rows = self.rows
         gram = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-        for part in rows.split(1 << 14, dim=1):  # short products in float32, their sum in float64
+        for part in torch.split(rows, 1 << 14, dim=1):  # short products in float32, their sum in float64
             gram += (part @ part.T).double()
         values, directions = torch.linalg.eigh(gram)
         values, directions = values.flip(0), directions.flip(1)

@@ -1,0 +1,84 @@
+"""What tests share: where real images are, small data sets made on the spot, and models fitted once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import blemish
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of reference data: $BLEMISH_DATA, or ../shared/data beside the checkout."""
+    for candidate in (os.environ.get("BLEMISH_DATA"), ROOT.parent / "shared" / "data"):
+        if candidate and Path(candidate).is_dir():
+            return Path(candidate)
+    pytest.skip("the reference data is absent; set BLEMISH_DATA to its folder")
+
+
+def part(rng: np.random.Generator, size: int = 96) -> np.ndarray:
+    """A made-up good part, uint8 (size, size, 3): a bright disc on a dark ground, with noise."""
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    disc = 1 / (1 + np.exp(60 * (np.hypot(y, x) - 0.33 - 0.01 * rng.standard_normal())))
+    grey = 40 + 150 * disc + 6 * rng.standard_normal((size, size))
+    return np.clip(grey[..., None] * [1.0, 0.95, 0.85], 0, 255).astype(np.uint8)
+
+
+def scratched(rng: np.random.Generator, size: int = 96) -> tuple[np.ndarray, np.ndarray]:
+    """A part with a dark scratch, and its mask, bool (size, size)."""
+    image = part(rng, size).copy()
+    mask = np.zeros((size, size), bool)
+    top, left = rng.integers(size // 4, size // 2, 2)
+    mask[top : top + size // 6, left : left + size // 10] = True
+    image[mask] = 10
+    return image, mask
+
+
+def write_parts(folder: Path, count: int, seed: int = 0, size: int = 96) -> Path:
+    """`count` good parts as PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        Image.fromarray(part(rng, size)).save(folder / f"{index:03d}.png")
+    return folder
+
+
+def write_tree(root: Path, train: int = 24, test: int = 5) -> Path:
+    """An MVTec-style tree of made-up parts, with masks."""
+    write_parts(root / "train" / "good", train)
+    write_parts(root / "test" / "good", test, seed=1)
+    rng = np.random.default_rng(2)
+    for folder in (root / "test" / "scratch", root / "ground_truth" / "scratch"):
+        folder.mkdir(parents=True)
+    for index in range(test):
+        image, mask = scratched(rng)
+        Image.fromarray(image).save(root / "test" / "scratch" / f"{index:03d}.png")
+        Image.fromarray(mask).save(root / "ground_truth" / "scratch" / f"{index:03d}_mask.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small tree of made-up parts; not to be changed."""
+    return write_tree(tmp_path_factory.mktemp("tree") / "parts")
+
+
+@pytest.fixture(scope="session")
+def model(tree: Path) -> blemish.Model:
+    """FRE on the small tree at 64 pixels, on OpenVINO; not to be changed."""
+    return blemish.fit(tree, size=64, engine="openvino")
+
+
+@pytest.fixture(scope="session")
+def saved(model: blemish.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That model, saved; not to be changed."""
+    path = tmp_path_factory.mktemp("saved") / "parts.blemish"
+    model.save(path)
+    return path
