@@ -106,7 +106,7 @@ class PixelTally:
 
 def _cells(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """Cell numbers, in the order of the values: float32 bits, made monotone over the sign."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    bits = (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32)  # the sum makes one zero of -0 and +0
     ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     return (ordered >> _DROPPED_BITS).astype(np.int64)
 

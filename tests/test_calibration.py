@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from blemish.calibration import Calibration, Held, held_out_count, lowest_rate, promised_rate
+from blemish.errors import SettingError
+
+
+@pytest.mark.parametrize(("count", "rate"), [(19, 0.05), (20, 0.05), (99, 0.01), (150, 0.1), (37, 0.3)])
+def test_over_many_draws_the_false_alarm_rate_is_the_stated_one_within_binomial_error(count: int, rate: float) -> None:
+    rng = np.random.default_rng(count)
+    draws = 40_000
+    scores = np.sort(rng.lognormal(size=(draws, count)), axis=1)
+    fresh = rng.lognormal(size=draws)
+    alarms = sum(
+        score > Calibration(held, rate, (0, 1)).threshold for held, score in zip(scores, fresh, strict=True)
+    )
+    # The exact chance of a new score above the k-th smallest of n is (n + 1 - k) / (n + 1), at most the stated rate.
+    exact = np.floor((count + 1) * rate + 1e-9) / (count + 1)
+    low, high = stats.binom.interval(0.9999, draws, exact)
+    assert low <= alarms <= high
+    assert exact <= rate
+
+
+def test_over_many_draws_p_values_of_normal_images_are_uniform() -> None:
+    rng = np.random.default_rng(0)
+    held, fresh = np.sort(rng.normal(size=(20_000, 19)), axis=1), rng.normal(size=20_000)
+    found = [Calibration(h, 0.1, (0, 1)).p_values([s])[0] for h, s in zip(held, fresh, strict=True)]
+    counts = np.bincount(np.round(np.array(found) * 20).astype(int), minlength=21)[1:]
+    assert stats.chisquare(counts).pvalue > 1e-4
+
+
+@given(
+    scores=st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=60),
+    rate=st.floats(0.3, 0.9),
+    new=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20),
+)
+def test_an_image_is_above_the_threshold_only_with_a_p_value_of_at_most_the_rate(
+    scores: list[float], rate: float, new: list[float]
+) -> None:
+    calibration = Calibration(np.sort(np.array(scores)), rate, (0, 1))
+    for score, p_value in zip(new, calibration.p_values(new), strict=True):
+        assert p_value == (1 + sum(held >= score for held in scores)) / (len(scores) + 1)
+        if score > calibration.threshold:
+            assert p_value <= rate + 1e-9
+
+
+@pytest.mark.parametrize(("images", "count"), [(2, 1), (3, 1), (10, 5), (39, 19), (60, 20), (209, 42), (10_000, 2000)])
+def test_a_fifth_is_held_out_but_at_least_twenty_and_at_most_half(images: int, count: int) -> None:
+    assert held_out_count(images) == count
+
+
+def test_the_default_rate_gives_way_and_one_that_was_asked_for_does_not() -> None:
+    assert promised_rate(99, None) == 0.01
+    assert promised_rate(20, None) == lowest_rate(20) == 1 / 21
+    assert promised_rate(20, 0.05) == 0.05
+    assert promised_rate(19, 0.05) == 0.05
+    with pytest.raises(SettingError, match=r"99 held-out good images, and there are 20, which allow 0\.0477 or more"):
+        promised_rate(20, 0.01)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 2.0, float("nan")])
+def test_a_rate_that_is_no_probability_is_refused(rate: float) -> None:
+    with pytest.raises(SettingError, match="above 0 and below 1"):
+        promised_rate(100, rate)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.51, -1.0, float("nan")])
+def test_a_share_that_leaves_too_little_is_refused(share: float) -> None:
+    with pytest.raises(SettingError, match="share"):
+        held_out_count(100, share)
+
+
+def test_good_maps_stay_in_the_lower_half_of_the_colours_but_for_the_stated_rate() -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.gamma(3, size=(100, 16, 16)).astype(np.float32)
+    held = Held()
+    for part in np.split(maps, 10):
+        held.update(part.max((1, 2)), part)
+    calibration = held.finish(0.05)
+    bottom, top = calibration.display
+    assert bottom == pytest.approx(np.median(maps), rel=0.05)
+    assert ((maps.max((1, 2)) - bottom) / (top - bottom) > 0.5).mean() <= 0.05
+    assert len(held) == len(calibration.scores) == 100
+
+
+def test_maps_that_never_vary_still_have_a_scale() -> None:
+    bottom, top = Held().update(np.zeros(3, np.float32), np.zeros((3, 4, 4), np.float32)).finish(0.5).display
+    assert top > bottom
