@@ -16,9 +16,7 @@ def test_over_many_draws_the_false_alarm_rate_is_the_stated_one_within_binomial_
     draws = 40_000
     scores = np.sort(rng.lognormal(size=(draws, count)), axis=1)
     fresh = rng.lognormal(size=draws)
-    alarms = sum(
-        score > Calibration(held, rate, (0, 1)).threshold for held, score in zip(scores, fresh, strict=True)
-    )
+    alarms = sum(score > Calibration(held, rate, (0, 1)).threshold for held, score in zip(scores, fresh, strict=True))
     # The exact chance of a new score above the k-th smallest of n is (n + 1 - k) / (n + 1), at most the stated rate.
     exact = np.floor((count + 1) * rate + 1e-9) / (count + 1)
     low, high = stats.binom.interval(0.9999, draws, exact)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import part, write_parts, write_tree
 from PIL import Image
 
 from blemish.datasets import read_source
 from blemish.errors import SourceError
+from conftest import part, write_parts, write_tree
 
 
 def names(samples: list) -> list[str]:

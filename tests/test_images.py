@@ -187,7 +187,9 @@ def test_every_bad_file_gives_one_line_that_names_it_and_the_mend(tmp_path: Path
         assert caught.value.reason.count(" ") > 3, kind
 
 
-@pytest.mark.parametrize(("size", "crop"), [("0", None), ("abc", None), ("64x64x64", None), ("99999", None), ("64", 65)])
+@pytest.mark.parametrize(
+    ("size", "crop"), [("0", None), ("abc", None), ("64x64x64", None), ("99999", None), ("64", 65)]
+)
 def test_a_size_that_makes_no_sense_is_refused(size: str, crop: int | None) -> None:
     with pytest.raises(SettingError, match=r"size|crop"):
         Geometry.parse(size, crop)

@@ -230,7 +230,10 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1
     try:
-        sys.exit(app(words, standalone_mode=False) or 0)
+        status = app(words, standalone_mode=False) or 0
+        if status == INTERRUPTED:  # how the parser hands on Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(status)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

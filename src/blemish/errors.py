@@ -30,10 +30,10 @@ class ImageError(BlemishError):
 class BadImagesError(BlemishError):
     """Several images that cannot be used; the text names the first ten."""
 
-    def __init__(self, errors: Sequence[ImageError], total: int, advice: str) -> None:
-        named = "; ".join(str(error) for error in errors[:10])
-        more = f"; and {len(errors) - 10} more" if len(errors) > 10 else ""
-        super().__init__(f"{len(errors)} of {total} images cannot be used: {named}{more}. {advice}")
+    def __init__(self, errors: Sequence[ImageError], advice: str) -> None:
+        named = "; ".join(f"{error.path} {error.reason.split('; ')[0]}" for error in errors[:10])
+        count = f"{len(errors)} images" if len(errors) <= 10 else "more than 10 images"
+        super().__init__(f"{count} cannot be used: {named}; {advice}")
         self.errors = list(errors)
 
 

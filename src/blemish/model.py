@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import platform
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -295,20 +296,20 @@ def fit(
     extractor = _engine(running, geometry, network)
     bad: list[ImageError] = []
 
-    for arrays in _features(extractor, to_fit, geometry, bad, skip_bad, "fit", progress):
+    for arrays in _outputs(extractor, "fit", to_fit, to_calibrate, geometry, bad, skip_bad, progress):
         learning.update(_tensors(arrays))
-    _enough(learning.count, bad, len(samples))
+    _enough(learning.count, bad)
     held = Held()
     scoring = extractor.then(Scoring(learning, geometry.shape, with_features=True))
-    for scores, maps, *features in _features(scoring, to_calibrate, geometry, bad, skip_bad, "calibrate", progress):
+    for scores, maps, *features in _outputs(scoring, "calibrate", to_calibrate, [], geometry, bad, skip_bad, progress):
         held.update(scores, maps)
         learning.update(_tensors(features))
-    _enough(len(held), bad, len(samples))
+    _enough(len(held), bad)
     rate = promised_rate(len(held), false_alarm_rate)
     calibration = held.finish(rate)
 
     learning.compact()
-    final = extractor.then(Scoring(learning, geometry.shape))
+    final = extractor.then(Scoring(learning, geometry.shape)).as_saved()
     recipe = Recipe(learning.name, learning.settings(), name, tuple(layers), geometry, seed)
     provenance = {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -338,23 +339,27 @@ def _detector_settings(name: str | None, preset: Preset | None, seed: int) -> tu
     return name, settings
 
 
-def _features(
+def _outputs(
     engine: Engine,
+    stage: str,
     samples: Sequence[Sample],
+    later: Sequence[Sample],
     geometry: Geometry,
     bad: list[ImageError],
     skip_bad: bool,
-    stage: str,
     progress: Progress | None,
 ) -> Iterator[tuple[NDArray[np.float32], ...]]:
-    """The engine's outputs over the samples; images that fail go to `bad`, or end it all once ten of them are known."""
+    """The engine's outputs over the samples; images that fail go to `bad`, or end it all.
+
+    Then the samples that are left, and those for `later`, are only decoded, so that one error names what else is bad.
+    """
     paths = [sample.path for sample in samples]
     done = 0
     for chunk in stream(engine, paths, geometry):
         if chunk.errors and not skip_bad:
             first = [chunk.errors[index] for index in sorted(chunk.errors)]
-            later = paths[max([*chunk.errors, *chunk.indices]) + 1 :]
-            raise _all_bad(first, later, geometry, len(paths))
+            rest = paths[max([*chunk.errors, *chunk.indices]) + 1 :] + [sample.path for sample in later]
+            raise _all_bad(first, rest, geometry)
         bad += chunk.errors.values()
         if chunk.indices:
             yield chunk.arrays
@@ -363,19 +368,19 @@ def _features(
             progress(stage, done, len(paths))
 
 
-def _all_bad(found: list[ImageError], later: Iterable[Path], geometry: Geometry, total: int) -> BadImagesError:
-    """The error that names up to ten images that cannot be used; the rest is only decoded, until ten are known."""
-    for image in decode_ahead(partial(read_image, geometry=geometry), later):
+def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) -> BadImagesError:
+    """The error that names the images found bad and those among the rest, up to ten and whether there are more."""
+    for image in decode_ahead(partial(read_image, geometry=geometry), rest):
         if len(found) > 10:
             break
         if isinstance(image, ImageError):
             found.append(image)
-    return BadImagesError(found, total, "Mend them, or leave them out with --skip-bad")
+    return BadImagesError(found, "mend them, or leave them out with --skip-bad")
 
 
-def _enough(count: int, bad: list[ImageError], total: int) -> None:
+def _enough(count: int, bad: list[ImageError]) -> None:
     if count == 0:
-        raise BadImagesError(bad, total, "Too few are left; give at least 2 good images")
+        raise BadImagesError(bad, "too few are left; give at least 2 good images")
 
 
 def _engine(name: str, geometry: Geometry, module: nn.Module) -> Engine:
@@ -396,6 +401,7 @@ def _tensors(arrays: Iterable[NDArray[np.float32]]) -> list[Any]:
 
 def _write_parts(engine: Engine, network: Backbone, detector: Detector, geometry: Geometry, folder: Path) -> None:
     """`graph.xml`, `graph.bin`, and `learned.safetensors` with what was learned and the backbone's weights."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from blemish.engines.openvino_engine import OpenVINOEngine
@@ -407,7 +413,10 @@ def _write_parts(engine: Engine, network: Backbone, detector: Detector, geometry
     engine.save(folder / "graph.xml")
     learned = {f"detector.{name}": tensor for name, tensor in detector.tensors().items()}
     learned |= {f"backbone.{name}": tensor.cpu() for name, tensor in network.network.state_dict().items()}
-    save_file(learned, folder / "learned.safetensors")
+    try:
+        save_file(learned, folder / "learned.safetensors")
+    except SafetensorError as error:
+        raise OSError(errno.ENOSPC, str(error)) from error
 
 
 def _restored_graph(folder: Path, card: Mapping[str, Any], recipe: Recipe) -> nn.Module:

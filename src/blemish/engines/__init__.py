@@ -32,6 +32,8 @@ class Engine(Protocol):
 
     def then(self, module: nn.Module) -> Engine: ...
 
+    def as_saved(self) -> Engine: ...
+
 
 def choose_engine(name: str) -> str:
     """`auto` is torch where a GPU can be seen by it, else OpenVINO. A saved model on CPU needs no torch at all.

@@ -7,7 +7,11 @@ it, and one model would then give other scores on another machine.
 
 from __future__ import annotations
 
+import errno
 import logging
+import shutil
+import tempfile
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -71,8 +75,23 @@ class OpenVINOEngine:
             raise ModelError(f"{path}: OpenVINO cannot read this graph ({reason}); fit the model again") from None
 
     def save(self, path: Path) -> None:
-        """Writes `path` (.xml) and its weights (.bin) beside it, in full precision."""
-        openvino.save_model(self.model, path, compress_to_fp16=False)
+        """Writes `path` (.xml) and its weights (.bin) beside it, in full precision. Raises `OSError` if it cannot."""
+        try:
+            openvino.save_model(self.model, path, compress_to_fp16=False)
+        except RuntimeError as error:
+            raise OSError(errno.ENOSPC, "OpenVINO could not write the graph") from error
+
+    def as_saved(self) -> OpenVINOEngine:
+        """This engine as it will be when saved and loaded: a graph that was read compiles to slightly other sums."""
+        folder = Path(tempfile.mkdtemp(prefix="blemish-"))
+        try:
+            self.save(folder / "graph.xml")
+            engine = OpenVINOEngine.from_file(folder / "graph.xml")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        weakref.finalize(engine, shutil.rmtree, folder, ignore_errors=True)  # the weights are mapped from it till then
+        return engine
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
         """The graph's outputs for each batch, in order; as many batches are in flight as there are requests."""

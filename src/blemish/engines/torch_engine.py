@@ -34,6 +34,10 @@ class TorchEngine:
         """This engine's module followed by `module`, a function of the tuple of its outputs."""
         return TorchEngine(_Chain(self.module, module), self.device)
 
+    def as_saved(self) -> TorchEngine:
+        """This engine as it will be when saved and loaded: the same."""
+        return self
+
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
         """The module's outputs for each batch, in order."""
         for batch in batches:

@@ -1,0 +1,129 @@
+"""Accuracy of the defaults on real images: EfficientNet-Lite0, 256×256, seed 0.
+
+    python benchmarks/accuracy.py [--data DIR] [--only NAME]
+
+Prints a table beside what it should at least be, and appends it to benchmarks/RESULTS.md with date, machine and commit.
+Status 1 if a figure is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import blemish
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fit: the data, what is asked of `fit`, and the least that each figure should be, in per cent."""
+
+    data: str
+    source: str
+    name: str
+    options: dict[str, str]
+    least: dict[str, float]
+
+
+ROWS = [
+    Row("mtd", "mtd:{data}/mtd", "fre", {"detector": "fre"}, {"image AUROC": 98.0}),
+    Row("mtd", "mtd:{data}/mtd", "fre-lite0-1l", {"preset": "fre-lite0-1l"}, {"image AUROC": 98.4}),
+    Row("mtd", "mtd:{data}/mtd", "padim (Rd100)", {"detector": "padim"}, {"image AUROC": 94.5}),
+    Row("mtd", "mtd:{data}/mtd", "gaussian", {"detector": "gaussian"}, {}),
+    Row(
+        "mvtec/bottle",
+        "{data}/mvtec/bottle",
+        "fre",
+        {"detector": "fre"},
+        {"image AUROC": 99.9, "pixel AUROC": 98.0, "AUPRO": 95.0},
+    ),
+    Row(
+        "mvtec/bottle",
+        "{data}/mvtec/bottle",
+        "padim (Rd100)",
+        {"detector": "padim"},
+        {"image AUROC": 99.3, "pixel AUROC": 97.8},
+    ),
+    Row(
+        "mvtec/bottle",
+        "{data}/mvtec/bottle",
+        "gaussian",
+        {"detector": "gaussian"},
+        {"image AUROC": 99.0, "pixel AUROC": 97.5},
+    ),
+    Row("elpv mono", "elpv:mono", "fre", {"detector": "fre"}, {"image AUROC": 95.5}),
+    Row("elpv mono", "elpv:mono", "padim (Rd100)", {"detector": "padim"}, {}),
+    Row("elpv mono", "elpv:mono", "gaussian", {"detector": "gaussian"}, {}),
+    Row("elpv poly", "elpv:poly", "fre", {"detector": "fre"}, {}),
+    Row("elpv poly", "elpv:poly", "padim (Rd100)", {"detector": "padim"}, {}),
+    Row("mvtec/hazelnut_reduced", "{data}/mvtec/hazelnut_reduced", "fre", {"detector": "fre"}, {}),
+    Row("mvtec/hazelnut_reduced", "{data}/mvtec/hazelnut_reduced", "padim (Rd100)", {"detector": "padim"}, {}),
+    Row("mvtec/hazelnut_reduced", "{data}/mvtec/hazelnut_reduced", "gaussian", {"detector": "gaussian"}, {}),
+    Row("livestock", "{data}/livestock", "fre", {"detector": "fre"}, {}),
+]
+FIGURES = ["image AUROC", "pixel AUROC", "AUPRO"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    beside = HERE.parents[1] / "shared" / "data"
+    parser.add_argument("--data", default=os.environ.get("BLEMISH_DATA", str(beside)))
+    parser.add_argument("--only", help="rows whose data or name contains this; nothing is then appended")
+    arguments = parser.parse_args()
+    head = ["data", "detector", *FIGURES, "stated rate", "false alarms", "detected", "fit s", "ms/image"]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "--:|" * (len(head) - 2)]
+    print("\n".join(lines), flush=True)
+    missed = 0
+    for row in ROWS:
+        if arguments.only and arguments.only not in f"{row.data} {row.name}":
+            continue
+        source = row.source.format(data=arguments.data)
+        start = time.perf_counter()
+        model = blemish.fit(source, seed=0, **row.options)  # type: ignore[arg-type]
+        seconds = time.perf_counter() - start
+        found = blemish.evaluate(model, source)
+        figures = dict(zip(FIGURES, (found.image["auroc"], found.pixel["auroc"], found.pixel["aupro"]), strict=True))
+        cells = []
+        for name, figure in figures.items():
+            least = row.least.get(name)
+            text = "–" if figure is None else f"{100 * figure:.2f}"
+            if least is not None:
+                reached = figure is not None and 100 * figure >= least
+                missed += not reached
+                text += f" (≥ {least:g}{'' if reached else ', missed'})"
+            cells.append(text)
+        for rate in ("stated_rate", "false_alarm_rate", "detection_rate"):
+            value = found.decisions[rate]
+            cells.append("–" if value is None else f"{100 * value:.1f} %")
+        cells += [f"{seconds:.1f}", f"{1000 * found.seconds_per_image:.1f}"]
+        lines.append("| " + " | ".join([row.data, row.name, *cells]) + " |")
+        print(lines[-1], flush=True)
+    if not arguments.only:
+        append("Accuracy", "python benchmarks/accuracy.py", lines)
+    print(f"{missed} figures missed" if missed else "every figure reached")
+    return 1 if missed else 0
+
+
+def append(title: str, command: str, lines: list[str]) -> None:
+    """A dated section at the end of RESULTS.md."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True
+    )
+    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    text = f"\n## {title}, {now}\n\n`{command}` at {commit.stdout.strip()} on {machine}.\n\n" + "\n".join(lines) + "\n"
+    with (HERE / "RESULTS.md").open("a", encoding="utf-8") as results:
+        results.write(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

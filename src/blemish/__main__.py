@@ -1,0 +1,5 @@
+"""`python -m blemish` is the `blemish` command."""
+
+from blemish.cli import main
+
+main()

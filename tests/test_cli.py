@@ -1,0 +1,261 @@
+"""The command as a user meets it: in a process of its own, with what it prints and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import write_parts, write_tree
+from test_images import bad_files
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+def blemish(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "blemish", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def inside(capsys: pytest.CaptureFixture[str], *words: object) -> subprocess.CompletedProcess[str]:
+    """The same within this process, which has imported torch already."""
+    from blemish.cli import main
+
+    capsys.readouterr()
+    before, sys.argv = sys.argv, ["blemish", *map(str, words)]
+    try:
+        with pytest.raises(SystemExit) as left:
+            main()
+    finally:
+        sys.argv = before
+    captured = capsys.readouterr()
+    return subprocess.CompletedProcess(sys.argv, int(left.value.code or 0), captured.out, captured.err)
+
+
+def one_line_error(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
+    """The error that was printed, once it is known to be one line without a traceback."""
+    assert done.returncode == status, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == errors[0]
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def fitted(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "parts.blemish"
+    done = blemish("fit", tree, "-o", path, "--size", 64, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "MVTec-style tree, 24 to train, 10 to test (5 good, 5 scratch)" in done.stderr
+    told = json.loads(done.stdout)
+    assert told["model"] == str(path)
+    assert told["images"] == 24
+    assert told["held_out"] == 12
+    assert told["false_alarm_rate"] == pytest.approx(1 / 13)
+    return path
+
+
+def test_predict_prints_one_line_of_json_an_image(fitted: Path, tree: Path) -> None:
+    done = blemish("predict", fitted, tree / "test", "--json")
+    assert done.returncode == 0
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == 10
+    for line in lines:
+        assert set(line) == {"path", "score", "p_value", "is_anomaly"}
+        assert line["is_anomaly"] == ("scratch" in line["path"])
+
+
+def test_predict_goes_on_after_an_unreadable_image_and_ends_with_status_3(
+    fitted: Path, tree: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"x")
+    done = blemish("predict", fitted, tmp_path / "bad.png", tree / "test" / "good", "--json")
+    assert done.returncode == 3
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert set(lines[0]) == {"path", "error"}
+    assert len(lines) == 6
+    for_people = blemish("predict", fitted, tmp_path / "bad.png", tree / "test" / "good")
+    assert for_people.returncode == 3
+    assert for_people.stdout.count("good") >= 5
+    assert "bad.png" in for_people.stderr
+
+
+@pytest.mark.parametrize(("maps", "count"), [("png", 10), ("npy", 10), ("none", 0)])
+def test_predict_writes_results_and_maps_into_a_new_folder(
+    fitted: Path, tree: Path, tmp_path: Path, maps: str, count: int
+) -> None:
+    out = tmp_path / "results"
+    assert blemish("predict", fitted, tree / "test", "--out", out, "--maps", maps).returncode == 0
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert len(lines) == 10
+    names = [line["map"] for line in lines if "map" in line]
+    assert len(set(names)) == count, "two folders have images of the same names"
+    for name in names:
+        values = np.load(out / name) if maps == "npy" else np.asarray(Image.open(out / name))
+        assert values.shape == ((64, 64) if maps == "npy" else (64, 64, 3))
+    assert "--force" in one_line_error(blemish("predict", fitted, tree / "test", "--out", out))
+    assert blemish("predict", fitted, tree / "test", "--out", out, "--force").returncode == 0
+
+
+def test_evaluate_prints_one_object_and_writes_a_report(fitted: Path, tree: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    done = blemish("evaluate", fitted, tree, "--json", "--report", page)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert {"auroc", "aupr", "f1_max"} <= set(told["image"])
+    assert set(told["pixel"]) == {"auroc", "aupr", "aupro"}
+    assert {"threshold", "false_alarm_rate", "detection_rate"} <= set(told["decisions"])
+    assert set(told["per_class"]) == {"scratch"}
+    assert told["seconds_per_image"] > 0
+    assert "<svg" in page.read_text()
+    for_people = blemish("evaluate", fitted, tree)
+    assert for_people.returncode == 0
+    assert "scratch" in for_people.stdout
+    assert "--force" in one_line_error(blemish("evaluate", fitted, tree, "--report", page))
+
+
+def test_figures_that_are_undefined_are_null(fitted: Path, tree: Path, tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "t", 2, 3)
+    for path in (root / "test" / "good").iterdir():
+        path.unlink()
+    told = json.loads(blemish("evaluate", fitted, root, "--json").stdout)
+    assert told["image"]["auroc"] is None
+    assert told["decisions"]["false_alarm_rate"] is None
+    assert told["decisions"]["detection_rate"] == 1.0
+    assert told["pixel"]["auroc"] > 0.9
+    (root / "ground_truth").rename(tmp_path / "elsewhere")
+    told = json.loads(blemish("evaluate", fitted, root, "--json").stdout)
+    assert told["pixel"] == {"auroc": None, "aupr": None, "aupro": None}
+
+
+def test_a_fit_that_is_stopped_by_bad_images_names_them_and_writes_nothing(tmp_path: Path) -> None:
+    write_parts(tmp_path / "parts", 8)
+    files = bad_files(tmp_path / "parts")
+    out = tmp_path / "m"
+    error = one_line_error(blemish("fit", tmp_path / "parts", "-o", out, "--size", 64))
+    for kind in ("truncated", "empty", "mislabelled", "bomb", "truncated jpeg", "just too large", "floats"):
+        assert files[kind].name in error, kind
+    assert "--skip-bad" in error
+    assert not out.exists()
+    done = blemish("fit", tmp_path / "parts", "-o", out, "--size", 64, "--skip-bad", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["skipped"] == 8
+    assert json.loads((out / "model.json").read_text())["provenance"]["skipped"] == 8
+
+
+def test_every_mistake_of_a_user_is_one_line_with_status_1(
+    fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    write_parts(tmp_path / "one", 1)
+    (tmp_path / "weights.pth").write_text("x")
+    root = write_tree(tmp_path / "t", 3, 2)
+    Image.new("L", (50, 40), 255).save(root / "ground_truth" / "scratch" / "000_mask.png")
+    out = tmp_path / "m"
+    cases = {
+        ("fit", tmp_path / "empty", "-o", out): "no images",
+        ("fit", tmp_path / "none", "-o", out): "no such file or folder",
+        ("fit", tmp_path / "one", "-o", out): "at least 2",
+        ("fit", tree, "-o", fitted): "--force",
+        ("fit", tree, "-o", tmp_path, "--force"): "holds no model.json",
+        ("fit", tree, "-o", out, "--detector", "patchcore"): "fre, padim, gaussian",
+        ("fit", tree, "-o", out, "--backbone", "resnet18"): "--weights PATH",
+        ("fit", tree, "-o", out, "--backbone", "lenet"): "no backbone is called",
+        ("fit", tree, "-o", out, "--weights", tmp_path / "weights.pth"): "weights.pth",
+        ("fit", tree, "-o", out, "--weights", tmp_path / "none.pth"): "no such weights file",
+        ("fit", tree, "-o", out, "--layers", "2,9"): "no layer 9",
+        ("fit", tree, "-o", out, "--layers", "conv99"): "no layer 'conv99'",
+        ("fit", tree, "-o", out, "--layers", ","): "no layers",
+        ("fit", tree, "-o", out, "--size", "8"): "size 8",
+        ("fit", tree, "-o", out, "--size", "big"): "not a size",
+        ("fit", tree, "-o", out, "--size", "64", "--crop", "80"): "crop 80",
+        ("fit", tree, "-o", out, "--preset", "padim-r34"): "no preset",
+        ("fit", tree, "-o", out, "--false-alarm-rate", "0.001"): "999 held-out",
+        ("fit", tree, "-o", out, "--false-alarm-rate", "2"): "above 0 and below 1",
+        ("fit", tree, "-o", out, "--calibration-share", "0.9"): "share",
+        ("fit", tree, "-o", out, "--engine", "tpu"): "no engine",
+        ("predict", tmp_path / "none", tree): "no such model",
+        ("predict", tree, tree): "not a saved model",
+        ("predict", fitted, tmp_path / "empty"): "no images",
+        ("predict", fitted, tree, "--maps", "png"): "--out",
+        ("evaluate", fitted, tree / "train" / "good"): "no labelled images",
+        ("evaluate", fitted, root): "the mask is 40x50 and its image 000.png is 96x96",
+        ("check", tmp_path / "none"): "no such file or folder",
+    }
+    for words, expected in cases.items():
+        assert expected in one_line_error(inside(capsys, *words)), words
+    assert not out.exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")], "no temporary folder is left"
+
+
+@pytest.mark.parametrize("words", [["fit"], ["fit", "x", "-o", "y", "--sizee", "3"], ["predict", "m"], ["train"]])
+def test_words_the_command_does_not_know_are_one_line_with_status_2(words: list[str]) -> None:
+    assert "--help" in one_line_error(blemish(*words), 2)
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = blemish("fit", "/none", "-o", "/none/m", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["fit", "predict", "evaluate", "check", "demo"])
+def test_every_verb_has_help_with_an_example(verb: str) -> None:
+    done = blemish(verb, "--help")
+    assert done.returncode == 0
+    assert f"Example: blemish {verb}" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_an_interrupted_fit_leaves_no_model(tree: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "blemish", "fit", str(tree), "-o", str(tmp_path / "m"), "--size", "256"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert process.stderr is not None
+    assert "MVTec-style" in process.stderr.readline(), "it has begun"
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    # Python ends by the signal itself where it arrived inside an exec; a shell shows 130 for either.
+    assert process.returncode in {130, -signal.SIGINT}
+    assert errors.splitlines()[-1].startswith("error: interrupted")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "t", 4, 2)
+    (root / "train" / "good" / "cut.png").write_bytes((root / "train" / "good" / "000.png").read_bytes()[:100])
+    (root / "test" / "good" / "000.png").write_bytes((root / "train" / "good" / "001.png").read_bytes())
+    (root / "train" / "good" / "same.png").write_bytes((root / "train" / "good" / "002.png").read_bytes())
+    Image.new("L", (96, 96)).save(root / "ground_truth" / "scratch" / "000_mask.png")
+    Image.new("RGB", (40, 20), "red").save(root / "train" / "good" / "wide.png")
+    done = blemish("check", root, "--json")
+    assert done.returncode == 1
+    findings = json.loads(done.stdout)["findings"]
+    assert all(finding["mend"] for finding in findings)
+    whole = " | ".join(f"{finding['where']} {finding['what']}" for finding in findings)
+    for expected in (
+        "cut.png cannot be decoded",
+        "which trains",
+        "marks nothing",
+        "under 64 pixels",
+        "height to width",
+    ):
+        assert expected in whole
+    assert "is the same file as" in whole
+    assert "false-alarm rate of" in whole
+    assert blemish("check", root).stdout.count("\n") == len(findings) + 2
+
+
+def test_check_of_a_good_set_finds_nothing_that_stops_a_fit(tree: Path) -> None:
+    done = blemish("check", tree)
+    assert done.returncode == 0
+    assert "1 findings" in done.stdout or "nothing is wrong" in done.stdout

@@ -1,0 +1,42 @@
+"""Every example in the README and in docs/ runs, page by page, in a folder that holds `cells`, a small tree of parts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, write_parts, write_tree
+from test_cli import inside
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_the_examples_of_a_page_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tree(tmp_path / "cells", 24, 3)
+    write_parts(tmp_path / "cells" / "new", 3, seed=9)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for language, code in BLOCK.findall(page.read_text()):
+        if language == "python":
+            exec(compile(code, str(page), "exec"), names)
+            continue
+        for line in code.splitlines():
+            if line.startswith("$ blemish "):
+                done = inside(capsys, *shlex.split(line, comments=True)[2:])
+                assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+def test_every_page_is_in_the_readme_and_every_link_leads_somewhere() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for page in PAGES[1:]:
+        assert f"docs/{page.name}" in readme
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

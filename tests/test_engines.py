@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from blemish.backbones import Backbone, canonical_name, layers_of_strides
+from blemish.detectors import DETECTORS, make_detector
+from blemish.engines import BATCH, choose_engine
+from blemish.engines.openvino_engine import OpenVINOEngine
+from blemish.engines.stream import stream
+from blemish.engines.torch_engine import TorchEngine
+from blemish.errors import ImageError, SettingError
+from blemish.graph import Scoring, ScoringGraph
+from blemish.images import Geometry
+from conftest import part, scratched
+
+BACKBONES = [
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "resnet18",
+    "resnet50",
+    "wide_resnet50_2",
+    "vgg16",
+    "tf_efficientnet_b5",
+]
+SIDE = 64
+
+
+class Sums(nn.Module):
+    """A module whose results tell which image they belong to."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return images.float().sum((1, 2, 3)), images.float().mean(3)
+
+
+class Doubled(nn.Module):
+    def forward(self, outputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return 2 * outputs[0], outputs[1]
+
+
+def batches(sizes: list[int]) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+    for size in sizes:
+        yield rng.integers(0, 255, (size, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def both() -> list[OpenVINOEngine | TorchEngine]:
+    return [OpenVINOEngine.from_module(Sums(), SIDE, SIDE), TorchEngine(Sums(), torch.device("cpu"))]
+
+
+@pytest.mark.parametrize("sizes", [[8] * 9, [8, 8, 3], [1], [], [5, 8, 1]])
+def test_results_come_in_the_order_of_the_batches_with_as_many_rows(sizes: list[int]) -> None:
+    for engine in both():
+        found = list(engine.run(batches(sizes)))
+        assert [len(arrays[0]) for arrays in found] == sizes
+        for images, arrays in zip(batches(sizes), found, strict=True):
+            assert np.allclose(arrays[0], images.sum((1, 2, 3), dtype=np.float64), rtol=1e-6)
+            assert arrays[1].shape == (len(images), SIDE, SIDE)
+
+
+def test_a_module_put_after_an_engine_gets_its_outputs() -> None:
+    for engine in both():
+        longer = engine.then(Doubled())
+        for first, second in zip(engine.run(batches([8, 2])), longer.run(batches([8, 2])), strict=True):
+            assert np.array_equal(2 * first[0], second[0])
+            assert np.array_equal(first[1], second[1])
+
+
+def test_a_consumer_that_stops_early_leaves_nothing_running() -> None:
+    for engine in both():
+        results = engine.run(batches([8] * 20))
+        next(results)
+        results.close()  # type: ignore[attr-defined]
+        assert len(list(engine.run(batches([8, 8])))) == 2
+
+
+def test_openvino_runs_two_streams_or_more_in_single_precision() -> None:
+    engine = OpenVINOEngine.from_module(Sums(), SIDE, SIDE)
+    assert engine._requests >= 2
+    assert engine._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_engine_gives_the_same_scores_and_maps_for_every_detector(name: str) -> None:
+    torch.manual_seed(0)
+    weights = timm.create_model(canonical_name(name), pretrained=False).state_dict()
+    rng = np.random.default_rng(0)
+    normal = np.stack([part(rng, SIDE) for _ in range(12)])
+    images = np.stack([*normal[:4], *[scratched(rng, SIDE)[0] for _ in range(4)]])
+    layers = sorted({layer for kind in DETECTORS.values() for layer in layers_of_strides(name, kind.strides)})
+    backbone = Backbone(name, layers, weights)
+    extract = OpenVINOEngine.from_module(backbone, SIDE, SIDE)
+    for detector_name, kind in DETECTORS.items():
+        chosen = [layers.index(layer) for layer in layers_of_strides(name, kind.strides)]
+        detector = make_detector(detector_name)
+        with torch.inference_mode():
+            features = backbone(torch.from_numpy(normal))
+        detector.update([features[index].clone() for index in chosen])
+        scoring = _Chosen(chosen, Scoring(detector, (SIDE, SIDE)))
+        reference = TorchEngine(ScoringGraph(backbone, scoring), torch.device("cpu"))  # type: ignore[arg-type]
+        scores, maps, *_ = next(reference.run([images]))
+        other_scores, other_maps, *_ = next(extract.then(scoring).run([images]))
+        assert np.abs(other_scores - scores).max() <= 1e-3 * np.abs(scores).max(), detector_name
+        assert np.abs(other_maps - maps).max() <= 1e-3 * np.abs(maps).max(), detector_name
+        assert scores.std() > 0, detector_name
+
+
+class _Chosen(nn.Module):
+    """Some of the backbone's layers for a scoring that wants no others; all are handed on."""
+
+    def __init__(self, indices: list[int], scoring: Scoring) -> None:
+        super().__init__()
+        self.indices, self.scoring = indices, scoring
+
+    def forward(self, features: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (*self.scoring(tuple(features[index] for index in self.indices)), *features)
+
+
+def test_a_graph_converted_as_a_whole_equals_one_joined_of_two() -> None:
+    weights = timm.create_model("resnet18").state_dict()
+    backbone = Backbone("resnet18", [2, 3], weights)
+    rng = np.random.default_rng(0)
+    images = np.stack([part(rng, SIDE) for _ in range(BATCH)])
+    detector = make_detector("fre").update(list(backbone(torch.from_numpy(images))))
+    scoring = Scoring(detector, (SIDE, SIDE), with_features=True)
+    whole = OpenVINOEngine.from_module(ScoringGraph(backbone, scoring), SIDE, SIDE)
+    joined = OpenVINOEngine.from_module(backbone, SIDE, SIDE).then(scoring)
+    for first, second in zip(next(whole.run([images])), next(joined.run([images])), strict=True):
+        assert np.allclose(first, second, rtol=1e-4, atol=1e-4 * np.abs(first).max())
+
+
+def test_an_images_result_does_not_depend_on_the_images_beside_it() -> None:
+    weights = timm.create_model("resnet18").state_dict()
+    engine = OpenVINOEngine.from_module(Backbone("resnet18", [2], weights), SIDE, SIDE)
+    images = next(batches([BATCH]))
+    together = next(engine.run([images]))[0]
+    for index in range(BATCH):
+        alone = next(engine.run([images[index : index + 1]]))[0]
+        assert np.array_equal(alone[0], together[index])
+
+
+def test_a_stream_gives_every_source_once_as_a_row_or_as_an_error(tmp_path: object) -> None:
+    rng = np.random.default_rng(0)
+    sources: list[np.ndarray] = [part(rng, SIDE) for _ in range(30)]
+    broken = {0, 7, 8, 9, 29}
+    for index in broken:
+        sources[index] = np.zeros((2, 2), np.float32)
+    rows: dict[int, float] = {}
+    errors: dict[int, ImageError] = {}
+    for chunk in stream(TorchEngine(Sums(), torch.device("cpu")), sources, Geometry(SIDE, SIDE)):  # type: ignore[arg-type]
+        rows |= {index: float(chunk.arrays[0][row]) for row, index in enumerate(chunk.indices)}
+        errors |= chunk.errors
+    assert set(errors) == broken
+    assert set(rows) == set(range(30)) - broken
+    assert all(rows[index] == sources[index].sum() for index in rows)
+
+
+def test_engines_are_chosen_by_name_and_others_refused() -> None:
+    assert choose_engine("openvino") == "openvino"
+    assert choose_engine("torch") == "torch"
+    assert choose_engine("auto") == ("torch" if torch.cuda.is_available() else "openvino")
+    with pytest.raises(SettingError, match="auto, openvino, torch"):
+        choose_engine("tensorrt")

