@@ -1,4 +1,4 @@
-"""Every example in the README and in docs/ runs, page by page, in a folder that holds `cells`, a small tree of parts."""
+"""Every example in the README and in docs/ runs, page by page, beside `cells`, a small tree of parts."""
 
 from __future__ import annotations
 

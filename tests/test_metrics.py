@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,7 +76,7 @@ def slow_aupro(maps: NDArray[np.float32], masks: NDArray[np.bool_], limit: float
         overlap = np.mean([(region >= threshold).mean() for region in regions])
         points.append((float((normal >= threshold).mean()), float(overlap)))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points[:-1], points[1:], strict=True):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 >= limit:
             break
         if x1 > limit:

@@ -63,10 +63,13 @@ def test_a_browser_shows_the_page_without_an_error(page: Path, tmp_path: Path) -
     if browser is None:
         pytest.skip("no chromium on this machine; apt-get install chromium")
     picture = tmp_path / "page.png"
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
     done = subprocess.run(
-        [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0"]
-        + [f"--screenshot={picture}", "--window-size=1000,2000", page.as_uri()],
+        [
+            browser,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
+            *("--enable-logging=stderr", "--v=0", f"--user-data-dir={tmp_path / 'profile'}"),
+            *(f"--screenshot={picture}", "--window-size=1000,2000", page.as_uri()),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
