@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from blemish.detectors import FRE, Gaussian, PaDiM
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
-    from blemish.model import Model, Prediction, fit
+    from blemish.fitting import fit
+    from blemish.model import Model, Prediction
 
 __all__ = ["FRE", "BlemishError", "Evaluation", "Gaussian", "Model", "PaDiM", "Prediction", "evaluate", "fit", "load"]
 
@@ -23,7 +24,7 @@ _HOMES = {
     "PaDiM": "detectors",
     "Prediction": "model",
     "evaluate": "evaluation",
-    "fit": "model",
+    "fit": "fitting",
 }
 
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
-from rich.table import Table
 
-from blemish.calibration import DEFAULT_RATE
-from blemish.errors import BlemishError, ModelError
+from blemish.console import bars, described, err, out, print_evaluation, print_json, print_model, print_prediction
+from blemish.errors import BlemishError, ModelError, SettingError
 
 if TYPE_CHECKING:
     from blemish.evaluation import Evaluation
-    from blemish.model import Model, Progress
+    from blemish.model import Model
 
 SOME_FAILED = 3
 INTERRUPTED = 130
@@ -36,8 +29,6 @@ app = typer.Typer(
     help="Finds what does not belong in images, having seen only normal ones.",
     epilog="Add --debug to any command to see the traceback of an error.",
 )
-console = Console(stderr=True, highlight=False, soft_wrap=True)
-out_console = Console(highlight=False, soft_wrap=True)
 
 
 class Maps(str, Enum):
@@ -83,8 +74,8 @@ def fit(
 
     check_free(output, force=force)
     dataset = read_source(source, seed)
-    console.print(escape(str(dataset)))
-    with _bars() as progress:
+    err.print(escape(str(dataset)))
+    with bars() as progress:
         model = blemish.fit(
             dataset,
             detector=detector,
@@ -104,16 +95,16 @@ def fit(
         )
     model.save(output, force=force)
     if as_json:
-        _print_json({"model": str(output), **_described(model)})
+        print_json({"model": str(output), **described(model)})
     else:
-        _print_model(model, output)
+        print_model(model, output)
 
 
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="What fit wrote.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, or layout:PATH.")],
-    out: Annotated[Path | None, typer.Option(help="A new folder for results.jsonl and maps.")] = None,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="A new folder for results.jsonl and maps.")] = None,
     maps: Annotated[
         Maps | None, typer.Option(help="With --out: none, png (heat maps; default) or npy (values).")
     ] = None,
@@ -125,28 +116,23 @@ def predict(
 
     Example: [bold]blemish predict cells.blemish cells/new --out results --json[/bold]
     """
-    from blemish.errors import SettingError
     from blemish.model import Model
     from blemish.report import write_results
 
-    if maps and maps != Maps.none and out is None:
+    if maps and maps != Maps.none and out_folder is None:
         raise SettingError(f"--maps {maps.value} needs a folder to write to; give --out DIR")
     loaded = Model.load(model, engine)
     failed = 0
-    with _bars() as progress:
+    with bars() as progress:
         predictions = loaded.predict(list(sources), progress)
-        if out is not None:
-            predictions = write_results(loaded, predictions, out, (maps or Maps.png).value, force=force)
+        if out_folder is not None:
+            predictions = write_results(loaded, predictions, out_folder, (maps or Maps.png).value, force=force)
         for prediction in predictions:
             failed += prediction.error is not None
             if as_json:
-                _print_json(prediction.as_dict())
-            elif prediction.error is not None:
-                console.print(f"[red]error[/red]  {escape(str(prediction.path))}: {escape(prediction.error)}")
+                print_json(prediction.as_dict())
             else:
-                verdict = "[red]anomaly[/red]" if prediction.is_anomaly else "[green]good[/green]   "
-                score, p_value, path = prediction.score, prediction.p_value, escape(str(prediction.path))
-                out_console.print(f"{verdict}  score {score:.6g}  p {p_value:.4f}  {path}")
+                print_prediction(prediction)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -171,8 +157,8 @@ def evaluate(
     _check_report(report, force)
     loaded = Model.load(model, engine)
     dataset = read_source(source, loaded.recipe.seed)
-    console.print(escape(str(dataset)))
-    with _bars() as progress:
+    err.print(escape(str(dataset)))
+    with bars() as progress:
         evaluation = blemish.evaluate(loaded, dataset, progress)
     _finish_evaluation(loaded, evaluation, report, as_json)
 
@@ -188,17 +174,15 @@ def check(
     """
     from blemish.check import check_source
 
-    with _bars() as progress:
+    with bars() as progress:
         dataset, findings = check_source(source, progress)
     if as_json:
-        _print_json({"source": str(dataset), "findings": [finding.as_dict() for finding in findings]})
+        print_json({"source": str(dataset), "findings": [finding.as_dict() for finding in findings]})
     else:
-        out_console.print(escape(str(dataset)))
+        out.print(escape(str(dataset)))
         for finding in findings:
-            out_console.print(
-                f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}"
-            )
-        out_console.print("nothing is wrong" if not findings else f"{len(findings)} findings")
+            out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
+        out.print("nothing is wrong" if not findings else f"{len(findings)} findings")
     if any(finding.stops_fit for finding in findings):
         raise typer.Exit(1)
 
@@ -218,8 +202,8 @@ def demo(
 
     _check_report(report, force)
     dataset = read_source("elpv:mono")
-    console.print(escape(str(dataset)))
-    with _bars() as progress:
+    err.print(escape(str(dataset)))
+    with bars() as progress:
         model = blemish.fit(dataset, detector="fre", false_alarm_rate=0.05, progress=progress)
         evaluation = blemish.evaluate(model, dataset, progress)
     _finish_evaluation(model, evaluation, report, as_json)
@@ -240,7 +224,7 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        console.print(f"[red]error:[/red] {escape(_one_line(error))}")
+        err.print(f"[red]error:[/red] {escape(_one_line(error))}")
         sys.exit(_status(error))
 
 
@@ -266,61 +250,12 @@ def _status(error: BaseException) -> int:
     return int(getattr(error, "exit_code", 1))
 
 
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """A bar a stage on the terminal's error stream; nothing where that is no terminal."""
-    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done)
-
-        yield show
-
-
 def _layers(text: str | None) -> list[int | str] | None:
     """`2,3,4` or `layer1,layer2`; the backbone says which there are."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]
     return [int(name) if name.isdecimal() else name for name in names]
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content, allow_nan=False), flush=True)
-
-
-def _described(model: Model) -> dict[str, Any]:
-    calibration = model.calibration
-    return {
-        "detector": model.recipe.detector,
-        "backbone": model.recipe.backbone,
-        "layers": list(model.recipe.layers),
-        "input": list(model.recipe.geometry.shape),
-        "images": model.provenance["images"],
-        "held_out": len(calibration.scores),
-        "skipped": model.provenance["skipped"],
-        "threshold": model.threshold,
-        "false_alarm_rate": calibration.rate,
-    }
-
-
-def _print_model(model: Model, output: Path) -> None:
-    told = _described(model)
-    out_console.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
-    skipped = f", {told['skipped']} unreadable ones left out" if told["skipped"] else ""
-    out_console.print(f"fitted on {told['images']} images, {told['held_out']} of them held out to calibrate{skipped}")
-    out_console.print(
-        f"threshold {told['threshold']:.6g} for a false-alarm rate of at most {100 * told['false_alarm_rate']:.2g} %"
-    )
-    if model.provenance["asked_false_alarm_rate"] is None and told["false_alarm_rate"] > DEFAULT_RATE:
-        out_console.print(
-            f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} held-out images)"
-        )
-    out_console.print(f"saved to {escape(str(output))}")
 
 
 def _check_report(report: Path | None, force: bool) -> None:
@@ -334,41 +269,12 @@ def _finish_evaluation(model: Model, evaluation: Evaluation, report: Path | None
 
         write_report(model, evaluation, report)
     for prediction in evaluation.unreadable:
-        console.print(f"[red]error[/red]  {escape(str(prediction.path))}: {escape(prediction.error or '')}")
+        print_prediction(prediction)
     if as_json:
-        _print_json(evaluation.as_dict())
+        print_json(evaluation.as_dict())
     else:
-        _print_evaluation(evaluation)
+        print_evaluation(evaluation)
         if report is not None:
-            out_console.print(f"report: {escape(str(report))}")
+            out.print(f"report: {escape(str(report))}")
     if evaluation.unreadable:
         raise typer.Exit(SOME_FAILED)
-
-
-def _print_evaluation(evaluation: Evaluation) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "images", "AUROC", "AUPR", "best F1", "detected", "pixel AUROC", "pixel AUPR", "AUPRO"):
-        table.add_column(column, justify="left" if not column else "right")
-
-    def row(name: str, count: int, image: dict[str, Any], detected: float | None, pixel: dict[str, Any]) -> None:
-        figures = [image["auroc"], image["aupr"], image["f1_max"], detected, *pixel.values()]
-        table.add_row(
-            escape(name), str(count), *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures)
-        )
-
-    decisions = evaluation.decisions
-    row("all", len(evaluation.results), evaluation.image, decisions["detection_rate"], evaluation.pixel)
-    for kind, figures in evaluation.per_class.items():
-        row(kind, figures["count"], figures["image"], figures["detection_rate"], figures["pixel"])
-    out_console.print(table)
-
-    def percent(rate: float | None) -> str:
-        return "undefined" if rate is None else f"{100 * rate:.2f} %"
-
-    out_console.print(
-        f"threshold {decisions['threshold']:.6g}, for a false-alarm rate of at most {percent(decisions['stated_rate'])}"
-    )
-    out_console.print(
-        f"false alarms {percent(decisions['false_alarm_rate'])}, detected {percent(decisions['detection_rate'])}"
-    )
-    out_console.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")

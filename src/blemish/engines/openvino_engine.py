@@ -110,8 +110,7 @@ class OpenVINOEngine:
                 request, rows = busy.popleft()
                 yield self._collect(request, rows)
         finally:
-            for request, _ in busy:
-                request.cancel()
+            for request, _ in busy:  # a consumer that stopped early; what runs must end before its buffers go
                 request.wait()
 
     def _collect(self, request: Any, rows: int) -> Arrays:

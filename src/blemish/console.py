@@ -1,0 +1,108 @@
+"""What the command prints: bars while it works, lines for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from blemish.calibration import DEFAULT_RATE
+
+if TYPE_CHECKING:
+    from blemish.evaluation import Evaluation
+    from blemish.model import Model, Prediction, Progress
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """A bar a stage on the terminal's error stream; nothing where that is no terminal."""
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = shown.add_task(stage, total=total)
+            shown.update(tasks[stage], completed=done)
+
+        yield show
+
+
+def print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, allow_nan=False), flush=True)
+
+
+def described(model: Model) -> dict[str, Any]:
+    calibration = model.calibration
+    return {
+        "detector": model.recipe.detector,
+        "backbone": model.recipe.backbone,
+        "layers": list(model.recipe.layers),
+        "input": list(model.recipe.geometry.shape),
+        "images": model.provenance["images"],
+        "held_out": len(calibration.scores),
+        "skipped": model.provenance["skipped"],
+        "threshold": model.threshold,
+        "false_alarm_rate": calibration.rate,
+    }
+
+
+def print_model(model: Model, output: Path) -> None:
+    told = described(model)
+    out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
+    skipped = f", {told['skipped']} unreadable ones left out" if told["skipped"] else ""
+    out.print(f"fitted on {told['images']} images, {told['held_out']} of them held out to calibrate{skipped}")
+    out.print(
+        f"threshold {told['threshold']:.6g} for a false-alarm rate of at most {100 * told['false_alarm_rate']:.2g} %"
+    )
+    if model.provenance["asked_false_alarm_rate"] is None and told["false_alarm_rate"] > DEFAULT_RATE:
+        out.print(f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} held-out images)")
+    out.print(f"saved to {escape(str(output))}")
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "images", "AUROC", "AUPR", "best F1", "detected", "pixel AUROC", "pixel AUPR", "AUPRO"):
+        table.add_column(column, justify="left" if not column else "right")
+
+    def row(name: str, count: int, image: dict[str, Any], detected: float | None, pixel: dict[str, Any]) -> None:
+        figures = [image["auroc"], image["aupr"], image["f1_max"], detected, *pixel.values()]
+        table.add_row(
+            escape(name), str(count), *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures)
+        )
+
+    decisions = evaluation.decisions
+    row("all", len(evaluation.results), evaluation.image, decisions["detection_rate"], evaluation.pixel)
+    for kind, figures in evaluation.per_class.items():
+        row(kind, figures["count"], figures["image"], figures["detection_rate"], figures["pixel"])
+    out.print(table)
+
+    def percent(rate: float | None) -> str:
+        return "undefined" if rate is None else f"{100 * rate:.2f} %"
+
+    out.print(
+        f"threshold {decisions['threshold']:.6g}, for a false-alarm rate of at most {percent(decisions['stated_rate'])}"
+    )
+    out.print(f"false alarms {percent(decisions['false_alarm_rate'])}, detected {percent(decisions['detection_rate'])}")
+    out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """One line an image; what could not be read goes to the error stream."""
+    path = escape(str(prediction.path))
+    if prediction.error is not None:
+        err.print(f"[red]error[/red]  {path}: {escape(prediction.error)}")
+        return
+    verdict = "[red]anomaly[/red]" if prediction.is_anomaly else "[green]good[/green]   "
+    out.print(f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {path}")

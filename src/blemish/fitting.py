@@ -1,0 +1,229 @@
+"""One pass over good images: learn from most of them, calibrate on the others, and hand over a model."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.calibration import Held, held_out_count, promised_rate
+from blemish.datasets import Dataset, Sample, read_source
+from blemish.engines import Engine, choose_engine
+from blemish.engines.stream import stream
+from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
+from blemish.images import Geometry, decode_ahead, read_image
+from blemish.model import Model, Progress, Recipe, write_parts
+from blemish.presets import Preset, find_preset
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from blemish.detectors import Detector
+
+Layers = Sequence[int | str]
+
+
+def fit(
+    source: str | Path | Dataset,
+    *,
+    detector: str | Detector | None = None,
+    backbone: str | None = None,
+    layers: Layers | None = None,
+    size: int | str | None = None,
+    crop: int | None = None,
+    preset: str | None = None,
+    false_alarm_rate: float | None = None,
+    calibration_share: float = 0.2,
+    seed: int = 0,
+    engine: str = "auto",
+    weights: str | Path | None = None,
+    download: bool = False,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Model:
+    """A model of the good images in `source`, in one pass over them.
+
+    A share of the images is held out; the threshold, the p-values and the display scale come from these alone. Then
+    they are taken into the model too, which makes the stated false-alarm rate a bound rather than a target: a normal
+    image lies closer to a model that has seen more.
+
+    Args:
+        source: a path, `layout:PATH`, or a data set that was read; its training part is meant.
+        detector: `fre` (the default), `padim` or `gaussian`, or a detector with settings of your own.
+        backbone: `efficientnet_lite0` (the default), or any network of timm's that gives feature maps.
+        layers: levels, or names of modules; the detector's own choice where not given.
+        size: pixels, or `HxW`; 256 by default.
+        crop: side of a centre crop after resizing.
+        preset: a paper's name for its settings; what else is given here goes before it.
+        false_alarm_rate: the rate the threshold promises; 1 % where not given, or the lowest that can be had.
+        calibration_share: the share held out, at least 20 images, at most half.
+        seed: of the hold-out, of the data set's split, and of PaDiM's random choice.
+        engine: `auto`, `openvino` or `torch`.
+        weights: a file with the backbone's weights.
+        download: allow timm to fetch them.
+        skip_bad: leave out images that cannot be read, rather than stop; their count is kept in the model.
+        progress: told how far it is.
+
+    Raises:
+        BlemishError: of the kind that fits; its text says what was found, what was expected and what to do.
+    """
+    from blemish.backbones import DEFAULT, Backbone, canonical_name, find_weights, layers_of_strides
+    from blemish.detectors import make_detector
+    from blemish.graph import Scoring
+
+    chosen = find_preset(preset) if preset else None
+    learning: Detector
+    if detector is None or isinstance(detector, str):
+        learning = make_detector(*_detector_settings(detector, chosen, seed))
+    else:
+        learning = detector
+    if learning.count:
+        raise SettingError(f"this {learning.name} detector was fitted already; give a new one")
+    if chosen and chosen.detector != learning.name:
+        raise SettingError(f"preset {preset} is of {chosen.detector}, not of {learning.name}; leave one of them out")
+    geometry = Geometry.parse(
+        size if size is not None else chosen.size if chosen else 256,
+        crop if crop is not None else chosen.crop if chosen and size is None else None,
+    )
+    name = canonical_name(backbone or (chosen.backbone if chosen else DEFAULT))
+    if layers is None and chosen and canonical_name(chosen.backbone) == name:
+        layers = chosen.layers
+    if layers is None:
+        layers = layers_of_strides(name, learning.strides)
+
+    dataset = source if isinstance(source, Dataset) else read_source(source, seed)
+    samples = dataset.train
+    if len(samples) < 2:
+        raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
+    order = np.random.default_rng(seed).permutation(len(samples))
+    held_out = held_out_count(len(samples), calibration_share)
+    promised_rate(held_out, false_alarm_rate)  # before the work, not after it
+    to_fit = [samples[index] for index in order[held_out:]]
+    to_calibrate = [samples[index] for index in order[:held_out]]
+
+    tensors, origin = find_weights(name, Path(weights) if weights is not None else None, download=download)
+    network = Backbone(name, layers, tensors)
+    shapes = network.shapes(*geometry.shape)
+    running = choose_engine(engine)
+    extractor = _engine(running, geometry, network)
+    bad: list[ImageError] = []
+
+    for arrays in _outputs(extractor, "fit", to_fit, to_calibrate, geometry, bad, skip_bad, progress):
+        learning.update(_tensors(arrays))
+    _enough(learning.count, bad)
+    held = Held()
+    scoring = extractor.then(Scoring(learning, geometry.shape, with_features=True))
+    for scores, maps, *features in _outputs(scoring, "calibrate", to_calibrate, [], geometry, bad, skip_bad, progress):
+        held.update(scores, maps)
+        learning.update(_tensors(features))
+    _enough(len(held), bad)
+    rate = promised_rate(len(held), false_alarm_rate)
+    calibration = held.finish(rate)
+
+    learning.compact()
+    final = extractor.then(Scoring(learning, geometry.shape)).as_saved()
+    recipe = Recipe(learning.name, learning.settings(), name, tuple(layers), geometry, seed)
+    provenance = {
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "source": dataset.root,
+        "layout": dataset.layout,
+        "images": learning.count,
+        "held_out": len(held),
+        "skipped": len(bad),
+        "asked_false_alarm_rate": false_alarm_rate,
+        "weights": origin,
+        "layers": [asdict(layer) for layer in shapes],
+        "learned": learning.summary(),
+        "engine": final.name,
+        "versions": _versions(),
+    }
+    return Model(recipe, calibration, provenance, final, partial(write_parts, final, network, learning, geometry))
+
+
+def _detector_settings(name: str | None, preset: Preset | None, seed: int) -> tuple[str, dict[str, Any]]:
+    """The detector's name and the settings that differ from its defaults."""
+    from blemish.detectors import DETECTORS
+
+    name = name or (preset.detector if preset else "fre")
+    settings = dict(preset.settings) if preset and preset.detector == name else {}
+    if name in DETECTORS and "seed" in DETECTORS[name].setting_names():
+        settings["seed"] = seed
+    return name, settings
+
+
+def _outputs(
+    engine: Engine,
+    stage: str,
+    samples: Sequence[Sample],
+    later: Sequence[Sample],
+    geometry: Geometry,
+    bad: list[ImageError],
+    skip_bad: bool,
+    progress: Progress | None,
+) -> Iterator[tuple[NDArray[np.float32], ...]]:
+    """The engine's outputs over the samples; images that fail go to `bad`, or end it all.
+
+    Then the samples that are left, and those for `later`, are only decoded, so that one error names what else is bad.
+    """
+    paths = [sample.path for sample in samples]
+    done = 0
+    for chunk in stream(engine, paths, geometry):
+        if chunk.errors and not skip_bad:
+            first = [chunk.errors[index] for index in sorted(chunk.errors)]
+            rest = paths[max([*chunk.errors, *chunk.indices]) + 1 :] + [sample.path for sample in later]
+            raise _all_bad(first, rest, geometry)
+        bad += chunk.errors.values()
+        if chunk.indices:
+            yield chunk.arrays
+        done += len(chunk.indices) + len(chunk.errors)
+        if progress:
+            progress(stage, done, len(paths))
+
+
+def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) -> BadImagesError:
+    """The error that names the images found bad and those among the rest, up to ten and whether there are more."""
+    for image in decode_ahead(partial(read_image, geometry=geometry), rest):
+        if len(found) > 10:
+            break
+        if isinstance(image, ImageError):
+            found.append(image)
+    return BadImagesError(found, "mend them, or leave them out with --skip-bad")
+
+
+def _enough(count: int, bad: list[ImageError]) -> None:
+    if count == 0:
+        raise BadImagesError(bad, "too few are left; give at least 2 good images")
+
+
+def _engine(name: str, geometry: Geometry, module: nn.Module) -> Engine:
+    if name == "torch":
+        from blemish.engines.torch_engine import TorchEngine
+
+        return TorchEngine(module)
+    from blemish.engines.openvino_engine import OpenVINOEngine
+
+    return OpenVINOEngine.from_module(module, *geometry.shape)
+
+
+def _tensors(arrays: Iterable[NDArray[np.float32]]) -> list[Any]:
+    import torch
+
+    return [torch.from_numpy(array) for array in arrays]
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("blemish", "numpy", "pillow", "openvino", "torch", "timm"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
