@@ -78,6 +78,14 @@ def test_layers_come_by_level_by_module_or_by_the_papers_name_in_the_order_asked
     assert [layer.name for layer in backbone.shapes(64, 64)] == [str(layer) for layer in layers]
 
 
+def test_a_size_that_the_network_does_not_take_is_refused() -> None:
+    name = "vit_tiny_patch16_224"
+    backbone = Backbone(name, [3], timm.create_model(name).state_dict())
+    assert backbone.shapes(224, 224)[0].height == 14
+    with pytest.raises(SettingError, match="does not take images of 256x256"):
+        backbone.shapes(256, 256)
+
+
 def test_default_layers_go_by_stride_whatever_the_network_counts_from() -> None:
     assert layers_of_strides("efficientnet_lite0", (8, 16, 32)) == (2, 3, 4)
     assert layers_of_strides("vgg16", (8, 16, 32)) == (3, 4, 5)

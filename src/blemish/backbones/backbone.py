@@ -85,10 +85,18 @@ class Backbone(nn.Module):
         return tuple(maps[key] if isinstance(key, int) else self._hooked[key] for key in self._taken)
 
     def shapes(self, height: int, width: int) -> tuple[Layer, ...]:
-        """What the layers look like at an input of `height` × `width` pixels."""
-        with torch.inference_mode():
-            blank = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=self.mean.device)
-            maps = self(blank)
+        """What the layers look like at an input of `height` × `width` pixels.
+
+        Raises:
+            SettingError: the network does not take images of that size.
+        """
+        blank = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=self.mean.device)
+        try:
+            with torch.inference_mode():
+                maps = self(blank)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = str(error).strip().split("\n", maxsplit=1)[0]
+            raise SettingError(f"{self.name} does not take images of {height}x{width} ({reason}); try --size") from None
         return tuple(Layer(str(name), *features.shape[1:]) for name, features in zip(self.layers, maps, strict=True))
 
     def _keep(self, layer: str):  # type: ignore[no-untyped-def]  # torch's hook type is generic in the module
