@@ -80,7 +80,7 @@ def test_layers_come_by_level_by_module_or_by_the_papers_name_in_the_order_asked
 
 def test_a_size_that_the_network_does_not_take_is_refused() -> None:
     name = "vit_tiny_patch16_224"
-    backbone = Backbone(name, [3], timm.create_model(name).state_dict())
+    backbone = Backbone(name, [2], timm.create_model(name).state_dict())
     assert backbone.shapes(224, 224)[0].height == 14
     with pytest.raises(SettingError, match="does not take images of 256x256"):
         backbone.shapes(256, 256)

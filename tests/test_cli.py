@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 from PIL import Image
+from safetensors.torch import save_file
 
 from conftest import write_parts, write_tree
 from test_images import bad_files
@@ -62,6 +64,13 @@ def fitted(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert told["held_out"] == 12
     assert told["false_alarm_rate"] == pytest.approx(1 / 13)
     return path
+
+
+def test_fit_says_that_the_default_rate_gave_way(tree: Path, tmp_path: Path) -> None:
+    done = blemish("fit", tree, "-o", tmp_path / "m", "--size", 64, "--detector", "gaussian")
+    assert done.returncode == 0, done.stderr
+    assert "for a false-alarm rate of at most 7.7 %" in done.stdout
+    assert "(1 %, the default, needs 99 held-out images)" in done.stdout
 
 
 def test_predict_prints_one_line_of_json_an_image(fitted: Path, tree: Path) -> None:
@@ -158,6 +167,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
     (tmp_path / "empty").mkdir()
     write_parts(tmp_path / "one", 1)
     (tmp_path / "weights.pth").write_text("x")
+    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "other.safetensors")
     root = write_tree(tmp_path / "t", 3, 2)
     Image.new("L", (50, 40), 255).save(root / "ground_truth" / "scratch" / "000_mask.png")
     out = tmp_path / "m"
@@ -172,6 +182,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tree, "-o", out, "--backbone", "lenet"): "no backbone is called",
         ("fit", tree, "-o", out, "--weights", tmp_path / "weights.pth"): "weights.pth",
         ("fit", tree, "-o", out, "--weights", tmp_path / "none.pth"): "no such weights file",
+        ("fit", tree, "-o", out, "--weights", tmp_path / "other.safetensors"): "are they another network's?",
         ("fit", tree, "-o", out, "--layers", "2,9"): "no layer 9",
         ("fit", tree, "-o", out, "--layers", "conv99"): "no layer 'conv99'",
         ("fit", tree, "-o", out, "--layers", ","): "no layers",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class Backbone(nn.Module):
         options = {"out_indices": tuple(sorted({int(layer) for layer in layers}))} if by_index else {}
         self.network: nn.Module = timm.create_model(self.name, pretrained=False, features_only=True, **options)
         self._taken: list[int | str] = []
-        self._hooked: dict[str, Tensor] = {}
+        self._named: dict[str, nn.Module] = {}
         for layer in layers:
             module = published.get(str(layer), str(layer))
             if isinstance(layer, int):
@@ -70,7 +70,7 @@ class Backbone(nn.Module):
                     f"{self.name} has no layer {layer!r}; it has {_listed(levels)}"
                     + (f", or {', '.join(published)}" if published else "")
                 ) from None
-            target.register_forward_hook(self._keep(str(layer)))
+            self._named[str(layer)] = target
             self._taken.append(str(layer))
         self._load(weights)
         config = timm.get_pretrained_cfg(self.name)
@@ -81,8 +81,14 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """uint8 (B, H, W, 3) to one float (B, C_l, H_l, W_l) for each layer, in the order asked for."""
         normalised = (images.to(self.mean.dtype) - self.mean) / self.deviation
-        maps = self.network(normalised.permute(0, 3, 1, 2))
-        return tuple(maps[key] if isinstance(key, int) else self._hooked[key] for key in self._taken)
+        named: dict[str, Tensor] = {}
+        hooks = [module.register_forward_hook(_keep(named, name)) for name, module in self._named.items()]
+        try:
+            maps = self.network(normalised.permute(0, 3, 1, 2))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return tuple(maps[key] if isinstance(key, int) else named[key] for key in self._taken)
 
     def shapes(self, height: int, width: int) -> tuple[Layer, ...]:
         """What the layers look like at an input of `height` × `width` pixels.
@@ -98,12 +104,6 @@ class Backbone(nn.Module):
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             raise SettingError(f"{self.name} does not take images of {height}x{width} ({reason}); try --size") from None
         return tuple(Layer(str(name), *features.shape[1:]) for name, features in zip(self.layers, maps, strict=True))
-
-    def _keep(self, layer: str):  # type: ignore[no-untyped-def]  # torch's hook type is generic in the module
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._hooked[layer] = output
-
-        return hook
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
         """Names are compared with dots as underscores: timm's feature networks write `features_0` for `features.0`."""
@@ -123,6 +123,15 @@ class Backbone(nn.Module):
                 )
             chosen[name] = found
         self.network.load_state_dict(chosen)
+
+
+def _keep(kept: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    """A hook that keeps a module's output under a name."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        kept[name] = output
+
+    return hook
 
 
 def layers_of_strides(name: str, strides: Sequence[int]) -> tuple[int, ...]:
