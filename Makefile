@@ -26,7 +26,7 @@ clean:
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check -e '.[all]'
+	$(BIN)/pip install --disable-pip-version-check -e '.[fit,report,demo]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -269,4 +269,4 @@ def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
 def test_check_of_a_good_set_finds_nothing_that_stops_a_fit(tree: Path) -> None:
     done = blemish("check", tree)
     assert done.returncode == 0
-    assert "1 findings" in done.stdout or "nothing is wrong" in done.stdout
+    assert "1 to mend" in done.stdout or "nothing is wrong" in done.stdout

@@ -207,6 +207,17 @@ def test_what_is_no_model_at_all_is_refused(tmp_path: Path) -> None:
         Model.load(tmp_path / "file")
 
 
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_the_saved_graph_names_its_input_and_outputs(tree: Path, tmp_path: Path, engine: str) -> None:
+    import openvino
+
+    blemish.fit(tree, detector="gaussian", size=64, engine=engine).save(tmp_path / "m")
+    graph = openvino.Core().read_model(tmp_path / "m" / "graph.xml")
+    assert graph.inputs[0].get_names() == {"images"}
+    assert [output.get_names() for output in graph.outputs] == [{"score"}, {"map"}]
+    assert [list(output.shape) for output in graph.outputs] == [[8], [8, 64, 64]]
+
+
 def test_the_card_tells_people_what_the_model_is(saved: Path) -> None:
     card = json.loads((saved / "model.json").read_text())
     assert card["recipe"]["detector"] == "fre"

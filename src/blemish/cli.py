@@ -182,7 +182,7 @@ def check(
         out.print(escape(str(dataset)))
         for finding in findings:
             out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
-        out.print("nothing is wrong" if not findings else f"{len(findings)} findings")
+        out.print(f"{len(findings)} to mend" if findings else "nothing is wrong")
     if any(finding.stops_fit for finding in findings):
         raise typer.Exit(1)
 
@@ -236,7 +236,7 @@ def _one_line(error: BaseException) -> str:
     elif hasattr(error, "format_message"):  # the parser's own, for words it does not know
         text = f"{error.format_message()} See blemish --help"
     elif isinstance(error, ModuleNotFoundError):
-        text = f"{error.name} is not installed; pip install 'blemish[all]'"
+        text = f"{error.name} is not installed; pip install 'blemish[fit,report]'"
     elif isinstance(error, MemoryError):
         text = "the memory is full; use a smaller --size, fewer --layers, or another --detector"
     else:

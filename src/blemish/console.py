@@ -73,8 +73,9 @@ def print_model(model: Model, output: Path) -> None:
 
 def print_evaluation(evaluation: Evaluation) -> None:
     table = Table(box=None, pad_edge=False)
+    longest = max(map(len, ["all", *evaluation.per_class]))
     for column in ("", "images", "AUROC", "AUPR", "best F1", "detected", "pixel AUROC", "pixel AUPR", "AUPRO"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="right" if column else "left", min_width=0 if column else longest)
 
     def row(name: str, count: int, image: dict[str, Any], detected: float | None, pixel: dict[str, Any]) -> None:
         figures = [image["auroc"], image["aupr"], image["f1_max"], detected, *pixel.values()]

@@ -77,7 +77,7 @@ def fit(
     """
     from blemish.backbones import DEFAULT, Backbone, canonical_name, find_weights, layers_of_strides
     from blemish.detectors import make_detector
-    from blemish.graph import Scoring
+    from blemish.graph import OUTPUTS, Scoring
 
     chosen = find_preset(preset) if preset else None
     learning: Detector
@@ -129,7 +129,7 @@ def fit(
     calibration = held.finish(rate)
 
     learning.compact()
-    final = extractor.then(Scoring(learning, geometry.shape)).as_saved()
+    final = extractor.then(Scoring(learning, geometry.shape)).as_saved(OUTPUTS)
     recipe = Recipe(learning.name, learning.settings(), name, tuple(layers), geometry, seed)
     provenance = {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -17,6 +17,9 @@ from torch.nn import functional as F
 from blemish.backbones import Backbone
 from blemish.detectors import Detector
 
+OUTPUTS = ("score", "map")
+"""The names of the graph's outputs in a saved model."""
+
 REFERENCE_SIDE = 224
 """The input size at which a detector's smoothing is stated in pixels."""
 

@@ -212,14 +212,14 @@ def write_parts(engine: Engine, network: Backbone, detector: Detector, geometry:
     from safetensors.torch import save_file
 
     from blemish.engines.openvino_engine import OpenVINOEngine
-    from blemish.graph import Scoring, ScoringGraph
+    from blemish.graph import OUTPUTS, Scoring, ScoringGraph
 
     if not isinstance(engine, OpenVINOEngine):
         graph = ScoringGraph(
             copy.deepcopy(network).cpu(), Scoring(detector, geometry.shape)
         )  # the engine keeps its own
         engine = OpenVINOEngine.from_module(graph, *geometry.shape)
-    engine.save(folder / "graph.xml")
+    engine.save(folder / "graph.xml", OUTPUTS)
     learned = {f"detector.{name}": tensor for name, tensor in detector.tensors().items()}
     learned |= {f"backbone.{name}": tensor.cpu() for name, tensor in network.network.state_dict().items()}
     try:

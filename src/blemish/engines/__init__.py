@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,7 +32,7 @@ class Engine(Protocol):
 
     def then(self, module: nn.Module) -> Engine: ...
 
-    def as_saved(self) -> Engine: ...
+    def as_saved(self, outputs: Sequence[str]) -> Engine: ...
 
 
 def choose_engine(name: str) -> str:

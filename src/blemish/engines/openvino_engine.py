@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,18 +74,25 @@ class OpenVINOEngine:
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             raise ModelError(f"{path}: OpenVINO cannot read this graph ({reason}); fit the model again") from None
 
-    def save(self, path: Path) -> None:
-        """Writes `path` (.xml) and its weights (.bin) beside it, in full precision. Raises `OSError` if it cannot."""
+    def save(self, path: Path, outputs: Sequence[str]) -> None:
+        """Writes `path` (.xml) and its weights (.bin) beside it, in full precision, under these names of the outputs.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.model.inputs[0].tensor.set_names({"images"})
+        for output, name in zip(self.model.outputs, outputs, strict=True):
+            output.tensor.set_names({name})
         try:
             openvino.save_model(self.model, path, compress_to_fp16=False)
         except RuntimeError as error:
             raise OSError(errno.ENOSPC, "OpenVINO could not write the graph") from error
 
-    def as_saved(self) -> OpenVINOEngine:
+    def as_saved(self, outputs: Sequence[str]) -> OpenVINOEngine:
         """This engine as it will be when saved and loaded: a graph that was read compiles to slightly other sums."""
         folder = Path(tempfile.mkdtemp(prefix="blemish-"))
         try:
-            self.save(folder / "graph.xml")
+            self.save(folder / "graph.xml", outputs)
             engine = OpenVINOEngine.from_file(folder / "graph.xml")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

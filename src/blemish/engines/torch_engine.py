@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class TorchEngine:
         """This engine's module followed by `module`, a function of the tuple of its outputs."""
         return TorchEngine(_Chain(self.module, module), self.device)
 
-    def as_saved(self) -> TorchEngine:
+    def as_saved(self, outputs: Sequence[str]) -> TorchEngine:
         """This engine as it will be when saved and loaded: the same."""
         return self
 

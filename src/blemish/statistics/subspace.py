@@ -36,7 +36,9 @@ class Principal:
 class Subspace:
     """Count, mean (D,), blocks of rows (·, D) whose scatter is the vectors' but for the `lost` energy, and the room.
 
-    Rows and mean are float32, as the features are; a Gram matrix is summed and solved in float64.
+    Rows and mean are float32, as the features are; a Gram matrix is summed and solved in float64. While nothing was
+    truncated, the energy is right to 1e-5 and the subspace within an angle of 0.01 of an exact one, where the spectrum
+    has a gap; after truncation the energy still adds up to 1e-4.
     """
 
     count: int
