@@ -174,6 +174,8 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
     cases = {
         ("fit", tmp_path / "empty", "-o", out): "no images",
         ("fit", tmp_path / "none", "-o", out): "no such file or folder",
+        ("fit", "", "-o", out): "empty text",
+        ("fit", tree, "-o", tree / "train" / "good" / "000.png" / "m"): "may not be written to",
         ("fit", tmp_path / "one", "-o", out): "at least 2",
         ("fit", tree, "-o", fitted): "--force",
         ("fit", tree, "-o", tmp_path, "--force"): "holds no model.json",

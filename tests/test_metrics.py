@@ -123,6 +123,12 @@ def test_cells_change_an_auroc_by_less_than_a_millionth_and_by_no_more_than_they
     assert error <= pixels.tie_error() < 1e-4
 
 
+def test_cells_know_their_values_to_three_in_a_hundred_thousand() -> None:
+    values = np.array([[-3e5, -1.5, -1e-3, 0.0], [1e-30, 0.7, 42.0, 1e30]], np.float32)
+    found = PixelTally().update(values, np.zeros((2, 4), bool)).pixels().values
+    assert np.allclose(found, values.ravel(), rtol=3.1e-5, atol=0)
+
+
 def test_a_hundred_million_pixels_take_bounded_memory() -> None:
     rng = np.random.default_rng(0)
     values = rng.gamma(2, size=(1000, 1000)).astype(np.float32)

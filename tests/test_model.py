@@ -272,7 +272,7 @@ def test_bad_images_stop_a_fit_and_up_to_ten_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadImagesError) as caught:
         blemish.fit(tmp_path / "good", size=64, engine="torch")
     text = str(caught.value)
-    assert text.startswith("more than 10 images cannot be used: ")
+    assert text.startswith("over 10 images cannot be used: ")
     assert text.count("/bad") == 10
     assert "--skip-bad" in text
     assert "\n" not in text

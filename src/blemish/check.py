@@ -72,7 +72,9 @@ def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset
     findings += _copies(samples, len(dataset.train), list(by_digest.values()))
     if small:
         findings.append(
-            Finding(str(small[0]), f"{len(small)} images are under {TINY} pixels", "use the images at their full size")
+            Finding(
+                str(small[0]), f"under {TINY} pixels, as {len(small) - 1} more are", "use the images at their full size"
+            )
         )
     ratios = {round(height / width, 1) for height, width in shapes}
     if len(ratios) > 1:

@@ -61,7 +61,7 @@ def described(model: Model) -> dict[str, Any]:
 def print_model(model: Model, output: Path) -> None:
     told = described(model)
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
-    skipped = f", {told['skipped']} unreadable ones left out" if told["skipped"] else ""
+    skipped = f", {told['skipped']} unreadable left out" if told["skipped"] else ""
     out.print(f"fitted on {told['images']} images, {told['held_out']} of them held out to calibrate{skipped}")
     out.print(
         f"threshold {told['threshold']:.6g} for a false-alarm rate of at most {100 * told['false_alarm_rate']:.2g} %"

@@ -32,7 +32,7 @@ class BadImagesError(BlemishError):
 
     def __init__(self, errors: Sequence[ImageError], advice: str) -> None:
         named = "; ".join(f"{error.path} {error.reason.split('; ')[0]}" for error in errors[:10])
-        count = f"{len(errors)} images" if len(errors) <= 10 else "more than 10 images"
+        count = "1 image" if len(errors) == 1 else f"{len(errors)} images" if len(errors) <= 10 else "over 10 images"
         super().__init__(f"{count} cannot be used: {named}; {advice}")
         self.errors = list(errors)
 

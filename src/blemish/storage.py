@@ -24,6 +24,8 @@ LARGEST_CARD = 64 << 20
 def new_folder(path: Path, *, force: bool = False, marker: str = CARD) -> Iterator[Path]:
     """A temporary folder beside `path` to fill, which takes its place at the end; on any error nothing is left.
 
+    What stands at `path` is replaced only with `force`, and only if it holds a file called `marker`.
+
     Raises:
         ModelError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
     """
@@ -54,9 +56,12 @@ def new_folder(path: Path, *, force: bool = False, marker: str = CARD) -> Iterat
 
 
 def check_free(path: Path, *, force: bool = False, marker: str = CARD) -> None:
-    """Raises `ModelError` if `path` exists and may not be replaced: only with `force`, and if it holds `marker`."""
+    """Raises `ModelError` if `path` cannot be written, or is there and is not to be replaced (see `new_folder`)."""
     if path.exists() and not force:
         raise ModelError(f"{path}: exists already; give another path, or replace it with --force")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise ModelError(f"{path}: {parent} may not be written to; give another path")
     if path.exists() and not (path / marker).is_file():
         raise ModelError(f"{path}: holds no {marker}, so --force does not replace it; give another path")
 

@@ -38,6 +38,8 @@ def read_source(source: str | Path, seed: int = 0) -> Dataset:
         SourceError: nothing is there, it holds no images, or it is not laid out as its layout says.
     """
     text = str(source)
+    if not text.strip():
+        raise SourceError("the source is empty text; give an image, a folder, layout:PATH or elpv")
     layout, colon, rest = text.partition(":")
     if layout in LAYOUTS and (colon or layout == "elpv") and not Path(text).exists():
         if not rest and layout != "elpv":

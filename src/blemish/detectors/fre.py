@@ -82,7 +82,7 @@ class FRE(Detector):
 
     def compact(self) -> None:
         """Keeps the directions that scoring uses and the energy of the others."""
-        self.subspaces_ = [subspace.truncated(subspace.rank(self.variance)) for subspace in self.subspaces_]
+        self.subspaces_ = [subspace.truncated(subspace.room, self.variance) for subspace in self.subspaces_]
 
     def tensors(self) -> dict[str, Tensor]:
         return {

@@ -99,17 +99,15 @@ class Subspace:
             return merged.truncated(merged.room // 2)
         return merged
 
-    def truncated(self, rank: int) -> Subspace:
-        """The same with at most `rank` rows: the leading singular directions times their singular values."""
+    def truncated(self, rank: int, variance: float = 1.0) -> Subspace:
+        """The same with fewer rows: the leading singular directions times their singular values.
+
+        At most `rank` of them, and no more than it takes to keep the share `variance` of the variance.
+        """
         values, directions = self._spectrum()
-        rank = min(rank, len(values))
+        rank = min(rank, self._rank(values, variance))
         rows = directions[:, :rank].T.float() @ self.rows
         return Subspace(self.count, self.mean, [rows], self.lost + float(values[rank:].sum()), self.room)
-
-    def rank(self, variance: float) -> int:
-        """How many leading directions keep the share `variance` of the variance, as far as that many are left."""
-        values, _ = self._spectrum()
-        return self._rank(values, variance)
 
     def finish(self, variance: float) -> Principal:
         """The fewest leading directions that keep the share `variance` of the variance, in [0, 1].
