@@ -249,6 +249,7 @@ def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
     (root / "test" / "good" / "000.png").write_bytes((root / "train" / "good" / "001.png").read_bytes())
     (root / "train" / "good" / "same.png").write_bytes((root / "train" / "good" / "002.png").read_bytes())
     Image.new("L", (96, 96)).save(root / "ground_truth" / "scratch" / "000_mask.png")
+    Image.open(root / "train" / "good" / "003.png").save(root / "train" / "good" / "photograph.png", "JPEG")
     Image.new("RGB", (40, 20), "red").save(root / "train" / "good" / "wide.png")
     done = blemish("check", root, "--json")
     assert done.returncode == 1
@@ -264,6 +265,7 @@ def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
     ):
         assert expected in whole
     assert "is the same file as" in whole
+    assert "photograph.png holds JPEG under another name" in whole
     assert "false-alarm rate of" in whole
     assert blemish("check", root).stdout.count("\n") == len(findings) + 2
 

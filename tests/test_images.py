@@ -107,6 +107,14 @@ def test_scaled_decoding_of_a_jpeg_stays_within_two_grey_levels_on_average(tmp_p
     assert np.abs(read_image(tmp_path / "x.jpg", geometry).astype(int) - np.asarray(full)).mean() < 2
 
 
+def test_a_cameras_picture_with_a_second_one_behind_it_is_a_jpeg_like_any_other(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (48, 40), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=frames[1:], quality=100)
+    red, _, blue = read_image(tmp_path / "x.jpg", SAME)[20, 20]
+    assert red > 250
+    assert blue < 5
+
+
 def test_a_crop_is_taken_from_the_middle() -> None:
     assert np.array_equal(read_image(gradient(), Geometry(40, 48, 32)), gradient()[4:36, 8:40])
 

@@ -11,11 +11,19 @@ from typing import Any
 from blemish.calibration import DEFAULT_RATE, held_out_count, lowest_rate
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.errors import ImageError
-from blemish.images import Geometry, decode_ahead, read_image, read_mask, read_size
+from blemish.images import Geometry, decode_ahead, read_format, read_image, read_mask, read_size
 from blemish.model import Progress
 from blemish.storage import digest
 
 TINY = 64
+SUFFIXES_OF = {
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
 GEOMETRY = Geometry()
 
 
@@ -39,6 +47,7 @@ class _Seen:
     digest: str
     height: int
     width: int
+    format: str
     marked: bool | None
 
 
@@ -65,6 +74,11 @@ def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset
             shapes.add((seen.height, seen.width))
             if min(seen.height, seen.width) < TINY:
                 small.append(sample.path)
+            if sample.path.suffix.lower() not in SUFFIXES_OF[seen.format]:
+                right = SUFFIXES_OF[seen.format][0]
+                findings.append(
+                    Finding(str(sample.path), f"holds {seen.format} under another name", f"rename to {right}")
+                )
             if seen.marked is False and sample.is_anomalous:
                 findings.append(Finding(str(sample.mask), "marks nothing on an anomalous image", "mark the defect"))
         if progress:
@@ -92,7 +106,7 @@ def _look(sample: Sample, *, has_masks: bool) -> _Seen:
     read_image(sample.path, GEOMETRY)
     height, width = read_size(sample.path)
     marked = bool(read_mask(sample.mask, sample.path).any()) if has_masks and sample.mask else None
-    return _Seen(digest(sample.path), height, width, marked)
+    return _Seen(digest(sample.path), height, width, read_format(sample.path), marked)
 
 
 def _mend(error: ImageError) -> str:

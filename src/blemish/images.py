@@ -143,6 +143,12 @@ def read_size(path: Path) -> tuple[int, int]:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
+def read_format(path: Path) -> str:
+    """What the content is, whatever the name says: `JPEG`, `PNG`, `BMP`, `TIFF` or `WEBP`. Raises as `read_image`."""
+    with _opened(path) as image:
+        return str(image.format)
+
+
 def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) -> NDArray[np.bool_]:
     """The ground truth of an image, (H, W): True where the defect is; at the model's input, or else at its own size.
 
