@@ -24,6 +24,16 @@ def test_over_many_draws_the_false_alarm_rate_is_the_stated_one_within_binomial_
     assert exact <= rate
 
 
+def test_the_range_of_false_alarms_by_chance_holds_what_it_says() -> None:
+    rng = np.random.default_rng(1)
+    low, high = Calibration(np.zeros(94), 0.05, (0, 1)).false_alarms_by_chance(118)
+    inside = 0
+    for _ in range(4000):
+        calibration = Calibration(np.sort(rng.normal(size=94)), 0.05, (0, 1))
+        inside += low <= (rng.normal(size=118) > calibration.threshold).sum() <= high
+    assert 0.94 < inside / 4000 < 0.99
+
+
 def test_over_many_draws_p_values_of_normal_images_are_uniform() -> None:
     rng = np.random.default_rng(0)
     held, fresh = np.sort(rng.normal(size=(20_000, 19)), axis=1), rng.normal(size=20_000)

@@ -74,11 +74,26 @@ class Calibration:
     @property
     def threshold(self) -> float:
         """The ceil((n + 1)(1 - rate))-th smallest held-out score; an image is anomalous above it."""
+        return float(self.scores[self._rank - 1])
+
+    @property
+    def _rank(self) -> int:
         count = len(self.scores)
         rank = math.ceil((count + 1) * (1 - self.rate) - 1e-9)  # 20 · 0.95 must not round up to 20
         if not 1 <= rank <= count:
             raise SettingError(f"{count} held-out scores cannot promise a rate of {self.rate:g}")
-        return float(self.scores[rank - 1])
+        return rank
+
+    def false_alarms_by_chance(self, normal: int, coverage: float = 0.95) -> tuple[int, int]:
+        """How many false alarms among `normal` new normal images are nothing unusual: the central `coverage` of them.
+
+        With n held-out scores and the k-th as threshold, the count is beta-binomial with parameters n + 1 - k and k:
+        the held-out images are a sample too, and their chance counts as well as that of the new ones.
+        """
+        from scipy.stats import betabinom
+
+        count = betabinom(normal, len(self.scores) + 1 - self._rank, self._rank)
+        return int(count.ppf((1 - coverage) / 2)), int(count.ppf((1 + coverage) / 2))
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
         """(1 + #{held-out scores >= s}) / (n + 1) for each score s."""

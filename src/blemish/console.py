@@ -96,6 +96,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
         f"threshold {decisions['threshold']:.6g}, for a false-alarm rate of at most {percent(decisions['stated_rate'])}"
     )
     out.print(f"false alarms {percent(decisions['false_alarm_rate'])}, detected {percent(decisions['detection_rate'])}")
+    if decisions["false_alarms_by_chance"]:
+        low, high = decisions["false_alarms_by_chance"]
+        normal = evaluation.image["normal"]
+        out.print(f"(of {normal} good images, {low} to {high} false alarms are what the stated rate gives by chance)")
     out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")
 
 

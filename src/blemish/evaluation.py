@@ -26,7 +26,8 @@ class Evaluation:
         dataset: what was evaluated on.
         image: `auroc`, `aupr`, `f1_max`, and the counts `normal` and `anomalous`.
         pixel: `auroc`, `aupr`, `aupro`; all `None` where there are no masks.
-        decisions: `threshold`, the `stated_rate`, and the realised `false_alarm_rate` and `detection_rate`.
+        decisions: `threshold`, the `stated_rate`, the realised `false_alarm_rate` and `detection_rate`, and
+            `false_alarms_by_chance`, the range of counts that the stated rate gives in 95 of 100 cases.
         per_class: by class of anomaly the same figures, against all good images, and the `count` of its images.
         seconds_per_image: wall time, decoding and ground truth included.
         results: samples with their predictions (without maps), in order.
@@ -36,7 +37,7 @@ class Evaluation:
     dataset: Dataset
     image: dict[str, float | None]
     pixel: dict[str, float | None]
-    decisions: dict[str, float | None]
+    decisions: dict[str, Any]
     per_class: dict[str, dict[str, Any]]
     seconds_per_image: float
     results: list[tuple[Sample, Prediction]]
@@ -121,6 +122,9 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
             "stated_rate": model.calibration.rate,
             "false_alarm_rate": decisions.false_alarm_rate,
             "detection_rate": decisions.detection_rate,
+            "false_alarms_by_chance": (
+                list(model.calibration.false_alarms_by_chance(decisions.normal)) if decisions.normal else None
+            ),
         },
         per_class=per_class,
         seconds_per_image=seconds,
