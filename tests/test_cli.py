@@ -231,7 +231,14 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 def test_an_interrupted_fit_leaves_no_model(tree: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "blemish", "fit", str(tree), "-o", str(tmp_path / "m"), "--size", "256"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     assert process.stderr is not None
     assert "MVTec-style" in process.stderr.readline(), "it has begun"
     time.sleep(1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.stream import stream
 from blemish.engines.torch_engine import TorchEngine
 from blemish.errors import ImageError, SettingError
-from blemish.graph import Scoring, ScoringGraph
+from blemish.graph import Scoring
 from blemish.images import Geometry
 from conftest import part, scratched
 
@@ -80,10 +81,34 @@ def test_a_consumer_that_stops_early_leaves_nothing_running() -> None:
         assert len(list(engine.run(batches([8, 8])))) == 2
 
 
-def test_openvino_runs_two_streams_or_more_in_single_precision() -> None:
+def test_what_is_kept_follows_the_results() -> None:
+    for engine in both():
+        kept = engine.then(Doubled(), keep=True)
+        for first, second in zip(engine.run(batches([8, 2])), kept.run(batches([8, 2])), strict=True):
+            assert len(second) == 4
+            assert np.array_equal(second[0], 2 * second[2])
+            assert all(np.array_equal(x, y) for x, y in zip(first, second[2:], strict=True))
+
+
+def test_openvino_computes_in_single_precision_and_several_images_at_once() -> None:
     engine = OpenVINOEngine.from_module(Sums(), SIDE, SIDE)
-    assert engine._requests >= 2
-    assert engine._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+    with engine.features.requests("THROUGHPUT") as requests:
+        assert len(requests) == requests[0].get_compiled_model().get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        precision = requests[0].get_compiled_model().get_property("INFERENCE_PRECISION_HINT")
+    assert precision.get_type_name() == "f32"
+
+
+def test_runs_at_the_same_time_do_not_disturb_each_other() -> None:
+    for engine in both():
+        longer = engine.then(Doubled())
+        runs = [longer.run(batches(sizes)) for sizes in ([4, 4, 4], [4, 4, 4])]
+        for images, *found in zip(batches([4, 4, 4]), *runs, strict=True):
+            for arrays in found:
+                assert np.allclose(arrays[0], 2 * images.sum((1, 2, 3), dtype=np.float64), rtol=1e-6)
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(list, [longer.run(batches([3] * 8)) for _ in range(8)]):
+                for images, arrays in zip(batches([3] * 8), found, strict=True):
+                    assert np.allclose(arrays[0], 2 * images.sum((1, 2, 3), dtype=np.float64), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -103,7 +128,7 @@ def test_every_engine_gives_the_same_scores_and_maps_for_every_detector(name: st
             features = backbone(torch.from_numpy(normal))
         detector.update([features[index].clone() for index in chosen])
         scoring = _Chosen(chosen, Scoring(detector, (SIDE, SIDE)))
-        reference = TorchEngine(ScoringGraph(backbone, scoring), torch.device("cpu"))  # type: ignore[arg-type]
+        reference = TorchEngine(backbone, torch.device("cpu")).then(scoring)
         scores, maps, *_ = next(reference.run([images]))
         other_scores, other_maps, *_ = next(extract.then(scoring).run([images]))
         assert np.abs(other_scores - scores).max() <= 1e-3 * np.abs(scores).max(), detector_name
@@ -122,20 +147,23 @@ class _Chosen(nn.Module):
         return (*self.scoring(tuple(features[index] for index in self.indices)), *features)
 
 
-def test_a_graph_converted_as_a_whole_equals_one_joined_of_two() -> None:
+@pytest.mark.parametrize("name", DETECTORS)
+def test_an_images_score_does_not_depend_on_the_images_beside_it(name: str) -> None:
     weights = timm.create_model("resnet18").state_dict()
-    backbone = Backbone("resnet18", [2, 3], weights)
+    backbone = Backbone("resnet18", [1, 2], weights)
     rng = np.random.default_rng(0)
     images = np.stack([part(rng, SIDE) for _ in range(BATCH)])
-    detector = make_detector("fre").update(list(backbone(torch.from_numpy(images))))
-    scoring = Scoring(detector, (SIDE, SIDE), with_features=True)
-    whole = OpenVINOEngine.from_module(ScoringGraph(backbone, scoring), SIDE, SIDE)
-    joined = OpenVINOEngine.from_module(backbone, SIDE, SIDE).then(scoring)
-    for first, second in zip(next(whole.run([images])), next(joined.run([images])), strict=True):
-        assert np.allclose(first, second, rtol=1e-4, atol=1e-4 * np.abs(first).max())
+    detector = make_detector(name).update(list(backbone(torch.from_numpy(images))))
+    engine = OpenVINOEngine.from_module(backbone, SIDE, SIDE).then(Scoring(detector, (SIDE, SIDE)))
+    images[::2] = [scratched(rng, SIDE)[0] for _ in range(BATCH // 2)]
+    scores, maps = next(engine.run([images]))
+    for size in (1, 3, BATCH - 1):
+        some, some_maps = next(engine.run([images[:size]]))
+        assert np.allclose(some, scores[:size], rtol=1e-5, atol=0)
+        assert np.allclose(some_maps, maps[:size], rtol=1e-5, atol=1e-5 * np.abs(maps).max())
 
 
-def test_an_images_result_does_not_depend_on_the_images_beside_it() -> None:
+def test_an_images_features_do_not_depend_on_the_images_beside_it_to_the_last_bit() -> None:
     weights = timm.create_model("resnet18").state_dict()
     engine = OpenVINOEngine.from_module(Backbone("resnet18", [2], weights), SIDE, SIDE)
     images = next(batches([BATCH]))

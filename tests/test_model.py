@@ -158,10 +158,12 @@ def damage(folder: Path, kind: str) -> None:
     card = folder / "model.json"
     if kind.startswith("without "):
         (folder / kind.removeprefix("without ")).unlink()
-    elif kind == "graph.bin cut short":
-        (folder / "graph.bin").write_bytes((folder / "graph.bin").read_bytes()[:-100])
-    elif kind == "graph.xml altered":
-        (folder / "graph.xml").write_text((folder / "graph.xml").read_text().replace("MatMul", "MatNul", 1))
+    elif kind == "scoring.bin cut short":
+        (folder / "scoring.bin").write_bytes((folder / "scoring.bin").read_bytes()[:-100])
+    elif kind == "features.xml altered":
+        (folder / "features.xml").write_text(
+            (folder / "features.xml").read_text().replace("Convolution", "Konvolution", 1)
+        )
     elif kind == "threshold altered":
         card.write_text(card.read_text().replace('"rate": 0.0', '"rate": 0.5'))
     elif kind == "newer format":
@@ -178,11 +180,11 @@ def damage(folder: Path, kind: str) -> None:
     ("kind", "expected"),
     [
         ("without model.json", "not a saved model"),
-        ("without graph.bin", "graph.bin is missing"),
-        ("without graph.xml", "graph.xml is missing"),
+        ("without scoring.bin", "scoring.bin is missing"),
+        ("without features.xml", "features.xml is missing"),
         ("without learned.safetensors", "learned.safetensors is missing"),
-        ("graph.bin cut short", "altered or cut short"),
-        ("graph.xml altered", "altered or cut short"),
+        ("scoring.bin cut short", "altered or cut short"),
+        ("features.xml altered", "altered or cut short"),
         ("threshold altered", "was altered"),
         ("newer format", "format 99, newer than 1"),
         ("no JSON", "cannot be read"),
@@ -208,14 +210,16 @@ def test_what_is_no_model_at_all_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
-def test_the_saved_graph_names_its_input_and_outputs(tree: Path, tmp_path: Path, engine: str) -> None:
+def test_the_saved_graphs_name_their_inputs_and_outputs(tree: Path, tmp_path: Path, engine: str) -> None:
     import openvino
 
-    blemish.fit(tree, detector="gaussian", size=64, engine=engine).save(tmp_path / "m")
-    graph = openvino.Core().read_model(tmp_path / "m" / "graph.xml")
-    assert graph.inputs[0].get_names() == {"images"}
-    assert [output.get_names() for output in graph.outputs] == [{"score"}, {"map"}]
-    assert [list(output.shape) for output in graph.outputs] == [[8], [8, 64, 64]]
+    blemish.fit(tree, detector="padim", size=64, engine=engine).save(tmp_path / "m")
+    features, scoring = (openvino.Core().read_model(tmp_path / "m" / f"{name}.xml") for name in ("features", "scoring"))
+    assert features.inputs[0].get_names() == {"images"}
+    assert [port.get_names() for port in scoring.inputs] == [{"features0"}, {"features1"}, {"features2"}]
+    assert [port.get_names() for port in scoring.outputs] == [{"score"}, {"map"}]
+    assert [list(port.shape) for port in features.outputs] == [[1, 24, 16, 16], [1, 40, 8, 8], [1, 112, 4, 4]]
+    assert [str(port.partial_shape) for port in scoring.outputs] == ["[?]", "[?,64,64]"]
 
 
 def test_the_card_tells_people_what_the_model_is(saved: Path) -> None:

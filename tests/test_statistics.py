@@ -124,7 +124,7 @@ def test_a_truncated_subspace_keeps_the_energy_that_it_says_and_nearly_the_best(
     subspace = Subspace.empty(200, room=64)
     for chunk in x.split(16):
         subspace.update(chunk)
-    assert sum(len(block) for block in subspace.blocks) <= 64
+    assert len(subspace.rows) <= 64
     centred = (x - x.mean(0)).double()
     energy = float((centred**2).sum())
     found = subspace.finish(0.97)

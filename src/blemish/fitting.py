@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Layers = Sequence[int | str]
 
+LEARNED_AT_ONCE = 32
+"""Images to an update: PaDiM's reads and writes all of its scatter each time."""
+
 
 def fit(
     source: str | Path | Dataset,
@@ -120,7 +123,7 @@ def fit(
         learning.update(_tensors(arrays))
     _enough(learning.count, bad)
     held = Held()
-    scoring = extractor.then(Scoring(learning, geometry.shape, with_features=True))
+    scoring = extractor.then(Scoring(learning, geometry.shape), keep=True)
     for scores, maps, *features in _outputs(scoring, "calibrate", to_calibrate, [], geometry, bad, skip_bad, progress):
         held.update(scores, maps)
         learning.update(_tensors(features))
@@ -129,7 +132,7 @@ def fit(
     calibration = held.finish(rate)
 
     learning.compact()
-    final = extractor.then(Scoring(learning, geometry.shape)).as_saved(OUTPUTS)
+    final = extractor.then(Scoring(learning, geometry.shape), OUTPUTS)
     recipe = Recipe(learning.name, learning.settings(), name, tuple(layers), geometry, seed)
     provenance = {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -175,7 +178,7 @@ def _outputs(
     """
     paths = [sample.path for sample in samples]
     done = 0
-    for chunk in stream(engine, paths, geometry):
+    for chunk in stream(engine, paths, geometry, LEARNED_AT_ONCE):
         if chunk.errors and not skip_bad:
             first = [chunk.errors[index] for index in sorted(chunk.errors)]
             rest = paths[max([*chunk.errors, *chunk.indices]) + 1 :] + [sample.path for sample in later]

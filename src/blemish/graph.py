@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blemish.backbones import Backbone
 from blemish.detectors import Detector
 
 OUTPUTS = ("score", "map")
@@ -27,8 +26,6 @@ REFERENCE_SIDE = 224
 class Scoring(nn.Module):
     """Head, resizing and smoothing: features (B, C_l, H_l, W_l) to scores (B,) and maps (B, H, W).
 
-    With `with_features` the features are handed on too, so that one pass both scores an image and learns from it.
-
     Args:
         detector: fitted.
         shape: H and W, the input's.
@@ -37,10 +34,9 @@ class Scoring(nn.Module):
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, detector: Detector, shape: tuple[int, int], *, with_features: bool = False) -> None:
+    def __init__(self, detector: Detector, shape: tuple[int, int]) -> None:
         super().__init__()
         self.head = detector.head()
-        self.with_features = with_features
         sigma = detector.smoothing * min(shape) / REFERENCE_SIDE
         rows, columns = (
             smoothing_matrix(full, sigma) @ resizing_matrix(coarse, full, detector.interpolation)
@@ -53,22 +49,7 @@ class Scoring(nn.Module):
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         coarse = self.head(features)
         full = self.rows @ coarse @ self.columns
-        score = self.head.score(coarse, full)
-        return (score, full, *features) if self.with_features else (score, full)
-
-
-class ScoringGraph(nn.Module):
-    """The whole of it: uint8 (B, H, W, 3) to scores (B,) and maps (B, H, W)."""
-
-    def __init__(self, backbone: Backbone, scoring: Scoring) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.scoring = scoring
-        self.eval()
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        outputs: tuple[Tensor, ...] = self.scoring(self.backbone(images))
-        return outputs
+        return self.head.score(coarse, full), full
 
 
 def resizing_matrix(coarse: int, full: int, interpolation: str) -> NDArray[np.float64]:

@@ -197,29 +197,32 @@ class Model:
         if choose_engine(engine) == "openvino":
             from blemish.engines.openvino_engine import OpenVINOEngine
 
-            check_file(folder, card, "graph.bin")
-            running = OpenVINOEngine.from_file(check_file(folder, card, "graph.xml"))
+            for name in card["files"]:
+                if name != "learned.safetensors":
+                    check_file(folder, card, name)
+            running = OpenVINOEngine.from_folder(folder)
         else:
             from blemish.engines.torch_engine import TorchEngine
 
-            running = TorchEngine(_restored_graph(folder, card, loaded))
+            network, scoring = _restored(folder, card, loaded)
+            running = TorchEngine(network).then(scoring)
         return cls(loaded, calibrated, provenance, running, partial(_copy, folder, sorted(card["files"])))
 
 
 def write_parts(engine: Engine, network: Backbone, detector: Detector, geometry: Geometry, folder: Path) -> None:
-    """`graph.xml`, `graph.bin`, and `learned.safetensors` with what was learned and the backbone's weights."""
+    """The two graphs, and `learned.safetensors` with what was learned and the backbone's weights."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from blemish.engines.openvino_engine import OpenVINOEngine
-    from blemish.graph import OUTPUTS, Scoring, ScoringGraph
+    from blemish.graph import OUTPUTS, Scoring
 
     if not isinstance(engine, OpenVINOEngine):
-        graph = ScoringGraph(
-            copy.deepcopy(network).cpu(), Scoring(detector, geometry.shape)
+        extractor = OpenVINOEngine.from_module(
+            copy.deepcopy(network).cpu(), *geometry.shape
         )  # the engine keeps its own
-        engine = OpenVINOEngine.from_module(graph, *geometry.shape)
-    engine.save(folder / "graph.xml", OUTPUTS)
+        engine = extractor.then(Scoring(detector, geometry.shape), OUTPUTS)
+    engine.save(folder)
     learned = {f"detector.{name}": tensor for name, tensor in detector.tensors().items()}
     learned |= {f"backbone.{name}": tensor.cpu() for name, tensor in network.network.state_dict().items()}
     try:
@@ -228,13 +231,13 @@ def write_parts(engine: Engine, network: Backbone, detector: Detector, geometry:
         raise OSError(errno.ENOSPC, str(error)) from error
 
 
-def _restored_graph(folder: Path, card: Mapping[str, Any], recipe: Recipe) -> nn.Module:
-    """The scoring graph in torch again, from what the model's folder holds alone."""
+def _restored(folder: Path, card: Mapping[str, Any], recipe: Recipe) -> tuple[nn.Module, nn.Module]:
+    """Backbone and scoring in torch again, from what the model's folder holds alone."""
     from safetensors.torch import load_file
 
     from blemish.backbones import Backbone
     from blemish.detectors import make_detector
-    from blemish.graph import Scoring, ScoringGraph
+    from blemish.graph import Scoring
 
     tensors = load_file(check_file(folder, dict(card), "learned.safetensors"))
 
@@ -247,7 +250,7 @@ def _restored_graph(folder: Path, card: Mapping[str, Any], recipe: Recipe) -> nn
         detector = make_detector(recipe.detector, recipe.settings).restore(grids, below("detector."))
     except (KeyError, TypeError) as error:
         raise ModelError(f"{folder}: what was learned is incomplete ({error}); fit the model again") from None
-    return ScoringGraph(network, Scoring(detector, recipe.geometry.shape))
+    return network, Scoring(detector, recipe.geometry.shape)
 
 
 def _copy(origin: Path, names: Sequence[str], folder: Path) -> None:

@@ -82,7 +82,8 @@ class FRE(Detector):
 
     def compact(self) -> None:
         """Keeps the directions that scoring uses and the energy of the others."""
-        self.subspaces_ = [subspace.truncated(subspace.room, self.variance) for subspace in self.subspaces_]
+        for subspace in self.subspaces_:
+            subspace.truncate(subspace.room, self.variance)
 
     def tensors(self) -> dict[str, Tensor]:
         return {
@@ -93,6 +94,7 @@ class FRE(Detector):
                 "mean": subspace.mean,
                 "rows": subspace.rows,
                 "lost": torch.tensor(subspace.lost, dtype=torch.float64),
+                "gram": subspace.products(),
             }.items()
         }
 
@@ -101,9 +103,10 @@ class FRE(Detector):
             Subspace(
                 int(tensors[f"layer{i}.count"]),
                 tensors[f"layer{i}.mean"],
-                [tensors[f"layer{i}.rows"]],
+                tensors[f"layer{i}.rows"],
                 float(tensors[f"layer{i}.lost"]),
                 empty.room,
+                tensors[f"layer{i}.gram"],
             )
             for i, empty in enumerate(self.subspaces_)
         ]
@@ -121,7 +124,8 @@ class _FREHead(Head):
         self.grid = max((height, width) for _, height, width in grids)
         self.power = power
         self.means = nn.ParameterList([fixed(principal.mean) for principal in principals])
-        self.bases = nn.ParameterList([fixed(principal.basis.T) for principal in principals])
+        self.bases = nn.ParameterList([fixed(principal.rows) for principal in principals])
+        self.inverses = nn.ParameterList([fixed(1 / principal.values) for principal in principals])
         self.floors = [
             max(FLOOR * principal.energy / (max(count, 1) * height * width), 1e-12)
             for principal, (_, height, width) in zip(principals, grids, strict=True)
@@ -129,9 +133,10 @@ class _FREHead(Head):
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         maps: list[Tensor] = []
-        for layer, mean, basis in zip(features, self.means, self.bases, strict=True):
+        for layer, mean, basis, inverse in zip(features, self.means, self.bases, self.inverses, strict=True):
             centred = layer.flatten(1) - mean  # (B, D)
-            residual = centred - F.linear(centred, basis) @ basis  # basis (r, D) serves both ways, and is stored once
+            # The basis (r, D) serves both ways, and is stored once, with its rows as long as the directions' energy.
+            residual = centred - (F.linear(centred, basis) * inverse) @ basis
             maps.append(residual.unflatten(1, layer.shape[1:]).square().sum(1))
         if len(maps) == 1:
             return maps[0]

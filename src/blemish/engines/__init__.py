@@ -18,21 +18,22 @@ __all__ = ["BATCH", "ENGINES", "Arrays", "Engine", "choose_engine"]
 
 Arrays = tuple[NDArray[np.float32], ...]
 
-# Images to a batch: enough to share the reading of a detector's factors, few enough for one image to wait little.
-BATCH = 8
+# Images to a batch: enough to share the reading of a detector's factors, few enough to stay in the cache.
+BATCH = 16
 ENGINES = ("auto", "openvino", "torch")
 
 
 class Engine(Protocol):
-    """What computes. Batches are uint8 (b, H, W, 3) with b up to `BATCH`; each result has arrays of b rows."""
+    """What computes. Batches are uint8 (b, H, W, 3), commonly with b = `BATCH`; each result has arrays of b rows.
+
+    `then` is this engine followed by a module of its results; with `keep` they are handed on behind the module's.
+    """
 
     name: str
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]: ...
 
-    def then(self, module: nn.Module) -> Engine: ...
-
-    def as_saved(self, outputs: Sequence[str]) -> Engine: ...
+    def then(self, module: nn.Module, outputs: Sequence[str] = (), *, keep: bool = False) -> Engine: ...
 
 
 def choose_engine(name: str) -> str:

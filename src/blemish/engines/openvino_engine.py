@@ -1,16 +1,22 @@
-"""OpenVINO, the default on CPUs: two or more streams at work while the next batch is decoded.
+"""OpenVINO, the default on CPUs: one graph for the features, one for what follows from them.
 
-The compiled graph has a fixed batch; a shorter one is filled up and cut again, so an image's score does not depend on
-the images beside it. Precision is pinned to float32: left to itself, OpenVINO takes bfloat16 on processors that have
-it, and one model would then give other scores on another machine.
+The two want different batches. A backbone is quickest image by image, a stream on every core, for then its maps stay in
+the cache; a detector is quickest with many images at a time on all cores, for then its large factors are read once for
+all of them. So every image of a batch goes through the first graph by itself, writes its features into its rows of the
+second graph's input, and the second graph runs once. An image's features do not depend on the images beside it.
+
+A graph is written to disk and read again before it is compiled, and saving copies that file: what is saved is what ran.
+Precision is pinned to float32: left to itself, OpenVINO takes bfloat16 on processors that have it, and one model would
+then give other scores on another machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import logging
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,136 +27,189 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from blemish.engines import BATCH, Arrays
+from blemish.engines import Arrays
 from blemish.errors import ModelError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+FEATURES, SCORING = "features", "scoring"
+"""Names of the two graphs' files."""
 
 
 class OpenVINOEngine:
-    """A model of OpenVINO's, compiled for throughput on the CPU."""
+    """The features of images, and what a second graph, if there is one, makes of them.
+
+    Args:
+        features: uint8 (1, H, W, 3) to one map (1, C_l, H_l, W_l) a layer.
+        scoring: maps (B, C_l, H_l, W_l), any B, to results of B rows.
+        keep: hand the features on too, behind the results.
+    """
 
     name = "openvino"
 
-    def __init__(self, model: openvino.Model) -> None:
-        self.model = model
-        self.batch, *self.image_shape = (int(side) for side in model.inputs[0].shape)
-        self._compiled = openvino.Core().compile_model(
-            model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-        )
-        self._requests = max(2, int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
+    def __init__(self, features: Graph, scoring: Graph | None = None, *, keep: bool = False) -> None:
+        self.features = features
+        self.scoring = scoring
+        self.keep = keep
 
     @classmethod
-    def from_module(cls, module: nn.Module, height: int, width: int, batch: int = BATCH) -> OpenVINOEngine:
-        """`module`: uint8 (batch, height, width, 3) to a tuple of tensors."""
+    def from_module(cls, module: nn.Module, height: int, width: int) -> OpenVINOEngine:
+        """`module`: uint8 (1, height, width, 3) to a tuple of tensors."""
         import torch
 
-        return cls(_converted(module, torch.zeros(batch, height, width, 3, dtype=torch.uint8)))
+        image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+        return cls(Graph.from_module(FEATURES, module, (image,), ["images"]))
 
-    def then(self, module: nn.Module) -> OpenVINOEngine:
-        """This engine's graph followed by `module`, a function of the tuple of its outputs, as one graph.
-
-        Converting a backbone takes seconds; this way it is converted once, however many modules follow it.
-        """
+    def then(self, module: nn.Module, outputs: Sequence[str] = (), *, keep: bool = False) -> OpenVINOEngine:
+        """This engine followed by `module`, a function of the tuple of its maps; `outputs` are its results' names."""
         import torch
 
-        graph = self.model.clone()
-        inner = [result.input_value(0) for result in graph.get_results()]
-        examples = tuple(torch.zeros([int(side) for side in output.shape]) for output in graph.outputs)
-        tail = _converted(module, examples)
-        for parameter, value in zip(tail.get_parameters(), inner, strict=True):
-            parameter.output(0).replace(value)
-        joined = openvino.Model(tail.get_results(), graph.get_parameters(), "blemish")
-        joined.validate_nodes_and_infer_types()
-        return OpenVINOEngine(joined)
+        examples = [torch.zeros(2, *shape) for shape in self.features.shapes]
+        inputs = [f"features{index}" for index in range(len(examples))]
+        scoring = Graph.from_module(SCORING, module, (tuple(examples),), inputs, outputs, batch=-1)
+        return OpenVINOEngine(self.features, scoring, keep=keep)
 
     @classmethod
-    def from_file(cls, path: Path) -> OpenVINOEngine:
-        """The graph that `save` wrote. Raises `ModelError` if it is none."""
+    def from_folder(cls, folder: Path) -> OpenVINOEngine:
+        """What `save` wrote. Raises `ModelError` if it is none."""
+        return cls(Graph(folder / f"{FEATURES}.xml"), Graph(folder / f"{SCORING}.xml"))
+
+    def save(self, folder: Path) -> None:
+        """Writes its graphs (.xml) and their weights (.bin) into the folder. Raises `OSError` if it cannot."""
+        for graph in filter(None, (self.features, self.scoring)):
+            for file in (graph.path, graph.path.with_suffix(".bin")):
+                shutil.copyfile(file, folder / file.name)
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
+        """The results for each batch, in order."""
+        for images in batches:
+            features = self._extracted(images)
+            if self.scoring is None:
+                yield features
+                continue
+            with self.scoring.requests("LATENCY") as (request, *_):
+                for index, maps in enumerate(features):
+                    request.set_input_tensor(index, openvino.Tensor(maps, shared_memory=True))
+                request.infer()
+                results = tuple(np.array(tensor.data) for tensor in request.output_tensors)
+            yield (*results, *features) if self.keep else results
+
+    def _extracted(self, images: NDArray[np.uint8]) -> Arrays:
+        """The maps of each layer for a batch of images, (B, C_l, H_l, W_l)."""
+        arrays = tuple(np.empty((len(images), *shape), np.float32) for shape in self.features.shapes)
+        # A single image has all cores to itself; several share them, a stream each.
+        with self.features.requests("LATENCY" if len(images) == 1 else "THROUGHPUT") as requests:
+            idle, busy = list(requests), deque[Any]()
+            try:
+                for row in range(len(images)):
+                    if not idle:
+                        busy[0].wait()
+                        idle.append(busy.popleft())
+                    request = idle.pop()
+                    request.set_input_tensor(openvino.Tensor(images[row : row + 1], shared_memory=True))
+                    for index, array in enumerate(arrays):
+                        request.set_output_tensor(index, openvino.Tensor(array[row : row + 1], shared_memory=True))
+                    request.start_async()
+                    busy.append(request)
+            finally:
+                for request in busy:  # whatever happened, nothing may write into these arrays any more
+                    request.wait()
+        return arrays
+
+
+class Graph:
+    """One of OpenVINO's graphs in a file, compiled when first run: for throughput, or for latency.
+
+    Raises:
+        ModelError: the file is no such graph.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
         try:
-            return cls(openvino.Core().read_model(path))
+            self._model = openvino.Core().read_model(path)
         except RuntimeError as error:
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             raise ModelError(f"{path}: OpenVINO cannot read this graph ({reason}); fit the model again") from None
+        self._compiled: dict[str, Any] = {}
+        self._free: dict[str, list[list[Any]]] = {}
 
-    def save(self, path: Path, outputs: Sequence[str]) -> None:
-        """Writes `path` (.xml) and its weights (.bin) beside it, in full precision, under these names of the outputs.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        self.model.inputs[0].tensor.set_names({"images"})
-        for output, name in zip(self.model.outputs, outputs, strict=True):
-            output.tensor.set_names({name})
-        try:
-            openvino.save_model(self.model, path, compress_to_fp16=False)
-        except RuntimeError as error:
-            raise OSError(errno.ENOSPC, "OpenVINO could not write the graph") from error
-
-    def as_saved(self, outputs: Sequence[str]) -> OpenVINOEngine:
-        """This engine as it will be when saved and loaded: a graph that was read compiles to slightly other sums."""
+    @classmethod
+    def from_module(
+        cls,
+        name: str,
+        module: nn.Module,
+        example: tuple[Any, ...],
+        inputs: Sequence[str],
+        outputs: Sequence[str] = (),
+        batch: int = 1,
+    ) -> Graph:
+        """A torch module as a graph for inputs of the example's shapes but for the batch, -1 for any."""
+        model = _converted(module, example, batch)
+        for port, port_name in [*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=False)]:
+            port.tensor.set_names({port_name})
         folder = Path(tempfile.mkdtemp(prefix="blemish-"))
         try:
-            self.save(folder / "graph.xml", outputs)
-            engine = OpenVINOEngine.from_file(folder / "graph.xml")
-        except BaseException:
+            openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=False)
+            graph = cls(folder / f"{name}.xml")
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, RuntimeError):
+                raise OSError(errno.ENOSPC, f"{folder}: OpenVINO could not write the graph") from error
             raise
-        weakref.finalize(engine, shutil.rmtree, folder, ignore_errors=True)  # the weights are mapped from it till then
-        return engine
+        weakref.finalize(graph, shutil.rmtree, folder, ignore_errors=True)  # the weights are mapped from it till then
+        return graph
 
-    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
-        """The graph's outputs for each batch, in order; as many batches are in flight as there are requests."""
-        idle: list[Any] = [self._compiled.create_infer_request() for _ in range(self._requests)]
-        busy: deque[tuple[Any, int]] = deque()
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of each output, without the batch."""
+        return [_without_batch(output) for output in self._model.outputs]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Of the first input, without the batch."""
+        return _without_batch(self._model.inputs[0])
+
+    @contextlib.contextmanager
+    def requests(self, hint: str) -> Iterator[list[Any]]:
+        """As many requests as should run at once, for the caller alone; they go back for others to use."""
+        if hint not in self._compiled:
+            options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
+            self._compiled[hint] = openvino.Core().compile_model(self._model, "CPU", options)
+        compiled = self._compiled[hint]
+        free = self._free.setdefault(hint, [])
         try:
-            for images in batches:
-                if not idle:
-                    request, rows = busy.popleft()
-                    yield self._collect(request, rows)
-                    idle.append(request)
-                request = idle.pop()
-                request.start_async({0: self._filled(images)})
-                busy.append((request, len(images)))
-            while busy:
-                request, rows = busy.popleft()
-                yield self._collect(request, rows)
-        finally:
-            for request, _ in busy:  # a consumer that stopped early; what runs must end before its buffers go
-                request.wait()
-
-    def _collect(self, request: Any, rows: int) -> Arrays:
-        request.wait()
-        return tuple(np.array(request.get_output_tensor(i).data[:rows]) for i in range(len(self.model.outputs)))
-
-    def _filled(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        missing = self.batch - len(images)
-        if missing == 0:
-            return images
-        return np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
+            requests = free.pop()
+        except IndexError:
+            count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            requests = [compiled.create_infer_request() for _ in range(count)]
+        yield requests
+        free.append(requests)
 
 
-def _converted(module: nn.Module, example: Any) -> openvino.Model:
-    """A torch module as OpenVINO's, for inputs of the example's shapes.
+def _without_batch(port: Any) -> tuple[int, ...]:
+    return tuple(side.get_length() for side in list(port.partial_shape)[1:])
 
-    By the frontend itself rather than `openvino.convert_model`, which reports each use to its makers over the network,
-    and takes longer.
+
+def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> openvino.Model:
+    """A torch module as OpenVINO's.
+
+    By the frontend itself rather than `openvino.convert_model`, which reports each use to its makers over the network.
+    Tracing is three times quicker than `torch.export`, and our graphs have no branches for it to miss.
     """
     import torch
     from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with torch.no_grad():
-        exported = torch.export.export(module.eval(), (example,), strict=False)
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it warns of operators that newer versions of torch no longer have
-    try:
-        decoder = TorchFXPythonDecoder.from_exported_program(exported)
-    finally:
-        logging.disable(level)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python branches on sizes, which are fixed here
+        trace: Any = torch.jit.trace  # torch gives it no types
+        traced = trace(module.eval(), example, check_trace=False, strict=False)
+        decoder = TorchScriptPythonDecoder(traced)
     frontend = FrontEndManager().load_by_framework("pytorch")
-    model = frontend.convert(frontend.load(decoder))
-    shapes = [example.shape] if isinstance(example, torch.Tensor) else [tensor.shape for tensor in example]
-    model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+    loaded = frontend.load(decoder)
+    model = frontend.convert(loaded)
+    tensors: list[Tensor] = list(example[0]) if isinstance(example[0], tuple) else list(example)
+    model.reshape({index: [batch, *tensor.shape[1:]] for index, tensor in enumerate(tensors)})
     return model

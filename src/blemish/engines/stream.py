@@ -24,7 +24,7 @@ class Chunk:
     errors: dict[int, ImageError]
 
 
-def stream(engine: Engine, sources: Sequence[Path | Pixels], geometry: Geometry) -> Iterator[Chunk]:
+def stream(engine: Engine, sources: Sequence[Path | Pixels], geometry: Geometry, batch: int = BATCH) -> Iterator[Chunk]:
     """Every source exactly once, as a row of a chunk or as an error of one, in order of their indices."""
     waiting: list[tuple[list[int], dict[int, ImageError]]] = []
     errors: dict[int, ImageError] = {}
@@ -33,13 +33,13 @@ def stream(engine: Engine, sources: Sequence[Path | Pixels], geometry: Geometry)
         nonlocal errors
         indices: list[int] = []
         images: list[Pixels] = []
-        for index, image in enumerate(decode_ahead(partial(read_image, geometry=geometry), sources, ahead=4 * BATCH)):
+        for index, image in enumerate(decode_ahead(partial(read_image, geometry=geometry), sources, ahead=2 * batch)):
             if isinstance(image, ImageError):
                 errors[index] = image
                 continue
             indices.append(index)
             images.append(image)
-            if len(images) == BATCH:
+            if len(images) == batch:
                 waiting.append((indices, errors))
                 yield np.stack(images)
                 indices, images, errors = [], [], {}

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blemish.engines import Arrays
+from blemish.engines import BATCH, Arrays
 
 
 def best_device() -> torch.device:
@@ -30,28 +30,29 @@ class TorchEngine:
         self.device = device or best_device()
         self.module = module.to(self.device).eval()
 
-    def then(self, module: nn.Module) -> TorchEngine:
-        """This engine's module followed by `module`, a function of the tuple of its outputs."""
-        return TorchEngine(_Chain(self.module, module), self.device)
-
-    def as_saved(self, outputs: Sequence[str]) -> TorchEngine:
-        """This engine as it will be when saved and loaded: the same."""
-        return self
+    def then(self, module: nn.Module, outputs: Sequence[str] = (), *, keep: bool = False) -> TorchEngine:
+        """This engine followed by `module`, a function of the tuple of its maps; results have no names here."""
+        return TorchEngine(_Chain(self.module, module, keep), self.device)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
         """The module's outputs for each batch, in order."""
         for batch in batches:
             with torch.inference_mode():
-                outputs = self.module(torch.from_numpy(batch).to(self.device))
-                arrays = tuple(output.float().cpu().numpy() for output in outputs)
+                parts = [
+                    [output.float().cpu() for output in self.module(images.to(self.device))]
+                    for images in torch.split(torch.from_numpy(batch), BATCH)
+                ]
+                arrays = tuple(torch.cat(outputs).numpy() for outputs in zip(*parts, strict=True))
             yield arrays
 
 
 class _Chain(nn.Module):
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+    def __init__(self, first: nn.Module, second: nn.Module, keep: bool) -> None:
         super().__init__()
         self.first, self.second = first, second
+        self.keep = keep
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        outputs: tuple[Tensor, ...] = self.second(self.first(images))
-        return outputs
+        features = self.first(images)
+        results: tuple[Tensor, ...] = self.second(features)
+        return (*results, *features) if self.keep else results

@@ -15,7 +15,7 @@ class GridMoments:
     """Count, mean (P, d) in float64 and centred scatter (P, d, d) in float32, for P positions.
 
     The scatter is the largest thing that a fit holds (164 MB for 64×64 positions of 100 channels), hence its single
-    precision: vectors are centred in double precision first, so what is rounded is small already.
+    precision: vectors are centred by their mean to twice that precision, so what is rounded is small already.
     """
 
     count: int
@@ -38,14 +38,17 @@ class GridMoments:
         added = len(vectors)
         if added == 0:
             return self
-        rows = vectors.to("cpu", torch.float64).transpose(0, 1)  # (P, n, d)
-        mean = rows.mean(1)
-        centred = (rows - mean[:, None]).float()
+        rows = vectors.to("cpu", torch.float32).transpose(0, 1)  # (P, n, d)
+        rough = rows.mean(1)
+        # The last row will stand for the distance between the two means, so one product adds all there is to add.
+        centred = torch.empty(len(rows), added + 1, rows.shape[2])
+        torch.sub(rows, rough[:, None], out=centred[:, :-1])
+        rest = centred[:, :-1].mean(1)  # what single precision lost of the mean
+        centred[:, :-1] -= rest[:, None]
+        mean = rough.double() + rest.double()
         delta = mean - self.mean
         count = self.count + added
-        # One more row stands for the distance between the two means, so one product adds all there is to add.
-        step = (delta * (self.count * added / count) ** 0.5).float()[:, None]
-        centred = torch.cat([centred, step], dim=1)
+        centred[:, -1] = delta * (self.count * added / count) ** 0.5
         self.scatter.baddbmm_(centred.transpose(1, 2), centred)
         self.mean += delta * (added / count)
         self.count = count

@@ -1,6 +1,6 @@
 """The principal subspace of vectors far longer than they are many: a truncated basis, with the energy it threw away.
 
-Everything goes through small Gram matrices (rows × rows), never through a (D, D) one. While there is room, the centred
+Everything goes through a small Gram matrix (rows × rows), never through a (D, D) one. While there is room, the centred
 vectors themselves are kept and nothing is lost; when the room is full they are replaced by their leading singular
 directions, scaled by their singular values. This is the merge-and-truncate scheme for a mergeable SVD (Hall, Marshall
 & Martin 2000; Ross, Lim, Lin & Yang 2008).
@@ -8,7 +8,7 @@ directions, scaled by their singular values. This is the merge-and-truncate sche
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,23 +18,40 @@ from blemish.errors import ShapeError
 ROOM = 1024
 """Rows kept at most, by default: data sets up to about this size are treated exactly."""
 
+PART = 1 << 13
+"""Columns taken at a time, so that what is computed beside the rows stays small."""
+
 
 @dataclass(frozen=True)
 class Principal:
-    """A finished subspace: mean (D,), orthonormal basis (D, r), the share of energy in it, and all energy.
+    """A finished subspace.
 
-    Energy is the sum of squared distances from the mean over all vectors.
+    Attributes:
+        mean: (D,).
+        rows: (r, D), orthogonal: the leading directions times their singular values.
+        values: (r,), float64, the energy of each direction: the squared lengths of the rows, largest first.
+        energy: of all vectors, the sum of their squared distances from the mean.
     """
 
     mean: Tensor
-    basis: Tensor
-    kept: float
+    rows: Tensor
+    values: Tensor
     energy: float
+
+    @property
+    def kept(self) -> float:
+        """The share of the energy inside the subspace."""
+        return float(self.values.sum()) / self.energy if self.energy else 1.0
+
+    @property
+    def basis(self) -> Tensor:
+        """Orthonormal columns (D, r)."""
+        return (self.rows / self.values.sqrt()[:, None].float()).T
 
 
 @dataclass
 class Subspace:
-    """Count, mean (D,), blocks of rows (·, D) whose scatter is the vectors' but for the `lost` energy, and the room.
+    """Count, mean (D,), rows (k, D) whose scatter is the vectors' but for the `lost` energy, and the room for rows.
 
     Rows and mean are float32, as the features are; a Gram matrix is summed and solved in float64. While nothing was
     truncated, the energy is right to 1e-5 and the subspace within an angle of 0.01 of an exact one, where the spectrum
@@ -43,36 +60,31 @@ class Subspace:
 
     count: int
     mean: Tensor
-    blocks: list[Tensor]
+    rows: Tensor
     lost: float
     room: int
+    gram: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64), repr=False)
+    """Products of the first rows with one another; the others are not known yet."""
 
     @classmethod
     def empty(cls, dim: int, room: int = ROOM) -> Subspace:
         """The identity of `merge`."""
-        return cls(0, torch.zeros(dim), [], 0.0, room)
-
-    @property
-    def rows(self) -> Tensor:
-        """All rows (k, D), joined."""
-        if len(self.blocks) != 1:
-            self.blocks = [torch.cat([self.mean.new_zeros(0, len(self.mean)), *self.blocks])]
-        return self.blocks[0]
+        return cls(0, torch.zeros(dim), torch.zeros(0, dim), 0.0, room)
 
     def update(self, vectors: Tensor) -> Subspace:
-        """Takes in vectors (n, D).
+        """Takes in vectors (n, D), in place.
 
         Raises:
             ShapeError: another dimension than the statistic's.
         """
         if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
             raise ShapeError(f"expected vectors of shape (n, {len(self.mean)}), got {tuple(vectors.shape)}")
-        if len(vectors) == 0:
-            return self
-        rows = vectors.to("cpu", torch.float32)
-        mean = rows.double().mean(0).float()
-        both = self.merge(Subspace(len(rows), mean, [rows - mean], 0.0, self.room))
-        self.count, self.mean, self.blocks, self.lost = both.count, both.mean, both.blocks, both.lost
+        for part in torch.split(vectors, max(1, self.room // 4)) if len(vectors) else ():
+            rows = part.to("cpu", torch.float32)
+            mean = rows.mean(0)
+            rows = rows - mean
+            mean += rows.mean(0)  # what single precision lost of it
+            self._take_in(len(rows), mean, rows, 0.0)
         return self
 
     def merge(self, other: Subspace) -> Subspace:
@@ -85,47 +97,53 @@ class Subspace:
             raise ShapeError(f"cannot merge subspaces of {len(self.mean)} and of {len(other.mean)} dimensions")
         if self.count == 0 or other.count == 0:
             return other if self.count == 0 else self
-        count = self.count + other.count
-        delta = other.mean - self.mean
-        step = delta * (self.count * other.count / count) ** 0.5
-        merged = Subspace(
-            count=count,
-            mean=self.mean + delta * (other.count / count),
-            blocks=[*self.blocks, *other.blocks, step[None]],
-            lost=self.lost + other.lost,
-            room=max(self.room, other.room),
-        )
-        if sum(len(block) for block in merged.blocks) > merged.room:
-            return merged.truncated(merged.room // 2)
+        merged = Subspace(self.count, self.mean, self.rows.clone(), self.lost, max(self.room, other.room), self.gram)
+        merged._take_in(other.count, other.mean, other.rows, other.lost)
         return merged
 
-    def truncated(self, rank: int, variance: float = 1.0) -> Subspace:
-        """The same with fewer rows: the leading singular directions times their singular values.
+    def _take_in(self, count: int, mean: Tensor, rows: Tensor, lost: float) -> None:
+        """Another sample's statistics into these."""
+        total = self.count + count
+        delta = mean - self.mean
+        step = delta * (self.count * count / total) ** 0.5
+        added = rows if self.count == 0 else torch.cat([rows, step[None]])
+        self.rows = _appended(self.rows, added, self.room)
+        self.mean = self.mean + delta * (count / total)
+        self.count = total
+        self.lost += lost
+        if len(self.rows) > self.room:
+            self.truncate(self.room // 2)
+
+    def truncate(self, rank: int, variance: float = 1.0) -> None:
+        """Leaves fewer rows, in place: the leading singular directions times their singular values.
 
         At most `rank` of them, and no more than it takes to keep the share `variance` of the variance.
         """
         values, directions = self._spectrum()
         rank = min(rank, self._rank(values, variance))
-        rows = directions[:, :rank].T.float() @ self.rows
-        return Subspace(self.count, self.mean, [rows], self.lost + float(values[rank:].sum()), self.room)
+        mixing = directions[:, :rank].T.float()
+        for part in torch.split(self.rows, PART, dim=1):
+            part[:rank] = mixing @ part
+        self.rows = self.rows[:rank]
+        self.lost += float(values[rank:].sum())
+        self.gram = torch.diag(values[:rank])
 
     def finish(self, variance: float) -> Principal:
         """The fewest leading directions that keep the share `variance` of the variance, in [0, 1].
 
         The energy lost on the way counts as outside; where it alone exceeds what may be left out, all directions that
-        are left are taken.
+        are left are taken. Rows that `truncate` left are handed on as they are, not copied.
         """
         values, directions = self._spectrum()
         rank = self._rank(values, variance)
-        total = float(values.sum()) + self.lost
-        if rank == 0:
-            return Principal(self.mean, torch.zeros(len(self.mean), 0), 1.0 if total == 0 else 0.0, total)
-        raw = self.rows.T @ (directions[:, :rank] / values[:rank].sqrt()).float()  # (D, r)
-        overlap = sum((part.T @ part).double() for part in torch.split(raw, 1 << 14))
-        # Rounding leaves the columns not quite orthonormal; one Cholesky step on the (r, r) overlap mends that.
-        factor = torch.linalg.cholesky(overlap).float()
-        basis = torch.linalg.solve_triangular(factor, raw.T, upper=False).T.contiguous()
-        return Principal(self.mean, basis, float(values[:rank].sum()) / total, total)
+        energy = float(values.sum()) + self.lost
+        mixing = directions[:, :rank].T.float()  # (r, k)
+        if torch.equal(mixing, torch.eye(*mixing.shape)):
+            return Principal(self.mean, self.rows[:rank], values[:rank], energy)
+        rows = torch.empty(rank, len(self.mean))
+        for part, whole in zip(torch.split(rows, PART, dim=1), torch.split(self.rows, PART, dim=1), strict=True):
+            torch.mm(mixing, whole, out=part)
+        return Principal(self.mean, rows, values[:rank], energy)
 
     def _rank(self, values: Tensor, variance: float) -> int:
         total = float(values.sum()) + self.lost
@@ -136,11 +154,42 @@ class Subspace:
 
     def _spectrum(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues (m,) of the rows' Gram matrix, largest first, those above rounding; and eigenvectors (k, m)."""
-        rows = self.rows
-        gram = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-        for part in torch.split(rows, 1 << 14, dim=1):  # short products in float32, their sum in float64
-            gram += (part @ part.T).double()
-        values, directions = torch.linalg.eigh(gram)
-        values, directions = values.flip(0), directions.flip(1)
+        gram = self.products()
+        values = gram.diagonal()
+        directions = torch.eye(len(gram), dtype=torch.float64)
+        if not torch.equal(gram, torch.diag(values)) or bool((values.diff() > 0).any()):
+            values, directions = torch.linalg.eigh(gram)
+            values, directions = values.flip(0), directions.flip(1)
         above = values > 16 * torch.finfo(torch.float32).eps * values[:1].clamp_min(0)
         return values[above], directions[:, above]
+
+    def products(self) -> Tensor:
+        """The rows' Gram matrix; a product of two rows is computed once, for rows only change when they are truncated.
+
+        Short products in float32, their sum in float64.
+        """
+        known, count = len(self.gram), len(self.rows)
+        if known == count:
+            return self.gram
+        gram = torch.zeros(count, count, dtype=torch.float64)
+        gram[:known, :known] = self.gram
+        for start in range(known, count, 256):
+            stop = min(start + 256, count)
+            for part in torch.split(self.rows[:stop], 2 * PART, dim=1):
+                gram[start:stop, :stop] += part[start:] @ part.T
+            gram[:start, start:stop] = gram[start:stop, :start].T
+        self.gram = gram
+        return gram
+
+
+def _appended(rows: Tensor, added: Tensor, room: int) -> Tensor:
+    """Both as one tensor: behind the first in its own memory if that has space left, else in memory of such size."""
+    count, dim = len(rows) + len(added), rows.shape[1]
+    space = rows.untyped_storage().nbytes() // rows.element_size() - rows.storage_offset()
+    if space >= count * dim and rows.is_contiguous():
+        both = rows.as_strided((count, dim), (dim, 1))
+    else:
+        both = torch.empty(max(room + room // 4 + 1, count), dim)[:count]  # what is not used yet takes no memory
+        both[: len(rows)] = rows
+    both[len(rows) :] = added
+    return both
