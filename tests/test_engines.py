@@ -81,15 +81,6 @@ def test_a_consumer_that_stops_early_leaves_nothing_running() -> None:
         assert len(list(engine.run(batches([8, 8])))) == 2
 
 
-def test_what_is_kept_follows_the_results() -> None:
-    for engine in both():
-        kept = engine.then(Doubled(), keep=True)
-        for first, second in zip(engine.run(batches([8, 2])), kept.run(batches([8, 2])), strict=True):
-            assert len(second) == 4
-            assert np.array_equal(second[0], 2 * second[2])
-            assert all(np.array_equal(x, y) for x, y in zip(first, second[2:], strict=True))
-
-
 def test_openvino_computes_in_single_precision_and_several_images_at_once() -> None:
     engine = OpenVINOEngine.from_module(Sums(), SIDE, SIDE)
     with engine.features.requests("THROUGHPUT") as requests:

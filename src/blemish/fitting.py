@@ -123,10 +123,11 @@ def fit(
         learning.update(_tensors(arrays))
     _enough(learning.count, bad)
     held = Held()
-    scoring = extractor.then(Scoring(learning, geometry.shape), keep=True)
-    for scores, maps, *features in _outputs(scoring, "calibrate", to_calibrate, [], geometry, bad, skip_bad, progress):
-        held.update(scores, maps)
-        learning.update(_tensors(features))
+    scoring = Scoring(learning, geometry.shape)
+    for arrays in _outputs(extractor, "calibrate", to_calibrate, [], geometry, bad, skip_bad, progress):
+        features = _tensors(arrays)
+        held.update(*scoring.arrays(features))
+        learning.update(features)
     _enough(len(held), bad)
     rate = promised_rate(len(held), false_alarm_rate)
     calibration = held.finish(rate)

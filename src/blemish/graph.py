@@ -7,6 +7,7 @@ coarse map. Equal to `torch.nn.functional.interpolate` followed by `scipy.ndimag
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -50,6 +51,12 @@ class Scoring(nn.Module):
         coarse = self.head(features)
         full = self.rows @ coarse @ self.columns
         return self.head.score(coarse, full), full
+
+    def arrays(self, features: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same by torch on the spot, where to compile the graph would take longer than to run it."""
+        with torch.inference_mode():
+            score, full = self(tuple(features))
+        return score.numpy(), full.numpy()
 
 
 def resizing_matrix(coarse: int, full: int, interpolation: str) -> NDArray[np.float64]:

@@ -124,8 +124,8 @@ class _FREHead(Head):
         self.grid = max((height, width) for _, height, width in grids)
         self.power = power
         self.means = nn.ParameterList([fixed(principal.mean) for principal in principals])
-        self.bases = nn.ParameterList([fixed(principal.rows) for principal in principals])
-        self.inverses = nn.ParameterList([fixed(1 / principal.values) for principal in principals])
+        self.rows = nn.ParameterList([fixed(principal.rows) for principal in principals])
+        self.mixings = nn.ParameterList([fixed(principal.mixing) for principal in principals])
         self.floors = [
             max(FLOOR * principal.energy / (max(count, 1) * height * width), 1e-12)
             for principal, (_, height, width) in zip(principals, grids, strict=True)
@@ -133,10 +133,11 @@ class _FREHead(Head):
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         maps: list[Tensor] = []
-        for layer, mean, basis, inverse in zip(features, self.means, self.bases, self.inverses, strict=True):
+        for layer, mean, rows, mixing in zip(features, self.means, self.rows, self.mixings, strict=True):
             centred = layer.flatten(1) - mean  # (B, D)
-            # The basis (r, D) serves both ways, and is stored once, with its rows as long as the directions' energy.
-            residual = centred - (F.linear(centred, basis) * inverse) @ basis
+            # The long rows (k, D) serve both ways, and are stored once.
+            components = F.linear(F.linear(centred, rows), mixing)  # (B, r)
+            residual = centred - components @ mixing @ rows
             maps.append(residual.unflatten(1, layer.shape[1:]).square().sum(1))
         if len(maps) == 1:
             return maps[0]

@@ -13,6 +13,7 @@ from torch import Tensor
 from blemish.detectors.detector import Detector, Features, Grid, Head, stored
 from blemish.errors import SettingError
 from blemish.statistics import GridMoments
+from blemish.statistics.memory import uninitialised
 
 LARGEST_SCATTER = 8 << 30
 
@@ -91,8 +92,8 @@ class PaDiM(Detector):
         projection = self._principal() if self.reduction == "pca" and self.dims < len(self.channels_) else None
         dim = len(self.channels_) if projection is None else self.dims
         height, width = _finest(self.grids_)
-        means = torch.empty(height * width, dim)
-        whitening = torch.empty(height * width, dim, dim)
+        means = uninitialised(height * width, dim)
+        whitening = uninitialised(height * width, dim, dim)
         identity = torch.eye(dim)
         blocks = zip(self.moments_, torch.split(means, BLOCK), torch.split(whitening, BLOCK), strict=True)
         for moments, mean_of_block, whitening_of_block in blocks:

@@ -26,14 +26,14 @@ ENGINES = ("auto", "openvino", "torch")
 class Engine(Protocol):
     """What computes. Batches are uint8 (b, H, W, 3), commonly with b = `BATCH`; each result has arrays of b rows.
 
-    `then` is this engine followed by a module of its results; with `keep` they are handed on behind the module's.
+    `then` is this engine followed by a module of the tuple of its results.
     """
 
     name: str
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]: ...
 
-    def then(self, module: nn.Module, outputs: Sequence[str] = (), *, keep: bool = False) -> Engine: ...
+    def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> Engine: ...
 
 
 def choose_engine(name: str) -> str:

@@ -43,15 +43,13 @@ class OpenVINOEngine:
     Args:
         features: uint8 (1, H, W, 3) to one map (1, C_l, H_l, W_l) a layer.
         scoring: maps (B, C_l, H_l, W_l), any B, to results of B rows.
-        keep: hand the features on too, behind the results.
     """
 
     name = "openvino"
 
-    def __init__(self, features: Graph, scoring: Graph | None = None, *, keep: bool = False) -> None:
+    def __init__(self, features: Graph, scoring: Graph | None = None) -> None:
         self.features = features
         self.scoring = scoring
-        self.keep = keep
 
     @classmethod
     def from_module(cls, module: nn.Module, height: int, width: int) -> OpenVINOEngine:
@@ -61,14 +59,14 @@ class OpenVINOEngine:
         image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
         return cls(Graph.from_module(FEATURES, module, (image,), ["images"]))
 
-    def then(self, module: nn.Module, outputs: Sequence[str] = (), *, keep: bool = False) -> OpenVINOEngine:
+    def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> OpenVINOEngine:
         """This engine followed by `module`, a function of the tuple of its maps; `outputs` are its results' names."""
         import torch
 
         examples = [torch.zeros(2, *shape) for shape in self.features.shapes]
         inputs = [f"features{index}" for index in range(len(examples))]
         scoring = Graph.from_module(SCORING, module, (tuple(examples),), inputs, outputs, batch=-1)
-        return OpenVINOEngine(self.features, scoring, keep=keep)
+        return OpenVINOEngine(self.features, scoring)
 
     @classmethod
     def from_folder(cls, folder: Path) -> OpenVINOEngine:
@@ -93,7 +91,7 @@ class OpenVINOEngine:
                     request.set_input_tensor(index, openvino.Tensor(maps, shared_memory=True))
                 request.infer()
                 results = tuple(np.array(tensor.data) for tensor in request.output_tensors)
-            yield (*results, *features) if self.keep else results
+            yield results
 
     def _extracted(self, images: NDArray[np.uint8]) -> Arrays:
         """The maps of each layer for a batch of images, (B, C_l, H_l, W_l)."""

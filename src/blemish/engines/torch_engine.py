@@ -30,9 +30,9 @@ class TorchEngine:
         self.device = device or best_device()
         self.module = module.to(self.device).eval()
 
-    def then(self, module: nn.Module, outputs: Sequence[str] = (), *, keep: bool = False) -> TorchEngine:
+    def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> TorchEngine:
         """This engine followed by `module`, a function of the tuple of its maps; results have no names here."""
-        return TorchEngine(_Chain(self.module, module, keep), self.device)
+        return TorchEngine(_Chain(self.module, module), self.device)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
         """The module's outputs for each batch, in order."""
@@ -47,12 +47,10 @@ class TorchEngine:
 
 
 class _Chain(nn.Module):
-    def __init__(self, first: nn.Module, second: nn.Module, keep: bool) -> None:
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
         self.first, self.second = first, second
-        self.keep = keep
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        features = self.first(images)
-        results: tuple[Tensor, ...] = self.second(features)
-        return (*results, *features) if self.keep else results
+        results: tuple[Tensor, ...] = self.second(self.first(images))
+        return results

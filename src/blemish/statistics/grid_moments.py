@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from blemish.errors import ShapeError
+from blemish.statistics.memory import zeros
 
 
 @dataclass
@@ -25,7 +26,7 @@ class GridMoments:
     @classmethod
     def empty(cls, positions: int, dim: int) -> GridMoments:
         """The identity of `merge`."""
-        return cls(0, torch.zeros(positions, dim, dtype=torch.float64), torch.zeros(positions, dim, dim))
+        return cls(0, torch.zeros(positions, dim, dtype=torch.float64), zeros(positions, dim, dim))
 
     def update(self, vectors: Tensor) -> GridMoments:
         """Takes in vectors (n, P, d), in place.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from blemish.errors import ShapeError
+from blemish.statistics.memory import uninitialised
 
 ROOM = 1024
 """Rows kept at most, by default: data sets up to about this size are treated exactly."""
@@ -24,29 +25,26 @@ PART = 1 << 13
 
 @dataclass(frozen=True)
 class Principal:
-    """A finished subspace.
+    """A finished subspace: the leading directions as mixtures of rows, so that no row need be copied.
 
     Attributes:
         mean: (D,).
-        rows: (r, D), orthogonal: the leading directions times their singular values.
-        values: (r,), float64, the energy of each direction: the squared lengths of the rows, largest first.
+        rows: (k, D), the statistic's own.
+        mixing: (r, k) in float64: `mixing @ rows` is an orthonormal basis (r, D).
+        kept: the share of the energy in the subspace.
         energy: of all vectors, the sum of their squared distances from the mean.
     """
 
     mean: Tensor
     rows: Tensor
-    values: Tensor
+    mixing: Tensor
+    kept: float
     energy: float
-
-    @property
-    def kept(self) -> float:
-        """The share of the energy inside the subspace."""
-        return float(self.values.sum()) / self.energy if self.energy else 1.0
 
     @property
     def basis(self) -> Tensor:
         """Orthonormal columns (D, r)."""
-        return (self.rows / self.values.sqrt()[:, None].float()).T
+        return (self.mixing.float() @ self.rows).T
 
 
 @dataclass
@@ -80,11 +78,13 @@ class Subspace:
         if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
             raise ShapeError(f"expected vectors of shape (n, {len(self.mean)}), got {tuple(vectors.shape)}")
         for part in torch.split(vectors, max(1, self.room // 4)) if len(vectors) else ():
-            rows = part.to("cpu", torch.float32)
-            mean = rows.mean(0)
-            rows = rows - mean
-            mean += rows.mean(0)  # what single precision lost of it
-            self._take_in(len(rows), mean, rows, 0.0)
+            part = part.to("cpu", torch.float32)
+            mean = part.mean(0)
+            rows = self._extended(len(part))
+            torch.sub(part, mean, out=rows)
+            rest = rows.mean(0)  # what single precision lost of the mean
+            rows -= rest
+            self._joined(len(part), mean + rest)
         return self
 
     def merge(self, other: Subspace) -> Subspace:
@@ -97,34 +97,50 @@ class Subspace:
             raise ShapeError(f"cannot merge subspaces of {len(self.mean)} and of {len(other.mean)} dimensions")
         if self.count == 0 or other.count == 0:
             return other if self.count == 0 else self
-        merged = Subspace(self.count, self.mean, self.rows.clone(), self.lost, max(self.room, other.room), self.gram)
-        merged._take_in(other.count, other.mean, other.rows, other.lost)
+        merged = Subspace(self.count, self.mean, self.rows, self.lost, max(self.room, other.room), self.gram)
+        merged._reserve(len(self.rows) + len(other.rows) + 1)
+        merged._extended(len(other.rows)).copy_(other.rows)
+        merged.lost += other.lost
+        merged._joined(other.count, other.mean)
         return merged
 
-    def _take_in(self, count: int, mean: Tensor, rows: Tensor, lost: float) -> None:
-        """Another sample's statistics into these."""
+    def _joined(self, count: int, mean: Tensor) -> None:
+        """Of another sample whose rows are here already: count, mean, and the row for the distance of the means."""
         total = self.count + count
         delta = mean - self.mean
-        step = delta * (self.count * count / total) ** 0.5
-        added = rows if self.count == 0 else torch.cat([rows, step[None]])
-        self.rows = _appended(self.rows, added, self.room)
+        if self.count:
+            torch.mul(delta, (self.count * count / total) ** 0.5, out=self._extended(1)[0])
         self.mean = self.mean + delta * (count / total)
         self.count = total
-        self.lost += lost
         if len(self.rows) > self.room:
             self.truncate(self.room // 2)
 
+    def _extended(self, added: int) -> Tensor:
+        """As many more rows, behind those that are there, to be filled."""
+        count, dim = len(self.rows) + added, self.rows.shape[1]
+        if self.rows.untyped_storage().nbytes() < 4 * count * dim or self.rows.storage_offset():
+            self._reserve(max(count, self.room + self.room // 4 + 1))
+        self.rows = self.rows.as_strided((count, dim), (dim, 1))
+        return self.rows[count - added :]
+
+    def _reserve(self, count: int) -> None:
+        """Moves the rows into memory of their own with space for `count`; what is not used yet takes none."""
+        rows = uninitialised(count, self.rows.shape[1])[: len(self.rows)]
+        rows.copy_(self.rows)
+        self.rows = rows
+
     def truncate(self, rank: int, variance: float = 1.0) -> None:
-        """Leaves fewer rows, in place: the leading singular directions times their singular values.
+        """Leaves fewer rows: the leading singular directions times their singular values, in memory of their own.
 
         At most `rank` of them, and no more than it takes to keep the share `variance` of the variance.
         """
         values, directions = self._spectrum()
         rank = min(rank, self._rank(values, variance))
         mixing = directions[:, :rank].T.float()
-        for part in torch.split(self.rows, PART, dim=1):
-            part[:rank] = mixing @ part
-        self.rows = self.rows[:rank]
+        rows = uninitialised(rank, len(self.mean))
+        for part, whole in zip(torch.split(rows, PART, dim=1), torch.split(self.rows, PART, dim=1), strict=True):
+            part.copy_(mixing @ whole)
+        self.rows = rows
         self.lost += float(values[rank:].sum())
         self.gram = torch.diag(values[:rank])
 
@@ -132,18 +148,14 @@ class Subspace:
         """The fewest leading directions that keep the share `variance` of the variance, in [0, 1].
 
         The energy lost on the way counts as outside; where it alone exceeds what may be left out, all directions that
-        are left are taken. Rows that `truncate` left are handed on as they are, not copied.
+        are left are taken.
         """
         values, directions = self._spectrum()
         rank = self._rank(values, variance)
         energy = float(values.sum()) + self.lost
-        mixing = directions[:, :rank].T.float()  # (r, k)
-        if torch.equal(mixing, torch.eye(*mixing.shape)):
-            return Principal(self.mean, self.rows[:rank], values[:rank], energy)
-        rows = torch.empty(rank, len(self.mean))
-        for part, whole in zip(torch.split(rows, PART, dim=1), torch.split(self.rows, PART, dim=1), strict=True):
-            torch.mm(mixing, whole, out=part)
-        return Principal(self.mean, rows, values[:rank], energy)
+        mixing = (directions[:, :rank] / values[:rank].sqrt()).T
+        kept = float(values[:rank].sum()) / energy if energy else 1.0
+        return Principal(self.mean, self.rows, mixing, kept, energy)
 
     def _rank(self, values: Tensor, variance: float) -> int:
         total = float(values.sum()) + self.lost
@@ -180,16 +192,3 @@ class Subspace:
             gram[:start, start:stop] = gram[start:stop, :start].T
         self.gram = gram
         return gram
-
-
-def _appended(rows: Tensor, added: Tensor, room: int) -> Tensor:
-    """Both as one tensor: behind the first in its own memory if that has space left, else in memory of such size."""
-    count, dim = len(rows) + len(added), rows.shape[1]
-    space = rows.untyped_storage().nbytes() // rows.element_size() - rows.storage_offset()
-    if space >= count * dim and rows.is_contiguous():
-        both = rows.as_strided((count, dim), (dim, 1))
-    else:
-        both = torch.empty(max(room + room // 4 + 1, count), dim)[:count]  # what is not used yet takes no memory
-        both[: len(rows)] = rows
-    both[len(rows) :] = added
-    return both
