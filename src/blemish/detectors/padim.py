@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blemish.detectors.cells import Level, by_position, embedding, find_levels, finest
 from blemish.detectors.detector import Detector, Features, Grid, Head, stored
 from blemish.errors import SettingError
 from blemish.statistics import GridMoments
@@ -18,7 +19,7 @@ from blemish.statistics.memory import uninitialised
 LARGEST_SCATTER = 8 << 30
 
 BLOCK = 256
-"""Positions to a statistic of their own: what an update or a factorisation touches then stays in the cache."""
+"""Cells to a statistic of their own: what an update or a factorisation touches then stays in the cache."""
 
 
 @dataclass(kw_only=True)
@@ -46,7 +47,9 @@ class PaDiM(Detector):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.channels_ = torch.zeros(0, dtype=torch.int64)
-        self.moments_: list[GridMoments] = []
+        self.by_layer_: list[Tensor] = []
+        self.levels_: list[Level] = []
+        self.moments_: list[list[GridMoments]] = []
         if self.reduction not in {"random", "pca", "all"}:
             raise SettingError(f"reduction {self.reduction!r} is not known; give random, pca or all")
         if self.dims < 1:
@@ -58,30 +61,42 @@ class PaDiM(Detector):
         total = sum(channels for channels, _, _ in grids)
         if self.reduction == "random" and self.dims < total:
             drawn = np.random.default_rng(self.seed).choice(total, self.dims, replace=False)
-            self.channels_ = torch.from_numpy(np.sort(drawn))
+            self._lay_out(grids, torch.from_numpy(np.sort(drawn)))
         else:
-            self.channels_ = torch.arange(total)
-        height, width = _finest(grids)
-        size = 4 * height * width * len(self.channels_) ** 2
+            self._lay_out(grids, torch.arange(total))
+
+    def _lay_out(self, grids: list[Grid], channels: Tensor) -> None:
+        """Empty statistics for these channels of all layers together."""
+        self.channels_ = channels
+        self.by_layer_ = _by_layer(self.channels_, grids)
+        self.levels_ = find_levels(grids, self.by_layer_, together=self._mixes)
+        size = sum(4 * len(level) * level.added * level.dim for level in self.levels_)
         if size > LARGEST_SCATTER:
+            height, width = finest(grids)
             raise SettingError(
                 f"PaDiM needs {size >> 30} GiB for {len(self.channels_)} channels at {height}x{width} positions, more "
                 f"than the limit of {LARGEST_SCATTER >> 30}; take fewer by random choice (Rd), or other layers"
             )
-        dim = len(self.channels_)
         self.moments_ = [
-            GridMoments.empty(len(block), dim) for block in torch.split(torch.arange(height * width), BLOCK)
+            [GridMoments.empty(len(block), level.dim, level.added) for block in torch.split(level.parents, BLOCK)]
+            for level in self.levels_
         ]
 
+    @property
+    def _mixes(self) -> bool:
+        """Whether components mix the channels of all layers, so that none concerns coarse ones alone."""
+        return self.reduction == "pca" and self.dims < len(self.channels_)
+
     def _take_in(self, features: Features) -> None:
-        rows, places = _by_position(features, self._by_layer(), _finest(self.grids_))
-        blocks = zip(*(torch.split(index, BLOCK) for index in places), strict=True)
-        for moments, block in zip(self.moments_, blocks, strict=True):
-            moments.update(_joined(rows, block).transpose(0, 1))
+        rows = by_position(features, self.by_layer_)
+        for level, blocks in zip(self.levels_, self.moments_, strict=True):
+            places = zip(*(torch.split(index, BLOCK) for index in level.places), strict=True)
+            for moments, block in zip(blocks, places, strict=True):
+                moments.update(embedding(rows, level.layers, block).transpose(0, 1))
 
     @property
     def count(self) -> int:
-        return self.moments_[0].count if self.moments_ else 0
+        return self.moments_[0][0].count if self.moments_ else 0
 
     def head(self) -> Head:
         if self.count < 2:
@@ -89,120 +104,137 @@ class PaDiM(Detector):
                 f"PaDiM was given {self.count} image to fit besides those held out, and a covariance needs 2; "
                 "give more images"
             )
-        projection = self._principal() if self.reduction == "pca" and self.dims < len(self.channels_) else None
-        dim = len(self.channels_) if projection is None else self.dims
-        height, width = _finest(self.grids_)
-        means = uninitialised(height * width, dim)
-        whitening = uninitialised(height * width, dim, dim)
-        identity = torch.eye(dim)
-        blocks = zip(self.moments_, torch.split(means, BLOCK), torch.split(whitening, BLOCK), strict=True)
-        for moments, mean_of_block, whitening_of_block in blocks:
-            mean, covariance = moments.finish()
-            if projection is not None:
-                mean = mean @ projection
-                covariance = projection.T.float() @ covariance @ projection.float()
-            covariance.diagonal(dim1=1, dim2=2).add_(self.epsilon)
-            factor = torch.linalg.cholesky(covariance)
-            mean_of_block.copy_(mean)
-            whitening_of_block.copy_(torch.linalg.solve_triangular(factor.mT, identity, upper=True))
-        return _PaDiMHead(self._by_layer(), self.grids_, means, whitening, projection)
+        projection = self._principal() if self._mixes else None
+        means, factors = [], []
+        whole = torch.zeros(1, 0, 0, dtype=torch.float64)  # the coarser level's whitening (N, d, d), lower triangular
+        for level, blocks in zip(self.levels_, self.moments_, strict=True):
+            added = level.added if projection is None else self.dims
+            dim = level.dim if projection is None else self.dims
+            mean = uninitialised(len(level), dim)
+            factor = uninitialised(len(level), added, dim)
+            of_blocks = (torch.split(tensor, BLOCK) for tensor in (mean, factor, level.parents))
+            for moments, mean_of_block, factor_of_block, parents in zip(blocks, *of_blocks, strict=True):
+                centre, covariance = moments.finish()
+                covariance = covariance.double()
+                if projection is not None:
+                    centre, covariance = centre @ projection, projection.T @ covariance @ projection
+                mean_of_block.copy_(centre)
+                factor_of_block.copy_(_whitening(covariance, whole[parents], self.epsilon))
+            means.append(mean)
+            factors.append(factor)
+            if level is not self.levels_[-1]:
+                above = torch.nn.functional.pad(whole[level.parents], (0, added))
+                whole = torch.cat([above, factor.double()], dim=1)
+        return _PaDiMHead(self.by_layer_, self.levels_, finest(self.grids_), means, factors, projection)
 
     def _principal(self) -> Tensor:
         """Leading eigenvectors (D, dims) of the covariance of all positions' embeddings together."""
-        mean = torch.cat([moments.mean for moments in self.moments_])
-        scatter = torch.stack([moments.scatter.sum(0, dtype=torch.float64) for moments in self.moments_]).sum(0)
+        (blocks,) = self.moments_
+        mean = torch.cat([moments.mean for moments in blocks])
+        scatter = torch.stack([moments.scatter.sum(0, dtype=torch.float64) for moments in blocks]).sum(0)
         centred = mean - mean.mean(0)
         _, vectors = torch.linalg.eigh(scatter / self.count + centred.T @ centred)
         leading: Tensor = vectors.flip(1)[:, : self.dims]
         return leading
 
-    def _by_layer(self) -> list[Tensor]:
-        """The chosen channels of each layer, counted within it."""
-        ends = np.cumsum([channels for channels, _, _ in self.grids_])
-        starts = [0, *ends[:-1]]
-        return [
-            self.channels_[(self.channels_ >= start) & (self.channels_ < end)] - int(start)
-            for start, end in zip(starts, ends, strict=True)
-        ]
-
     def tensors(self) -> dict[str, Tensor]:
-        blocks = {k: v for i, moments in enumerate(self.moments_) for k, v in stored(moments, f"block{i}").items()}
+        blocks = {
+            name: tensor
+            for level, blocks in enumerate(self.moments_)
+            for block, moments in enumerate(blocks)
+            for name, tensor in stored(moments, f"level{level}.block{block}").items()
+        }
         return {"channels": self.channels_, **blocks}
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        self.channels_ = tensors["channels"]
-        self.moments_ = [
-            GridMoments(int(tensors[f"block{i}.count"]), tensors[f"block{i}.mean"], tensors[f"block{i}.scatter"])
-            for i in range(len(self.moments_))
-        ]
+        self._lay_out(self.grids_, tensors["channels"])
+        for level, blocks in enumerate(self.moments_):
+            for block in range(len(blocks)):
+                count, mean, scatter = (
+                    tensors[f"level{level}.block{block}.{name}"] for name in ("count", "mean", "scatter")
+                )
+                blocks[block] = GridMoments(int(count), mean, scatter)
 
     def summary(self) -> dict[str, Any]:
-        height, width = _finest(self.grids_)
+        height, width = finest(self.grids_)
         return {"positions": [height, width], "channels": len(self.channels_)}
 
 
 class _PaDiMHead(Head):
-    """All positions' whitening as one batched product; its cost is the reading of the factors, once a batch of images.
+    """Squared distances by level, each computed once a cell, and their sum at every position.
+
+    An embedding's components are whitened by a lower triangular factor (Cholesky), so those of the coarse layers depend
+    on these layers alone. A level's cost is the reading of its factors, once a batch of images.
 
     Args:
         channels: chosen of each layer.
-        mean: (P, d).
-        whitening: (P, d, d), upper triangular: an embedding (1, d) goes before it.
+        levels: coarsest first.
+        grid: the finest.
+        means: for each level (N, D).
+        factors: for each level the rows (N, r, D) of the whitening that it adds.
         projection: (D, d) from the chosen channels to d components, or `None`.
     """
 
-    mean: Tensor
-    whitening: Tensor
     projection: Tensor | None
 
     def __init__(
         self,
         channels: list[Tensor],
-        grids: list[Grid],
-        mean: Tensor,
-        whitening: Tensor,
+        levels: list[Level],
+        grid: tuple[int, int],
+        means: list[Tensor],
+        factors: list[Tensor],
         projection: Tensor | None,
     ) -> None:
         super().__init__()
-        self.grid = _finest(grids)
+        self.grid = grid
+        self.layers = [level.layers for level in levels]
         for index, chosen in enumerate(channels):
             self.register_buffer(f"channels{index}", chosen)
-        self.register_buffer("mean", mean[:, None].contiguous())  # (P, 1, d)
-        self.register_buffer("whitening", whitening)
+        for index, level in enumerate(levels):
+            for layer, places in enumerate(level.places):
+                self.register_buffer(f"places{index}_{layer}", places)
+            self.register_buffer(f"cells{index}", level.cells)
+            self.register_buffer(f"mean{index}", means[index][:, None])  # (N, 1, D)
+            self.register_buffer(f"factor{index}", uninitialised(*factors[index].mT.shape).copy_(factors[index].mT))
         self.register_buffer("projection", None if projection is None else projection.float().contiguous())
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        channels = [self.get_buffer(f"channels{index}") for index in range(len(features))]
-        embedding = _joined(*_by_position(features, channels, self.grid))  # (P, B, D)
-        if self.projection is not None:
-            embedding = embedding @ self.projection
-        whitened = (embedding - self.mean) @ self.whitening  # (P, B, d)
-        return whitened.square().sum(2).sqrt().T.reshape(-1, *self.grid)
+        rows = by_position(features, [self.get_buffer(f"channels{index}") for index in range(len(features))])
+        total = torch.zeros(())
+        for index, layers in enumerate(self.layers):
+            places = [self.get_buffer(f"places{index}_{layer}") for layer in range(len(layers))]
+            joined = embedding(rows, layers, places)  # (N, B, D)
+            if self.projection is not None:
+                joined = joined @ self.projection
+            whitened = (joined - self.get_buffer(f"mean{index}")) @ self.get_buffer(f"factor{index}")  # (N, B, r)
+            squared = whitened.square().sum(2).index_select(0, self.get_buffer(f"cells{index}"))  # (P, B)
+            total = total.to(squared) + squared
+        return total.sqrt().T.reshape(-1, *self.grid)
 
 
-def _finest(grids: list[Grid]) -> tuple[int, int]:
-    return max((height, width) for _, height, width in grids)
+def _whitening(covariance: Tensor, above: Tensor, epsilon: float) -> Tensor:
+    """The rows (N, r, D) that r more dimensions add to a lower triangular whitening (block Cholesky).
+
+    Args:
+        covariance: their rows (N, r, D) of the covariance, with all D dimensions so far.
+        above: the whitening of the others (N, D - r, D - r).
+        epsilon: added to the diagonal.
+    """
+    before = above.shape[1]
+    mixed = covariance[:, :, :before] @ above.mT  # (N, r, D - r): of the added ones with the whitened others
+    left = covariance[:, :, before:] - mixed @ mixed.mT
+    left.diagonal(dim1=1, dim2=2).add_(epsilon)
+    own = torch.eye(left.shape[1], dtype=left.dtype).expand_as(left)
+    rows = torch.cat([-mixed @ above, own], dim=2)
+    whitening: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(left), rows, upper=False)
+    return whitening
 
 
-def _by_position(
-    features: Features, channels: list[Tensor], grid: tuple[int, int]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Of each layer with chosen channels: these with positions first, (P_l, B, C_l); and, for each position of the
-    grid, the index of the layer's nearest one (P,), as `torch.nn.functional.interpolate` has it."""
-    rows, places = [], []
-    for layer, chosen in zip(features, channels, strict=True):
-        if len(chosen) == 0:
-            continue
-        taken = layer if len(chosen) == layer.shape[1] else layer.index_select(1, chosen)
-        # A plain transpose of a matrix is several times quicker than a permutation of three axes.
-        height, width = int(layer.shape[2]), int(layer.shape[3])
-        rows.append(taken.flatten(2).flatten(0, 1).T.reshape(height * width, -1, len(chosen)))
-        down = torch.arange(grid[0], device=layer.device) * height // grid[0]
-        across = torch.arange(grid[1], device=layer.device) * width // grid[1]
-        places.append((down[:, None] * width + across).flatten())
-    return rows, places
-
-
-def _joined(rows: list[Tensor], places: Sequence[Tensor]) -> Tensor:
-    """Embeddings (P, B, D) at the places: all layers' channels, one behind the other."""
-    return torch.cat([layer.index_select(0, index) for layer, index in zip(rows, places, strict=True)], dim=2)
+def _by_layer(channels: Tensor, grids: list[Grid]) -> list[Tensor]:
+    """The chosen channels of each layer, counted within it."""
+    ends = np.cumsum([count for count, _, _ in grids])
+    starts = [0, *ends[:-1]]
+    return [
+        channels[(channels >= start) & (channels < end)] - int(start) for start, end in zip(starts, ends, strict=True)
+    ]

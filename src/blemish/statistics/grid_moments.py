@@ -1,4 +1,4 @@
-"""Mean and covariance at every position of a grid."""
+"""Mean and covariance at every position of a grid, or those of its rows that are wanted."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from blemish.statistics.memory import zeros
 
 @dataclass
 class GridMoments:
-    """Count, mean (P, d) in float64 and centred scatter (P, d, d) in float32, for P positions.
+    """Count, mean (P, d) in float64 and rows of the centred scatter (P, r, d) in float32, for P positions.
 
-    The scatter is the largest thing that a fit holds (164 MB for 64×64 positions of 100 channels), hence its single
-    precision: vectors are centred by their mean to twice that precision, so what is rounded is small already.
+    Only the last r rows are kept, all of them by default. The scatter is the largest thing that a fit holds, hence its
+    single precision: vectors are centred by their mean to twice that precision, so what is rounded is small already.
     """
 
     count: int
@@ -24,9 +24,10 @@ class GridMoments:
     scatter: Tensor
 
     @classmethod
-    def empty(cls, positions: int, dim: int) -> GridMoments:
+    def empty(cls, positions: int, dim: int, rows: int | None = None) -> GridMoments:
         """The identity of `merge`."""
-        return cls(0, torch.zeros(positions, dim, dtype=torch.float64), zeros(positions, dim, dim))
+        mean = torch.zeros(positions, dim, dtype=torch.float64)
+        return cls(0, mean, zeros(positions, dim if rows is None else rows, dim))
 
     def update(self, vectors: Tensor) -> GridMoments:
         """Takes in vectors (n, P, d), in place.
@@ -50,7 +51,7 @@ class GridMoments:
         delta = mean - self.mean
         count = self.count + added
         centred[:, -1] = delta * (self.count * added / count) ** 0.5
-        self.scatter.baddbmm_(centred.transpose(1, 2), centred)
+        self.scatter.baddbmm_(self._last(centred).transpose(1, 2), centred)
         self.mean += delta * (added / count)
         self.count = count
         return self
@@ -61,22 +62,26 @@ class GridMoments:
         Raises:
             ShapeError: the two have different grids or dimensions.
         """
-        if self.mean.shape != other.mean.shape:
+        if self.scatter.shape != other.scatter.shape:
             raise ShapeError(f"cannot merge moments of grids ({_sides(self)}) and ({_sides(other)})")
         count = self.count + other.count
         if count == 0:
             return self
         delta = other.mean - self.mean
-        step = (delta * (self.count * other.count / count) ** 0.5).float()
+        step = (delta * (self.count * other.count / count) ** 0.5).float()[:, None]
         return GridMoments(
             count=count,
             mean=self.mean + delta * (other.count / count),
-            scatter=torch.baddbmm(self.scatter + other.scatter, step[:, :, None], step[:, None, :]),
+            scatter=torch.baddbmm(self.scatter + other.scatter, self._last(step).transpose(1, 2), step),
         )
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """Mean (P, d) in float64 and unbiased covariance (P, d, d); that of fewer than two vectors is zero."""
+        """Mean (P, d) in float64 and unbiased covariance (P, r, d); that of fewer than two vectors is zero."""
         return self.mean, self.scatter / max(self.count - 1, 1)
+
+    def _last(self, vectors: Tensor) -> Tensor:
+        """Of vectors (P, n, d), the dimensions whose rows are kept (P, n, r)."""
+        return vectors[:, :, vectors.shape[2] - self.scatter.shape[1] :]
 
 
 def _sides(moments: GridMoments) -> str:

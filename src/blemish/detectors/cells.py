@@ -1,0 +1,97 @@
+"""Where an embedding that joins layers of several grids repeats itself.
+
+Each position of the finest grid takes the channels of the nearest position of every layer. Positions that take the same
+ones from the coarse layers form a cell, so whatever concerns coarse channels alone need be learned and computed once a
+cell, not once a position. With strides 4, 8 and 16 a cell of the coarsest level has 16 positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from blemish.detectors.detector import Features, Grid
+
+
+@dataclass(frozen=True)
+class Level:
+    """The cells of the layers up to one grid, from the coarsest on.
+
+    Attributes:
+        layers: up to this level, in the order in which an embedding joins them: coarse ones first.
+        places: for each of them, the index of its position that a cell takes (N,).
+        dim: channels of the embedding.
+        added: how many of these, the last ones, the coarser levels do not have.
+        parents: the coarser level's cell in which each cell lies (N,); zeros at the coarsest.
+        cells: for each position of the finest grid, its cell (P,).
+    """
+
+    layers: list[int]
+    places: list[Tensor]
+    dim: int
+    added: int
+    parents: Tensor
+    cells: Tensor
+
+    def __len__(self) -> int:
+        return len(self.parents)
+
+
+def finest(grids: Sequence[Grid]) -> tuple[int, int]:
+    """Height and width of the finest grid."""
+    return max((height, width) for _, height, width in grids)
+
+
+def find_levels(grids: Sequence[Grid], channels: Sequence[Tensor], *, together: bool = False) -> list[Level]:
+    """The levels, coarsest first, of layers of which these channels were chosen; `together` makes one level of all."""
+    height, width = finest(grids)
+    used = sorted((index for index, chosen in enumerate(channels) if len(chosen)), key=lambda i: grids[i][1:])
+    groups = [used] if together else [list(group) for _, group in groupby(used, key=lambda i: grids[i][1:])]
+    cells = torch.zeros(height * width, dtype=torch.int64)
+    nearest = {index: _nearest(grids[index][1:], (height, width)) for index in used}
+    levels: list[Level] = []
+    layers: list[int] = []
+    for group in groups:
+        above = cells
+        for index in group:
+            _, cells = torch.unique(cells * len(cells) + nearest[index], return_inverse=True)
+        first = torch.zeros(int(cells.max()) + 1, dtype=torch.int64)
+        first[cells] = torch.arange(len(cells))  # any position of the cell tells of all of them
+        layers = [*layers, *group]
+        levels.append(
+            Level(
+                layers=layers,
+                places=[nearest[index][first] for index in layers],
+                dim=sum(len(channels[index]) for index in layers),
+                added=sum(len(channels[index]) for index in group),
+                parents=above[first],
+                cells=cells,
+            )
+        )
+    return levels
+
+
+def by_position(features: Features, channels: Sequence[Tensor]) -> list[Tensor]:
+    """The chosen channels of each layer, positions first, (P_l, B, C_l)."""
+    rows = []
+    for layer, chosen in zip(features, channels, strict=True):
+        taken = layer if len(chosen) == layer.shape[1] else layer.index_select(1, chosen)
+        # A plain transpose of a matrix is several times quicker than a permutation of three axes.
+        positions = int(layer.shape[2]) * int(layer.shape[3])
+        rows.append(taken.flatten(2).flatten(0, 1).T.reshape(positions, layer.shape[0], len(chosen)))
+    return rows
+
+
+def embedding(rows: Sequence[Tensor], layers: Sequence[int], places: Sequence[Tensor]) -> Tensor:
+    """The layers' channels at their places, joined: (N, B, D)."""
+    return torch.cat([rows[layer].index_select(0, index) for layer, index in zip(layers, places, strict=True)], dim=2)
+
+
+def _nearest(grid: tuple[int, int], finest_grid: tuple[int, int]) -> Tensor:
+    """For each position of the finest grid the index of the nearest one of a grid, as `interpolate` has it."""
+    down, across = (torch.arange(fine) * coarse // fine for coarse, fine in zip(grid, finest_grid, strict=True))
+    return (down[:, None] * grid[1] + across).flatten()
