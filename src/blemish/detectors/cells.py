@@ -22,7 +22,7 @@ class Level:
     """The cells of the layers up to one grid, from the coarsest on.
 
     Attributes:
-        layers: up to this level, in the order in which an embedding joins them: coarse ones first.
+        layers: of this grid; an embedding has the coarser ones' channels before theirs.
         places: for each of them, the index of its position that a cell takes (N,).
         dim: channels of the embedding.
         added: how many of these, the last ones, the coarser levels do not have.
@@ -54,24 +54,16 @@ def find_levels(grids: Sequence[Grid], channels: Sequence[Tensor], *, together: 
     cells = torch.zeros(height * width, dtype=torch.int64)
     nearest = {index: _nearest(grids[index][1:], (height, width)) for index in used}
     levels: list[Level] = []
-    layers: list[int] = []
+    dim = 0
     for group in groups:
         above = cells
         for index in group:
             _, cells = torch.unique(cells * len(cells) + nearest[index], return_inverse=True)
         first = torch.zeros(int(cells.max()) + 1, dtype=torch.int64)
         first[cells] = torch.arange(len(cells))  # any position of the cell tells of all of them
-        layers = [*layers, *group]
-        levels.append(
-            Level(
-                layers=layers,
-                places=[nearest[index][first] for index in layers],
-                dim=sum(len(channels[index]) for index in layers),
-                added=sum(len(channels[index]) for index in group),
-                parents=above[first],
-                cells=cells,
-            )
-        )
+        added = sum(len(channels[index]) for index in group)
+        dim += added
+        levels.append(Level(group, [nearest[index][first] for index in group], dim, added, above[first], cells))
     return levels
 
 
@@ -86,9 +78,10 @@ def by_position(features: Features, channels: Sequence[Tensor]) -> list[Tensor]:
     return rows
 
 
-def embedding(rows: Sequence[Tensor], layers: Sequence[int], places: Sequence[Tensor]) -> Tensor:
-    """The layers' channels at their places, joined: (N, B, D)."""
-    return torch.cat([rows[layer].index_select(0, index) for layer, index in zip(layers, places, strict=True)], dim=2)
+def embedding(above: Tensor, parents: Tensor, rows: Sequence[Tensor], places: Sequence[Tensor]) -> Tensor:
+    """Cells' embeddings (N, B, D): the coarser level's, of their parents, and their own layers' channels behind."""
+    own = [layer.index_select(0, index) for layer, index in zip(rows, places, strict=True)]
+    return torch.cat([above.index_select(0, parents), *own], dim=2)
 
 
 def _nearest(grid: tuple[int, int], finest_grid: tuple[int, int]) -> Tensor:

@@ -89,10 +89,17 @@ class PaDiM(Detector):
 
     def _take_in(self, features: Features) -> None:
         rows = by_position(features, self.by_layer_)
+        above = torch.zeros(1, len(features[0]), 0)
         for level, blocks in zip(self.levels_, self.moments_, strict=True):
-            places = zip(*(torch.split(index, BLOCK) for index in level.places), strict=True)
-            for moments, block in zip(blocks, places, strict=True):
-                moments.update(embedding(rows, level.layers, block).transpose(0, 1))
+            own = [rows[layer] for layer in level.layers]
+            places = zip(*(torch.split(index, BLOCK) for index in (level.parents, *level.places)), strict=True)
+            joined = []
+            for moments, (parents, *indices) in zip(blocks, places, strict=True):
+                block = embedding(above, parents, own, indices)
+                moments.update(block.transpose(0, 1))
+                if level is not self.levels_[-1]:
+                    joined.append(block)
+            above = torch.cat(joined) if joined else above
 
     @property
     def count(self) -> int:
@@ -194,6 +201,7 @@ class _PaDiMHead(Head):
         for index, level in enumerate(levels):
             for layer, places in enumerate(level.places):
                 self.register_buffer(f"places{index}_{layer}", places)
+            self.register_buffer(f"parents{index}", level.parents)
             self.register_buffer(f"cells{index}", level.cells)
             self.register_buffer(f"mean{index}", means[index][:, None])  # (N, 1, D)
             self.register_buffer(f"factor{index}", uninitialised(*factors[index].mT.shape).copy_(factors[index].mT))
@@ -201,13 +209,14 @@ class _PaDiMHead(Head):
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         rows = by_position(features, [self.get_buffer(f"channels{index}") for index in range(len(features))])
+        joined = rows[0][:1, :, :0]
         total = torch.zeros(())
         for index, layers in enumerate(self.layers):
-            places = [self.get_buffer(f"places{index}_{layer}") for layer in range(len(layers))]
-            joined = embedding(rows, layers, places)  # (N, B, D)
-            if self.projection is not None:
-                joined = joined @ self.projection
-            whitened = (joined - self.get_buffer(f"mean{index}")) @ self.get_buffer(f"factor{index}")  # (N, B, r)
+            own = [rows[layer] for layer in layers]
+            places = [self.get_buffer(f"places{index}_{place}") for place in range(len(layers))]
+            joined = embedding(joined, self.get_buffer(f"parents{index}"), own, places)  # (N, B, D)
+            components = joined if self.projection is None else joined @ self.projection
+            whitened = (components - self.get_buffer(f"mean{index}")) @ self.get_buffer(f"factor{index}")  # (N, B, r)
             squared = whitened.square().sum(2).index_select(0, self.get_buffer(f"cells{index}"))  # (P, B)
             total = total.to(squared) + squared
         return total.sqrt().T.reshape(-1, *self.grid)
