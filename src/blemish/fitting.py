@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 Layers = Sequence[int | str]
 
-LEARNED_AT_ONCE = 32
-"""Images to an update: PaDiM's reads and writes all of its scatter each time."""
-
 
 def fit(
     source: str | Path | Dataset,
@@ -179,7 +176,7 @@ def _outputs(
     """
     paths = [sample.path for sample in samples]
     done = 0
-    for chunk in stream(engine, paths, geometry, LEARNED_AT_ONCE):
+    for chunk in stream(engine, paths, geometry):
         if chunk.errors and not skip_bad:
             first = [chunk.errors[index] for index in sorted(chunk.errors)]
             rest = paths[max([*chunk.errors, *chunk.indices]) + 1 :] + [sample.path for sample in later]

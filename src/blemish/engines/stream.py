@@ -33,13 +33,13 @@ def stream(engine: Engine, sources: Sequence[Path | Pixels], geometry: Geometry,
         nonlocal errors
         indices: list[int] = []
         images: list[Pixels] = []
-        for index, image in enumerate(decode_ahead(partial(read_image, geometry=geometry), sources, ahead=2 * batch)):
+        for index, image in enumerate(decode_ahead(partial(read_image, geometry=geometry), sources, ahead=2 * BATCH)):
             if isinstance(image, ImageError):
                 errors[index] = image
                 continue
             indices.append(index)
             images.append(image)
-            if len(images) == batch:
+            if len(images) == BATCH:
                 waiting.append((indices, errors))
                 yield np.stack(images)
                 indices, images, errors = [], [], {}
