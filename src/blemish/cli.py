@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from blemish.console import bars, described, err, out, print_evaluation, print_json, print_model, print_prediction
-from blemish.errors import BlemishError, ModelError, SettingError
+from blemish.errors import BlemishError, ModelError, SettingError, is_out_of_memory
 
 if TYPE_CHECKING:
     from blemish.evaluation import Evaluation
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 3
 INTERRUPTED = 130
+OUT_OF_MEMORY = "out of memory; close other programs or raise the limit, or give a smaller --size or fewer --layers"
 
 app = typer.Typer(
     add_completion=False,
@@ -92,6 +93,7 @@ def fit(
             download=download,
             skip_bad=skip_bad,
             progress=progress,
+            announce=lambda plan: err.print(str(plan)),
         )
     model.save(output, force=force)
     if as_json:
@@ -224,7 +226,10 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        err.print(f"[red]error:[/red] {escape(_one_line(error))}")
+        try:
+            err.print(f"[red]error:[/red] {escape(_one_line(error))}")
+        except MemoryError:  # not even enough to print in colour
+            os.write(2, f"error: {OUT_OF_MEMORY}\n".encode())
         sys.exit(_status(error))
 
 
@@ -237,8 +242,8 @@ def _one_line(error: BaseException) -> str:
         text = f"{error.format_message()} See blemish --help"
     elif isinstance(error, ModuleNotFoundError):
         text = f"{error.name} is not installed; pip install 'blemish[fit,report]'"
-    elif isinstance(error, MemoryError):
-        text = "the memory is full; use a smaller --size, fewer --layers, or another --detector"
+    elif is_out_of_memory(error):
+        text = OUT_OF_MEMORY
     else:
         text = f"{type(error).__name__}: {error} (a fault of blemish's; --debug shows where)"
     return " ".join(text.split())

@@ -51,3 +51,23 @@ class ModelError(BlemishError):
 
 class MissingExtraError(BlemishError):
     """An optional dependency that a feature needs and that is not installed."""
+
+
+class MemoryLimitError(BlemishError):
+    """More memory than can be had."""
+
+
+_NO_MEMORY = (
+    "allocate memory",
+    "bad_alloc",
+    "failed to map",
+    "mmap",
+    "Resource temporarily unavailable",
+    "start new thread",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python's, torch's, OpenVINO's or the loader's means that memory could not be had."""
+    known = isinstance(error, (MemoryError, OSError, RuntimeError, ImportError))
+    return isinstance(error, MemoryError) or (known and any(words in str(error) for words in _NO_MEMORY))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Held, held_out_count, promised_rate
 from blemish.datasets import Dataset, Sample, read_source
-from blemish.engines import Engine, choose_engine
+from blemish.engines import BATCH, Engine, choose_engine
 from blemish.engines.stream import stream
 from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
 from blemish.images import Geometry, decode_ahead, read_image
 from blemish.model import Model, Progress, Recipe, write_parts
+from blemish.planning import Plan, make_plan
 from blemish.presets import Preset, find_preset
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def fit(
     download: bool = False,
     skip_bad: bool = False,
     progress: Progress | None = None,
+    announce: Callable[[Plan], None] | None = None,
 ) -> Model:
     """A model of the good images in `source`, in one pass over them.
 
@@ -71,6 +73,7 @@ def fit(
         download: allow timm to fetch them.
         skip_bad: leave out images that cannot be read, rather than stop; their count is kept in the model.
         progress: told how far it is.
+        announce: told what the fit will need, once that is known to be there.
 
     Raises:
         BlemishError: of the kind that fits; its text says what was found, what was expected and what to do.
@@ -116,6 +119,17 @@ def fit(
     extractor = _engine(running, geometry, network)
     bad: list[ImageError] = []
 
+    grids = [(layer.channels, layer.height, layer.width) for layer in shapes]
+    plan = make_plan(
+        extractor,
+        [sample.path for sample in (*to_fit, *to_calibrate)],
+        geometry,
+        sum(channels * height * width for channels, height, width in grids),
+        learning.memory(grids, len(samples), BATCH),
+    )
+    plan.check()
+    if announce:
+        announce(plan)
     for arrays in _outputs(extractor, "fit", to_fit, to_calibrate, geometry, bad, skip_bad, progress):
         learning.update(_tensors(arrays))
     _enough(learning.count, bad)

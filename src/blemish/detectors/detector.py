@@ -93,6 +93,10 @@ class Detector(ABC):
         """
 
     @abstractmethod
+    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
+        """Bytes, about, that a fit holds at its peak, its head included, on so many images with such layers."""
+
+    @abstractmethod
     def _start(self, grids: list[Grid]) -> None:
         """Empty statistics for layers of these shapes."""
 

@@ -60,11 +60,14 @@ class FRE(Detector):
             if not self.weights or min(self.weights) < 0 or not sum(self.weights) > 0:
                 raise SettingError(f"weights {self.weights} are out of range; give numbers from 0, not all of them 0")
 
+    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
+        # The rows, those that are left of them at the end, and these again in the graph.
+        return sum(3 * 4 * dim * min(images + images // 16, _room(dim)) for dim in _dims(grids))
+
     def _start(self, grids: list[Grid]) -> None:
         if self.weights is not None and len(self.weights) != len(grids):
             raise SettingError(f"{len(self.weights)} weights for {len(grids)} layers; give one a layer")
-        dims = [channels * height * width for channels, height, width in grids]
-        self.subspaces_ = [Subspace.empty(dim, room=max(64, min(ROOM, MEMORY // (4 * dim)))) for dim in dims]
+        self.subspaces_ = [Subspace.empty(dim, _room(dim)) for dim in _dims(grids)]
 
     def _take_in(self, features: Features) -> None:
         for subspace, layer in zip(self.subspaces_, features, strict=True):
@@ -113,6 +116,16 @@ class FRE(Detector):
 
     def summary(self) -> dict[str, Any]:
         return {"directions": [len(subspace.rows) for subspace in self.subspaces_]}
+
+
+def _dims(grids: list[Grid]) -> list[int]:
+    """Numbers in each layer's features."""
+    return [channels * height * width for channels, height, width in grids]
+
+
+def _room(dim: int) -> int:
+    """Rows that a subspace of vectors so long may keep."""
+    return max(64, min(ROOM, MEMORY // (4 * dim)))
 
 
 class _FREHead(Head):

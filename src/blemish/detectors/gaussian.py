@@ -34,6 +34,9 @@ class Gaussian(Detector):
         if self.rtol is not None and not 0 <= self.rtol < 1:
             raise SettingError(f"rtol {self.rtol} is out of range; give 0 to 1")
 
+    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
+        return sum(8 * channels * (6 * channels + 2 * batch * height * width) for channels, height, width in grids)
+
     def _start(self, grids: list[Grid]) -> None:
         self.moments_ = [Moments.empty(channels) for channels, _, _ in grids]
 

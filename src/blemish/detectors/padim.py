@@ -16,8 +16,6 @@ from blemish.errors import SettingError
 from blemish.statistics import GridMoments
 from blemish.statistics.memory import uninitialised
 
-LARGEST_SCATTER = 8 << 30
-
 BLOCK = 256
 """Cells to a statistic of their own: what an update or a factorisation touches then stays in the cache."""
 
@@ -57,35 +55,37 @@ class PaDiM(Detector):
         if not self.epsilon > 0:
             raise SettingError(f"epsilon {self.epsilon} is out of range; give a number above 0")
 
+    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
+        channels = self._drawn(grids)
+        height, width = finest(grids)
+        levels = find_levels(grids, _by_layer(channels, grids), together=self._mixes(channels))
+        scatter = sum(len(level) * level.added * level.dim for level in levels)
+        # The scatter, its factors twice, and these again in the graph; and a batch's embeddings on their way.
+        return 4 * (5 * scatter + 6 * batch * height * width * len(channels))
+
     def _start(self, grids: list[Grid]) -> None:
+        self._lay_out(grids, self._drawn(grids))
+
+    def _drawn(self, grids: list[Grid]) -> Tensor:
+        """The channels to keep, of all layers together."""
         total = sum(channels for channels, _, _ in grids)
-        if self.reduction == "random" and self.dims < total:
-            drawn = np.random.default_rng(self.seed).choice(total, self.dims, replace=False)
-            self._lay_out(grids, torch.from_numpy(np.sort(drawn)))
-        else:
-            self._lay_out(grids, torch.arange(total))
+        if self.reduction != "random" or self.dims >= total:
+            return torch.arange(total)
+        return torch.from_numpy(np.sort(np.random.default_rng(self.seed).choice(total, self.dims, replace=False)))
 
     def _lay_out(self, grids: list[Grid], channels: Tensor) -> None:
         """Empty statistics for these channels of all layers together."""
         self.channels_ = channels
-        self.by_layer_ = _by_layer(self.channels_, grids)
-        self.levels_ = find_levels(grids, self.by_layer_, together=self._mixes)
-        size = sum(4 * len(level) * level.added * level.dim for level in self.levels_)
-        if size > LARGEST_SCATTER:
-            height, width = finest(grids)
-            raise SettingError(
-                f"PaDiM needs {size >> 30} GiB for {len(self.channels_)} channels at {height}x{width} positions, more "
-                f"than the limit of {LARGEST_SCATTER >> 30}; take fewer by random choice (Rd), or other layers"
-            )
+        self.by_layer_ = _by_layer(channels, grids)
+        self.levels_ = find_levels(grids, self.by_layer_, together=self._mixes(channels))
         self.moments_ = [
             [GridMoments.empty(len(block), level.dim, level.added) for block in torch.split(level.parents, BLOCK)]
             for level in self.levels_
         ]
 
-    @property
-    def _mixes(self) -> bool:
+    def _mixes(self, channels: Tensor) -> bool:
         """Whether components mix the channels of all layers, so that none concerns coarse ones alone."""
-        return self.reduction == "pca" and self.dims < len(self.channels_)
+        return self.reduction == "pca" and self.dims < len(channels)
 
     def _take_in(self, features: Features) -> None:
         rows = by_position(features, self.by_layer_)
@@ -111,7 +111,7 @@ class PaDiM(Detector):
                 f"PaDiM was given {self.count} image to fit besides those held out, and a covariance needs 2; "
                 "give more images"
             )
-        projection = self._principal() if self._mixes else None
+        projection = self._principal() if self._mixes(self.channels_) else None
         means, factors = [], []
         whole = torch.zeros(1, 0, 0, dtype=torch.float64)  # the coarser level's whitening (N, d, d), lower triangular
         for level, blocks in zip(self.levels_, self.moments_, strict=True):

@@ -28,7 +28,7 @@ import openvino
 from numpy.typing import NDArray
 
 from blemish.engines import Arrays
-from blemish.errors import ModelError
+from blemish.errors import ModelError, is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -128,6 +128,8 @@ class Graph:
         try:
             self._model = openvino.Core().read_model(path)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             raise ModelError(f"{path}: OpenVINO cannot read this graph ({reason}); fit the model again") from None
         self._compiled: dict[str, Any] = {}
@@ -153,7 +155,7 @@ class Graph:
             graph = cls(folder / f"{name}.xml")
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, RuntimeError):
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
                 raise OSError(errno.ENOSPC, f"{folder}: OpenVINO could not write the graph") from error
             raise
         weakref.finalize(graph, shutil.rmtree, folder, ignore_errors=True)  # the weights are mapped from it till then

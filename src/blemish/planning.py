@@ -1,0 +1,98 @@
+"""What a fit will need, told before it starts: memory from the sizes of what will be held, time from a first batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blemish.engines import BATCH, Engine
+from blemish.engines.stream import stream
+from blemish.errors import MemoryLimitError
+from blemish.images import Geometry
+
+BUFFERS = 4
+"""Batches of features that exist at one time, copies included."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit will take.
+
+    Attributes:
+        images: how many will be read.
+        seconds: estimated, for decoding and extracting them all here; a first batch was timed.
+        memory: bytes, estimated, of the whole process at its peak.
+        available: bytes that the process may have in all, what it has already included.
+    """
+
+    images: int
+    seconds: float
+    memory: int
+    available: int
+
+    def check(self) -> None:
+        """Raises `MemoryLimitError` if the memory will not do."""
+        if self.memory > self.available:
+            raise MemoryLimitError(
+                f"fitting needs about {_gigabytes(self.memory)} of memory, {_gigabytes(self.available)} can be had; "
+                "give coarser or fewer layers (--layers), a smaller --size, or another detector"
+            )
+
+    def __str__(self) -> str:
+        return f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory for {self.images} images"
+
+
+def make_plan(engine: Engine, paths: Sequence[Path], geometry: Geometry, features: int, statistics: int) -> Plan:
+    """Times a first batch, and adds up.
+
+    Args:
+        engine: extracts features.
+        paths: of all images.
+        geometry: of the images.
+        features: numbers in the features of one image.
+        statistics: bytes that the detector will hold at its peak.
+    """
+    sample = paths[:BATCH]
+    for _ in stream(engine, sample[:2], geometry):
+        pass  # compiles
+    start = time.perf_counter()
+    for _ in stream(engine, sample, geometry):
+        pass
+    seconds = (time.perf_counter() - start) * len(paths) / len(sample)
+    used, available = memory_limits()
+    batches = BATCH * (BUFFERS * 4 * features + 3 * 3 * geometry.shape[0] * geometry.shape[1])
+    return Plan(len(paths), seconds, used + statistics + batches, available)
+
+
+def memory_limits() -> tuple[int, int]:
+    """Bytes that this process has, and that it may have in all.
+
+    The least of what the machine has free, what a control group (container) allows, and the limit on address space
+    (`ulimit -v`); under the last, what is mapped counts as used, resident or not.
+    """
+    import psutil
+
+    here = psutil.Process().memory_info()
+    used = int(here.rss)
+    available = used + int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, current = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        if limit != "max":
+            available = min(available, used + int(limit) - int(current))
+    except (OSError, ValueError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return used, available
+    limit_of_addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit_of_addresses != resource.RLIM_INFINITY:
+        available = min(available, used + limit_of_addresses - int(here.vms))
+    return used, available
+
+
+def _gigabytes(count: int) -> str:
+    return f"{max(count, 0) / 1e9:.1f} GB"
