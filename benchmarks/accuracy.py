@@ -9,18 +9,12 @@ Status 1 if a figure is missed.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import blemish
-
-HERE = Path(__file__).parent
+from results import Table, append, data_folder
 
 
 @dataclass(frozen=True)
@@ -75,13 +69,11 @@ FIGURES = ["image AUROC", "pixel AUROC", "AUPRO"]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    beside = HERE.parents[1] / "shared" / "data"
-    parser.add_argument("--data", default=os.environ.get("BLEMISH_DATA", str(beside)))
+    parser.add_argument("--data", default=data_folder())
     parser.add_argument("--only", help="rows whose data or name contains this; nothing is then appended")
     arguments = parser.parse_args()
     head = ["data", "detector", *FIGURES, "stated rate", "false alarms", "detected", "fit s", "ms/image"]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "--:|" * (len(head) - 2)]
-    print("\n".join(lines), flush=True)
+    table = Table(head, 2)
     missed = 0
     for row in ROWS:
         if arguments.only and arguments.only not in f"{row.data} {row.name}":
@@ -105,24 +97,11 @@ def main() -> int:
             value = found.decisions[rate]
             cells.append("–" if value is None else f"{100 * value:.1f} %")
         cells += [f"{seconds:.1f}", f"{1000 * found.seconds_per_image:.1f}"]
-        lines.append("| " + " | ".join([row.data, row.name, *cells]) + " |")
-        print(lines[-1], flush=True)
+        table.row(row.data, row.name, *cells)
     if not arguments.only:
-        append("Accuracy", "python benchmarks/accuracy.py", lines)
+        append("Accuracy", "python benchmarks/accuracy.py", table.lines)
     print(f"{missed} figures missed" if missed else "every figure reached")
     return 1 if missed else 0
-
-
-def append(title: str, command: str, lines: list[str]) -> None:
-    """A dated section at the end of RESULTS.md."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True
-    )
-    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    text = f"\n## {title}, {now}\n\n`{command}` at {commit.stdout.strip()} on {machine}.\n\n" + "\n".join(lines) + "\n"
-    with (HERE / "RESULTS.md").open("a", encoding="utf-8") as results:
-        results.write(text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ appends it to benchmarks/RESULTS.md.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from accuracy import HERE, append
 from blemish.backbones import DEFAULT, Backbone, find_weights
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.detectors import FRE
@@ -26,6 +24,7 @@ from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.stream import stream
 from blemish.images import Geometry
 from blemish.metrics import auroc, tally
+from results import append, data_folder
 
 LEVELS = (2, 3, 4)
 EQUAL, MIDDLE = (1.0, 1.0, 1.0), (1.0, 2.0, 1.0)
@@ -47,7 +46,7 @@ CHOICES: list[tuple[str, tuple[int, ...], FRE]] = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=os.environ.get("BLEMISH_DATA", str(HERE.parents[1] / "shared" / "data")))
+    parser.add_argument("--data", default=data_folder())
     data = Path(parser.parse_args().data)
     weights, _ = find_weights(DEFAULT)
     geometry = Geometry()

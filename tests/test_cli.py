@@ -250,6 +250,49 @@ def test_an_interrupted_fit_leaves_no_model(tree: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux limits addresses and cores so")
+def test_a_memory_limit_gives_one_line_and_leaves_nothing(tree: Path, tmp_path: Path) -> None:
+    import resource
+
+    limit = 1 << 30
+    done = subprocess.run(
+        [sys.executable, "-m", "blemish", "fit", str(tree), "-o", str(tmp_path / "m")],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux limits addresses and cores so")
+def test_one_core_and_one_thread_give_the_same_scores(saved: Path, tree: Path) -> None:
+    def scores(**options: object) -> list[float]:
+        command = [sys.executable, "-m", "blemish", "predict", str(saved), str(tree), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, **options)  # type: ignore[call-overload]
+        return [json.loads(line)["score"] for line in done.stdout.splitlines()]
+
+    alone = scores(
+        env={**ENVIRONMENT, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]),
+    )
+    assert alone == pytest.approx(scores(env=ENVIRONMENT), rel=1e-5)
+
+
+def test_images_of_many_sizes_in_one_batch_score_as_they_do_alone(saved: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index, (height, width) in enumerate([(64, 64), (33, 200), (700, 90), (1, 1), (2000, 1500), (64, 65)]):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(tmp_path / f"{index}.png")
+    together = [json.loads(line) for line in blemish("predict", saved, tmp_path, "--json").stdout.splitlines()]
+    assert len(together) == 6
+    for line in together:
+        alone = json.loads(blemish("predict", saved, line["path"], "--json").stdout)
+        assert alone["score"] == pytest.approx(line["score"], rel=1e-5)
+
+
 def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "t", 4, 2)
     (root / "train" / "good" / "cut.png").write_bytes((root / "train" / "good" / "000.png").read_bytes()[:100])

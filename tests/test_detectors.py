@@ -129,9 +129,44 @@ def test_the_random_channels_are_drawn_by_the_seed() -> None:
     assert first == again != other
 
 
-def test_padim_beyond_the_memory_limit_is_refused_before_it_allocates() -> None:
-    with pytest.raises(SettingError, match=r"needs 44 GiB for 1700 channels at 64x64"):
-        PaDiM(reduction="all").update([torch.zeros(1, 1700, 1, 1).expand(1, 1700, 64, 64)])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(4, 8, 8), (5, 4, 4), (6, 2, 2)],
+        [(4, 7, 9), (5, 4, 5), (6, 3, 2)],  # sides that do not divide each other
+        [(4, 5, 5), (5, 5, 5), (3, 1, 1)],  # two layers of one grid
+        [(3, 2, 2), (2, 6, 3)],  # the finer layer last
+    ],
+)
+def test_padim_on_layers_of_any_grids_equals_one_covariance_a_position(shapes: list[tuple[int, int, int]]) -> None:
+    detector = fitted(PaDiM(reduction="all"), shapes=shapes)
+    train, fresh = features(40, 0, shapes), features(5, 1, shapes)
+    finest = max((height, width) for _, height, width in shapes)
+
+    def embedding(layers: list[Tensor]) -> np.ndarray:
+        grown = [F.interpolate(layer, finest, mode="nearest") for layer in layers]
+        return torch.cat(grown, 1).movedim(1, -1).double().numpy()
+
+    known, delta = embedding(train), embedding(fresh) - embedding(train).mean(0)
+    centred = known - known.mean(0)
+    covariance = np.einsum("nhwi,nhwj->hwij", centred, centred) / 39 + 0.01 * np.eye(known.shape[-1])
+    wanted = np.sqrt(np.einsum("bhwi,hwij,bhwj->bhw", delta, np.linalg.inv(covariance), delta))
+    assert np.abs(detector.head()(tuple(fresh)).numpy() / wanted - 1).max() < 1e-4
+
+
+def test_padim_learns_coarse_layers_once_a_cell() -> None:
+    detector = fitted(PaDiM(reduction="all"), shapes=[(4, 8, 8), (5, 4, 4), (6, 2, 2)])
+    scatter = {name: tensor.shape for name, tensor in detector.tensors().items() if name.endswith("scatter")}
+    assert list(scatter.values()) == [(4, 6, 6), (16, 5, 11), (64, 4, 15)]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_memory_a_detector_foretells_covers_what_it_learned_and_its_head(name: str) -> None:
+    shapes = [(24, 32, 32), (40, 16, 16), (112, 8, 8)]
+    detector = fitted(make_detector(name), 60, shapes)
+    held = [*detector.tensors().values(), *detector.head().state_dict().values()]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in held)
+    assert size < detector.memory(detector.grids_, 60, 32) < size + 1_000_000_000
 
 
 def slow_fre(train: Tensor, fresh: Tensor, variance: float) -> np.ndarray:

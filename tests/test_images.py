@@ -96,15 +96,25 @@ def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
     assert read_image(tmp_path / "x.webp", SAME)[0, 0].tolist() == [255, 0, 0]
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("name", ["astronaut.png", "coffee.png", "chelsea.png", "retina.jpg"])
-def test_scaled_decoding_of_a_jpeg_stays_within_two_grey_levels_on_average(tmp_path: Path, name: str) -> None:
+def test_shrinking_in_two_steps_stays_within_two_grey_levels_of_one_on_average(
+    tmp_path: Path, name: str, suffix: str
+) -> None:
     import skimage
 
     photograph = Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB").resize((1200, 1000))
-    photograph.save(tmp_path / "x.jpg", quality=95)
-    geometry = Geometry(128, 128)
-    full = geometry.apply(Image.open(tmp_path / "x.jpg").convert("RGB"))
-    assert np.abs(read_image(tmp_path / "x.jpg", geometry).astype(int) - np.asarray(full)).mean() < 2
+    photograph.save(tmp_path / f"x.{suffix}", quality=95)
+    full = Image.open(tmp_path / f"x.{suffix}").convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
+    found = read_image(tmp_path / f"x.{suffix}", Geometry(128, 128)).astype(int)
+    assert np.abs(found - np.asarray(full)).mean() < 2
+
+
+def test_shrinking_to_over_half_the_size_is_one_step(tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8))
+    image.save(tmp_path / "x.png")
+    wanted = np.asarray(image.resize((50, 50), Image.Resampling.BICUBIC))
+    assert np.array_equal(read_image(tmp_path / "x.png", Geometry(50, 50)), wanted)
 
 
 def test_a_cameras_picture_with_a_second_one_behind_it_is_a_jpeg_like_any_other(tmp_path: Path) -> None:

@@ -93,6 +93,15 @@ def test_grid_moments_of_any_split_in_any_order_equal_two_passes(kind: str, cuts
         assert relative(found_covariance, covariance) < 1e-5
 
 
+@given(cuts=splits, seed=seeds)
+def test_grid_moments_of_some_rows_are_the_last_rows_of_all(cuts: list[int], seed: int) -> None:
+    chunks = parts(vectors("plain", (40, 3, 5), seed), cuts)
+    some = reduce(GridMoments.merge, [GridMoments.empty(3, 5, 2).update(chunk) for chunk in chunks])
+    every = reduce(GridMoments.merge, [GridMoments.empty(3, 5).update(chunk) for chunk in chunks])
+    assert torch.equal(some.mean, every.mean)
+    assert relative(some.scatter, every.scatter[:, 3:].numpy()) < 1e-5
+
+
 @settings(max_examples=25, deadline=None)
 @given(cuts=splits, seed=seeds)
 def test_a_subspace_with_room_for_all_is_the_principal_subspace_of_any_split(cuts: list[int], seed: int) -> None:

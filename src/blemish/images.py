@@ -8,9 +8,10 @@ The rule by which every image becomes uint8 (H, W, 3):
 - 16-bit values v become round(v / 257), so that 65535 is white whatever the image holds. Floating point is refused:
   its range is not stated in the file.
 
-Resizing is Pillow's bicubic, which widens its kernel when it shrinks (antialiased). A JPEG is decoded at a half, a
-quarter or an eighth of its size where at least twice the wanted size remains; the result then differs from full
-decoding by at most 2 grey levels on average over an image (`tests/test_images.py` holds this on real photographs).
+Resizing is Pillow's bicubic, which widens its kernel when it shrinks (antialiased). Where at least twice the wanted
+size remains, an image is first shrunk by a whole number: a JPEG while it is decoded, by two, four or eight, any other
+by averaging. The result then differs from resizing at one go by at most 2 grey levels on average over an image
+(`tests/test_images.py` holds this on real photographs).
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Geometry:
     def apply(self, image: Image.Image, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
         """`image` resized and cropped."""
         if image.size != (self.width, self.height):
-            image = image.resize((self.width, self.height), resample)
+            image = image.resize((self.width, self.height), resample, reducing_gap=2.0)
         if self.crop is None:
             return image
         left, top = (self.width - self.crop) // 2, (self.height - self.crop) // 2
