@@ -1,4 +1,4 @@
-"""What a fit will need, told before it starts: memory from the sizes of what will be held, time from a first batch."""
+"""What a fit will need, told before it starts: memory from the sizes of what is held, time from a few images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from blemish.engines.stream import stream
 from blemish.errors import MemoryLimitError
 from blemish.images import Geometry
 
+TIMED = 8
+"""Images whose decoding and extracting are timed."""
+
 BUFFERS = 4
 """Batches of features that exist at one time, copies included."""
 
@@ -22,7 +25,7 @@ class Plan:
 
     Attributes:
         images: how many will be read.
-        seconds: estimated, for decoding and extracting them all here; a first batch was timed.
+        seconds: estimated, for decoding and extracting them all here; a few were timed.
         memory: bytes, estimated, of the whole process at its peak.
         available: bytes that the process may have in all, what it has already included.
     """
@@ -45,7 +48,7 @@ class Plan:
 
 
 def make_plan(engine: Engine, paths: Sequence[Path], geometry: Geometry, features: int, statistics: int) -> Plan:
-    """Times a first batch, and adds up.
+    """Times a few images, and adds up.
 
     Args:
         engine: extracts features.
@@ -54,7 +57,7 @@ def make_plan(engine: Engine, paths: Sequence[Path], geometry: Geometry, feature
         features: numbers in the features of one image.
         statistics: bytes that the detector will hold at its peak.
     """
-    sample = paths[:BATCH]
+    sample = paths[:TIMED]
     for _ in stream(engine, sample[:2], geometry):
         pass  # compiles
     start = time.perf_counter()

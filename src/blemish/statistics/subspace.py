@@ -139,7 +139,7 @@ class Subspace:
         mixing = directions[:, :rank].T.float()
         rows = uninitialised(rank, len(self.mean))
         for part, whole in zip(torch.split(rows, PART, dim=1), torch.split(self.rows, PART, dim=1), strict=True):
-            part.copy_(mixing @ whole)
+            torch.mm(mixing, whole, out=part)
         self.rows = rows
         self.lost += float(values[rank:].sum())
         self.gram = torch.diag(values[:rank])
