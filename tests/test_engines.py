@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 import timm
 import torch
@@ -15,7 +18,7 @@ from blemish.engines import BATCH, choose_engine
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.stream import stream
 from blemish.engines.torch_engine import TorchEngine
-from blemish.errors import ImageError, SettingError
+from blemish.errors import ImageError, ModelError, SettingError
 from blemish.graph import Scoring
 from blemish.images import Geometry
 from conftest import part, scratched
@@ -178,6 +181,17 @@ def test_a_stream_gives_every_source_once_as_a_row_or_as_an_error(tmp_path: obje
     assert set(errors) == broken
     assert set(rows) == set(range(30)) - broken
     assert all(rows[index] == sources[index].sum() for index in rows)
+
+
+def test_no_space_for_temporary_files_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("Can't open bin file.")
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ModelError, match="no space for the graph; make some, or set TMPDIR"):
+        OpenVINOEngine.from_module(Sums(), SIDE, SIDE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_engines_are_chosen_by_name_and_others_refused() -> None:

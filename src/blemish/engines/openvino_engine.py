@@ -13,7 +13,6 @@ then give other scores on another machine.
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 import tempfile
 import warnings
@@ -145,7 +144,11 @@ class Graph:
         outputs: Sequence[str] = (),
         batch: int = 1,
     ) -> Graph:
-        """A torch module as a graph for inputs of the example's shapes but for the batch, -1 for any."""
+        """A torch module as a graph for inputs of the example's shapes but for the batch, -1 for any.
+
+        Raises:
+            ModelError: there is no space for it in the folder for temporary files.
+        """
         model = _converted(module, example, batch)
         for port, port_name in [*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=False)]:
             port.tensor.set_names({port_name})
@@ -155,8 +158,11 @@ class Graph:
             graph = cls(folder / f"{name}.xml")
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
-                raise OSError(errno.ENOSPC, f"{folder}: OpenVINO could not write the graph") from error
+            if isinstance(error, (RuntimeError, OSError)) and not is_out_of_memory(error):
+                place = tempfile.gettempdir()
+                raise ModelError(
+                    f"{place}: no space for the graph; make some, or set TMPDIR to another folder"
+                ) from error
             raise
         weakref.finalize(graph, shutil.rmtree, folder, ignore_errors=True)  # the weights are mapped from it till then
         return graph
