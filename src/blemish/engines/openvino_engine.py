@@ -172,11 +172,6 @@ class Graph:
         """Of each output, without the batch."""
         return [_without_batch(output) for output in self._model.outputs]
 
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Of the first input, without the batch."""
-        return _without_batch(self._model.inputs[0])
-
     @contextlib.contextmanager
     def requests(self, hint: str) -> Iterator[list[Any]]:
         """As many requests as should run at once, for the caller alone; they go back for others to use."""
