@@ -136,6 +136,7 @@ def test_the_random_channels_are_drawn_by_the_seed() -> None:
         [(4, 7, 9), (5, 4, 5), (6, 3, 2)],  # sides that do not divide each other
         [(4, 5, 5), (5, 5, 5), (3, 1, 1)],  # two layers of one grid
         [(3, 2, 2), (2, 6, 3)],  # the finer layer last
+        [(2, 1, 2), (3, 2, 48), (2, 3, 4)],  # more positions than the finest grid, though fewer rows
     ],
 )
 def test_padim_on_layers_of_any_grids_equals_one_covariance_a_position(shapes: list[tuple[int, int, int]]) -> None:

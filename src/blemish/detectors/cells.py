@@ -58,7 +58,8 @@ def find_levels(grids: Sequence[Grid], channels: Sequence[Tensor], *, together: 
     for group in groups:
         above = cells
         for index in group:
-            _, cells = torch.unique(cells * len(cells) + nearest[index], return_inverse=True)
+            pairs = cells * (int(nearest[index].max()) + 1) + nearest[index]
+            _, cells = torch.unique(pairs, return_inverse=True)
         first = torch.zeros(int(cells.max()) + 1, dtype=torch.int64)
         first[cells] = torch.arange(len(cells))  # any position of the cell tells of all of them
         added = sum(len(channels[index]) for index in group)

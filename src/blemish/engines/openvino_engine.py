@@ -184,6 +184,8 @@ class Graph:
             requests = free.pop()
         except IndexError:
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            if hint == "THROUGHPUT":
+                count = max(2, count)  # on one core too, one is handed over while the other runs
             requests = [compiled.create_infer_request() for _ in range(count)]
         yield requests
         free.append(requests)
