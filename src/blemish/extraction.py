@@ -1,0 +1,160 @@
+"""Where a fit's features come from: a frozen backbone in an engine, kept on disk so that the next fit need not make it.
+
+To import timm and to convert a network for OpenVINO takes longer than to look at a hundred images. What came of it is
+kept in the user's cache folder, or where `BLEMISH_CACHE` says; if that is empty, nothing is kept. An entry's name is a
+digest of all that decides its content, the weights and the libraries' versions among them, and an entry that is not
+what was written is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blemish.backbones import Backbone, Layer, find_weights, layers_of_strides, weights_file
+from blemish.engines import Engine
+from blemish.errors import ModelError
+from blemish.images import Geometry
+from blemish.storage import CARD, check_file, digest, new_folder, read_card, write_card
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from blemish.engines.openvino_engine import OpenVINOEngine
+
+ENTRIES = 8
+"""Backbones that are kept; the one not used for longest makes room."""
+
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A backbone ready to run.
+
+    Attributes:
+        engine: uint8 images to the maps of each layer.
+        asked: the layers as they were asked for: levels, or names of modules.
+        layers: what they look like.
+        weights: the network's parameters by name.
+        origin: a line that says where they came from.
+    """
+
+    engine: Engine
+    asked: tuple[int | str, ...]
+    layers: tuple[Layer, ...]
+    weights: Mapping[str, Tensor]
+    origin: str
+
+
+def make_extractor(
+    name: str,
+    layers: Sequence[int | str] | None,
+    strides: Sequence[int],
+    geometry: Geometry,
+    running: str,
+    weights: Path | None = None,
+    *,
+    download: bool = False,
+) -> Extractor:
+    """The backbone in an engine, from the cache if it is there.
+
+    Args:
+        name: of the backbone, timm's.
+        layers: levels, or names of modules; those of the `strides` where not given.
+        strides: of the layers by default.
+        geometry: of the images.
+        running: `openvino` or `torch`.
+        weights: a file with the backbone's weights.
+        download: allow timm to fetch them. What is fetched is not known before it is, and is not looked for here.
+
+    Raises:
+        SettingError: the network or one of its layers does not exist.
+        WeightsError: there are no weights, or not this network's.
+    """
+    entry = None
+    if running == "openvino" and (weights is not None or not download):
+        entry = _entry(name, layers or [f"stride {stride}" for stride in strides], geometry, weights)
+    if entry is not None and entry.exists():
+        with suppress(ModelError):
+            return _read(entry)
+    tensors, origin = find_weights(name, weights, download=download)
+    asked = tuple(layers) if layers is not None else layers_of_strides(name, strides)
+    network = Backbone(name, asked, tensors)
+    shapes = network.shapes(*geometry.shape)
+    if running == "torch":
+        from blemish.engines.torch_engine import TorchEngine
+
+        return Extractor(TorchEngine(network), asked, shapes, network.network.state_dict(), origin)
+    from blemish.engines.openvino_engine import OpenVINOEngine
+
+    graph = OpenVINOEngine.from_module(network, *geometry.shape)
+    extractor = Extractor(graph, asked, shapes, network.network.state_dict(), origin)
+    if entry is not None:
+        _keep(entry, extractor, graph)
+    return extractor
+
+
+def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: Path | None) -> Path | None:
+    """The folder of this backbone in the cache, or `None` where nothing is kept."""
+    place = os.environ.get("BLEMISH_CACHE")
+    if place is None:
+        from platformdirs import user_cache_path
+
+        place = str(user_cache_path("blemish", appauthor=False))
+    if not place:
+        return None
+    file = weights_file(name, weights)
+    try:
+        content = digest(file)
+    except OSError:
+        return None  # whoever reads the weights says why
+    decisive = {
+        "backbone": name,
+        "layers": list(layers),
+        "shape": geometry.shape,
+        "weights": [file.name, content],
+        "versions": {package: version(package) for package in ("blemish", "timm", "torch", "openvino")},
+    }
+    key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return Path(place) / f"{name}-{key[:20]}"
+
+
+def _read(entry: Path) -> Extractor:
+    """Raises `ModelError` if the entry is not what was written."""
+    from safetensors.torch import load_file
+
+    from blemish.engines.openvino_engine import OpenVINOEngine
+
+    card = read_card(entry)
+    for name in card["files"]:
+        check_file(entry, card, name)
+    os.utime(entry)
+    layers = tuple(Layer(**layer) for layer in card["layers"])
+    return Extractor(
+        OpenVINOEngine.from_folder(entry), tuple(card["asked"]), layers, load_file(entry / WEIGHTS), card["origin"]
+    )
+
+
+def _keep(entry: Path, extractor: Extractor, graph: OpenVINOEngine) -> None:
+    """Best done, but no harm if it cannot be: the folder may be read-only, the disk full, another process quicker."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with suppress(ModelError, SafetensorError, OSError), new_folder(entry, force=True) as folder:
+        graph.save(folder)
+        save_file(dict(extractor.weights), folder / WEIGHTS)
+        content: dict[str, Any] = {"asked": list(extractor.asked), "origin": extractor.origin}
+        write_card(folder, {**content, "layers": [asdict(layer) for layer in extractor.layers]})
+    with suppress(OSError):
+        kept = sorted((card.parent for card in entry.parent.glob(f"*/{CARD}")), key=lambda path: path.stat().st_mtime)
+        for old in kept[:-ENTRIES]:
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+import blemish
+from blemish import extraction
+from blemish.extraction import ENTRIES, Extractor, make_extractor
+from blemish.images import Geometry
+
+NAME = "resnet18"
+GEOMETRY = Geometry.parse(32)
+IMAGES = [np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    save_file(timm.create_model(NAME).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("BLEMISH_CACHE", str(folder))
+    return folder
+
+
+def extract(extractor: Extractor) -> list[np.ndarray]:
+    return [array for arrays in extractor.engine.run(IMAGES) for array in arrays]
+
+
+def no_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("the network was made again")
+
+    monkeypatch.setattr(extraction, "Backbone", refuse)
+
+
+def test_a_backbone_is_converted_once_and_then_read(
+    cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_extractor(NAME, None, (8, 16), GEOMETRY, "openvino", weights)
+    no_conversion(monkeypatch)
+    second = make_extractor(NAME, None, (8, 16), GEOMETRY, "openvino", weights)
+    assert (second.asked, second.layers, second.origin) == (first.asked, first.layers, first.origin)
+    assert all(np.array_equal(a, b) for a, b in zip(extract(first), extract(second), strict=True))
+    assert first.weights.keys() == second.weights.keys()
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+    assert second.asked == (2, 3), "levels of these strides"
+
+
+def test_a_second_fit_gives_the_same_model(
+    cache: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = blemish.fit(tree, size=64, engine="openvino")
+    no_conversion(monkeypatch)
+    second = blemish.fit(tree, size=64, engine="openvino")
+    assert np.array_equal(first.calibration.scores, second.calibration.scores)
+    second.save(tmp_path / "model")
+    monkeypatch.undo()
+    again = blemish.Model.load(tmp_path / "model", "torch")
+    expected = [prediction.score for prediction in first.predict(tree)]
+    assert [prediction.score for prediction in again.predict(tree)] == pytest.approx(expected, rel=1e-3)
+
+
+def test_whatever_decides_the_features_has_an_entry_of_its_own(cache: Path, weights: Path, tmp_path: Path) -> None:
+    def count(**changed: object) -> int:
+        settings = {"layers": [1], "strides": (), "geometry": GEOMETRY, "weights": weights, **changed}
+        make_extractor(NAME, running="openvino", **settings)  # type: ignore[arg-type]
+        return len(list(cache.iterdir()))
+
+    assert count() == count() == 1
+    assert count(layers=[2]) == 2
+    assert count(geometry=Geometry.parse("32x64")) == 3
+    other = tmp_path / "resnet18.safetensors"
+    save_file(timm.create_model(NAME).state_dict(), other)
+    assert count(weights=other) == 4, "the same name and other numbers"
+
+
+@pytest.mark.parametrize("file", ["features.xml", "features.bin", "weights.safetensors", "model.json"])
+@pytest.mark.parametrize("harm", ["altered", "cut short", "missing"])
+def test_an_entry_that_is_not_what_was_written_is_made_again(cache: Path, weights: Path, file: str, harm: str) -> None:
+    expected = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    (entry,) = cache.iterdir()
+    content = (entry / file).read_bytes()
+    if harm == "missing":
+        (entry / file).unlink()
+    else:
+        (entry / file).write_bytes(content[:-9] + (b"" if harm == "cut short" else bytes(9)))
+    found = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+    if (file, harm) != ("model.json", "missing"):  # a folder without it may be anything, and is left alone
+        no_conversion(monkeypatch)
+        make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+
+
+def test_nothing_is_kept_where_the_user_wants_none_or_the_engine_is_torch(
+    cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_extractor(NAME, [1], (), GEOMETRY, "torch", weights)
+    monkeypatch.setenv("BLEMISH_CACHE", "")
+    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+    assert not cache.exists()
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(cache: Path, weights: Path) -> None:
+    cache.write_text("a file where the folder should be")
+    assert extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    assert cache.read_text() == "a file where the folder should be"
+
+
+def test_the_entry_not_used_for_longest_makes_room(cache: Path, weights: Path) -> None:
+    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+    (first,) = cache.iterdir()
+    for index in range(ENTRIES - 1):
+        copy = cache / f"other{index}"
+        shutil.copytree(first, copy)
+        os.utime(copy, (1_000_000 + index, 1_000_000 + index))
+    os.utime(first, (1_000, 1_000))
+    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)  # used, so it stays
+    make_extractor(NAME, [2], (), GEOMETRY, "openvino", weights)
+    left = {path.name for path in cache.iterdir()}
+    assert len(left) == ENTRIES
+    assert first.name in left
+    assert "other0" not in left
