@@ -4,8 +4,9 @@
 
 PATH is the Python of an environment with anomalib (the script's first lines say how to make one). The data is MTD as a
 tree, EfficientNet-Lite0 at 256×256. The peer's times are of its calls alone, imports left out; ours are of whole
-commands, imports and all: `blemish fit`, then `blemish predict`, which computes maps. Prints a table of medians and
-appends it to benchmarks/RESULTS.md.
+commands, imports and all: `blemish fit`, then `blemish predict`, which computes maps. A fit that has to convert the
+backbone first, as the first on a machine does, stands in a row of its own. Prints a table of medians and appends it to
+benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> int:
         root = folder / "mtd"
         labels = write_tree(root, arguments.data)
         for peers, ours in PAIRS.items():
+            first: list[float] = []
             rounds: dict[str, list[list[float]]] = {"anomalib": [], "blemish": []}
             for _ in range(arguments.repeat):
                 out = folder / "peer.npz"
@@ -58,7 +60,12 @@ def main() -> int:
 
                 command = [sys.executable, "-m", "blemish"]
                 model = str(folder / "model")
-                fitting, most, _ = run([*command, "fit", str(root), "-o", model, "--detector", ours, "--force"])
+                fit = [*command, "fit", str(root), "-o", model, "--detector", ours, "--force"]
+                first.append(run(fit, {"BLEMISH_CACHE": ""})[0])
+                kept = {"BLEMISH_CACHE": str(folder / f"cache of {ours}")}
+                if len(first) == 1:
+                    run(fit, kept)
+                fitting, most, _ = run(fit, kept)
                 predicting, more, text = run([*command, "predict", model, str(root), "--json"])
                 lines = [json.loads(line) for line in text.splitlines()]
                 scores = {Path(line["path"]).name: line["score"] for line in lines}
@@ -69,6 +76,7 @@ def main() -> int:
             for who, (fitting, each, both, most, area) in figures.items():
                 cells = [f"{fitting:.1f}", f"{each:.1f}", f"{both:.1f}", f"{most:.0f}", f"{100 * area:.2f}"]
                 table.row(f"{peers} / {ours}", who, *cells)
+            table.row(f"{peers} / {ours}", "blemish, the first fit", f"{median(first):.1f}", "", "", "", "")
             ratios = [f"{peer / own:.1f}" for peer, own in zip(*figures.values(), strict=True)][:4]
             table.row(f"{peers} / {ours}", "ratio", *ratios, "")
     append("Beside anomalib", "python benchmarks/peer.py --peer-python PATH", table.lines)
@@ -97,11 +105,13 @@ def judged(labels: dict[str, bool], scores: dict[str, float]) -> float:
     return area or float("nan")
 
 
-def run(command: list[str]) -> tuple[float, float, str]:
+def run(command: list[str], environment: dict[str, str] | None = None) -> tuple[float, float, str]:
     """Seconds, megabytes at the peak, and what was printed."""
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen(command, stdout=printed, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdout=printed, stderr=subprocess.DEVNULL, env={**os.environ, **(environment or {})}
+        )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -89,7 +89,9 @@ def test_whatever_decides_the_features_has_an_entry_of_its_own(cache: Path, weig
 
 @pytest.mark.parametrize("file", ["features.xml", "features.bin", "weights.safetensors", "model.json"])
 @pytest.mark.parametrize("harm", ["altered", "cut short", "missing"])
-def test_an_entry_that_is_not_what_was_written_is_made_again(cache: Path, weights: Path, file: str, harm: str) -> None:
+def test_an_entry_that_is_not_what_was_written_is_made_again(
+    cache: Path, weights: Path, file: str, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
     (entry,) = cache.iterdir()
     content = (entry / file).read_bytes()
