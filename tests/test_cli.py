@@ -16,6 +16,7 @@ import timm
 from PIL import Image
 from safetensors.torch import save_file
 
+import blemish as blemish_module
 from conftest import write_parts, write_tree
 from test_images import bad_files
 
@@ -202,6 +203,16 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("predict", fitted, tree, "--maps", "png"): "--out",
         ("evaluate", fitted, tree / "train" / "good"): "no labelled images",
         ("evaluate", fitted, root): "the mask is 40x50 and its image 000.png is 96x96",
+        ("explain", fitted): "say what to explain",
+        ("explain", fitted, tree, "--figures", tree): "say what to explain",
+        ("explain", fitted, "--gallery", tree): "--out DIR",
+        ("explain", fitted, tmp_path / "none.png"): "no such file or folder",
+        ("explain", fitted, tree, "--components", "12"): "explains by layers (2, 3, 4)",
+        ("explain", fitted, "--diagnoses", tree): "detector gaussian, the model's is fre",
+        ("explain", fitted, "--figures", tree, "--out", tmp_path / "f"): "detector gaussian, the model's is fre",
+        ("explain", fitted, tree, "--scale", "loud", "--out", tmp_path / "f"): "'loud' is not known",
+        ("prune", fitted, "--drop", "0", "-o", out): "detector gaussian, the model's is fre",
+        ("prune", fitted, "--drop", "0", "-o", fitted): "exists already",
         ("check", tmp_path / "none"): "no such file or folder",
     }
     for words, expected in cases.items():
@@ -221,11 +232,82 @@ def test_debug_shows_the_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["fit", "predict", "evaluate", "check", "demo"])
+@pytest.mark.parametrize("verb", ["fit", "predict", "evaluate", "explain", "prune", "check", "demo"])
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     done = blemish(verb, "--help")
     assert done.returncode == 0
     assert f"Example: blemish {verb}" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def gaussian(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "gaussian.blemish"
+    blemish_module.fit(tree, detector="gaussian", size=64, layers=[1, 2]).save(path)
+    return path
+
+
+def test_explain_says_what_each_layer_and_component_adds(
+    gaussian: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tree / "test" / "scratch" / "000.png"
+    done = inside(capsys, "explain", gaussian, image, "--components", "3", "--out", tmp_path / "why")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "anomalous  score" in lines[0]
+    assert [line.split(":")[0].strip() for line in lines[1:3]] == ["layer 1", "layer 2"]
+    assert len(lines) == 1 + 2 + 3
+    assert {path.name for path in (tmp_path / "why").iterdir()} == {"explanations.jsonl", "000_why.png"}
+    done = inside(capsys, "explain", gaussian, image, "--components", "7,", "--json")
+    told = json.loads(done.stdout)
+    assert [(entry["layer"], entry["index"]) for entry in told["components"]] in (
+        [("1", 7), ("2", 7)],
+        [("2", 7), ("1", 7)],
+    )
+
+
+def test_explain_goes_on_after_an_unreadable_image_and_ends_with_status_3(
+    gaussian: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_parts(tmp_path / "new", 2)
+    (tmp_path / "new" / "0.png").write_text("no picture")
+    done = inside(capsys, "explain", gaussian, tmp_path / "new", "--json")
+    assert done.returncode == 3
+    assert "0.png" in done.stderr
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_diagnoses_are_a_table_or_lines_of_json(gaussian: Path, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, "explain", gaussian, "--diagnoses", tree)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 + 24 + 1 + 40 + 1
+    lines = inside(capsys, "explain", gaussian, "--diagnoses", tree, "--json").stdout.splitlines()
+    assert json.loads(lines[0])["component"] == 0
+    assert json.loads(lines[-1])["component"] == -1
+
+
+def test_figures_and_gallery_are_written_where_told(
+    gaussian: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = inside(capsys, "explain", gaussian, "--figures", tree, "--images", "2", "--out", tmp_path / "figures")
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        assert Path(line).is_file()
+    done = inside(capsys, "explain", gaussian, "--gallery", tree, "--out", tmp_path / "gallery")
+    assert done.stdout.strip() == f"gallery: {tmp_path / 'gallery' / 'index.html'}"
+
+
+def test_prune_tells_what_it_left_out_and_the_figures_before_and_after(
+    gaussian: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = inside(capsys, "prune", gaussian, "--drop", "1:3,2:0", "-o", tmp_path / "pruned")
+    assert done.returncode == 0, done.stderr
+    assert "layer 1: 1 components left out: 3" in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[-3:-1]] == ["before", "after"]
+    done = inside(capsys, "prune", tmp_path / "pruned", "--keep-best", "4", "-o", tmp_path / "again", "--json")
+    told = json.loads(done.stdout)
+    assert [len(layer) for layer in told["dropped"]] == [20, 36]
+    assert told["before"]["pixel"]["auroc"] > 0.5
+    assert json.loads((tmp_path / "again" / "model.json").read_text())["recipe"]["settings"]["drop"] == told["dropped"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")

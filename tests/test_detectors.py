@@ -39,7 +39,8 @@ def test_gaussian_whitens_as_scipy_does() -> None:
     vectors = features(40, 0)[0].movedim(1, -1).flatten(0, 2).double().numpy()
     values, directions = np.linalg.eigh(np.cov(vectors.T))
     covariance = stats.Covariance.from_eigendecomposition((values, directions))
-    mean, factor = detector.whitening(0)  # type: ignore[attr-defined]
+    whitening = detector.components(0)  # type: ignore[attr-defined]
+    mean, factor = whitening.mean, whitening.rows
     fresh = features(5, 1)[0].movedim(1, -1).flatten(0, 2).double().numpy()
     ours = (fresh - mean.numpy()) @ factor.numpy().T
     assert np.abs(np.abs(ours) - np.abs(covariance.whiten(fresh - vectors.mean(0)))).max() < 1e-4, "up to signs"

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import io
 import re
 import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import blemish
-from blemish.report import heat_map, overlay, write_report
+from blemish.pictures import heat_map, overlay
+from blemish.report import write_report
+from browser import open_page
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +27,8 @@ def page(model: blemish.Model, tree: Path, tmp_path_factory: pytest.TempPathFact
 def test_the_page_holds_all_it_shows(page: Path) -> None:
     text = page.read_text()
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text), "nothing is loaded from elsewhere"
-    assert text.count("<svg") == 2, "histogram and ROC"
-    assert "Highest scores" in text
+    assert text.count("<svg") == 3, "histogram, ROC and PRO"
+    assert "10 of 10" in text
     assert "scratch" in text
     assert text.count("data:image/jpeg") >= 20, "ten images with their heat maps"
 
@@ -58,27 +62,93 @@ def test_a_report_without_good_or_without_masks_is_still_a_page(
     assert "pixel AUROC, %" not in text
 
 
-def test_a_browser_shows_the_page_without_an_error(page: Path, tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium on this machine; apt-get install chromium")
-    picture = tmp_path / "page.png"
-    done = subprocess.run(
-        [
-            browser,
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
-            *("--enable-logging=stderr", "--v=0", f"--user-data-dir={tmp_path / 'profile'}"),
-            *(f"--screenshot={picture}", "--window-size=1000,2000", page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert picture.is_file(), done.stderr
-    assert "CONSOLE" not in done.stderr, done.stderr
-    shown = np.asarray(Image.open(picture).convert("RGB"))
-    assert (shown != 255).any(axis=2).mean() > 0.1, "more than an empty page"
+@pytest.fixture
+def shown(page: Path) -> Iterator[Any]:
+    with open_page(page) as opened:
+        yield opened
+
+
+def test_moving_the_threshold_changes_rates_line_dot_and_verdicts(shown: Any, model: blemish.Model) -> None:
+    def state() -> tuple[str, ...]:
+        return (
+            shown.locator("#rates").text_content(),
+            shown.locator("#line").get_attribute("x1"),
+            shown.locator("#marker").get_attribute("cy"),
+            shown.locator(".verdict").all_text_contents().count("above the threshold"),
+        )
+
+    calibrated = state()
+    assert calibrated[0].startswith(f"{model.threshold:.4g}: false alarms 0 of 5 (0.00 %), detected 5 of 5 (100.00 %)")
+    assert calibrated[3] == 5
+    slider = shown.locator("#threshold")
+    slider.fill("0")
+    low = state()
+    assert "false alarms 4 of 5 (80.00 %), detected 5 of 5" in low[0], "all but the lowest score lie above it"
+    slider.fill("1000")
+    high = state()
+    assert "false alarms 0 of 5 (0.00 %), detected 0 of 5 (0.00 %)" in high[0]
+    assert high[3] == 0
+    assert float(low[1]) < float(calibrated[1]) < float(high[1])
+    assert float(calibrated[2]) < float(high[2]), "further down where less is detected"
+    slider.focus()
+    shown.keyboard.press("ArrowLeft")
+    assert state()[0] != high[0], "the keyboard moves it too"
+    shown.click("#calibrated")
+    assert state() == calibrated
+
+
+def test_the_gallery_is_sorted_and_filtered_and_blends_the_heat_map(shown: Any) -> None:
+    def scores() -> list[float]:
+        tiles = shown.locator(".tile:visible")
+        return [float(tile.get_attribute("data-score")) for tile in tiles.all()]
+
+    assert scores() == sorted(scores(), reverse=True)
+    assert len(scores()) == 10
+    shown.select_option("#order", "rising")
+    assert scores() == sorted(scores())
+    shown.select_option("#filter", "good")
+    assert len(scores()) == 5
+    assert shown.locator("#shown").text_content() == "5 shown"
+    shown.select_option("#filter", "missed")
+    assert scores() == []
+    shown.locator("#threshold").fill("1000")
+    assert len(scores()) == 5, "with the highest threshold all are missed"
+    heat = shown.locator(".picture img + img").first
+    assert heat.evaluate("image => getComputedStyle(image).opacity") == "0.5"
+    shown.locator("#blend").fill("0")
+    assert heat.evaluate("image => getComputedStyle(image).opacity") == "0"
+
+
+def test_every_control_has_a_name_and_every_picture_a_text(shown: Any) -> None:
+    for control in shown.locator("input, select, button").all():
+        named = "e => e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim()"
+        assert control.evaluate(named), control.evaluate("e => e.outerHTML")
+    assert shown.locator("img:not([alt]), img[alt='']").count() == 0
+    assert shown.locator("svg[role=img][aria-label]").count() == shown.locator("svg").count() == 3
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_fits_a_phone_and_a_desk_without_scrolling_sideways(page: Path, width: int) -> None:
+    with open_page(page, width, 800) as shown:
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        picture = np.asarray(Image.open(io.BytesIO(shown.screenshot(full_page=True))).convert("RGB"))
+    assert (picture != 255).any(axis=2).mean() > 0.1, "more than an empty page"
+
+
+def test_printed_it_has_no_controls_and_keeps_its_colours(shown: Any) -> None:
+    shown.emulate_media(media="print")
+    assert not shown.locator(".controls").first.is_visible()
+    assert shown.locator(".gallery").is_visible()
+    assert shown.evaluate("getComputedStyle(document.body).printColorAdjust") == "exact"
+
+
+def test_scores_over_decades_are_drawn_on_a_logarithmic_axis() -> None:
+    from blemish.report.page import Axis
+
+    axis = Axis(10, 1000, 0, 100, logarithmic=True)
+    assert axis.place(100) == 50
+    assert [label for _, label in axis.ticks()] == ["10", "20", "50", "100", "200", "500", "1000"]
+    assert [label for _, label in Axis(-0.2, 1.1, 0, 100).ticks()] == ["-0.2", "0", "0.2", "0.4", "0.6", "0.8", "1"]
 
 
 def test_colours_are_on_one_fixed_scale_from_dark_to_bright() -> None:

@@ -18,6 +18,8 @@ from blemish.calibration import DEFAULT_RATE
 
 if TYPE_CHECKING:
     from blemish.evaluation import Evaluation
+    from blemish.explain import Diagnosis, Pruning
+    from blemish.explanation import Explanation
     from blemish.model import Model, Prediction, Progress
 
 out = Console(highlight=False, soft_wrap=True)
@@ -111,3 +113,45 @@ def print_prediction(prediction: Prediction) -> None:
         return
     verdict = "[red]anomaly[/red]" if prediction.is_anomaly else "[green]good[/green]   "
     out.print(f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {path}")
+
+
+def print_explanation(explanation: Explanation) -> None:
+    word = "[red]anomalous[/red]" if explanation.score > explanation.threshold else "normal"
+    out.print(
+        f"{escape(str(explanation.path))}  {word}  score {explanation.score:.6g}, threshold "
+        f"{explanation.threshold:.6g}; largest at row {explanation.peak[0]}, column {explanation.peak[1]}"
+    )
+    for cause in [*explanation.layers, *explanation.components]:
+        out.print("  " + escape(str(cause).replace("\n", ": ")))
+
+
+def print_diagnoses(rows: list[Diagnosis]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("layer", "component", "eigenvalue", "99 %", "within 3σ", "border", "corner", "frontier", "AUROC"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for row in rows:
+        table.add_row(
+            escape(row.layer),
+            "sum" if row.component < 0 else str(row.component),
+            "" if row.eigenvalue is None else f"{row.eigenvalue:.3g}",
+            f"{row.percentile_99:.3g}",
+            "" if row.within_3 is None else f"{100 * row.within_3:.2f}",
+            *(f"{value:.2f}" for value in (row.border, row.corner, row.frontier)),
+            "–" if row.auroc is None else f"{100 * row.auroc:.2f}",
+        )
+    out.print(table)
+
+
+def print_pruning(pruning: Pruning, output: Path) -> None:
+    for layer, dropped in zip(pruning.model.recipe.layers, pruning.dropped, strict=True):
+        listed = f": {', '.join(map(str, dropped))}" if dropped else ""
+        out.print(f"layer {escape(str(layer))}: {len(dropped)} components left out{listed}")
+    if pruning.before is not None and pruning.after is not None:
+        table = Table(box=None, pad_edge=False)
+        for column in ("", "image AUROC", "pixel AUROC", "pixel AUPR", "AUPRO"):
+            table.add_column(column, justify="right" if column else "left")
+        for name, found in (("before", pruning.before), ("after", pruning.after)):
+            figures = [found.image["auroc"], *found.pixel.values()]
+            table.add_row(name, *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures))
+        out.print(table)
+    out.print(f"saved to {escape(str(output))}")

@@ -32,6 +32,7 @@ class Evaluation:
         seconds_per_image: wall time, decoding and ground truth included.
         results: samples with their predictions (without maps), in order.
         unreadable: predictions that have an error instead of a score.
+        pixels: values of the maps against the masks, counted.
     """
 
     dataset: Dataset
@@ -42,6 +43,7 @@ class Evaluation:
     seconds_per_image: float
     results: list[tuple[Sample, Prediction]]
     unreadable: list[Prediction]
+    pixels: PixelTally
 
     def as_dict(self) -> dict[str, Any]:
         """The figures, as JSON can hold them."""
@@ -130,6 +132,7 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
         seconds_per_image=seconds,
         results=results,
         unreadable=unreadable,
+        pixels=everything,
     )
 
 

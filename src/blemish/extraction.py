@@ -82,7 +82,9 @@ def make_extractor(
     """
     entry = None
     if running == "openvino" and (weights is not None or not download):
-        entry = _entry(name, layers or [f"stride {stride}" for stride in strides], geometry, weights)
+        entry = _entry(
+            name, [f"stride {stride}" for stride in strides] if layers is None else layers, geometry, weights
+        )
     if entry is not None and entry.exists():
         with suppress(ModelError):
             return _read(entry)

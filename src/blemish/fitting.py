@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,12 +20,13 @@ from blemish.engines import BATCH, Engine, choose_engine
 from blemish.engines.stream import stream
 from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
 from blemish.images import Geometry, decode_ahead, read_image
-from blemish.model import Model, Progress, Recipe, write_parts
+from blemish.model import Learned, Model, Progress, Recipe, write_parts
 from blemish.planning import Plan, make_plan
 from blemish.presets import Preset, find_preset
 
 if TYPE_CHECKING:
     from blemish.detectors import Detector
+    from blemish.extraction import Extractor
 
 Layers = Sequence[int | str]
 
@@ -79,7 +80,6 @@ def fit(
     from blemish.backbones import DEFAULT, canonical_name
     from blemish.detectors import make_detector
     from blemish.extraction import make_extractor
-    from blemish.graph import OUTPUTS, Scoring
 
     chosen = find_preset(preset) if preset else None
     learning: Detector
@@ -99,63 +99,129 @@ def fit(
     if layers is None and chosen and canonical_name(chosen.backbone) == name:
         layers = chosen.layers
 
-    dataset = source if isinstance(source, Dataset) else read_source(source, seed)
+    images = _divided(
+        source if isinstance(source, Dataset) else read_source(source, seed), seed, calibration_share, false_alarm_rate
+    )
+    file = Path(weights) if weights is not None else None
+    extractor = make_extractor(name, layers, learning.strides, geometry, choose_engine(engine), file, download=download)
+    recipe = Recipe(learning.name, learning.settings(), name, extractor.asked, geometry, seed)
+    return _learned(learning, extractor, recipe, images, skip_bad, progress, announce)
+
+
+def refit(
+    model: Model, detector: Detector, source: str | Path | Dataset | None = None, progress: Progress | None = None
+) -> Model:
+    """Another detector, or another setting, in the place of a model's: same images, features, hold-out and rate.
+
+    Args:
+        model: fitted.
+        detector: not fitted yet.
+        source: the images that the model was fitted on; looked for where they were then, if not given.
+        progress: told how far it is.
+
+    Raises:
+        BlemishError: as `fit` does; a `SourceError` if the images are no longer there.
+    """
+    from blemish.backbones import Layer
+    from blemish.extraction import Extractor
+
+    told = model.provenance
+    dataset = source if isinstance(source, Dataset) else read_source(source or told["source"], model.recipe.seed)
+    images = _divided(dataset, model.recipe.seed, told["calibration_share"], told["asked_false_alarm_rate"])
+    layers = tuple(Layer(**layer) for layer in told["layers"])
+    extractor = Extractor(model.extractor, model.recipe.layers, layers, model.learned.weights, told["weights"])
+    recipe = replace(model.recipe, detector=detector.name, settings=detector.settings())
+    return _learned(detector, extractor, recipe, images, told["skipped"] > 0, progress)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What to learn from, what to calibrate on, and the rate that is asked for."""
+
+    dataset: Dataset
+    to_fit: list[Sample]
+    to_calibrate: list[Sample]
+    share: float
+    rate: float | None
+
+
+def _divided(dataset: Dataset, seed: int, share: float, rate: float | None) -> _Images:
+    """The training part, divided at random. Raises `SettingError` if the rate cannot be promised."""
     samples = dataset.train
     if len(samples) < 2:
         raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
     order = np.random.default_rng(seed).permutation(len(samples))
-    held_out = held_out_count(len(samples), calibration_share)
-    promised_rate(held_out, false_alarm_rate)  # before the work, not after it
-    to_fit = [samples[index] for index in order[held_out:]]
-    to_calibrate = [samples[index] for index in order[:held_out]]
+    held_out = held_out_count(len(samples), share)
+    promised_rate(held_out, rate)  # before the work, not after it
+    chosen = [samples[index] for index in order]
+    return _Images(dataset, chosen[held_out:], chosen[:held_out], share, rate)
 
-    file = Path(weights) if weights is not None else None
-    extractor = make_extractor(name, layers, learning.strides, geometry, choose_engine(engine), file, download=download)
+
+def _learned(
+    detector: Detector,
+    extractor: Extractor,
+    recipe: Recipe,
+    images: _Images,
+    skip_bad: bool,
+    progress: Progress | None,
+    announce: Callable[[Plan], None] | None = None,
+) -> Model:
+    """The pass over the images itself."""
+    from blemish.graph import OUTPUTS, Scoring
+
+    engine, geometry = extractor.engine, recipe.geometry
     bad: list[ImageError] = []
-
     grids = [(layer.channels, layer.height, layer.width) for layer in extractor.layers]
+    paths = [sample.path for sample in (*images.to_fit, *images.to_calibrate)]
     plan = make_plan(
-        extractor.engine,
-        [sample.path for sample in (*to_fit, *to_calibrate)],
+        engine,
+        paths,
         geometry,
         sum(channels * height * width for channels, height, width in grids),
-        learning.memory(grids, len(samples), BATCH),
+        detector.memory(grids, len(paths), BATCH),
     )
     plan.check()
     if announce:
         announce(plan)
-    for arrays in _outputs(extractor.engine, "fit", to_fit, to_calibrate, geometry, bad, skip_bad, progress):
-        learning.update(_tensors(arrays))
-    _enough(learning.count, bad)
+    for arrays in _outputs(engine, "fit", images.to_fit, images.to_calibrate, geometry, bad, skip_bad, progress):
+        detector.update(_tensors(arrays))
+    _enough(detector.count, bad)
     held = Held()
-    scoring = Scoring(learning, geometry.shape)
-    for arrays in _outputs(extractor.engine, "calibrate", to_calibrate, [], geometry, bad, skip_bad, progress):
+    scoring = Scoring(detector, geometry.shape)
+    for arrays in _outputs(engine, "calibrate", images.to_calibrate, [], geometry, bad, skip_bad, progress):
         features = _tensors(arrays)
         held.update(*scoring.arrays(features))
-        learning.update(features)
+        detector.update(features)
     _enough(len(held), bad)
-    rate = promised_rate(len(held), false_alarm_rate)
-    calibration = held.finish(rate)
+    calibration = held.finish(promised_rate(len(held), images.rate))
 
-    learning.compact()
-    final = extractor.engine.then(Scoring(learning, geometry.shape), OUTPUTS)
-    recipe = Recipe(learning.name, learning.settings(), name, extractor.asked, geometry, seed)
+    detector.compact()
+    final = engine.then(Scoring(detector, geometry.shape), OUTPUTS)
     provenance = {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "source": dataset.root,
-        "layout": dataset.layout,
-        "images": learning.count,
+        "source": images.dataset.root,
+        "layout": images.dataset.layout,
+        "images": detector.count,
         "held_out": len(held),
+        "calibration_share": images.share,
         "skipped": len(bad),
-        "asked_false_alarm_rate": false_alarm_rate,
+        "asked_false_alarm_rate": images.rate,
         "weights": extractor.origin,
         "layers": [asdict(layer) for layer in extractor.layers],
-        "learned": learning.summary(),
+        "learned": detector.summary(),
         "engine": final.name,
         "versions": _versions(),
     }
-    write = partial(write_parts, final, extractor.engine, extractor.weights, learning, geometry)
-    return Model(recipe, calibration, provenance, final, write)
+    learned = Learned(detector, extractor.weights)
+    return Model(
+        recipe,
+        calibration,
+        provenance,
+        final,
+        engine,
+        lambda: learned,
+        partial(write_parts, final, engine, learned, geometry),
+    )
 
 
 def _detector_settings(name: str | None, preset: Preset | None, seed: int) -> tuple[str, dict[str, Any]]:

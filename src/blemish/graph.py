@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blemish.detectors import Detector
+from blemish.detectors.detector import Detector, to_grid
 
 OUTPUTS = ("score", "map")
 """The names of the graph's outputs in a saved model."""
@@ -49,8 +49,24 @@ class Scoring(nn.Module):
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         coarse = self.head(features)
-        full = self.rows @ coarse @ self.columns
+        full = self.resized(coarse)
         return self.head.score(coarse, full), full
+
+    def resized(self, maps: Tensor) -> Tensor:
+        """Maps (B, ..., h, w) of any grid as the scoring resizes and smooths its own, (B, ..., H, W)."""
+        grid = self.head.grid
+        if maps.shape[-2:] != grid:
+            maps = to_grid(maps.flatten(0, -3), grid).reshape(*maps.shape[:-2], *grid)
+        full: Tensor = self.rows @ maps @ self.columns
+        return full
+
+    def at(self, maps: Tensor, place: tuple[int, int]) -> Tensor:
+        """What `resized` makes of maps (K, h, w) at one row and column, (K,)."""
+        row, column = place
+        if maps.shape[1:] != self.head.grid:
+            maps = to_grid(maps, self.head.grid)
+        found: Tensor = self.rows[row] @ maps @ self.columns[:, column]
+        return found
 
     def arrays(self, features: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same by torch on the spot, where to compile the graph would take longer than to run it."""

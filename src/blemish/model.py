@@ -7,7 +7,7 @@ import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,16 +19,21 @@ from blemish.datasets import read_source
 from blemish.engines import Engine, choose_engine
 from blemish.engines.stream import stream
 from blemish.errors import ModelError
-from blemish.images import Geometry, Pixels
+from blemish.images import Geometry, Pixels, read_image
 from blemish.storage import check_file, new_folder, read_card, write_card
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from blemish.detectors import Detector
+    from blemish.explanation import Explanation
+    from blemish.graph import Scoring
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, and how many of how many images are done."""
+
+
+LEARNED = "learned.safetensors"
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,14 @@ class Recipe:
     seed: int
 
 
+@dataclass(frozen=True)
+class Learned:
+    """The fitted detector, and the backbone's weights by parameter name."""
+
+    detector: Detector
+    weights: Mapping[str, Tensor]
+
+
 class Model:
     """A fitted, calibrated detector. Made by `blemish.fit` or `Model.load`.
 
@@ -78,7 +91,8 @@ class Model:
         recipe: detector, backbone, layers, geometry and seed.
         calibration: held-out scores, stated rate, threshold, display scale.
         provenance: where the images and weights came from, counts, library versions.
-        engine: what computes.
+        engine: images to scores and maps.
+        extractor: images to features, the first part of it.
     """
 
     def __init__(
@@ -87,18 +101,34 @@ class Model:
         calibration: Calibration,
         provenance: dict[str, Any],
         engine: Engine,
+        extractor: Engine,
+        learned: Callable[[], Learned],
         write: Callable[[Path], None],
     ) -> None:
         self.recipe = recipe
         self.calibration = calibration
         self.provenance = provenance
         self.engine = engine
+        self.extractor = extractor
+        self._learned = learned
         self._write = write
 
     @property
     def threshold(self) -> float:
         """The calibrated threshold: an image is anomalous above it."""
         return self.calibration.threshold
+
+    @cached_property
+    def learned(self) -> Learned:
+        """Detector and weights; needs torch. Raises `ModelError` if a saved model's tensors were altered."""
+        return self._learned()
+
+    @cached_property
+    def scoring(self) -> Scoring:
+        """The scoring graph in torch, on the CPU, whose parts explain what the engine computes."""
+        from blemish.graph import Scoring
+
+        return Scoring(self.learned.detector, self.recipe.geometry.shape)
 
     def predict(
         self,
@@ -148,6 +178,42 @@ class Model:
             if progress:
                 progress("predict", done, len(images))
 
+    def explain(self, image: str | Path | Pixels, components: int | str | Sequence[int] | None = None) -> Explanation:
+        """Why an image has its score: the maps of layers, and of components where the detector has them.
+
+        Args:
+            image: a file, or uint8 (H, W), (H, W, 3).
+            components: how many, those that add the most where the map is largest; `best`, the twelve that do, which is
+                the default; `worst`, the twelve that add the least there; or their indices, in every layer that has
+                them.
+
+        Raises:
+            ImageError: the image cannot be read.
+            SettingError: there is no such component, or the detector has none.
+        """
+        import torch
+
+        from blemish.explanation import explain
+
+        source = image if isinstance(image, np.ndarray) else Path(image)
+        pixels = read_image(source, self.recipe.geometry)
+        batch = np.stack([pixels])
+        ((scores, maps),) = self.engine.run([batch])
+        (features,) = self.extractor.run([batch])
+        return explain(
+            self.scoring,
+            [torch.from_numpy(layer) for layer in features],
+            [str(layer) for layer in self.recipe.layers],
+            components,
+            path=_path(source),
+            image=pixels,
+            map=maps[0],
+            score=float(scores[0]),
+            p_value=float(self.calibration.p_values(scores.astype(np.float64))[0]),
+            threshold=self.threshold,
+            display=self.calibration.display,
+        )
+
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the model as a folder, whole or not at all.
 
@@ -193,26 +259,32 @@ class Model:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{folder}: its description is incomplete ({error}); fit the model again") from None
         running: Engine
+        extractor: Engine
         if choose_engine(engine) == "openvino":
             from blemish.engines.openvino_engine import OpenVINOEngine
 
             for name in card["files"]:
-                if name != "learned.safetensors":
+                if name != LEARNED:
                     check_file(folder, card, name)
-            running = OpenVINOEngine.from_folder(folder)
+            graphs = OpenVINOEngine.from_folder(folder)
+            running, extractor = graphs, graphs.extractor
         else:
+            from blemish.backbones import Backbone
             from blemish.engines.torch_engine import TorchEngine
+            from blemish.graph import Scoring
 
-            network, scoring = _restored(folder, card, loaded)
-            running = TorchEngine(network).then(scoring)
-        return cls(loaded, calibrated, provenance, running, partial(_copy, folder, sorted(card["files"])))
+            found = _restored(folder, card, loaded)
+            extractor = TorchEngine(Backbone(loaded.backbone, loaded.layers, found.weights))
+            running = extractor.then(Scoring(found.detector, loaded.geometry.shape))
+        learned = partial(_restored, folder, card, loaded)
+        write = partial(_copy, folder, sorted(card["files"]))
+        return cls(loaded, calibrated, provenance, running, extractor, learned, write)
 
 
 def write_parts(
     engine: Engine,
     extractor: Engine,
-    weights: Mapping[str, Tensor],
-    detector: Detector,
+    learned: Learned,
     geometry: Geometry,
     folder: Path,
 ) -> None:
@@ -227,38 +299,35 @@ def write_parts(
     if isinstance(extractor, TorchEngine):
         network = copy.deepcopy(extractor.module).cpu()  # the engine keeps its own
         graphs = OpenVINOEngine.from_module(network, *geometry.shape)
-        graphs = graphs.then(Scoring(detector, geometry.shape), OUTPUTS)
+        graphs = graphs.then(Scoring(learned.detector, geometry.shape), OUTPUTS)
     else:
         graphs = cast(OpenVINOEngine, engine)
     graphs.save(folder)
-    learned = {f"detector.{name}": tensor for name, tensor in detector.tensors().items()}
-    learned |= {f"backbone.{name}": tensor.cpu() for name, tensor in weights.items()}
+    tensors = {f"detector.{name}": tensor for name, tensor in learned.detector.tensors().items()}
+    tensors |= {f"backbone.{name}": tensor.cpu() for name, tensor in learned.weights.items()}
     try:
-        save_file(learned, folder / "learned.safetensors")
+        save_file(tensors, folder / LEARNED)
     except SafetensorError as error:
         raise OSError(errno.ENOSPC, str(error)) from error
 
 
-def _restored(folder: Path, card: Mapping[str, Any], recipe: Recipe) -> tuple[nn.Module, nn.Module]:
-    """Backbone and scoring in torch again, from what the model's folder holds alone."""
+def _restored(folder: Path, card: Mapping[str, Any], recipe: Recipe) -> Learned:
+    """What was learned, from what the model's folder holds alone."""
     from safetensors.torch import load_file
 
-    from blemish.backbones import Backbone
     from blemish.detectors import make_detector
-    from blemish.graph import Scoring
 
-    tensors = load_file(check_file(folder, dict(card), "learned.safetensors"))
+    tensors = load_file(check_file(folder, dict(card), LEARNED))
 
-    def below(prefix: str) -> dict[str, Any]:
+    def below(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     try:
-        network = Backbone(recipe.backbone, recipe.layers, below("backbone."))
         grids = [(layer["channels"], layer["height"], layer["width"]) for layer in card["provenance"]["layers"]]
         detector = make_detector(recipe.detector, recipe.settings).restore(grids, below("detector."))
     except (KeyError, TypeError) as error:
         raise ModelError(f"{folder}: what was learned is incomplete ({error}); fit the model again") from None
-    return network, Scoring(detector, recipe.geometry.shape)
+    return Learned(detector, below("backbone."))
 
 
 def _copy(origin: Path, names: Sequence[str], folder: Path) -> None:

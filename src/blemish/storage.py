@@ -82,7 +82,8 @@ def new_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({_reason(error)}); nothing was written") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it was renamed, or never made
+            temporary.unlink()
 
 
 def write_card(folder: Path, content: dict[str, Any]) -> None:

@@ -17,11 +17,38 @@ Features = Sequence[Tensor]
 Grid = tuple[int, int, int]
 """Channels, height and width of one layer's feature map."""
 
+CHANCE = 6.6349
+"""The 99th percentile of a standard normal variable's square."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What a map is made of, by layer.
+
+    Attributes:
+        layers: indices of the layers concerned, more than one where components mix them.
+        components: indices of their components, in the order of their maps; empty where a detector has none.
+    """
+
+    layers: tuple[int, ...]
+    components: tuple[int, ...] = ()
+
 
 class Head(nn.Module, ABC):
-    """From feature maps to a coarse map of anomaly, and from maps to one score an image."""
+    """From feature maps to a coarse map of anomaly, from maps to one score an image, and back to what made them.
+
+    Attributes:
+        grid: height and width of the coarse map.
+        parts: what the map is made of.
+        adds_up: whether the maps of the parts, each on the head's grid, add up to the coarse map.
+        component_limit: what the map of a component exceeds on good images at one position in a hundred, if it is
+            normally distributed.
+    """
 
     grid: tuple[int, int]
+    parts: list[Part]
+    adds_up: bool = True
+    component_limit: float = CHANCE
 
     @abstractmethod
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
@@ -30,6 +57,18 @@ class Head(nn.Module, ABC):
     def score(self, coarse: Tensor, full: Tensor) -> Tensor:
         """Maps (B, h, w) and (B, H, W), the second resized and smoothed, to scores (B,): the maximum of the second."""
         return full.amax((1, 2))
+
+    def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """For each part the maps (B, K, h, w) of its components, which add up to the part's.
+
+        Raises:
+            SettingError: the detector has none.
+        """
+        raise SettingError("this detector has no components")
+
+    def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """For each part its map (B, h, w)."""
+        return [maps.sum(1) for maps in self.components(features)]
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blemish.detectors.detector import Detector, Features, Grid, Head, fixed, to_grid
+from blemish.detectors.detector import Detector, Features, Grid, Head, Part, fixed, to_grid
 from blemish.errors import SettingError
 from blemish.statistics import Principal, Subspace
 from blemish.statistics.subspace import ROOM
@@ -129,6 +129,8 @@ def _room(dim: int) -> int:
 
 
 class _FREHead(Head):
+    adds_up = False
+
     def __init__(
         self, principals: list[Principal], grids: list[Grid], count: int, weights: Sequence[float], power: float
     ) -> None:
@@ -139,19 +141,21 @@ class _FREHead(Head):
         self.means = nn.ParameterList([fixed(principal.mean) for principal in principals])
         self.rows = nn.ParameterList([fixed(principal.rows) for principal in principals])
         self.mixings = nn.ParameterList([fixed(principal.mixing) for principal in principals])
+        self.parts = [Part((index,)) for index in range(len(grids))]
+        # What the images that were learned from leave in each layer, on average, at a position.
+        leftover = [
+            max((1 - principal.kept) * principal.energy / (max(count, 1) * height * width), 1e-12)
+            for principal, (_, height, width) in zip(principals, grids, strict=True)
+        ]
+        together = math.exp(sum(w * math.log(left) for w, left in zip(self.weights, leftover, strict=True)))
+        self.units = [together / left for left in leftover]
         self.floors = [
             max(FLOOR * principal.energy / (max(count, 1) * height * width), 1e-12)
             for principal, (_, height, width) in zip(principals, grids, strict=True)
         ]
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        maps: list[Tensor] = []
-        for layer, mean, rows, mixing in zip(features, self.means, self.rows, self.mixings, strict=True):
-            centred = layer.flatten(1) - mean  # (B, D)
-            # The long rows (k, D) serve both ways, and are stored once.
-            components = F.linear(F.linear(centred, rows), mixing)  # (B, r)
-            residual = centred - components @ mixing @ rows
-            maps.append(residual.unflatten(1, layer.shape[1:]).square().sum(1))
+        maps = self._residuals(features)
         if len(maps) == 1:
             return maps[0]
         logs = [
@@ -159,6 +163,21 @@ class _FREHead(Head):
             for weight, layer, floor in zip(self.weights, maps, self.floors, strict=True)
         ]
         return torch.exp(torch.stack(logs).sum(0))
+
+    def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """Each layer's squared residuals, in units that make the layers comparable with one another and with the map:
+        where every layer is as many times above its mean on the images learned from, all show the map's value."""
+        return [unit * layer for unit, layer in zip(self.units, self._residuals(features), strict=True)]
+
+    def _residuals(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        maps: list[Tensor] = []
+        for layer, mean, rows, mixing in zip(features, self.means, self.rows, self.mixings, strict=True):
+            centred = layer.flatten(1) - mean  # (B, D)
+            # The long rows (k, D) serve both ways, and are stored once.
+            components = F.linear(F.linear(centred, rows), mixing)  # (B, r)
+            residual = centred - components @ mixing @ rows
+            maps.append(residual.unflatten(1, layer.shape[1:]).square().sum(1))
+        return maps
 
     def score(self, coarse: Tensor, full: Tensor) -> Tensor:
         if self.power == 1:

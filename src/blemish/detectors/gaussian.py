@@ -9,9 +9,28 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.detector import Detector, Features, Grid, Head, fixed, stored, to_grid
+from blemish.detectors.detector import Detector, Features, Grid, Head, Part, fixed, stored, to_grid
 from blemish.errors import SettingError
 from blemish.statistics import Moments
+
+
+@dataclass(frozen=True)
+class Components:
+    """A layer's whitening in float64, y = `rows` (x - `mean`).
+
+    Attributes:
+        mean: (C,).
+        rows: (K, C): row c is v_c / sqrt(w_c).
+        indices: of the rows among all C components, by eigenvalue, smallest first.
+        values: all C eigenvalues, ascending.
+        dead: how many of them are too small, relative to the largest, to tell anything.
+    """
+
+    mean: Tensor
+    rows: Tensor
+    indices: tuple[int, ...]
+    values: Tensor
+    dead: int
 
 
 @dataclass(kw_only=True)
@@ -21,23 +40,37 @@ class Gaussian(Detector):
     Attributes:
         rtol: components with an eigenvalue at or below `rtol` times the largest are dropped, as dead or duplicate
             channels have; `None` is the number of channels times the precision of the features (float32).
+        drop: for each layer the components to leave out of the sum, counted from 0 by eigenvalue, smallest first;
+            `None` leaves out none.
     """
 
     name: ClassVar[str] = "gaussian"
     strides: ClassVar[tuple[int, ...]] = (16,)
 
     rtol: float | None = None
+    drop: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.moments_: list[Moments] = []
         if self.rtol is not None and not 0 <= self.rtol < 1:
             raise SettingError(f"rtol {self.rtol} is out of range; give 0 to 1")
+        if self.drop is not None:
+            self.drop = tuple(tuple(sorted(set(map(int, layer)))) for layer in self.drop)
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         return sum(8 * channels * (6 * channels + 2 * batch * height * width) for channels, height, width in grids)
 
     def _start(self, grids: list[Grid]) -> None:
+        if self.drop is not None:
+            if len(self.drop) != len(grids):
+                raise SettingError(
+                    f"components to drop of {len(self.drop)} layers for {len(grids)}; give one list each"
+                )
+            for layer, (dropped, (channels, _, _)) in enumerate(zip(self.drop, grids, strict=True)):
+                wrong = [index for index in dropped if not 0 <= index < channels]
+                if wrong:
+                    raise SettingError(f"layer {layer} has no component {wrong[0]}; give 0 to {channels - 1}")
         self.moments_ = [Moments.empty(channels) for channels, _, _ in grids]
 
     def _take_in(self, features: Features) -> None:
@@ -51,14 +84,14 @@ class Gaussian(Detector):
         _, height, width = self.grids_[0]
         return self.moments_[0].count // (height * width)
 
-    def whitening(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Mean (C,) and whitening matrix (K, C) of a layer in float64: row c is v_c / sqrt(w_c), w ascending.
+    def components(self, layer: int) -> Components:
+        """What a layer is whitened by.
 
-        The rows give the components of `scipy.stats.Covariance.from_eigendecomposition(...).whiten`, but for the
-        dropped ones, which come first.
+        The rows give the components of `scipy.stats.Covariance.from_eigendecomposition(...).whiten`, but for those
+        that are dropped as dead, which come first, and those that were to be dropped.
 
         Raises:
-            SettingError: no variance at all was seen.
+            SettingError: no variance at all was seen, or no component is left.
         """
         mean, covariance = self.moments_[layer].finish()
         values, vectors = torch.linalg.eigh(covariance)
@@ -66,10 +99,16 @@ class Gaussian(Detector):
         kept = values > rtol * values[-1].clamp_min(0)
         if not bool(kept.any()):
             raise SettingError("the features of the training images never vary; give images that differ")
-        return mean, (vectors[:, kept] / values[kept].sqrt()).T
+        dead = int((~kept).sum())
+        if self.drop is not None:
+            kept[list(self.drop[layer])] = False
+        if not bool(kept.any()):
+            raise SettingError(f"no component of layer {layer} would be left; drop fewer, or leave the layer out")
+        rows = (vectors[:, kept] / values[kept].sqrt()).T
+        return Components(mean, rows, tuple(torch.nonzero(kept).flatten().tolist()), values, dead)
 
     def head(self) -> Head:
-        return _GaussianHead([self.whitening(layer) for layer in range(len(self.grids_))], self.grids_)
+        return _GaussianHead([self.components(layer) for layer in range(len(self.grids_))], self.grids_)
 
     def tensors(self) -> dict[str, Tensor]:
         return {k: v for i, moments in enumerate(self.moments_) for k, v in stored(moments, f"layer{i}").items()}
@@ -81,24 +120,30 @@ class Gaussian(Detector):
         ]
 
     def summary(self) -> dict[str, Any]:
-        kept = [len(self.whitening(layer)[1]) for layer in range(len(self.grids_))]
+        layers = [self.components(layer) for layer in range(len(self.grids_))]
         return {
-            "components": kept,
-            "dropped_components": [channels - k for (channels, _, _), k in zip(self.grids_, kept, strict=True)],
+            "components": [len(layer.indices) for layer in layers],
+            "dropped_components": [layer.dead for layer in layers],
         }
 
 
 class _GaussianHead(Head):
-    def __init__(self, whitenings: list[tuple[Tensor, Tensor]], grids: list[Grid]) -> None:
+    def __init__(self, layers: list[Components], grids: list[Grid]) -> None:
         super().__init__()
         self.grid = max((height, width) for _, height, width in grids)
-        self.means = nn.ParameterList([fixed(mean[:, None]) for mean, _ in whitenings])
-        self.factors = nn.ParameterList([fixed(factor) for _, factor in whitenings])
+        self.parts = [Part((index,), layer.indices) for index, layer in enumerate(layers)]
+        self.means = nn.ParameterList([fixed(layer.mean[:, None]) for layer in layers])
+        self.factors = nn.ParameterList([fixed(layer.rows) for layer in layers])
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         total = torch.zeros(())
-        for layer, mean, factor in zip(features, self.means, self.factors, strict=True):
-            whitened = factor @ (layer.flatten(2) - mean)  # (B, K, H·W)
-            squared = whitened.square().sum(1).unflatten(1, layer.shape[2:])
-            total = total.to(squared) + to_grid(squared, self.grid)
+        for squared in self.components(features):
+            layer = squared.sum(1)
+            total = total.to(layer) + to_grid(layer, self.grid)
         return total
+
+    def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        return [
+            (factor @ (layer.flatten(2) - mean)).square().unflatten(2, layer.shape[2:])  # (B, K, H, W)
+            for layer, mean, factor in zip(features, self.means, self.factors, strict=True)
+        ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.cells import Level, by_position, embedding, find_levels, finest
-from blemish.detectors.detector import Detector, Features, Grid, Head, stored
+from blemish.detectors.detector import CHANCE, Detector, Features, Grid, Head, Part, stored
 from blemish.errors import SettingError
 from blemish.statistics import GridMoments
 from blemish.statistics.memory import uninitialised
@@ -195,7 +195,14 @@ class _PaDiMHead(Head):
     ) -> None:
         super().__init__()
         self.grid = grid
-        self.layers = [level.layers for level in levels]
+        self.by_level = [level.layers for level in levels]
+        ordered = [layer for level in levels for layer in level.layers]
+        if projection is None:
+            # By the triangular factor a component is what one channel has beyond what those before it explain.
+            self.parts = [Part((layer,), tuple(channels[layer].tolist())) for layer in ordered]
+        else:
+            self.parts = [Part(tuple(ordered), tuple(range(projection.shape[1])))]
+        self.component_limit = CHANCE / sum(len(part.components) for part in self.parts) ** 0.5
         for index, chosen in enumerate(channels):
             self.register_buffer(f"channels{index}", chosen)
         for index, level in enumerate(levels):
@@ -208,18 +215,33 @@ class _PaDiMHead(Head):
         self.register_buffer("projection", None if projection is None else projection.float().contiguous())
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        total = torch.zeros(())
+        for index, whitened in enumerate(self._whitened(features)):
+            squared = whitened.square().sum(2).index_select(0, self.get_buffer(f"cells{index}"))  # (P, B)
+            total = total.to(squared) + squared
+        return total.sqrt().T.reshape(-1, *self.grid)
+
+    def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """Of the distance M: y_c² / M, which add up to M, as the y_c² do to M²."""
+        squares = [
+            whitened.square().index_select(0, self.get_buffer(f"cells{index}"))  # (P, B, r)
+            for index, whitened in enumerate(self._whitened(features))
+        ]
+        joined = torch.cat(squares, 2)
+        shares = joined / joined.sum(2, keepdim=True).sqrt().clamp_min(1e-12)
+        maps = shares.permute(1, 2, 0).reshape(shares.shape[1], shares.shape[2], *self.grid)  # (B, K, h, w)
+        return list(torch.split(maps, [len(part.components) for part in self.parts], dim=1))
+
+    def _whitened(self, features: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """Level by level, the components (N, B, r) that it adds, at its cells."""
         rows = by_position(features, [self.get_buffer(f"channels{index}") for index in range(len(features))])
         joined = rows[0][:1, :, :0]
-        total = torch.zeros(())
-        for index, layers in enumerate(self.layers):
+        for index, layers in enumerate(self.by_level):
             own = [rows[layer] for layer in layers]
             places = [self.get_buffer(f"places{index}_{place}") for place in range(len(layers))]
             joined = embedding(joined, self.get_buffer(f"parents{index}"), own, places)  # (N, B, D)
             components = joined if self.projection is None else joined @ self.projection
-            whitened = (components - self.get_buffer(f"mean{index}")) @ self.get_buffer(f"factor{index}")  # (N, B, r)
-            squared = whitened.square().sum(2).index_select(0, self.get_buffer(f"cells{index}"))  # (P, B)
-            total = total.to(squared) + squared
-        return total.sqrt().T.reshape(-1, *self.grid)
+            yield (components - self.get_buffer(f"mean{index}")) @ self.get_buffer(f"factor{index}")
 
 
 def _whitening(covariance: Tensor, above: Tensor, epsilon: float) -> Tensor:

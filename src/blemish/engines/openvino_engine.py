@@ -58,6 +58,11 @@ class OpenVINOEngine:
         image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
         return cls(Graph.from_module(FEATURES, module, (image,), ["images"]))
 
+    @property
+    def extractor(self) -> OpenVINOEngine:
+        """This engine without its second graph; what is compiled is shared."""
+        return OpenVINOEngine(self.features)
+
     def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> OpenVINOEngine:
         """This engine followed by `module`, a function of the tuple of its maps; `outputs` are its results' names."""
         import torch

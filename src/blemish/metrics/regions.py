@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import ShapeError
-from blemish.metrics.ranking import Floats, RankCounts, auroc, average_precision, partial_area
+from blemish.metrics.ranking import Floats, RankCounts, auroc, average_precision, partial_area, roc_curve
 
 _DROPPED_BITS = 8
 _SIGN = np.uint32(1 << 31)
@@ -86,6 +86,15 @@ class PixelTally:
             "aupr": average_precision(self.pixels()),
             "aupro": partial_area(self._counts(self.regions), AUPRO_LIMIT),
         }
+
+    def overlap_curve(self, limit: float = AUPRO_LIMIT) -> tuple[Floats, Floats] | None:
+        """False positive rates of pixels up to `limit`, and the mean overlap of regions at each; `None` without any."""
+        counts = self._counts(self.regions)
+        if not counts.is_ranking:
+            return None
+        false, overlap = roc_curve(counts)
+        inside = int(np.searchsorted(false, limit, side="right"))
+        return np.append(false[:inside], limit), np.append(overlap[:inside], np.interp(limit, false, overlap))
 
     def _counts(self, positives: Floats) -> RankCounts:
         used = np.flatnonzero((self.negatives > 0) | (positives > 0))

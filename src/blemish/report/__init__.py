@@ -1,7 +1,6 @@
-"""What people look at: heat maps, files of results, and one self-contained page."""
+"""What people look at: files of results, and one self-contained page."""
 
-from blemish.report.overlays import heat_map, overlay
 from blemish.report.page import write_report
-from blemish.report.results import write_results
+from blemish.report.results import write_explanations, write_results
 
-__all__ = ["heat_map", "overlay", "write_report", "write_results"]
+__all__ = ["write_explanations", "write_report", "write_results"]

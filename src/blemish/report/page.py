@@ -1,14 +1,18 @@
-"""One self-contained HTML page of an evaluation: figures, score histogram, ROC, and the images that matter most."""
+"""One self-contained HTML page of an evaluation: figures, a threshold to move, curves, and the images that matter most.
+
+The page is whole without a script: the curves are drawn here. Its script moves the threshold, sorts and blends.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,56 +22,110 @@ from blemish.errors import MissingExtraError
 from blemish.evaluation import Evaluation
 from blemish.images import Pixels, read_image
 from blemish.metrics import roc_curve
+from blemish.metrics.ranking import Floats
 from blemish.model import Model, Prediction
-from blemish.report.overlays import overlay
+from blemish.pictures import heat_map
 from blemish.storage import new_file
 
 GALLERY = 12
-"""Images at most in each gallery."""
+"""Images of each sort in the gallery, at most: the highest scores, false alarms, missed ones, and some in between."""
+
+BINS = 40
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 300, 48, 40, 12
+"""Of a drawing, and its margins."""
+
+POINTS = 400
+"""Of a curve, at most."""
 
 Result = tuple[Sample, Prediction]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of a gallery; pictures are data URIs."""
+    """One image of the gallery; pictures are data URIs."""
 
     name: str
     kind: str
+    is_anomalous: bool
     score: float
     p_value: float
     image: str
     heat: str
 
 
+@dataclass(frozen=True)
+class Axis:
+    """From values to places along one side of a drawing, straight or logarithmic."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    logarithmic: bool = False
+
+    def place(self, value: float) -> float:
+        if self.logarithmic:
+            share = (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 2)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Places and labels of round values, about five."""
+        if self.logarithmic:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            values = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+        else:
+            rough = (self.high - self.low) / 5
+            step = min((d * 10.0 ** math.floor(math.log10(rough)) for d in (1, 2, 5, 10)), key=lambda s: abs(s - rough))
+            values = [step * number for number in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+        return [(self.place(value), f"{value:.6g}") for value in values if self.low <= value <= self.high]
+
+
 def write_report(model: Model, evaluation: Evaluation, path: Path) -> None:
     """Writes the page, whole or not at all; nothing in it is loaded from elsewhere.
 
     Raises:
-        MissingExtraError: matplotlib or jinja2 is not installed.
+        MissingExtraError: jinja2 is not installed.
         ModelError: the path cannot be written.
     """
     try:
         import jinja2
-        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(f"a report needs {error.name}; pip install 'blemish[report]'") from None
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["percent"] = lambda figure: "–" if figure is None else f"{100 * figure:.2f}"
     template = environment.from_string(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
+    good, anomalous = (
+        np.array([p.score for sample, p in evaluation.results if sample.is_anomalous == wanted])
+        for wanted in (False, True)
+    )
+    scores = np.concatenate([good, anomalous, [model.threshold]])
+    low, high = float(scores.min()), float(scores.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    axis = Axis(low, high, LEFT, WIDTH - TOP, logarithmic=low > 0 and high / low > 10)
     page = template.render(
         model=model,
         evaluation=evaluation,
         detections=_count(evaluation.decisions["detection_rate"], evaluation.image["anomalous"]),
         false_alarms=_count(evaluation.decisions["false_alarm_rate"], evaluation.image["normal"]),
-        histogram=_histogram(evaluation),
-        roc=_roc(evaluation),
-        galleries=[
-            (title, explanation, _tiles(model, chosen))
-            for title, explanation, chosen in _galleries(evaluation)
-            if chosen
-        ],
-        scale=_uri(_scale(), "PNG"),
+        size=(WIDTH, HEIGHT, LEFT, BOTTOM, TOP),
+        axis=axis,
+        histogram=_histogram(axis, good, anomalous),
+        roc=_curve(roc_curve(evaluation.counts), 1.0) if evaluation.counts.is_ranking else None,
+        overlap=_overlap(evaluation),
+        tiles=_tiles(model, _gallery(evaluation)),
+        scale=_uri(heat_map(np.linspace(0, 1, 256, dtype=np.float32)[None].repeat(8, 0), (0.0, 1.0)), "PNG"),
+        data=json.dumps(
+            {
+                "good": np.sort(good).tolist(),
+                "anomalous": np.sort(anomalous).tolist(),
+                "threshold": model.threshold,
+                "axis": {"low": low, "high": high, "start": LEFT, "end": axis.end, "log": axis.logarithmic},
+                "unit": _UNIT,
+            }
+        ).replace("<", "\\u003c"),
     )
     with new_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -77,16 +135,16 @@ def _count(rate: float | None, total: float | None) -> int | None:
     return None if rate is None or total is None else round(rate * total)
 
 
-def _galleries(evaluation: Evaluation) -> list[tuple[str, str, list[Result]]]:
-    """The highest scores, and each kind of mistake, worst first."""
+def _gallery(evaluation: Evaluation) -> list[Result]:
+    """The highest scores, each kind of mistake, and some evenly through the rest; the highest score first."""
     by_score = sorted(evaluation.results, key=lambda result: -result[1].score)
     alarms = [result for result in by_score if result[1].is_anomaly and not result[0].is_anomalous]
     misses = [result for result in reversed(by_score) if not result[1].is_anomaly and result[0].is_anomalous]
-    return [
-        ("Highest scores", "The images that fit the good ones least.", by_score[:GALLERY]),
-        ("False alarms", "Good images above the threshold, the highest score first.", alarms[:GALLERY]),
-        ("Missed", "Anomalous images at or below the threshold, the lowest score first.", misses[:GALLERY]),
-    ]
+    between = [by_score[place] for place in np.linspace(0, len(by_score) - 1, GALLERY).round().astype(int)]
+    wanted = {
+        id(result) for sort in (by_score[:GALLERY], alarms[:GALLERY], misses[:GALLERY], between) for result in sort
+    }
+    return [result for result in by_score if id(result) in wanted]
 
 
 def _tiles(model: Model, results: Sequence[Result]) -> list[Tile]:
@@ -95,9 +153,10 @@ def _tiles(model: Model, results: Sequence[Result]) -> list[Tile]:
     for (sample, _), prediction in zip(results, model.predict([sample.path for sample, _ in results]), strict=True):
         if prediction.map is None:
             continue  # it could be read a moment ago, and no longer
-        image = read_image(sample.path, model.recipe.geometry)
-        heat = overlay(image, prediction.map, model.calibration.display)
-        tiles.append(Tile(sample.path.name, sample.kind, prediction.score, prediction.p_value, _uri(image), _uri(heat)))
+        image = _uri(read_image(sample.path, model.recipe.geometry))
+        heat = _uri(heat_map(prediction.map, model.calibration.display))
+        names = (sample.path.name, sample.kind, sample.is_anomalous)
+        tiles.append(Tile(*names, prediction.score, prediction.p_value, image, heat))
     return tiles
 
 
@@ -107,64 +166,43 @@ def _uri(pixels: Pixels, kind: str = "JPEG") -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _scale() -> Pixels:
-    """The colour scale, from bottom to top."""
-    from blemish.report.overlays import heat_map
-
-    return heat_map(np.linspace(0, 1, 256, dtype=np.float32)[None].repeat(8, 0), (0.0, 1.0))
-
-
-def _histogram(evaluation: Evaluation) -> str:
-    scores = np.array([prediction.score for _, prediction in evaluation.results])
-    anomalous = np.array([sample.is_anomalous for sample, _ in evaluation.results])
-    threshold = float(evaluation.decisions["threshold"] or 0.0)
-    figure, axes = _figure()
-    edges = np.histogram_bin_edges(scores, bins=40)
-    for label, chosen, colour in (("good", ~anomalous, "#2a6fb0"), ("anomalous", anomalous, "#c8451b")):
-        if chosen.any():
-            axes.hist(scores[chosen], bins=edges, alpha=0.65, label=f"{label} ({chosen.sum()})", color=colour)
-    axes.axvline(threshold, color="#222", linestyle="--", linewidth=1.2, label=f"threshold {threshold:.4g}")
-    axes.set_xlabel("score")
-    axes.set_ylabel("images")
-    axes.legend(frameon=False)
-    return _svg(figure)
-
-
-def _roc(evaluation: Evaluation) -> str | None:
-    counts = evaluation.counts
-    if not counts.is_ranking:
-        return None
-    false, true = roc_curve(counts)
-    figure, axes = _figure()
-    axes.plot(false, true, color="#2a6fb0", linewidth=1.8)
-    axes.plot([0, 1], [0, 1], color="#bbb", linewidth=0.8)
-    axes.plot(
-        evaluation.decisions["false_alarm_rate"],
-        evaluation.decisions["detection_rate"],
-        "o",
-        color="#c8451b",
-        label="at the threshold",
-    )
-    axes.set_xlabel("false-alarm rate")
-    axes.set_ylabel("detection rate")
-    axes.set_xlim(-0.01, 1.01)
-    axes.set_ylim(-0.01, 1.01)
-    axes.legend(frameon=False, loc="lower right")
-    return _svg(figure)
+def _histogram(axis: Axis, good: Floats, anomalous: Floats) -> dict[str, object]:
+    """Bars (x, y, width, height) of each class, and the ticks of the counts."""
+    spaced = np.geomspace if axis.logarithmic else np.linspace
+    edges = spaced(axis.low, axis.high, BINS + 1)
+    edges[0], edges[-1] = axis.low, axis.high  # to the last bit
+    counts = {"good": np.histogram(good, edges)[0], "anomalous": np.histogram(anomalous, edges)[0]}
+    most = max(int(count.max()) for count in counts.values())
+    upward = Axis(0, max(most, 1), HEIGHT - BOTTOM, TOP)
+    bars = {
+        kind: [
+            (
+                axis.place(float(edges[bin])),
+                upward.place(float(count)),
+                round(axis.place(float(edges[bin + 1])) - axis.place(float(edges[bin])), 2),
+                round(HEIGHT - BOTTOM - upward.place(float(count)), 2),
+            )
+            for bin, count in enumerate(found)
+            if count
+        ]
+        for kind, found in counts.items()
+    }
+    return {"bars": bars, "ticks": [tick for tick in upward.ticks() if "." not in tick[1]]}
 
 
-def _figure() -> tuple[Any, Any]:
-    """A figure of its own, outside pyplot's global state."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+_UNIT = {"left": LEFT, "right": WIDTH - TOP, "top": TOP, "bottom": HEIGHT - BOTTOM}
+"""Where a curve between 0 and 1 is drawn."""
 
 
-def _svg(figure: Any) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+def _curve(points: tuple[Floats, Floats], limit: float) -> dict[str, object]:
+    """A curve's points as SVG has them, and the ticks of both sides; heights go to 1, the other way to `limit`."""
+    across = Axis(0, limit, _UNIT["left"], _UNIT["right"])
+    upward = Axis(0, 1, _UNIT["bottom"], _UNIT["top"])
+    places = np.unique(np.linspace(0, len(points[0]) - 1, POINTS).round().astype(int))
+    drawn = " ".join(f"{across.place(float(points[0][i]))},{upward.place(float(points[1][i]))}" for i in places)
+    return {"points": drawn, "across": across.ticks(), "upward": upward.ticks()}
+
+
+def _overlap(evaluation: Evaluation) -> dict[str, object] | None:
+    points = evaluation.pixels.overlap_curve()
+    return None if points is None else _curve(points, float(points[0][-1]))

@@ -10,12 +10,14 @@ import numpy as np
 from PIL import Image
 
 from blemish.errors import SettingError
+from blemish.explanation import Explanation
 from blemish.images import read_image
 from blemish.model import Model, Prediction
-from blemish.report.overlays import overlay
+from blemish.pictures import overlay
 from blemish.storage import new_folder
 
 RESULTS = "results.jsonl"
+EXPLANATIONS = "explanations.jsonl"
 MAPS = ("none", "png", "npy")
 
 
@@ -54,6 +56,32 @@ def write_results(
                 line["map"] = name
             lines.write(json.dumps(line, allow_nan=False) + "\n")
             yield prediction
+
+
+def write_explanations(
+    explanations: Iterable[Explanation], folder: Path, scale: str = "fixed", *, force: bool = False
+) -> Iterator[Explanation]:
+    """Hands explanations on and writes each: a line of `explanations.jsonl`, and a picture.
+
+    Args:
+        explanations: of files.
+        folder: new, or with `force` one that this function wrote; it appears when the last one is taken, or not at all.
+        scale: as `Explanation.picture` has it.
+
+    Raises:
+        ModelError: the folder exists and is not to be replaced, or cannot be written.
+        SettingError: the scale is not known.
+    """
+    taken: set[str] = set()
+    with (
+        new_folder(folder, force=force, marker=EXPLANATIONS) as temporary,
+        (temporary / EXPLANATIONS).open("w", encoding="utf-8") as lines,
+    ):
+        for explanation in explanations:
+            name = _free_name(explanation.path or Path("image"), "_why.png", taken)
+            Image.fromarray(explanation.picture(scale)).save(temporary / name)
+            lines.write(json.dumps({**explanation.as_dict(), "picture": name}, allow_nan=False) + "\n")
+            yield explanation
 
 
 def _free_name(path: Path, ending: str, taken: set[str]) -> str:

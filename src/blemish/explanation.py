@@ -1,0 +1,266 @@
+"""Why an image has its score: maps of layers, and of components where a detector has them, and a picture of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from blemish.errors import SettingError
+from blemish.images import Pixels
+from blemish.pictures import Tile, overlay, sheet
+from blemish.storage import new_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from blemish.graph import Scoring
+
+Map = NDArray[np.float32]
+SHOWN = 12
+"""Components that `worst` and `best` show."""
+
+COLUMNS = 6
+"""Tiles to a row of the picture."""
+
+SCALES = ("fixed", "per-component", "cross-component", "score")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One layer, or one component of a layer.
+
+    Attributes:
+        layer: its name, or several joined by `+` where a component mixes them.
+        index: the component's: of `gaussian` by eigenvalue, smallest first; of `padim` the channel in its layer, or the
+            principal component; `None` of a whole layer.
+        map: (H, W) at the model's input size.
+        at_peak: the map's value where the image's map is largest.
+        share: `at_peak` as a share of the image's map there; `None` where maps do not add up.
+    """
+
+    layer: str
+    index: int | None
+    map: Map
+    at_peak: float
+    share: float | None
+
+    def __str__(self) -> str:
+        name = f"layer {self.layer}" + ("" if self.index is None else f", component {self.index}")
+        return f"{name}\n{self.at_peak:.3g}" + ("" if self.share is None else f", {100 * self.share:.0f} %")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an image has its score.
+
+    Attributes:
+        path: the file; `None` for an array.
+        image: uint8 (H, W, 3), at the model's input size.
+        map: (H, W), higher where more anomalous, as `predict` gives it.
+        score, p_value: of the image.
+        threshold: the model's.
+        display: map values drawn as the bottom and the top of the colours; layers that add up to the map are drawn from
+            0 to as much.
+        peak: row and column where the map is largest.
+        layers: a map each. They add up to the map, but for `fre`, whose map is their weighted geometric mean.
+        components: those that were asked for, the one that adds the most at the peak first. All there are add up to the
+            layers; empty where a detector has none.
+        limit: what a component's map exceeds on good images at one position in a hundred.
+    """
+
+    path: Path | None
+    image: Pixels
+    map: Map
+    score: float
+    p_value: float
+    threshold: float
+    display: tuple[float, float]
+    peak: tuple[int, int]
+    layers: list[Cause]
+    components: list[Cause]
+    limit: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it says in numbers, as JSON can hold it."""
+
+        def plain(cause: Cause) -> dict[str, Any]:
+            return {"layer": cause.layer, "index": cause.index, "at_peak": cause.at_peak, "share": cause.share}
+
+        return {
+            "path": None if self.path is None else str(self.path),
+            "score": self.score,
+            "p_value": self.p_value,
+            "is_anomaly": self.score > self.threshold,
+            "peak": list(self.peak),
+            "layers": [plain(cause) for cause in self.layers],
+            "components": [plain(cause) for cause in self.components],
+        }
+
+    def picture(self, scale: str = "fixed") -> Pixels:
+        """The image, its map, the layers and the components, uint8 (h, w, 3).
+
+        Args:
+            scale: what the components' colours end at, from 0. `fixed`: twice what a component of a good image exceeds
+                at one position in a hundred, so a good part is dark. The others go by this image alone, and show bright
+                spots on good parts too: `per-component`, the 99th percentile of each map; `cross-component`, that of
+                all the maps shown together; `score`, that of the image's map.
+
+        Raises:
+            SettingError: another scale.
+        """
+        row, column = self.peak
+        verdict = "anomalous" if self.score > self.threshold else "normal"
+        name = self.path.name if self.path else "image"
+        title = f"{name}: {verdict}\nscore {self.score:.4g}, threshold {self.threshold:.4g}, p = {self.p_value:.3g}"
+        bottom, top = self.display
+        display = (0.0, top - bottom) if self.adds_up else self.display
+        layers = [] if self.adds_up and len(self.layers) == 1 else self.layers  # one alone is the map
+        first = [
+            Tile(self.image, "image"),
+            Tile(overlay(self.image, self.map, self.display), f"map\nlargest at {row}, {column}"),
+            *(Tile(overlay(self.image, cause.map, display), str(cause)) for cause in layers),
+        ]
+        shown = [
+            Tile(overlay(self.image, cause.map, (0.0, limit)), str(cause))
+            for cause, limit in zip(self.components, self._limits(scale), strict=True)
+        ]
+        return sheet([*_rows(first), *_rows(shown)], title)
+
+    def _limits(self, scale: str) -> list[float]:
+        """For each component the value at the top of the colours."""
+        maps = [cause.map for cause in self.components]
+        if scale not in SCALES:
+            raise SettingError(f"scale {scale!r} is not known; give one of {', '.join(SCALES)}")
+        if scale == "fixed" or not maps:
+            return [2 * self.limit] * len(maps)
+        if scale == "per-component":
+            return [_percentile(values) for values in maps]
+        return [_percentile(self.map if scale == "score" else np.stack(maps))] * len(maps)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the layers add up to the map."""
+        return all(cause.share is not None for cause in self.layers)
+
+    def save(self, path: str | Path, scale: str = "fixed") -> None:
+        """Writes the picture, as its name ends: .png, .jpg or .webp.
+
+        Raises:
+            SettingError: another ending, or an unknown scale.
+            ModelError: it cannot be written.
+        """
+        target = Path(path)
+        if target.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
+            raise SettingError(f"{target}: pictures end in .png, .jpg or .webp; give one of these")
+        with new_file(target) as temporary:
+            Image.fromarray(self.picture(scale)).save(temporary)
+
+    def _repr_png_(self) -> bytes:
+        """A notebook's display."""
+        buffer = io.BytesIO()
+        Image.fromarray(self.picture()).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def explain(
+    scoring: Scoring,
+    features: list[Tensor],
+    names: Sequence[str],
+    components: int | str | Sequence[int] | None,
+    *,
+    path: Path | None,
+    image: Pixels,
+    map: Map,
+    score: float,
+    p_value: float,
+    threshold: float,
+    display: tuple[float, float],
+) -> Explanation:
+    """The explanation of one image from its features (1, C_l, H_l, W_l); `Model.explain` tells of `components`.
+
+    Args:
+        scoring: of the fitted detector.
+        features: of each layer.
+        names: of the layers.
+        components: which to show.
+        path, image, map, score, p_value, threshold, display: as the explanation has them.
+    """
+    import torch
+
+    head = scoring.head
+    peak = (int(map.argmax()) // map.shape[1], int(map.argmax()) % map.shape[1])
+    whole = float(map[peak])
+
+    def cause(layers: Sequence[int], index: int | None, values: Tensor) -> Cause:
+        name = "+".join(names[layer] for layer in layers)
+        full = scoring.resized(values[None])[0].numpy()
+        at_peak = float(full[peak])
+        return Cause(name, index, full, at_peak, at_peak / whole if head.adds_up and whole else None)
+
+    with torch.inference_mode():
+        layers = [
+            cause(part.layers, None, maps[0])
+            for part, maps in zip(head.parts, head.layers(tuple(features)), strict=True)
+        ]
+        shown: list[Cause] = []
+        if any(part.components for part in head.parts):
+            found = head.components(tuple(features))
+            at_peak = torch.cat([scoring.at(maps[0], peak) for maps in found])
+            places = [(part, row) for part, maps in enumerate(found) for row in range(maps.shape[1])]
+            for place in _chosen(components, at_peak, [head.parts[part].components[row] for part, row in places]):
+                part, row = places[place]
+                of_part = head.parts[part]
+                shown.append(cause(of_part.layers, of_part.components[row], found[part][0, row]))
+        elif components is not None:
+            raise SettingError(
+                f"this detector has no components, it explains by layers ({', '.join(names)}); "
+                "leave --components out, or fit gaussian or padim"
+            )
+    return Explanation(path, image, map, score, p_value, threshold, display, peak, layers, shown, head.component_limit)
+
+
+def _chosen(asked: int | str | Sequence[int] | None, at_peak: Tensor, indices: Sequence[int]) -> list[int]:
+    """Places of the components to show among all of them."""
+    order = at_peak.argsort(descending=True, stable=True).tolist()
+    if asked is None or asked == "best":
+        return list(order[:SHOWN])
+    if asked == "worst":
+        return list(order[::-1][:SHOWN])
+    if isinstance(asked, str):
+        raise SettingError(f"components {asked!r} are not known; give a number, best, worst, or indices")
+    if isinstance(asked, int):
+        if asked < 1:
+            raise SettingError(f"{asked} components are none to show; give 1 or more")
+        return list(order[:asked])
+    missing = [index for index in asked if index not in indices]
+    if missing:
+        raise SettingError(f"there is no component {missing[0]}; there are {_ranges(sorted(set(indices)))}")
+    wanted = set(asked)
+    return [place for place in order if indices[place] in wanted]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0 to 4, 7, 9 to 12`, shortened where there are many gaps."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    texts = [" to ".join(map(str, run)) for run in runs]
+    return ", ".join(texts[:8]) + (f", and others up to {numbers[-1]}" if len(texts) > 8 else "")
+
+
+def _rows(tiles: Sequence[Tile]) -> list[Sequence[Tile]]:
+    return [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
+
+
+def _percentile(values: Map) -> float:
+    return max(float(np.percentile(values, 99)), 1e-12)
