@@ -205,8 +205,9 @@ def test_padding_makes_borders_and_corners_of_a_networks_components_stand_out() 
             module.padding_mode = "circular"
             module._reversed_padding_repeated_twice = [side for side in module.padding[::-1] for _ in range(2)]
     resnet.network.maxpool = torch.nn.Sequential(torch.nn.CircularPad2d(1), torch.nn.MaxPool2d(3, 2))
-    for layer in border_effects(resnet, 3):
-        assert layer.ring()[:-1].max() < 1.5, "where the network sees no border, there is no effect"
+    first = border_effects(resnet, 3)[0]
+    assert first.ring()[:-1].max() < 1.1, "where the network sees no border, there is no effect"
+    assert first.ring(corners=True)[:-1].max() < 1.3
 
 
 def test_pruning_takes_the_components_out_of_the_sum(gaussian: blemish.Model, dataset: Dataset, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from blemish.backbones import Backbone, Layer, find_weights, layers_of_strides, weights_file
 from blemish.engines import Engine
-from blemish.errors import ModelError
+from blemish.errors import ModelError, WeightsError
 from blemish.images import Geometry
 from blemish.storage import CARD, check_file, digest, new_folder, read_card, write_card
 
@@ -88,8 +88,8 @@ def make_extractor(
     if entry is not None and entry.exists():
         with suppress(ModelError):
             return _read(entry)
-    tensors, origin = find_weights(name, weights, download=download)
     asked = tuple(layers) if layers is not None else layers_of_strides(name, strides)
+    tensors, origin = find_weights(name, weights, download=download)
     network = Backbone(name, asked, tensors)
     shapes = network.shapes(*geometry.shape)
     if running == "torch":
@@ -114,11 +114,11 @@ def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: 
         place = str(user_cache_path("blemish", appauthor=False))
     if not place:
         return None
-    file = weights_file(name, weights)
     try:
+        file = weights_file(name, weights)
         content = digest(file)
-    except OSError:
-        return None  # whoever reads the weights says why
+    except (WeightsError, OSError):
+        return None  # whoever needs the weights says why
     decisive = {
         "backbone": name,
         "layers": list(layers),
