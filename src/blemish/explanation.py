@@ -14,7 +14,7 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.images import Pixels
-from blemish.pictures import Tile, overlay, sheet
+from blemish.pictures import Tile, overlay, sheet, short
 from blemish.storage import new_file
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Cause:
 
     def __str__(self) -> str:
         name = f"layer {self.layer}" + ("" if self.index is None else f", component {self.index}")
-        return f"{name}\n{self.at_peak:.3g}" + ("" if self.share is None else f", {100 * self.share:.0f} %")
+        return f"{name}\n{short(self.at_peak)}" + ("" if self.share is None else f", {100 * self.share:.0f} %")
 
 
 @dataclass(frozen=True)

@@ -84,3 +84,8 @@ def sheet(rows: Sequence[Sequence[Tile]], title: str = "", side: int = 224) -> P
             draw.multiline_text((left, top + height + 2), tile.caption, "black", font, spacing=4)
         top += height + lines * line + GAP
     return np.asarray(picture)
+
+
+def short(value: float) -> str:
+    """Three digits for a caption, without an exponent where numbers are large."""
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"

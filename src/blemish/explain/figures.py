@@ -21,7 +21,7 @@ from blemish.explain.diagnoses import as_csv, diagnoses
 from blemish.explain.survey import Survey, gaussian, survey
 from blemish.images import Pixels, read_image
 from blemish.model import Model, Progress
-from blemish.pictures import Tile, overlay, sheet
+from blemish.pictures import Tile, overlay, sheet, short
 from blemish.storage import new_folder
 
 DIAGNOSES = "diagnoses.csv"
@@ -141,7 +141,7 @@ def _grid(
             tiles[-1].append(
                 Tile(
                     overlay(image, maps[row, component], (0.0, max(limit, 1e-12))),
-                    f"image {place}, {name}\nplace {row * len(columns) + column + 1}, to {limit:.3g}",
+                    f"image {place}, {name}\nplace {row * len(columns) + column + 1}, to {short(limit)}",
                 )
             )
     return tiles
@@ -154,7 +154,7 @@ def _title(model: Model, layer: int, judged: Survey) -> str:
         f"{name} {'–' if value is None else f'{100 * value:.2f}'}"
         for name, value in zip(("pixel AUROC", "AUPR", "AUPRO"), figures.values(), strict=True)
     )
-    return f"{model.recipe.backbone}, layer {model.recipe.layers[layer]}, {height}×{width}\n{told}"
+    return f"{model.recipe.backbone}, layer {model.recipe.layers[layer]}, {height}x{width}\n{told}"
 
 
 def _plain(name: int | str) -> str:
