@@ -1,5 +1,5 @@
 """`python -m blemish` is the `blemish` command."""
 
-from blemish.cli import main
+from blemish.cli import run
 
-main()
+run()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -372,8 +374,24 @@ def demo(
     _finish_evaluation(model, evaluation, report, as_json)
 
 
-def main() -> None:
-    """The entry point: what a user did wrong becomes one line and status 1, unless `--debug` is among the words."""
+def run() -> NoReturn:
+    """The entry point: `main`, and then out at once.
+
+    Python would first take torch apart piece by piece, for longer than some commands take; what matters is done before.
+    """
+    try:
+        main()
+    except SystemExit as done:
+        status = done.code
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    atexit._run_exitfuncs()  # which remove temporary folders
+    os._exit(status if isinstance(status, int) else 0)
+
+
+def main() -> NoReturn:
+    """What a user did wrong becomes one line and status 1, unless `--debug` is among the words."""
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1
     try:

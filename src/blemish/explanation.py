@@ -29,6 +29,9 @@ SHOWN = 12
 COLUMNS = 6
 """Tiles to a row of the picture."""
 
+CHANCE = 6.6349
+"""The 99th percentile of the square of a standard normal variable, whose mean is 1."""
+
 SCALES = ("fixed", "per-component", "cross-component", "score")
 
 
@@ -72,7 +75,8 @@ class Explanation:
         layers: a map each. They add up to the map, but for `fre`, whose map is their weighted geometric mean.
         components: those that were asked for, the one that adds the most at the peak first. All there are add up to the
             layers; empty where a detector has none.
-        limit: what a component's map exceeds on good images at one position in a hundred.
+        limit: what a component's map exceeds at one position in a hundred on good images, if it is like the others and
+            normally distributed: held-out images tell what the map is there, and so what a component is on average.
     """
 
     path: Path | None
@@ -223,7 +227,9 @@ def explain(
                 f"this detector has no components, it explains by layers ({', '.join(names)}); "
                 "leave --components out, or fit gaussian or padim"
             )
-    return Explanation(path, image, map, score, p_value, threshold, display, peak, layers, shown, head.component_limit)
+    # The map's typical value on held-out good images, shared out among the components.
+    limit = CHANCE * display[0] / max(1, sum(len(part.components) for part in head.parts))
+    return Explanation(path, image, map, score, p_value, threshold, display, peak, layers, shown, limit)
 
 
 def _chosen(asked: int | str | Sequence[int] | None, at_peak: Tensor, indices: Sequence[int]) -> list[int]:

@@ -17,9 +17,6 @@ Features = Sequence[Tensor]
 Grid = tuple[int, int, int]
 """Channels, height and width of one layer's feature map."""
 
-CHANCE = 6.6349
-"""The 99th percentile of a standard normal variable's square."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -41,14 +38,11 @@ class Head(nn.Module, ABC):
         grid: height and width of the coarse map.
         parts: what the map is made of.
         adds_up: whether the maps of the parts, each on the head's grid, add up to the coarse map.
-        component_limit: what the map of a component exceeds on good images at one position in a hundred, if it is
-            normally distributed.
     """
 
     grid: tuple[int, int]
     parts: list[Part]
     adds_up: bool = True
-    component_limit: float = CHANCE
 
     @abstractmethod
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:

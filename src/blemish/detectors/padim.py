@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.cells import Level, by_position, embedding, find_levels, finest
-from blemish.detectors.detector import CHANCE, Detector, Features, Grid, Head, Part, stored
+from blemish.detectors.detector import Detector, Features, Grid, Head, Part, stored
 from blemish.errors import SettingError
 from blemish.statistics import GridMoments
 from blemish.statistics.memory import uninitialised
@@ -202,7 +202,6 @@ class _PaDiMHead(Head):
             self.parts = [Part((layer,), tuple(channels[layer].tolist())) for layer in ordered]
         else:
             self.parts = [Part(tuple(ordered), tuple(range(projection.shape[1])))]
-        self.component_limit = CHANCE / sum(len(part.components) for part in self.parts) ** 0.5
         for index, chosen in enumerate(channels):
             self.register_buffer(f"channels{index}", chosen)
         for index, level in enumerate(levels):

@@ -7,6 +7,7 @@ statistic; `merge` is pure.
 
 from blemish.statistics.grid_moments import GridMoments
 from blemish.statistics.moments import Moments
+from blemish.statistics.periodogram import Periodogram
 from blemish.statistics.subspace import Principal, Subspace
 
-__all__ = ["GridMoments", "Moments", "Principal", "Subspace"]
+__all__ = ["GridMoments", "Moments", "Periodogram", "Principal", "Subspace"]

@@ -1,0 +1,254 @@
+"""Stationary Gaussian random fields on a torus, by the eigenvalues of their covariance; nothing is ever (n², n²).
+
+The covariance of a field on n×m sites that depends on their distance alone, wrapped around, is block-circulant: the
+discrete Fourier transform diagonalises it, and its eigenvalues are the transform of its first row, the base. So
+products, inverses, determinants and samples cost a transform (Rue & Held 2005, section 2.6).
+Everything is differentiable in the base and in the fields, in float32 and float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blemish.errors import SettingError, ShapeError
+
+FLOOR = 1e-6
+"""Eigenvalues below this share of the largest are raised to it: wrapping can push them to zero and below."""
+
+GRID = 25
+"""Ranges that are tried before the best one is searched for between its neighbours."""
+
+CORRELATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "matern-1/2": lambda ratio: torch.exp(-ratio),
+    # Without the usual factor of sqrt(3) before the ratio, as the paper has it: its range is that much shorter.
+    "matern-3/2": lambda ratio: (1 + ratio) * torch.exp(-ratio),
+    "gaussian": lambda ratio: torch.exp(-ratio.square()),
+    "identity": lambda ratio: (ratio == 0).to(ratio.dtype),
+}
+"""By name, the correlation at a distance divided by the range."""
+
+
+def torus_distances(height: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Euclidean distances (height, width) of the sites of a torus from the first one, the shorter way around."""
+    down, across = (torch.arange(side, dtype=dtype) for side in (height, width))
+    return torch.hypot(torch.minimum(down, height - down)[:, None], torch.minimum(across, width - across)[None])
+
+
+def base(
+    correlation: str,
+    range_: float | Tensor,
+    variance: float | Tensor,
+    height: int,
+    width: int,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """The covariances (height, width) of all sites with the first one.
+
+    Args:
+        correlation: one of `CORRELATIONS`.
+        range_: in sites, above 0; a tensor for a gradient.
+        variance: at a site, above 0; a tensor for a gradient.
+        height, width: of the torus.
+        dtype: of the result.
+
+    Raises:
+        SettingError: an unknown correlation, or a number out of range.
+    """
+    if correlation not in CORRELATIONS:
+        raise SettingError(f"no correlation is called {correlation!r}; give one of {', '.join(CORRELATIONS)}")
+    for name, value in (("range", range_), ("variance", variance)):
+        number = float(torch.as_tensor(value).detach())
+        if not 0 < number < float("inf"):
+            raise SettingError(f"{name} {number:g} is out of range; give a number above 0")
+    result: Tensor = variance * CORRELATIONS[correlation](torus_distances(height, width, dtype) / range_)
+    return result
+
+
+@dataclass(frozen=True)
+class RandomField:
+    """A zero-mean Gaussian field on a torus.
+
+    Attributes:
+        eigenvalues: of its covariance, at the frequencies of a real transform (H, W // 2 + 1), all above 0.
+        width: columns W of the torus.
+        floored: how many of all H·W eigenvalues were raised to `FLOOR` times the largest.
+    """
+
+    eigenvalues: Tensor
+    width: int
+    floored: int = 0
+
+    @classmethod
+    def from_base(cls, covariances: Tensor, floor: float = FLOOR) -> RandomField:
+        """The field whose sites have these covariances (H, W) with the first one.
+
+        Eigenvalues are n F(base), with F the unitary transform: the transform without a factor.
+        """
+        values = torch.fft.rfft2(covariances).real
+        least = floor * values.max().detach()
+        low = values < least
+        width = covariances.shape[-1]
+        floored = int((low * multiplicities(*covariances.shape[-2:]).to(low.device)).sum())
+        return cls(torch.where(low, least, values), width, floored)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the torus."""
+        return (len(self.eigenvalues), self.width)
+
+    def base(self) -> Tensor:
+        """Covariances (H, W) of all sites with the first one."""
+        found: Tensor = torch.fft.irfft2(self.eigenvalues, s=self.shape)
+        return found
+
+    def inverse_base(self) -> Tensor:
+        """The first row of the inverse covariance (H, W): (1/n²) F⁻¹(1 / F(base))."""
+        found: Tensor = torch.fft.irfft2(1 / self.eigenvalues, s=self.shape)
+        return found
+
+    def times(self, fields: Tensor) -> Tensor:
+        """The covariance times fields (..., H, W)."""
+        return self._filtered(fields, self.eigenvalues)
+
+    def solve(self, fields: Tensor) -> Tensor:
+        """The inverse covariance times fields (..., H, W)."""
+        return self._filtered(fields, 1 / self.eigenvalues)
+
+    def compose(self, other: RandomField) -> RandomField:
+        """The field whose covariance is the product of the two.
+
+        Raises:
+            ShapeError: they are of different tori.
+        """
+        if self.shape != other.shape:
+            raise ShapeError(f"cannot multiply covariances on tori of {self.shape} and of {other.shape} sites")
+        return RandomField(self.eigenvalues * other.eigenvalues, self.width, self.floored + other.floored)
+
+    def log_determinant(self) -> Tensor:
+        """Of the covariance, a number."""
+        return self.sum(self.eigenvalues.log())
+
+    def squared_distance(self, fields: Tensor) -> Tensor:
+        """v^T Σ^-1 v of fields v (..., H, W), a number each."""
+        amplitudes = torch.fft.rfft2(fields, norm="ortho").abs().square()
+        return self.sum(amplitudes / self.eigenvalues)
+
+    def log_likelihood(self, fields: Tensor) -> Tensor:
+        """Of fields (..., H, W), a number each."""
+        return self.log_likelihood_of_periodogram(torch.fft.rfft2(fields, norm="ortho").abs().square())
+
+    def log_likelihood_of_periodogram(self, periodogram: Tensor) -> Tensor:
+        """The mean over the fields whose mean periodogram (..., H, W // 2 + 1) this is: all that it depends on."""
+        logs = self.eigenvalues.log() + periodogram / self.eigenvalues
+        return -(self.sum(logs) + self.shape[0] * self.shape[1] * math.log(2 * math.pi)) / 2
+
+    def divergence(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """KL divergence from this field to independent Gaussians at the sites, N(mean, diag variance), a number each.
+
+        (log|Σ| - Σ_k log L_k - n² + m^T Σ^-1 m + base(Σ^-1)[0, 0] Σ_k L_k) / 2, with L the variances.
+
+        Args:
+            mean: (..., H, W).
+            variance: (..., H, W), above 0.
+        """
+        sites = self.shape[0] * self.shape[1]
+        precision = self.sum(1 / self.eigenvalues) / sites  # base(Σ^-1)[0, 0]
+        trace = precision * variance.sum((-2, -1))
+        return (self.log_determinant() - variance.log().sum((-2, -1)) - sites + self.squared_distance(mean) + trace) / 2
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Fields (count, H, W): F⁻¹(sqrt(L) F(white noise))."""
+        noise = torch.randn(count, *self.shape, generator=generator, dtype=self.eigenvalues.dtype)
+        return self._filtered(noise.to(self.eigenvalues.device), self.eigenvalues.sqrt())
+
+    def _filtered(self, fields: Tensor, gains: Tensor) -> Tensor:
+        if fields.shape[-2:] != self.shape:
+            raise ShapeError(f"fields of shape {tuple(fields.shape)} do not lie on a torus of {self.shape} sites")
+        filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(fields) * gains, s=self.shape)
+        return filtered
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Over all H·W frequencies of values (..., H, W // 2 + 1) at those of a real transform."""
+        weights = multiplicities(*self.shape).to(values)
+        return (values * weights).sum((-2, -1))
+
+
+def multiplicities(height: int, width: int) -> Tensor:
+    """How many of all frequencies each of a real transform's stands for, (height, width // 2 + 1): 1 or 2."""
+    weights = torch.full((height, width // 2 + 1), 2)
+    weights[:, 0] = 1
+    if width % 2 == 0:
+        weights[:, -1] = 1
+    return weights
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A field fitted to images.
+
+    Attributes:
+        correlation: its kind.
+        range: in pixels of the images.
+        variance: at a pixel.
+        log_likelihood: of the images, the mean a pixel, without the constant log(2π) / 2.
+    """
+
+    correlation: str
+    range: float
+    variance: float
+    log_likelihood: float
+
+
+def fit_prior(
+    periodogram: Tensor,
+    width: int,
+    correlation: str,
+    *,
+    range_bounds: tuple[float, float] | None = None,
+    least_variance: float = 0.001,
+) -> Prior:
+    """The range and variance under which images with this mean periodogram are likeliest.
+
+    The likelihood depends on the images through it alone, -1/2 Σ_k (log L_k + P_k / L_k). For a given range the best
+    variance is the mean of P_k over the eigenvalues for variance 1, so only the range is searched for.
+
+    Args:
+        periodogram: (H, W // 2 + 1), as `Periodogram.finish` gives it.
+        width: W.
+        correlation: one of `CORRELATIONS`.
+        range_bounds: in pixels; from 0.1 to a quarter of the shorter side by default.
+        least_variance: below which the variance is not let.
+
+    Raises:
+        SettingError: an unknown correlation, or bounds out of range.
+    """
+    from scipy.optimize import minimize_scalar
+
+    height = len(periodogram)
+    low, high = range_bounds or (0.1, min(height, width) / 4)
+    if not 0 < low < high:
+        raise SettingError(f"bounds of the range from {low:g} to {high:g} are out of order; give 0 < lowest < highest")
+    if not least_variance > 0:
+        raise SettingError(f"a least variance of {least_variance:g} is out of range; give a number above 0")
+    observed = periodogram.double()
+    sites = height * width
+
+    def fitted(log_range: float) -> Prior:
+        reach = math.exp(log_range)
+        unit = RandomField.from_base(base(correlation, reach, 1.0, height, width))
+        variance = max(float(unit.sum(observed / unit.eigenvalues)) / sites, least_variance)
+        field = RandomField(variance * unit.eigenvalues, width)
+        likelihood = float(field.log_likelihood_of_periodogram(observed)) / sites
+        return Prior(correlation, reach, variance, likelihood + math.log(2 * math.pi) / 2)
+
+    grid = np.linspace(math.log(low), math.log(high), GRID)
+    best = int(np.argmax([fitted(place).log_likelihood for place in grid]))
+    bounds = (grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)])
+    found = minimize_scalar(lambda place: -fitted(place).log_likelihood, bounds=bounds, method="bounded")
+    return max((fitted(float(found.x)), fitted(grid[best])), key=lambda prior: prior.log_likelihood)

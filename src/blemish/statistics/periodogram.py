@@ -1,0 +1,63 @@
+"""The mean squared amplitude of every frequency: all that the likelihood of a stationary Gaussian field asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blemish.errors import ShapeError
+
+
+@dataclass
+class Periodogram:
+    """Count of fields and the sum of their squared amplitudes, (H, W // 2 + 1) in float64.
+
+    Frequencies are those of `torch.fft.rfft2` with norm `ortho`, so that white noise of variance 1 has mean 1 at each.
+    """
+
+    count: int
+    total: Tensor
+    width: int
+
+    @classmethod
+    def empty(cls, height: int, width: int) -> Periodogram:
+        """The identity of `merge`, for fields of so many rows and columns."""
+        return cls(0, torch.zeros(height, width // 2 + 1, dtype=torch.float64), width)
+
+    def update(self, fields: Tensor) -> Periodogram:
+        """Takes in fields (..., H, W), in place; each counts for itself.
+
+        Raises:
+            ShapeError: other fields than before.
+        """
+        if fields.shape[-2:] != self.shape:
+            raise ShapeError(f"expected fields of shape (..., {_sides(self)}), got {tuple(fields.shape)}")
+        for field in fields.reshape(-1, *self.shape).double():
+            self.total += torch.fft.rfft2(field, norm="ortho").abs().square()
+            self.count += 1
+        return self
+
+    def merge(self, other: Periodogram) -> Periodogram:
+        """Of all fields together.
+
+        Raises:
+            ShapeError: the two are of different fields.
+        """
+        if self.shape != other.shape:
+            raise ShapeError(f"cannot merge periodograms of fields ({_sides(self)}) and ({_sides(other)})")
+        return Periodogram(self.count + other.count, self.total + other.total, self.width)
+
+    def finish(self) -> Tensor:
+        """The mean at each frequency (H, W // 2 + 1), in float64."""
+        return self.total / max(self.count, 1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a field."""
+        return (len(self.total), self.width)
+
+
+def _sides(periodogram: Periodogram) -> str:
+    return ", ".join(map(str, periodogram.shape))
