@@ -49,6 +49,10 @@ class ModelError(BlemishError):
     """A saved model that cannot be read or written."""
 
 
+class TrainingError(BlemishError):
+    """A training that cannot go on."""
+
+
 class MissingExtraError(BlemishError):
     """An optional dependency that a feature needs and that is not installed."""
 

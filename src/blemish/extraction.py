@@ -17,18 +17,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from blemish.backbones import Backbone, Layer, find_weights, layers_of_strides, weights_file
+from blemish.backbones import PIXELS, Backbone, Layer, Pixels, find_weights, layers_of_strides, weights_file
 from blemish.engines import Engine
 from blemish.errors import ModelError, WeightsError
 from blemish.images import Geometry
 from blemish.storage import CARD, check_file, digest, new_folder, read_card, write_card
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from blemish.engines.openvino_engine import OpenVINOEngine
+    from torch import Tensor, nn
 
 ENTRIES = 8
 """Backbones that are kept; the one not used for longest makes room."""
@@ -80,6 +78,9 @@ def make_extractor(
         SettingError: the network or one of its layers does not exist.
         WeightsError: there are no weights, or not this network's.
     """
+    if name == PIXELS:
+        pixels = Pixels()
+        return Extractor(_engine(running, pixels, geometry), pixels.layers, pixels.shapes(*geometry.shape), {}, "none")
     entry = None
     if running == "openvino" and (weights is not None or not download):
         entry = _entry(
@@ -92,17 +93,20 @@ def make_extractor(
     tensors, origin = find_weights(name, weights, download=download)
     network = Backbone(name, asked, tensors)
     shapes = network.shapes(*geometry.shape)
+    extractor = Extractor(_engine(running, network, geometry), asked, shapes, network.network.state_dict(), origin)
+    if entry is not None:
+        _keep(entry, extractor)
+    return extractor
+
+
+def _engine(running: str, module: nn.Module, geometry: Geometry) -> Engine:
     if running == "torch":
         from blemish.engines.torch_engine import TorchEngine
 
-        return Extractor(TorchEngine(network), asked, shapes, network.network.state_dict(), origin)
+        return TorchEngine(module)
     from blemish.engines.openvino_engine import OpenVINOEngine
 
-    graph = OpenVINOEngine.from_module(network, *geometry.shape)
-    extractor = Extractor(graph, asked, shapes, network.network.state_dict(), origin)
-    if entry is not None:
-        _keep(entry, extractor, graph)
-    return extractor
+    return OpenVINOEngine.from_module(module, *geometry.shape)
 
 
 def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: Path | None) -> Path | None:
@@ -146,13 +150,15 @@ def _read(entry: Path) -> Extractor:
     )
 
 
-def _keep(entry: Path, extractor: Extractor, graph: OpenVINOEngine) -> None:
+def _keep(entry: Path, extractor: Extractor) -> None:
     """Best done, but no harm if it cannot be: the folder may be read-only, the disk full, another process quicker."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    from blemish.engines.openvino_engine import OpenVINOEngine
+
     with suppress(ModelError, SafetensorError, OSError), new_folder(entry, force=True) as folder:
-        graph.save(folder)
+        cast(OpenVINOEngine, extractor.engine).save(folder)
         save_file(dict(extractor.weights), folder / WEIGHTS)
         content: dict[str, Any] = {"asked": list(extractor.asked), "origin": extractor.origin}
         write_card(folder, {**content, "layers": [asdict(layer) for layer in extractor.layers]})

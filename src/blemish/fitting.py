@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from blemish.datasets import Dataset, Sample, read_source
 from blemish.engines import BATCH, Engine, choose_engine
 from blemish.engines.stream import stream
 from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
-from blemish.images import Geometry, decode_ahead, read_image
+from blemish.images import Geometry, Pixels, decode_ahead, read_image
 from blemish.model import Learned, Model, Progress, Recipe, write_parts
 from blemish.planning import Plan, make_plan
 from blemish.presets import Preset, find_preset
@@ -49,6 +51,8 @@ def fit(
     skip_bad: bool = False,
     progress: Progress | None = None,
     announce: Callable[[Plan], None] | None = None,
+    checkpoints: str | Path | None = None,
+    resume: bool = False,
 ) -> Model:
     """A model of the good images in `source`, in one pass over them.
 
@@ -73,11 +77,13 @@ def fit(
         skip_bad: leave out images that cannot be read, rather than stop; their count is kept in the model.
         progress: told how far it is.
         announce: told what the fit will need, once that is known to be there.
+        checkpoints: of a detector that is trained, a folder for its checkpoint and the log of its loss.
+        resume: go on from the checkpoint there, if there is one.
 
     Raises:
         BlemishError: of the kind that fits; its text says what was found, what was expected and what to do.
     """
-    from blemish.backbones import DEFAULT, canonical_name
+    from blemish.backbones import DEFAULT, PIXELS, canonical_name
     from blemish.detectors import make_detector
     from blemish.extraction import make_extractor
 
@@ -95,7 +101,9 @@ def fit(
         size if size is not None else chosen.size if chosen else 256,
         crop if crop is not None else chosen.crop if chosen and size is None else None,
     )
-    name = canonical_name(backbone or (chosen.backbone if chosen else DEFAULT))
+    if learning.sees_pixels and (backbone or layers is not None or weights or download):
+        raise SettingError(f"{learning.name} looks at the images themselves; leave out backbone, layers and weights")
+    name = PIXELS if learning.sees_pixels else canonical_name(backbone or (chosen.backbone if chosen else DEFAULT))
     if layers is None and chosen and canonical_name(chosen.backbone) == name:
         layers = chosen.layers
 
@@ -105,7 +113,8 @@ def fit(
     file = Path(weights) if weights is not None else None
     extractor = make_extractor(name, layers, learning.strides, geometry, choose_engine(engine), file, download=download)
     recipe = Recipe(learning.name, learning.settings(), name, extractor.asked, geometry, seed)
-    return _learned(learning, extractor, recipe, images, skip_bad, progress, announce)
+    folder = Path(checkpoints) if checkpoints is not None else None
+    return _learned(learning, extractor, recipe, images, skip_bad, progress, announce, folder, resume)
 
 
 def refit(
@@ -165,6 +174,8 @@ def _learned(
     skip_bad: bool,
     progress: Progress | None,
     announce: Callable[[Plan], None] | None = None,
+    checkpoints: Path | None = None,
+    resume: bool = False,
 ) -> Model:
     """The pass over the images itself."""
     from blemish.graph import OUTPUTS, Scoring
@@ -186,12 +197,17 @@ def _learned(
     for arrays in _outputs(engine, "fit", images.to_fit, images.to_calibrate, geometry, bad, skip_bad, progress):
         detector.update(_tensors(arrays))
     _enough(detector.count, bad)
+    if detector.trains:
+        unreadable = {error.path for error in bad}
+        paths = [sample.path for sample in images.to_fit if sample.path not in unreadable]
+        _train(detector, paths, recipe, checkpoints, resume, progress)
     held = Held()
     scoring = Scoring(detector, geometry.shape)
     for arrays in _outputs(engine, "calibrate", images.to_calibrate, [], geometry, bad, skip_bad, progress):
         features = _tensors(arrays)
         held.update(*scoring.arrays(features))
-        detector.update(features)
+        if not detector.trains:
+            detector.update(features)
     _enough(len(held), bad)
     calibration = held.finish(promised_rate(len(held), images.rate))
 
@@ -201,7 +217,7 @@ def _learned(
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "source": images.dataset.root,
         "layout": images.dataset.layout,
-        "images": detector.count,
+        "images": detector.count + (len(held) if detector.trains else 0),
         "held_out": len(held),
         "calibration_share": images.share,
         "skipped": len(bad),
@@ -222,6 +238,43 @@ def _learned(
         lambda: learned,
         partial(write_parts, final, engine, learned, geometry),
     )
+
+
+def _train(
+    detector: Detector,
+    paths: Sequence[Path],
+    recipe: Recipe,
+    folder: Path | None,
+    resume: bool,
+    progress: Progress | None,
+) -> None:
+    """The detector's steps along the gradient, over images in a new order every epoch."""
+    import torch
+
+    from blemish.training import Schedule, Step, train
+
+    def batches(orders: list[list[int]]) -> Iterator[torch.Tensor]:
+        chosen = [paths[index] for order in orders for index in order]
+        decoded = decode_ahead(partial(read_image, geometry=recipe.geometry), chosen, ahead=2 * BATCH)
+        for order in orders:
+            images = list(islice(decoded, len(order)))
+            for image in images:
+                if isinstance(image, ImageError):
+                    raise image  # it could be read a moment ago, and no longer
+            yield torch.from_numpy(np.stack(cast("list[Pixels]", images))).permute(0, 3, 1, 2).float() / 255
+
+    def watch(step: Step, steps: int) -> None:
+        if progress:
+            progress("train", step.step + 1, steps)
+
+    settings = detector.settings()
+    schedule = Schedule(**{field.name: settings[field.name] for field in fields(Schedule)})
+    names = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()
+    kept = {name: value for name, value in settings.items() if name not in {"epochs", "minutes"}}
+    identity = {"detector": detector.name, **kept, "shape": list(recipe.geometry.shape), "paths": names}
+    module = detector.objective()
+    train(module, batches, len(paths), schedule, identity=identity, folder=folder, resume=resume, watch=watch)
+    module.cpu().eval()
 
 
 def _detector_settings(name: str | None, preset: Preset | None, seed: int) -> tuple[str, dict[str, Any]]:

@@ -78,7 +78,8 @@ class Scoring(nn.Module):
 def resizing_matrix(coarse: int, full: int, interpolation: str) -> NDArray[np.float64]:
     """(full, coarse): what `interpolate(..., align_corners=False)` does along one axis."""
     unit = torch.eye(coarse, dtype=torch.float64)[None, None]
-    resized = F.interpolate(unit, size=(full, coarse), mode=interpolation, align_corners=False)
+    corners = None if interpolation == "nearest" else False
+    resized = F.interpolate(unit, size=(full, coarse), mode=interpolation, align_corners=corners)
     return np.asarray(resized[0, 0].numpy())
 
 

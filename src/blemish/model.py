@@ -269,12 +269,13 @@ class Model:
             graphs = OpenVINOEngine.from_folder(folder)
             running, extractor = graphs, graphs.extractor
         else:
-            from blemish.backbones import Backbone
+            from blemish.backbones import PIXELS, Backbone, Pixels
             from blemish.engines.torch_engine import TorchEngine
             from blemish.graph import Scoring
 
             found = _restored(folder, card, loaded)
-            extractor = TorchEngine(Backbone(loaded.backbone, loaded.layers, found.weights))
+            pixels = loaded.backbone == PIXELS
+            extractor = TorchEngine(Pixels() if pixels else Backbone(loaded.backbone, loaded.layers, found.weights))
             running = extractor.then(Scoring(found.detector, loaded.geometry.shape))
         learned = partial(_restored, folder, card, loaded)
         write = partial(_copy, folder, sorted(card["files"]))

@@ -14,11 +14,19 @@ from blemish.detectors.detector import Detector, Features, Head
 from blemish.detectors.fre import FRE
 from blemish.detectors.gaussian import Gaussian
 from blemish.detectors.padim import PaDiM
+from blemish.detectors.vae import VAE
+from blemish.detectors.vae_grf import VAEGRF
 from blemish.errors import SettingError
 
-__all__ = ["DETECTORS", "FRE", "Detector", "Features", "Gaussian", "Head", "PaDiM", "make_detector"]
+__all__ = ["DETECTORS", "FRE", "VAE", "VAEGRF", "Detector", "Features", "Gaussian", "Head", "PaDiM", "make_detector"]
 
-DETECTORS: dict[str, type[Detector]] = {"fre": FRE, "padim": PaDiM, "gaussian": Gaussian}
+DETECTORS: dict[str, type[Detector]] = {
+    "fre": FRE,
+    "padim": PaDiM,
+    "gaussian": Gaussian,
+    "vae": VAE,
+    "vae-grf": VAEGRF,
+}
 
 
 def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detector:

@@ -72,12 +72,16 @@ class Detector(ABC):
     Attributes:
         smoothing: standard deviation of the Gaussian filter over the map, in pixels at an input of 224; it grows in
             proportion to the input's shorter side. 0 is no filter.
-        interpolation: `bilinear` or `bicubic`, from the coarse map to the input.
+        interpolation: `nearest`, `bilinear` or `bicubic`, from the coarse map to the input.
     """
 
     name: ClassVar[str]
     strides: ClassVar[tuple[int, ...]]
     """Strides of the layers taken by default."""
+    sees_pixels: ClassVar[bool] = False
+    """Whether it takes the images themselves and not a backbone's features."""
+    trains: ClassVar[bool] = False
+    """Whether it is trained, by steps along a gradient, after its one pass over the images."""
 
     smoothing: float = 0.0
     interpolation: str = "bilinear"
@@ -86,8 +90,8 @@ class Detector(ABC):
         self.grids_: list[Grid] = []
         if not 0 <= self.smoothing <= 100:
             raise SettingError(f"smoothing {self.smoothing} is out of range; give 0 to 100 pixels")
-        if self.interpolation not in {"bilinear", "bicubic"}:
-            raise SettingError(f"interpolation {self.interpolation!r} is not known; give bilinear or bicubic")
+        if self.interpolation not in {"nearest", "bilinear", "bicubic"}:
+            raise SettingError(f"interpolation {self.interpolation!r} is not known; give nearest, bilinear or bicubic")
 
     @classmethod
     def setting_names(cls) -> list[str]:
@@ -151,6 +155,10 @@ class Detector(ABC):
         self.grids_ = grids
         self._restore(tensors)
         return self
+
+    def objective(self) -> nn.Module:
+        """Of a detector that trains: a batch of its features to the terms of its loss, of which `loss` is minimised."""
+        raise NotImplementedError(f"{self.name} is not trained")
 
     def compact(self) -> None:  # noqa: B027  # most have nothing to drop
         """Drops what scoring does not need, at the price of further updates that are exact no longer."""

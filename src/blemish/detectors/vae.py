@@ -1,0 +1,278 @@
+"""A variational autoencoder trained on normal images: where its code or its reconstruction is unusual, it is anomalous.
+
+The network and the maps are those of Gangloff et al. (2023): the stem and the first two stages of a ResNet-18 encode an
+image of l×l pixels to Gaussians on a grid of l/8×l/8 sites, 256 channels deep; three transposed convolutions decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import ContinuousBernoulli
+from torch.nn import functional as F
+
+from blemish.detectors.detector import Detector, Features, Grid, Head, Part
+from blemish.errors import SettingError
+from blemish.random_field import RandomField, base
+
+STRIDE = 8
+"""Pixels to a site of the latent grid, on each side."""
+
+MAPS = ("mad", "sm", "mad-sm", "l2")
+
+
+class Network(nn.Module):
+    """Encoder and decoder; images (B, 3, l, l) between 0 and 1.
+
+    Args:
+        latent: channels of the code.
+    """
+
+    def __init__(self, latent: int) -> None:
+        import timm
+
+        super().__init__()
+        # The stem, layer1 and layer2, untrained; the features are those of stride 8.
+        self.encoder: nn.Module = timm.create_model(
+            "resnet18", pretrained=False, features_only=True, out_indices=(2,), zero_init_last=False
+        )
+        self.code = nn.Conv2d(128, 2 * latent, 1)
+        self.decoder = nn.Sequential(
+            nn.Conv2d(latent, 128, 1),
+            *_grown(128, 64),
+            *_grown(64, 32),
+            *_grown(32, 3),
+        )
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log variances (B, latent, l/8, l/8) of the codes."""
+        (features,) = self.encoder(images)
+        mean, log_variance = self.code(features).chunk(2, 1)
+        return mean, log_variance.clamp(-20, 20)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Logits (B, 3, l, l) of the continuous Bernoulli's parameter at each pixel."""
+        logits: Tensor = self.decoder(codes)
+        return logits
+
+
+class Objective(nn.Module):
+    """-(E[log p(x|z)] - beta KL): the first a mean over pixels and colours, the second over sites and channels."""
+
+    eigenvalues: Tensor
+
+    def __init__(self, network: Network, prior: RandomField, beta: float) -> None:
+        super().__init__()
+        self.network = network
+        self.beta = beta
+        self.width = prior.width
+        self.register_buffer("eigenvalues", prior.eigenvalues.float(), persistent=False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        mean, log_variance = self.network.encode(images)
+        codes = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
+        likelihood: Any = ContinuousBernoulli(logits=self.network.decode(codes).float())  # torch gives it no types
+        reconstruction = -likelihood.log_prob(images).mean()
+        prior = RandomField(self.eigenvalues, self.width)
+        divergence = prior.divergence(mean.float(), log_variance.float().exp())
+        divergence = divergence.mean() / (mean.shape[2] * mean.shape[3])
+        return {
+            "loss": reconstruction + self.beta * divergence,
+            "reconstruction": reconstruction,
+            "divergence": divergence,
+        }
+
+
+def _grown(channels: int, left: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels), nn.ReLU(), nn.ConvTranspose2d(channels, left, 4, stride=2, padding=1)]
+
+
+@dataclass(kw_only=True)
+class VAE(Detector):
+    """The ordinary VAE: its prior is independent standard Gaussians.
+
+    Attributes:
+        map: `mad`, how far the code's channels lie apart at a site (mean absolute deviation), which needs no decoder;
+            `sm`, the dissimilarity of image and reconstruction (1 - SSIM); `mad-sm`, the product of both, each scaled
+            to [0, 1] by image; `l2`, the squared error.
+        beta: weight of the divergence from the prior in the loss.
+        latent: channels of the code.
+        window: side of the window of SSIM, in pixels, odd.
+        epochs, batch, drawn, learning_rate, minutes, seed: how it is trained; see `training.Schedule`.
+    """
+
+    name: ClassVar[str] = "vae"
+    strides: ClassVar[tuple[int, ...]] = (1,)
+    sees_pixels: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+
+    map: str = "mad"
+    beta: float = 0.1
+    latent: int = 256
+    window: int = 11
+    epochs: int = 1
+    batch: int = 16
+    drawn: int | None = 1024
+    learning_rate: float = 1e-4
+    minutes: float | None = None
+    seed: int = 0
+    interpolation: str = "nearest"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.network_: Network | None = None
+        self.count_ = 0
+        if self.map not in MAPS:
+            raise SettingError(f"map {self.map!r} is not known; give one of {', '.join(MAPS)}")
+        if not 0 <= self.beta <= 1000:
+            raise SettingError(f"beta {self.beta} is out of range; give 0 to 1000")
+        if not 1 <= self.latent <= 4096:
+            raise SettingError(f"latent {self.latent} is out of range; give 1 to 4096 channels")
+        if self.window < 3 or self.window % 2 == 0:
+            raise SettingError(f"window {self.window} is out of range; give an odd number of pixels from 3")
+
+    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
+        # What a step keeps for its gradient, as measured: some 340 numbers a pixel of each image.
+        return sum(4 * 340 * self.batch * height * width for _, height, width in grids)
+
+    def _start(self, grids: list[Grid]) -> None:
+        _, height, width = grids[0]
+        if height % STRIDE or width % STRIDE:
+            raise SettingError(
+                f"images of {height}x{width} pixels cannot be encoded to whole sites; "
+                f"give a --size that is a multiple of {STRIDE}"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            self.network_ = Network(self.latent)
+
+    def _take_in(self, features: Features) -> None:
+        self.count_ += len(features[0])
+
+    @property
+    def count(self) -> int:
+        return self.count_
+
+    @property
+    def network(self) -> Network:
+        """What is trained. Raises `SettingError` before the first images."""
+        if self.network_ is None:
+            raise SettingError(f"{self.name} has seen no images yet")
+        return self.network_
+
+    def prior(self) -> RandomField:
+        """Of each channel of the code."""
+        _, height, width = self.grids_[0]
+        return RandomField.from_base(base("identity", 1.0, 1.0, height // STRIDE, width // STRIDE))
+
+    def objective(self) -> nn.Module:
+        """Images (B, 3, l, l) between 0 and 1 to the terms of the loss; its parameters are the network's."""
+        return Objective(self.network, self.prior(), self.beta)
+
+    def head(self) -> Head:
+        return _VAEHead(self.network, self.map, self.window, self.grids_[0])
+
+    def tensors(self) -> dict[str, Tensor]:
+        weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        return {"count": torch.tensor(self.count_), **weights}
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.count_ = int(tensors["count"])
+        prefix = "network."
+        weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        self.network.load_state_dict(weights)
+        self.network.eval()
+
+    def summary(self) -> dict[str, Any]:
+        _, height, width = self.grids_[0]
+        return {"sites": [height // STRIDE, width // STRIDE], "channels": self.latent}
+
+
+class _VAEHead(Head):
+    def __init__(self, network: Network, map: str, window: int, grid: Grid) -> None:
+        super().__init__()
+        _, height, width = grid
+        self.map = map
+        self.encoder, self.code = network.encoder, network.code
+        self.parts = [Part((0,))]
+        self.grid = (height // STRIDE, width // STRIDE) if map == "mad" else (height, width)
+        if map != "mad":
+            self.decoder = network.decoder
+            self.similarity = Similarity(window, (height, width))
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        (images,) = features
+        (found,) = self.encoder(images)
+        mean = self.code(found).chunk(2, 1)[0]
+        spread: Tensor = (mean - mean.mean(1, keepdim=True)).abs().mean(1)  # (B, l/8, l/8)
+        if self.map == "mad":
+            return spread
+        shown = continuous_bernoulli_mean(self.decoder(mean))
+        if self.map == "l2":
+            squared: Tensor = (images - shown).square().sum(1)
+            return squared
+        dissimilar: Tensor = 1 - self.similarity(images, shown).prod(1)
+        if self.map == "sm":
+            return dissimilar
+        repeated = F.interpolate(spread[:, None], scale_factor=STRIDE, mode="nearest")[:, 0]
+        return _to_unit(repeated) * _to_unit(dissimilar)
+
+    def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        return [self(features)]
+
+
+class Similarity(nn.Module):
+    """SSIM at every pixel (Wang et al. 2004), windows of equal weights; as scikit-image has it for a data range of 1.
+
+    Args:
+        window: side, odd.
+        shape: of the images.
+    """
+
+    columns: Tensor
+    rows: Tensor
+
+    def __init__(self, window: int, shape: tuple[int, int], first: float = 0.01, second: float = 0.03) -> None:
+        super().__init__()
+        self.window = window
+        self.constants = first**2, second**2
+        # Beyond the border the image is mirrored, its edge repeated.
+        for name, side in zip(("rows", "columns"), shape, strict=True):
+            places = torch.arange(-(window // 2), side + window // 2) % (2 * side)
+            self.register_buffer(name, torch.minimum(places, 2 * side - 1 - places))
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        """Images (B, C, H, W) between 0 and 1 to similarities (B, C, H, W), 1 where they are alike."""
+        mean, mean_other = self._mean(one), self._mean(other)
+        unbiased = self.window**2 / (self.window**2 - 1)
+        variance = unbiased * (self._mean(one.square()) - mean.square())
+        variance_other = unbiased * (self._mean(other.square()) - mean_other.square())
+        covariance = unbiased * (self._mean(one * other) - mean * mean_other)
+        c1, c2 = self.constants
+        above = (2 * mean * mean_other + c1) * (2 * covariance + c2)
+        return above / ((mean.square() + mean_other.square() + c1) * (variance + variance_other + c2))
+
+    def _mean(self, images: Tensor) -> Tensor:
+        mirrored = images.index_select(2, self.rows).index_select(3, self.columns)
+        return F.avg_pool2d(mirrored, self.window, stride=1)
+
+
+def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
+    """p / (2p - 1) + 1 / (2 artanh(1 - 2p)) with p = sigmoid(l), which is 1 / (1 - exp(-l)) - 1 / l.
+
+    Near l = 0 by its series (Loaiza-Ganem & Cunningham 2019, eq. 8).
+    """
+    near = logits.abs() < 0.1
+    safe = torch.where(near, torch.ones_like(logits), logits)
+    exact = -1 / torch.expm1(-safe) - 1 / safe
+    return torch.where(near, 0.5 + logits / 12 - logits**3 / 720, exact)
+
+
+def _to_unit(maps: Tensor) -> Tensor:
+    """Each map (B, H, W) scaled to [0, 1]."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / (high - low).clamp_min(1e-12)

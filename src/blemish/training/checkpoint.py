@@ -1,0 +1,86 @@
+"""The state of a training on disk: weights, optimiser, and how far it came; written whole or not at all, no pickle."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from blemish.errors import ModelError
+from blemish.storage import check_file, new_folder, read_card, write_card
+
+STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a training came: steps done in all, and the seconds they took."""
+
+    step: int
+    seconds: float
+
+
+def save(
+    folder: Path, identity: dict[str, Any], place: Place, module: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Writes the checkpoint, in the place of an earlier one.
+
+    Args:
+        folder: of the checkpoint.
+        identity: all that decides the training; it is resumed only by the same.
+        place: how far it came.
+        module: being trained.
+        optimizer: of its parameters.
+
+    Raises:
+        ModelError: it cannot be written; the earlier one is still there.
+    """
+    tensors = {f"module.{name}": tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).cpu().contiguous()
+    with new_folder(folder, force=True) as temporary:
+        try:
+            save_file(tensors, temporary / STATE)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        write_card(temporary, {"identity": identity, "step": place.step, "seconds": place.seconds})
+
+
+def load(folder: Path, identity: dict[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer) -> Place:
+    """Sets module and optimiser to what was saved, and says how far the training had come.
+
+    Raises:
+        ModelError: no checkpoint, not what was written, or of another training.
+    """
+    card = read_card(folder)
+    if card.get("identity") != identity:
+        saved = card.get("identity") or {}
+        other = next((name for name in identity if saved.get(name) != identity[name]), "the model")
+        raise ModelError(
+            f"{folder}: is a checkpoint of another training ({other} is {saved.get(other)!r} there, "
+            f"{identity.get(other)!r} here); give the same settings and images, or another folder"
+        )
+    tensors = load_file(check_file(folder, card, STATE))
+    module.load_state_dict(_below(tensors, "module."))
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _below(tensors, "optimizer.").items():
+        index, _, field = name.partition(".")
+        states.setdefault(int(index), {})[field] = tensor
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Place(int(card["step"]), float(card["seconds"]))
+
+
+def remove(folder: Path) -> None:
+    """Once it is of no use any more."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

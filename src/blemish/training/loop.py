@@ -1,0 +1,224 @@
+"""The gradient loop: deterministic by seed, saved every few minutes, and resumed as if it had never been interrupted.
+
+What happens in a step depends on the seed and the step's number alone, never on what a random generator did before; so
+a training that was killed and resumed ends with the same weights as an unbroken one, on one device.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blemish.errors import SettingError, TrainingError
+from blemish.training import checkpoint
+from blemish.training.checkpoint import Place
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+CHECKPOINT, LOG = "checkpoint", "log.jsonl"
+"""Names in a training's folder."""
+
+EVERY = 180.0
+"""Seconds between checkpoints."""
+
+Batches = Callable[[list[list[int]]], Iterable[Tensor]]
+"""Lists of indices to a tensor each, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: passes over the images, or over as many as are drawn.
+        batch: images to a step.
+        drawn: images an epoch, drawn anew for each; all of them where there are fewer, or by default.
+        learning_rate: of Adam.
+        minutes: stop after so many, wherever in the schedule; the result then depends on the machine.
+        seed: of order, draws and noise.
+    """
+
+    epochs: int = 1
+    batch: int = 16
+    drawn: int | None = None
+    learning_rate: float = 1e-4
+    minutes: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "drawn", "learning_rate", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise SettingError(f"{name} {value} is out of range; give a number above 0")
+
+    def order(self, epoch: int, count: int) -> list[list[int]]:
+        """The batches of an epoch over `count` images; one image that is left over goes to the last of them."""
+        chosen = np.random.default_rng([self.seed, epoch]).permutation(count)[: self.drawn]
+        starts = range(0, len(chosen), self.batch)
+        batches = [chosen[start : start + self.batch].tolist() for start in starts]
+        if len(batches) > 1 and len(batches[-1]) == 1:  # a batch of one has no spread to normalise by
+            left_over = batches.pop()
+            batches[-1] += left_over
+        return batches
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its number from 0 and its epoch, the terms of its loss, and the seconds from the start to its end."""
+
+    step: int
+    epoch: int
+    seconds: float
+    terms: dict[str, float]
+
+
+def train(
+    module: nn.Module,
+    batches: Batches,
+    count: int,
+    schedule: Schedule,
+    *,
+    identity: dict[str, Any] | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    fabric: Fabric | None = None,
+    watch: Callable[[Step, int], None] | None = None,
+) -> list[Step]:
+    """Trains in place, by Adam, and gives the steps that were done.
+
+    Args:
+        module: a batch to the terms of its loss, by name; `loss` is minimised. Parameters that need a gradient are
+            trained.
+        batches: the images.
+        count: how many images there are.
+        schedule: how long.
+        identity: what else decides the result; a checkpoint of another is refused.
+        folder: for the checkpoint and `log.jsonl`, a line a step; nothing is kept without one. TensorBoard's files too,
+            where it is installed.
+        resume: go on from the folder's checkpoint, if there is one.
+        fabric: device, precision and processes; one process on the best device by default. Each of several processes
+            takes its share of every batch.
+        watch: told every step, and how many there will be.
+
+    Raises:
+        TrainingError: a loss or a gradient is not finite; the last good checkpoint is kept.
+        ModelError: the checkpoint is of another training, or cannot be read or written.
+        SettingError: fewer than two images.
+    """
+    if count < 2:
+        raise SettingError(f"{count} images are too few to train on; give at least 2")
+    fabric = fabric or _one_process()
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=schedule.learning_rate)
+    device_module, device_optimizer = fabric.setup(module, optimizer)
+    decisive = {**(identity or {}), **asdict(schedule), "images": count}
+    for name in ("epochs", "minutes"):  # one may go on for longer
+        decisive.pop(name)
+    known = json.loads(json.dumps(decisive))
+    orders = [schedule.order(epoch, count) for epoch in range(schedule.epochs)]
+    numbered = [(epoch, batch) for epoch, order in enumerate(orders) for batch in order]
+    done = Place(0, 0.0)
+    if folder is not None and resume and (folder / CHECKPOINT).exists():
+        done = checkpoint.load(folder / CHECKPOINT, known, module, optimizer)
+    steps: list[Step] = []
+    start = saved = time.monotonic()
+    with torch.random.fork_rng(), _Log(folder, done.step) as log:
+        device_module.train()
+        left = numbered[done.step :]
+        share = [batch[fabric.global_rank :: fabric.world_size] for _, batch in left]
+        for number, ((epoch, _), images) in enumerate(zip(left, batches(share), strict=True), done.step):
+            torch.manual_seed(schedule.seed * 1_000_003 + number)
+            device_optimizer.zero_grad(set_to_none=True)
+            terms = device_module(fabric.to_device(images))
+            fabric.backward(terms["loss"])
+            _check(terms, module, number, folder)
+            device_optimizer.step()
+            now = time.monotonic()
+            seconds = done.seconds + now - start
+            step = Step(number, epoch, seconds, {name: float(term.detach()) for name, term in terms.items()})
+            steps.append(step)
+            log.write(step)
+            if watch:
+                watch(step, len(numbered))
+            out_of_time = schedule.minutes is not None and seconds > 60 * schedule.minutes
+            last = out_of_time or number + 1 == len(numbered)
+            if folder is not None and fabric.is_global_zero and (last or now - saved > EVERY):
+                checkpoint.save(folder / CHECKPOINT, known, Place(number + 1, seconds), module, optimizer)
+                saved = now
+            if out_of_time:
+                break
+        device_module.eval()
+    return steps
+
+
+def _one_process() -> Fabric:
+    """The best device, quietly."""
+    from lightning_fabric import Fabric
+
+    return Fabric(accelerator="auto", devices=1)
+
+
+def _check(terms: dict[str, Tensor], module: nn.Module, number: int, folder: Path | None) -> None:
+    """Before the step is taken, so that what is saved is good."""
+    bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    if not bad and not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
+        bad = ["the gradient"]
+    if bad:
+        kept = (
+            f"; the last good checkpoint is {folder / CHECKPOINT}" if folder and (folder / CHECKPOINT).exists() else ""
+        )
+        raise TrainingError(
+            f"training diverged at step {number}: {bad[0]} is not finite; lower the learning rate{kept}"
+        )
+
+
+class _Log:
+    """`log.jsonl` from a step on, and TensorBoard's files where it is installed."""
+
+    def __init__(self, folder: Path | None, step: int) -> None:
+        self.folder, self.step = folder, step
+
+    def __enter__(self) -> _Log:
+        self._lines = self._board = None
+        if self.folder is None:
+            return self
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / LOG
+        earlier = [line for line in _lines(path) if json.loads(line)["step"] < self.step]
+        path.write_text("".join(earlier), encoding="utf-8")
+        self._lines = path.open("a", encoding="utf-8", buffering=1)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return self
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+        return self
+
+    def write(self, step: Step) -> None:
+        if self._lines:
+            line = {"step": step.step, "epoch": step.epoch, "seconds": round(step.seconds, 3), **step.terms}
+            self._lines.write(json.dumps(line, allow_nan=False) + "\n")
+        if self._board:
+            for name, value in step.terms.items():
+                self._board.add_scalar(name, value, step.step)
+
+    def __exit__(self, *_: object) -> None:
+        for output in (self._lines, self._board):
+            if output:
+                output.close()
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Whole lines of an earlier log; one that was cut short by a crash is left out."""
+    if path.exists():
+        with path.open(encoding="utf-8") as lines:
+            yield from (line for line in lines if line.endswith("\n"))

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from blemish.errors import ModelError, SettingError, TrainingError
+from blemish.training import Schedule, Step, train
+from blemish.training.loop import CHECKPOINT, LOG
+
+DATA = torch.randn(37, 5, generator=torch.Generator().manual_seed(0))
+
+
+class Toy(nn.Module):
+    """A network with everything that a checkpoint must hold: weights, running statistics, noise in the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 5))
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        error = (self.layers(batch + 0.1 * torch.randn_like(batch)) - batch).square().mean()
+        return {"loss": 2 * error, "error": error}
+
+
+def batches(orders: list[list[int]]) -> Iterator[Tensor]:
+    return (DATA[order] for order in orders)
+
+
+SCHEDULE = Schedule(epochs=3, batch=4, learning_rate=1e-2)
+
+
+def trained(**options: object) -> tuple[Toy, list[Step]]:
+    module = Toy()
+    steps = train(module, batches, len(DATA), options.pop("schedule", SCHEDULE), **options)  # type: ignore[arg-type]
+    return module, steps
+
+
+def equal(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_loss_falls_and_the_same_seed_gives_the_same_weights() -> None:
+    first, steps = trained()
+    assert len(steps) == 3 * 9, "37 images in batches of 4, the one left over joins the last"
+    assert sum(step.terms["loss"] for step in steps[-9:]) < sum(step.terms["loss"] for step in steps[:9])
+    torch.rand(7)  # what was drawn before does not matter
+    assert equal(first, trained()[0])
+    assert not equal(first, trained(schedule=replace(SCHEDULE, seed=1))[0])
+    assert not first.training
+
+
+def test_training_leaves_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    trained()
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    module = Toy()
+    torch.random.set_rng_state(state)
+    train(module, batches, len(DATA), SCHEDULE)
+    assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize("stop", [1, 8, 9, 20, 26])
+def test_resumed_after_any_step_it_ends_with_the_weights_of_an_unbroken_run(
+    tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blemish.training.loop.EVERY", -1.0)  # a checkpoint after every step
+
+    def watch(step: Step, steps: int) -> None:
+        assert steps == 27
+        if step.step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder=tmp_path, watch=watch)
+    resumed, steps = trained(folder=tmp_path, resume=True)
+    assert steps[0].step == stop, "what was not saved yet is done again"
+    unbroken, whole = trained()
+    assert equal(resumed, unbroken)
+    logged = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert [line["step"] for line in logged] == list(range(27)), "each step once"
+    assert [line["loss"] for line in logged] == [step.terms["loss"] for step in whole]
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_the_same(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import time, blemish.training.loop as loop\n"
+        "from pathlib import Path\n"
+        "from test_training import *\n"
+        "loop.EVERY = -1.0\n"
+        "trained(folder=Path(sys.argv[2]), watch=lambda step, steps: time.sleep(0.02))\n"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / CHECKPOINT).exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert equal(trained(folder=tmp_path, resume=True)[0], trained()[0])
+
+
+def test_one_may_go_on_for_longer(tmp_path: Path) -> None:
+    trained(folder=tmp_path, schedule=replace(SCHEDULE, epochs=1))
+    longer, steps = trained(folder=tmp_path, resume=True)
+    assert steps[0].step == 9
+    assert equal(longer, trained()[0])
+    assert trained(folder=tmp_path, resume=True)[1] == [], "there is nothing left to do"
+
+
+def test_without_a_checkpoint_resuming_starts_from_the_beginning(tmp_path: Path) -> None:
+    assert len(trained(folder=tmp_path / "new", resume=True)[1]) == 27
+    assert len(trained(folder=tmp_path / "new")[1]) == 27, "and without resuming, an old one is replaced"
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
+    trained(folder=tmp_path, identity={"detector": "one"})
+    with pytest.raises(ModelError, match=r"another training \(detector is 'one' there, 'other' here\)"):
+        trained(folder=tmp_path, resume=True, identity={"detector": "other"})
+    with pytest.raises(ModelError, match=r"batch is 4 there, 5 here"):
+        trained(folder=tmp_path, resume=True, identity={"detector": "one"}, schedule=replace(SCHEDULE, batch=5))
+
+
+def test_a_checkpoint_that_was_altered_is_refused(tmp_path: Path) -> None:
+    trained(folder=tmp_path)
+    file = tmp_path / CHECKPOINT / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError, match="was altered or cut short"):
+        trained(folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_divergence_stops_it_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blemish.training.loop.EVERY", -1.0)
+    module = Toy()
+    forward = Toy.forward
+    count = 0
+
+    def diverging(self: Toy, batch: Tensor) -> dict[str, Tensor]:
+        nonlocal count
+        count += 1
+        terms = forward(self, batch)
+        if count == 6:
+            zero = terms["loss"] * 0
+            terms["loss"] = zero / zero.detach() if where == "loss" else terms["loss"] + torch.sqrt(zero)
+        return terms
+
+    monkeypatch.setattr(Toy, "forward", diverging)
+    expected = {"loss": "loss is not finite", "gradient": "the gradient is not finite"}[where]
+    with pytest.raises(TrainingError, match=f"diverged at step 5: {expected}; lower the learning rate; the last good"):
+        train(module, batches, len(DATA), SCHEDULE, folder=tmp_path)
+    monkeypatch.setattr(Toy, "forward", forward)
+    resumed, steps = trained(folder=tmp_path, resume=True)
+    assert steps[0].step == 5
+    assert equal(resumed, trained()[0])
+
+
+def test_time_that_is_up_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
+    _, steps = trained(folder=tmp_path, schedule=replace(SCHEDULE, minutes=1e-9))
+    assert len(steps) == 1
+    assert trained(folder=tmp_path, resume=True)[1][0].step == 1
+
+
+def test_an_epoch_draws_some_images_anew_and_leaves_no_batch_of_one() -> None:
+    schedule = Schedule(epochs=2, batch=4, drawn=13)
+    first, second = schedule.order(0, 100), schedule.order(1, 100)
+    assert [len(batch) for batch in first] == [4, 4, 5]
+    assert first == schedule.order(0, 100)
+    assert first != second
+    assert len({index for batch in first for index in batch}) == 13
+    assert sorted(index for batch in Schedule().order(0, 7) for index in batch) == list(range(7))
+
+
+@pytest.mark.parametrize("setting", ["epochs", "batch", "drawn", "learning_rate", "minutes"])
+def test_schedules_out_of_range_are_refused(setting: str) -> None:
+    with pytest.raises(SettingError, match=f"{setting} 0 is out of range"):
+        Schedule(**{setting: 0})
+    with pytest.raises(SettingError, match="1 images are too few to train on"):
+        train(Toy(), batches, 1, SCHEDULE)

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+from torch.distributions import ContinuousBernoulli, Normal, kl_divergence
+
+import blemish
+from blemish.datasets import read_source
+from blemish.detectors import VAE, VAEGRF, Detector, make_detector
+from blemish.detectors.vae import MAPS, Objective, Similarity, continuous_bernoulli_mean
+from blemish.errors import ModelError, SettingError
+from blemish.model import Model
+from blemish.random_field import RandomField, base
+from conftest import write_parts
+
+RNG = np.random.default_rng(0)
+
+
+def images(count: int = 4, side: int = 32) -> torch.Tensor:
+    return torch.from_numpy(RNG.random((count, 3, side, side))).float()
+
+
+def started(detector: Detector, side: int = 32) -> Detector:
+    detector.update([images(6, side)])
+    return detector
+
+
+@pytest.mark.parametrize("window", [7, 11, 15])
+def test_similarity_is_scikit_images_to_a_hundred_thousandth(window: int) -> None:
+    one, other = images(2, 40)[..., :36], images(2, 40)[..., :36]
+    other[1] = one[1] + 0.05 * other[1]
+    ours = Similarity(window, (40, 36))(one, other)
+    for image, again, found in zip(one, other, ours, strict=True):
+        for channel in range(3):
+            _, wanted = structural_similarity(
+                image[channel].double().numpy(),
+                again[channel].double().numpy(),
+                win_size=window,
+                data_range=1.0,
+                K1=0.01,
+                K2=0.03,
+                full=True,
+            )
+            assert np.abs(found[channel].numpy() - wanted).max() < 1e-5
+
+
+def test_the_mean_of_the_continuous_bernoulli_is_torchs() -> None:
+    logits = torch.linspace(-12, 12, 4001, dtype=torch.float64)
+    wanted = ContinuousBernoulli(logits=logits).mean
+    assert torch.allclose(continuous_bernoulli_mean(logits), wanted, atol=1e-6)
+    assert torch.allclose(continuous_bernoulli_mean(logits.float()).double(), wanted, atol=1e-5)
+
+
+def test_the_ordinary_vaes_divergence_is_the_closed_form() -> None:
+    detector = started(VAE(latent=8))
+    assert isinstance(detector, VAE)
+    objective = detector.objective()
+    batch = images(3)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        terms = objective(batch)
+        mean, log_variance = detector.network.encode(batch)
+        posterior = Normal(mean, torch.exp(log_variance / 2))
+        wanted = kl_divergence(posterior, Normal(0.0, 1.0)).mean()
+    # The encoder normalises by the batch, so both passes saw the same statistics.
+    assert float(terms["divergence"]) == pytest.approx(float(wanted), rel=1e-4)
+    assert float(terms["loss"]) == pytest.approx(float(terms["reconstruction"] + 0.1 * terms["divergence"]), rel=1e-5)
+
+
+def test_the_loss_is_differentiable_in_every_parameter() -> None:
+    for detector in (VAE(latent=4), VAEGRF(latent=4)):
+        objective = started(detector).objective()
+        objective.train()
+        objective(images(4))["loss"].backward()
+        missing = [name for name, p in objective.named_parameters() if p.grad is None or not bool(p.grad.any())]
+        # A bias that batch normalisation takes out again gets none.
+        assert all(name.endswith("bias") for name in missing), missing
+
+
+def test_the_latent_field_has_the_images_variance_and_an_eighth_of_their_range() -> None:
+    truth = RandomField.from_base(base("matern-1/2", 8.0, 0.02, 64, 64))
+    drawn = truth.sample(3 * 120, torch.Generator().manual_seed(0)).reshape(120, 3, 64, 64).float()
+    detector = VAEGRF(correlation="matern-1/2", latent=4)
+    for part in torch.split(drawn, 50):
+        detector.update([0.5 + part])
+    found = detector.prior_of_images()
+    # Centring every image takes its mean's variance away, so both come out a little lower.
+    assert found.range == pytest.approx(8.0, rel=0.2)
+    assert found.variance == pytest.approx(0.02, rel=0.2)
+    wanted = RandomField.from_base(base("matern-1/2", found.range / 8, found.variance, 8, 8))
+    assert torch.equal(detector.prior().eigenvalues, wanted.eigenvalues)
+    assert detector.summary()["floored_eigenvalues"] == wanted.floored
+
+
+def test_on_real_images_the_exact_prior_is_the_one_known(data: Path) -> None:
+    """Of 400 empty photographs of the Livestock set: range 1.7 pixels, variance 0.004, by three tenths."""
+    from functools import partial
+
+    from blemish.images import Geometry, decode_ahead, read_image
+
+    samples = read_source(data / "livestock").train
+    chosen = [samples[index].path for index in np.random.default_rng(0).permutation(len(samples))[:400]]
+    detector = VAEGRF(latent=1)
+    for pixels in decode_ahead(partial(read_image, geometry=Geometry()), chosen):
+        assert isinstance(pixels, np.ndarray)
+        detector.update([torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255])
+    found = detector.prior_of_images()
+    assert found.range == pytest.approx(1.69, abs=0.05)
+    assert found.variance == pytest.approx(0.0040, abs=0.0003)
+    assert found.log_likelihood == pytest.approx(3.549, abs=0.02)
+
+
+@pytest.mark.parametrize("map", MAPS)
+def test_a_model_is_trained_saved_and_loaded_on_either_engine(tree: Path, tmp_path: Path, map: str) -> None:
+    model = blemish.fit(tree, detector=VAEGRF(map=map, latent=16, epochs=1), size=64)
+    assert model.recipe.backbone == "pixels"
+    assert model.provenance["images"] == 24
+    expected = list(model.predict(tree))
+    assert all(prediction.map is not None and prediction.map.shape == (64, 64) for prediction in expected)
+    model.save(tmp_path / "model")
+    for engine in ("openvino", "torch"):
+        found = list(Model.load(tmp_path / "model", engine).predict(tree))
+        scores = [prediction.score for prediction in expected]
+        assert [prediction.score for prediction in found] == pytest.approx(scores, rel=1e-3)
+    explanation = model.explain(next((tree / "test" / "scratch").iterdir()))
+    assert [cause.layer for cause in explanation.layers] == ["rgb"]
+
+
+def test_the_maps_are_what_they_are_said_to_be() -> None:
+    detector = started(VAE(latent=6, map="mad-sm"))
+    assert isinstance(detector, VAE)
+    detector.network.eval()
+    batch = images(2)
+    with torch.no_grad():
+        found = {}
+        for map in MAPS:
+            detector.map = map
+            found[map] = detector.head()((batch,))
+        mean, _ = detector.network.encode(batch)
+        slow = torch.stack([(z - z.mean(0)).abs().mean(0) for z in mean])
+        shown = continuous_bernoulli_mean(detector.network.decode(mean))
+    assert torch.allclose(found["mad"], slow, atol=1e-6)
+    assert torch.allclose(found["l2"], ((batch - shown) ** 2).sum(1), atol=1e-5)
+    assert not torch.allclose(found["sm"], found["l2"])
+    repeated = slow.repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+    def unit(map: torch.Tensor) -> torch.Tensor:
+        return (map - map.min()) / (map.max() - map.min())
+
+    product = torch.stack([unit(a) * unit(b) for a, b in zip(repeated, found["sm"], strict=True)])
+    assert torch.allclose(found["mad-sm"], product, atol=1e-5)
+
+
+def test_the_graph_of_mad_has_no_decoder(tree: Path) -> None:
+    head = started(VAE(map="mad")).head()
+    assert not [name for name, _ in head.named_parameters() if "decoder" in name]
+
+
+def test_a_broken_fit_is_resumed_and_another_models_checkpoint_refused(tree: Path, tmp_path: Path) -> None:
+    detector = VAE(latent=8, epochs=2, drawn=None, batch=4)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "train" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blemish.training.loop.EVERY", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            blemish.fit(tree, detector=detector, size=64, checkpoints=tmp_path / "c", progress=stop)
+    again = VAE(latent=8, epochs=2, drawn=None, batch=4)
+    resumed = blemish.fit(tree, detector=again, size=64, checkpoints=tmp_path / "c", resume=True)
+    whole = blemish.fit(tree, detector=VAE(latent=8, epochs=2, drawn=None, batch=4), size=64)
+    assert [p.score for p in resumed.predict(tree)] == [p.score for p in whole.predict(tree)]
+    grf = VAEGRF(latent=8, epochs=2, drawn=None, batch=4)
+    with pytest.raises(ModelError, match=r"another training \(detector is 'vae' there, 'vae-grf' here\)"):
+        blemish.fit(tree, detector=grf, size=64, checkpoints=tmp_path / "c", resume=True)
+
+
+def test_constant_images_are_learned_without_a_fault(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "flat").mkdir()
+    for index in range(24):
+        Image.new("RGB", (64, 64), (90, 90, 90)).save(tmp_path / "flat" / f"{index}.png")
+    write_parts(tmp_path / "new", 1, size=64)
+    model = blemish.fit(tmp_path / "flat", detector=VAEGRF(latent=8, map="l2"), size=64)
+    assert model.provenance["learned"]["variance"] == 0.001
+    (flat,) = model.predict(tmp_path / "flat" / "0.png")
+    (other,) = model.predict(tmp_path / "new")
+    assert other.score > flat.score
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"map": "loud"}, "map 'loud' is not known; give one of mad, sm"),
+        ({"beta": -1.0}, "beta -1.0 is out of range"),
+        ({"latent": 0}, "latent 0 is out of range"),
+        ({"window": 10}, "window 10 is out of range; give an odd number"),
+        ({"window": 1}, "window 1 is out of range"),
+        ({"correlation": "cubic"}, "no correlation is called 'cubic'"),
+        ({"betta": 1.0}, "no setting 'betta'"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, object], expected: str) -> None:
+    with pytest.raises(SettingError, match=expected):
+        make_detector("vae-grf", settings)
+
+
+def test_sizes_that_are_no_multiple_of_eight_and_backbones_are_refused(tree: Path) -> None:
+    with pytest.raises(SettingError, match="images of 60x60 pixels cannot be encoded to whole sites; give a --size"):
+        blemish.fit(tree, detector="vae", size=60)
+    with pytest.raises(SettingError, match="vae looks at the images themselves; leave out backbone"):
+        blemish.fit(tree, detector="vae", size=64, backbone="resnet18")
+    with pytest.raises(SettingError, match="epochs 0 is out of range"):
+        blemish.fit(tree, detector=VAE(epochs=0), size=64)
+
+
+def test_it_must_see_images_before_it_can_score() -> None:
+    with pytest.raises(SettingError, match="vae has seen no images yet"):
+        VAE().head()
+
+
+def test_what_was_learned_is_restored() -> None:
+    detector = started(VAEGRF(latent=4))
+    again = make_detector("vae-grf", detector.settings()).restore(detector.grids_, detector.tensors())
+    assert isinstance(again, VAEGRF)
+    assert again.count == 6
+    assert again.prior_of_images() == detector.prior_of_images()  # type: ignore[attr-defined]
+    assert isinstance(again.objective(), Objective)
