@@ -80,7 +80,8 @@ def test_predict_prints_one_line_of_json_an_image(fitted: Path, tree: Path) -> N
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 10
     for line in lines:
-        assert set(line) == {"path", "score", "p_value", "is_anomaly"}
+        assert set(line) == {"path", "score", "p_value", "is_anomaly", "boxes"}
+        assert bool(line["boxes"]) == line["is_anomaly"]
         assert line["is_anomaly"] == ("scratch" in line["path"])
 
 
@@ -213,6 +214,14 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("explain", fitted, tree, "--scale", "loud", "--out", tmp_path / "f"): "'loud' is not known",
         ("prune", fitted, "--drop", "0", "-o", out): "detector gaussian, the model's is fre",
         ("prune", fitted, "--drop", "0", "-o", fitted): "exists already",
+        ("fit", tree, "-o", out, "--detector", "vae", "--size", "60"): "multiple of 8",
+        ("fit", tree, "-o", out, "--detector", "vae", "--map", "loud"): "map 'loud' is not known",
+        ("fit", tree, "-o", out, "--map", "mad"): "fre has no setting 'map'",
+        ("fit", tree, "-o", out, "--set", "variance"): "give NAME=VALUE",
+        ("fit", tree, "-o", out, "--set", "variance=most"): "fre cannot be set to",
+        ("fit", tree, "-o", out, "--set", "variance=7"): "variance 7 is out of range",
+        ("fit", tree, "-o", out, "--detector", "vae", "--resume"): "give --checkpoints DIR",
+        ("sample", fitted, "-o", tmp_path / "grid.png"): "fre has no prior to draw images from",
         ("check", tmp_path / "none"): "no such file or folder",
     }
     for words, expected in cases.items():
@@ -232,7 +241,7 @@ def test_debug_shows_the_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["fit", "predict", "evaluate", "explain", "prune", "check", "demo"])
+@pytest.mark.parametrize("verb", ["fit", "predict", "evaluate", "explain", "sample", "prune", "check", "demo"])
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     done = blemish(verb, "--help")
     assert done.returncode == 0
@@ -308,6 +317,25 @@ def test_prune_tells_what_it_left_out_and_the_figures_before_and_after(
     assert [len(layer) for layer in told["dropped"]] == [20, 36]
     assert told["before"]["pixel"]["auroc"] > 0.5
     assert json.loads((tmp_path / "again" / "model.json").read_text())["recipe"]["settings"]["drop"] == told["dropped"]
+
+
+def test_a_vae_is_fitted_resumed_and_drawn_from(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("fit", tree, "--detector", "vae-grf", "--size", "64", "--set", "latent=8", "--map", "mad-sm")
+    folder = ("--checkpoints", tmp_path / "training")
+    done = inside(capsys, *words, *folder, "-o", tmp_path / "m")
+    assert done.returncode == 0, done.stderr
+    assert "then training, whose bar tells how long" in done.stderr
+    assert {"checkpoint", "log.jsonl"} <= {path.name for path in (tmp_path / "training").iterdir()}
+    recipe = json.loads((tmp_path / "m" / "model.json").read_text())["recipe"]
+    assert (recipe["backbone"], recipe["settings"]["map"], recipe["settings"]["latent"]) == ("pixels", "mad-sm", 8)
+    done = inside(capsys, *words, *folder, "--set", "epochs=2", "--resume", "-o", tmp_path / "m2")
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "training" / "log.jsonl").read_text().splitlines()) == 2
+    done = inside(capsys, "sample", tmp_path / "m", "-n", "5", "-o", tmp_path / "grid.png")
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.width > 3 * 64
+        assert grid.height > 2 * 64
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")

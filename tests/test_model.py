@@ -367,3 +367,45 @@ def test_the_real_bottles_are_told_apart(data: Path) -> None:
     assert set(evaluation.per_class) == {"broken_large", "broken_small", "contamination"}
     geometry = fitted.recipe.geometry
     assert read_image(evaluation.results[0][0].path, geometry).shape == (128, 128, 3)
+
+
+def test_boxes_of_an_anomalous_image_lie_on_the_defect_in_its_own_pixels(model: Model) -> None:
+    image, mask = scratched(np.random.default_rng(8))
+    rows, columns = np.nonzero(mask)
+    small, large = model.predict([image, image.repeat(3, axis=0).repeat(2, axis=1)])
+    for prediction, down, across in ((small, 1, 1), (large, 3, 2)):
+        first = prediction.boxes[0]
+        assert prediction.is_anomaly
+        assert first.top < down * rows.max() < down * 96
+        assert first.bottom > down * rows.min()
+        assert first.left < across * columns.max()
+        assert first.right > across * columns.min()
+        assert 0 <= first.top < first.bottom <= down * 96
+        assert 0 <= first.left < first.right <= across * 96
+    good = part(np.random.default_rng(9))
+    (normal,) = model.predict(good)
+    assert not normal.is_anomaly
+    assert normal.boxes == ()
+
+
+def test_with_a_crop_boxes_are_still_in_the_whole_images_pixels(tree: Path) -> None:
+    model = blemish.fit(tree, size=96, crop=64)
+    image, mask = scratched(np.random.default_rng(8))
+    (prediction,) = model.predict(image)
+    first = prediction.boxes[0]
+    rows, columns = np.nonzero(mask)
+    assert first.top - 12 < rows.mean() < first.bottom + 12
+    assert first.left - 12 < columns.mean() < first.right + 12
+    assert first.top >= 16
+    assert first.bottom <= 80
+
+
+def test_an_evaluation_counts_the_boxes_that_meet_true_ones(model: Model, tree: Path) -> None:
+    evaluation = blemish.evaluate(model, tree)
+    boxes = evaluation.boxes
+    assert boxes["true"] == 5
+    assert boxes["found"] is not None
+    assert boxes["found"] >= 5
+    assert boxes["iou"] == 0.5
+    assert boxes["recall"] == (boxes["matched"] or 0) / 5
+    assert evaluation.as_dict()["boxes"] == boxes

@@ -223,6 +223,8 @@ def test_sizes_that_are_no_multiple_of_eight_and_backbones_are_refused(tree: Pat
 def test_it_must_see_images_before_it_can_score() -> None:
     with pytest.raises(SettingError, match="vae has seen no images yet"):
         VAE().head()
+    with pytest.raises(SettingError, match="takes images of 3 colours, not features of shapes"):
+        VAE().update([torch.zeros(1, 8, 16, 16)])
 
 
 def test_what_was_learned_is_restored() -> None:
@@ -232,3 +234,16 @@ def test_what_was_learned_is_restored() -> None:
     assert again.count == 6
     assert again.prior_of_images() == detector.prior_of_images()  # type: ignore[attr-defined]
     assert isinstance(again.objective(), Objective)
+
+
+def test_images_are_drawn_from_the_prior_by_seed_and_reconstructions_are_shown(tree: Path) -> None:
+    model = blemish.fit(tree, detector=VAEGRF(latent=8), size=64)
+    drawn = model.sample(3)
+    assert drawn.shape == (3, 64, 64, 3)
+    assert drawn.dtype == np.uint8
+    assert np.array_equal(drawn, model.sample(3))
+    assert not np.array_equal(drawn, model.sample(3, seed=1))
+    explanation = model.explain(next((tree / "test" / "good").iterdir()))
+    assert explanation.reconstruction is not None
+    assert explanation.reconstruction.shape == (64, 64, 3)
+    assert not np.array_equal(explanation.reconstruction, explanation.image)

@@ -6,13 +6,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blemish.detectors import FRE, Gaussian, PaDiM
+    from blemish.detectors import FRE, VAE, VAEGRF, Gaussian, PaDiM
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
     from blemish.fitting import fit
     from blemish.model import Model, Prediction
 
-__all__ = ["FRE", "BlemishError", "Evaluation", "Gaussian", "Model", "PaDiM", "Prediction", "evaluate", "fit", "load"]
+__all__ = [
+    "FRE",
+    "VAE",
+    "VAEGRF",
+    "BlemishError",
+    "Evaluation",
+    "Gaussian",
+    "Model",
+    "PaDiM",
+    "Prediction",
+    "evaluate",
+    "fit",
+    "load",
+]
 
 # Each name is imported when it is first used: `import blemish` alone loads neither torch nor openvino.
 _HOMES = {
@@ -23,6 +36,8 @@ _HOMES = {
     "Model": "model",
     "PaDiM": "detectors",
     "Prediction": "model",
+    "VAE": "detectors",
+    "VAEGRF": "detectors",
     "evaluate": "evaluation",
     "fit": "fitting",
 }

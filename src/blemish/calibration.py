@@ -77,6 +77,11 @@ class Calibration:
         return float(self.scores[self._rank - 1])
 
     @property
+    def map_threshold(self) -> float:
+        """The middle of the display scale: all but the share `rate` of held-out images have no value above it."""
+        return (self.display[0] + self.display[1]) / 2
+
+    @property
     def _rank(self) -> int:
         count = len(self.scores)
         rank = math.ceil((count + 1) * (1 - self.rate) - 1e-9)  # 20 · 0.95 must not round up to 20

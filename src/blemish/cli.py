@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import sys
 from contextlib import suppress
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -65,7 +66,11 @@ EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or tor
 def fit(
     source: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the model goes, a new folder.")],
-    detector: Annotated[str | None, typer.Option(help="fre (default), padim or gaussian.")] = None,
+    detector: Annotated[str | None, typer.Option(help="fre (default), padim, gaussian, vae or vae-grf.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the detector; may be repeated.")
+    ] = None,
+    map: Annotated[str | None, typer.Option("--map", help="Of a VAE: mad, sm, mad-sm or l2.")] = None,
     backbone: Annotated[str | None, typer.Option(help="efficientnet_lite0 (default), or a network of timm's.")] = None,
     layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
     size: Annotated[str | None, typer.Option(help="256 (default), or HEIGHTxWIDTH.")] = None,
@@ -80,6 +85,10 @@ def fit(
     weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Let timm fetch the weights.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Of a detector that is trained: a folder for checkpoints and its log.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --checkpoints.")] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -92,12 +101,16 @@ def fit(
     from blemish.storage import check_free
 
     check_free(output, force=force)
+    if resume and checkpoints is None:
+        raise SettingError("--resume needs the folder of the checkpoint; give --checkpoints DIR")
+    chosen = {**_settings(settings or []), **({"map": map} if map else {})}
     dataset = read_source(source, seed)
     err.print(escape(str(dataset)))
     with bars() as progress:
         model = blemish.fit(
             dataset,
             detector=detector,
+            settings=chosen,
             backbone=backbone,
             layers=_layers(layers),
             size=size,
@@ -112,6 +125,8 @@ def fit(
             skip_bad=skip_bad,
             progress=progress,
             announce=lambda plan: err.print(str(plan)),
+            checkpoints=checkpoints,
+            resume=resume,
         )
     model.save(output, force=force)
     if as_json:
@@ -292,6 +307,26 @@ def _explain_model(
 
 
 @app.command()
+def sample(
+    model: Annotated[Path, typer.Argument(help="What fit wrote, of detector vae or vae-grf.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture, FILE.png.")],
+    count: Annotated[int, typer.Option("-n", help="How many.", min=1, max=256)] = 16,
+    seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
+    force: Force = False,
+) -> None:
+    """Draw images from the prior of a VAE: what it takes for normal.
+
+    Example: [bold]blemish sample fields.blemish -n 16 -o grid.png[/bold]
+    """
+    from blemish.model import Model
+    from blemish.report import write_grid
+
+    _check_report(output, force)
+    write_grid(Model.load(model).sample(count, seed), output)
+    out.print(f"saved to {escape(str(output))}")
+
+
+@app.command()
 def prune(
     model: Annotated[Path, typer.Argument(help="What fit wrote, of detector gaussian.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes, a new folder.")],
@@ -440,6 +475,20 @@ def _layers(text: str | None) -> list[int | str] | None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]
     return [int(name) if name.isdecimal() else name for name in names]
+
+
+def _settings(texts: list[str]) -> dict[str, Any]:
+    """`NAME=VALUE`, the value as JSON has it, or text."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals):
+            raise SettingError(f"--set {text!r} is no setting; give NAME=VALUE")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
+    return found
 
 
 def _components(text: str | None) -> int | str | list[int] | None:

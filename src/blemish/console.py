@@ -102,6 +102,12 @@ def print_evaluation(evaluation: Evaluation) -> None:
         low, high = decisions["false_alarms_by_chance"]
         normal = evaluation.image["normal"]
         out.print(f"(of {normal} good images, {low} to {high} false alarms are what the stated rate gives by chance)")
+    boxes = evaluation.boxes
+    if boxes:
+        out.print(
+            f"boxes: {boxes['matched']} of {boxes['true']} met at an overlap of {boxes['iou']} by {boxes['found']}; "
+            f"precision {percent(boxes['precision'])}, recall {percent(boxes['recall'])}, F1 {percent(boxes['f1'])}"
+        )
     out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.boxes import IOU, find_boxes, matched
 from blemish.datasets import GOOD, Dataset, Sample, read_source
 from blemish.errors import ImageError, SourceError
 from blemish.images import Geometry, decode_ahead, read_mask
@@ -28,6 +29,9 @@ class Evaluation:
         pixel: `auroc`, `aupr`, `aupro`; all `None` where there are no masks.
         decisions: `threshold`, the `stated_rate`, the realised `false_alarm_rate` and `detection_rate`, and
             `false_alarms_by_chance`, the range of counts that the stated rate gives in 95 of 100 cases.
+        boxes: found around what lies above the map's threshold on images judged anomalous, against those around the
+            masks' parts: `precision`, `recall` and `f1` at the overlap `iou`, and the counts `found`, `true` and
+            `matched`; empty where there are no masks.
         per_class: by class of anomaly the same figures, against all good images, and the `count` of its images.
         seconds_per_image: wall time, decoding and ground truth included.
         results: samples with their predictions (without maps), in order.
@@ -39,6 +43,7 @@ class Evaluation:
     image: dict[str, float | None]
     pixel: dict[str, float | None]
     decisions: dict[str, Any]
+    boxes: dict[str, float | None]
     per_class: dict[str, dict[str, Any]]
     seconds_per_image: float
     results: list[tuple[Sample, Prediction]]
@@ -51,6 +56,7 @@ class Evaluation:
             "image": self.image,
             "pixel": self.pixel,
             "decisions": self.decisions,
+            "boxes": self.boxes,
             "per_class": self.per_class,
             "seconds_per_image": self.seconds_per_image,
             "images": len(self.results),
@@ -85,6 +91,7 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
     tallies: dict[str, PixelTally] = {}
     results: list[tuple[Sample, Prediction]] = []
     unreadable: list[Prediction] = []
+    boxes = np.zeros(3, np.int64)
     start = time.perf_counter()
     predictions = model.predict([sample.path for sample in samples], progress)
     masks = _masks(samples, model.recipe.geometry) if dataset.has_masks else iter([None] * len(samples))
@@ -96,6 +103,9 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
             raise mask
         if mask is not None:
             tallies.setdefault(sample.kind, PixelTally()).update(prediction.map, mask)
+            found = find_boxes(prediction.map, model.calibration.map_threshold) if prediction.is_anomaly else []
+            true = find_boxes(mask.astype(np.float32), 0.5, 1)
+            boxes += [len(found), len(true), matched(found, true)]
         results.append((sample, _without_map(prediction)))
     seconds = (time.perf_counter() - start) / len(samples)
     if not results:
@@ -128,6 +138,7 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
                 list(model.calibration.false_alarms_by_chance(decisions.normal)) if decisions.normal else None
             ),
         },
+        boxes=_box_figures(*boxes.tolist()) if dataset.has_masks else {},
         per_class=per_class,
         seconds_per_image=seconds,
         results=results,
@@ -157,6 +168,14 @@ def _tally(results: list[tuple[Sample, Prediction]]) -> RankCounts:
 def _image_figures(results: list[tuple[Sample, Prediction]]) -> dict[str, float | None]:
     counts = _tally(results)
     return {"auroc": auroc(counts), "aupr": average_precision(counts), "f1_max": f1_max(counts)}
+
+
+def _box_figures(found: int, true: int, met: int) -> dict[str, float | None]:
+    precision = met / found if found else None
+    recall = met / true if true else None
+    f1 = 2 * met / (found + true) if found + true else None
+    counts = {"found": found, "true": true, "matched": met}
+    return {"iou": IOU, "precision": precision, "recall": recall, "f1": f1, **counts}
 
 
 def _decisions(results: list[tuple[Sample, Prediction]]) -> Decisions:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.images import Pixels
-from blemish.pictures import Tile, overlay, sheet, short
+from blemish.pictures import PICTURES, Tile, overlay, sheet, short
 from blemish.storage import new_file
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Explanation:
         layers: a map each. They add up to the map, but for `fre`, whose map is their weighted geometric mean.
         components: those that were asked for, the one that adds the most at the peak first. All there are add up to the
             layers; empty where a detector has none.
+        reconstruction: uint8 (H, W, 3), what a `vae` makes of the image; `None` of other detectors.
         limit: what a component's map exceeds at one position in a hundred on good images, if it is like the others and
             normally distributed: held-out images tell what the map is there, and so what a component is on average.
     """
@@ -90,6 +91,7 @@ class Explanation:
     layers: list[Cause]
     components: list[Cause]
     limit: float
+    reconstruction: Pixels | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """What it says in numbers, as JSON can hold it."""
@@ -128,6 +130,7 @@ class Explanation:
         layers = [] if self.adds_up and len(self.layers) == 1 else self.layers  # one alone is the map
         first = [
             Tile(self.image, "image"),
+            *([] if self.reconstruction is None else [Tile(self.reconstruction, "reconstruction")]),
             Tile(overlay(self.image, self.map, self.display), f"map\nlargest at {row}, {column}"),
             *(Tile(overlay(self.image, cause.map, display), str(cause)) for cause in layers),
         ]
@@ -161,8 +164,8 @@ class Explanation:
             ModelError: it cannot be written.
         """
         target = Path(path)
-        if target.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
-            raise SettingError(f"{target}: pictures end in .png, .jpg or .webp; give one of these")
+        if target.suffix.lower() not in PICTURES:
+            raise SettingError(f"{target}: pictures end in {', '.join(PICTURES)}; give one of these")
         with new_file(target) as temporary:
             Image.fromarray(self.picture(scale)).save(temporary)
 
@@ -186,6 +189,7 @@ def explain(
     p_value: float,
     threshold: float,
     display: tuple[float, float],
+    reconstruction: Pixels | None = None,
 ) -> Explanation:
     """The explanation of one image from its features (1, C_l, H_l, W_l); `Model.explain` tells of `components`.
 
@@ -194,7 +198,7 @@ def explain(
         features: of each layer.
         names: of the layers.
         components: which to show.
-        path, image, map, score, p_value, threshold, display: as the explanation has them.
+        path, image, map, score, p_value, threshold, display, reconstruction: as the explanation has them.
     """
     import torch
 
@@ -229,7 +233,7 @@ def explain(
             )
     # The map's typical value on held-out good images, shared out among the components.
     limit = CHANCE * display[0] / max(1, sum(len(part.components) for part in head.parts))
-    return Explanation(path, image, map, score, p_value, threshold, display, peak, layers, shown, limit)
+    return Explanation(path, image, map, score, p_value, threshold, display, peak, layers, shown, limit, reconstruction)
 
 
 def _chosen(asked: int | str | Sequence[int] | None, at_peak: Tensor, indices: Sequence[int]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -37,6 +37,7 @@ def fit(
     source: str | Path | Dataset,
     *,
     detector: str | Detector | None = None,
+    settings: Mapping[str, Any] | None = None,
     backbone: str | None = None,
     layers: Layers | None = None,
     size: int | str | None = None,
@@ -62,7 +63,8 @@ def fit(
 
     Args:
         source: a path, `layout:PATH`, or a data set that was read; its training part is meant.
-        detector: `fre` (the default), `padim` or `gaussian`, or a detector with settings of your own.
+        detector: `fre` (the default), `padim`, `gaussian`, `vae` or `vae-grf`, or a detector of your own making.
+        settings: of the detector, by name; the others keep their defaults.
         backbone: `efficientnet_lite0` (the default), or any network of timm's that gives feature maps.
         layers: levels, or names of modules; the detector's own choice where not given.
         size: pixels, or `HxW`; 256 by default.
@@ -90,7 +92,9 @@ def fit(
     chosen = find_preset(preset) if preset else None
     learning: Detector
     if detector is None or isinstance(detector, str):
-        learning = make_detector(*_detector_settings(detector, chosen, seed))
+        learning = make_detector(*_detector_settings(detector, chosen, seed, settings or {}))
+    elif settings:
+        raise SettingError(f"settings were given beside a {detector.name} detector that has its own; give one of them")
     else:
         learning = detector
     if learning.count:
@@ -191,6 +195,7 @@ def _learned(
         sum(channels * height * width for channels, height, width in grids),
         detector.memory(grids, len(paths), BATCH),
     )
+    plan = replace(plan, trains=detector.trains)
     plan.check()
     if announce:
         announce(plan)
@@ -277,7 +282,9 @@ def _train(
     module.cpu().eval()
 
 
-def _detector_settings(name: str | None, preset: Preset | None, seed: int) -> tuple[str, dict[str, Any]]:
+def _detector_settings(
+    name: str | None, preset: Preset | None, seed: int, given: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
     """The detector's name and the settings that differ from its defaults."""
     from blemish.detectors import DETECTORS
 
@@ -285,7 +292,7 @@ def _detector_settings(name: str | None, preset: Preset | None, seed: int) -> tu
     settings = dict(preset.settings) if preset and preset.detector == name else {}
     if name in DETECTORS and "seed" in DETECTORS[name].setting_names():
         settings["seed"] = seed
-    return name, settings
+    return name, {**settings, **given}
 
 
 def _outputs(

@@ -101,13 +101,18 @@ class Geometry:
         """Height and width of what the model sees."""
         return (self.crop, self.crop) if self.crop else (self.height, self.width)
 
+    @property
+    def margins(self) -> tuple[int, int]:
+        """Rows and columns that the crop takes away above and at the left."""
+        return (0, 0) if self.crop is None else ((self.height - self.crop) // 2, (self.width - self.crop) // 2)
+
     def apply(self, image: Image.Image, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
         """`image` resized and cropped."""
         if image.size != (self.width, self.height):
             image = image.resize((self.width, self.height), resample, reducing_gap=2.0)
         if self.crop is None:
             return image
-        left, top = (self.width - self.crop) // 2, (self.height - self.crop) // 2
+        top, left = self.margins
         return image.crop((left, top, left + self.crop, top + self.crop))
 
 

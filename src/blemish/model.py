@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.boxes import Box, find_boxes
 from blemish.calibration import Calibration
 from blemish.datasets import read_source
 from blemish.engines import Engine, choose_engine
 from blemish.engines.stream import stream
 from blemish.errors import ModelError
-from blemish.images import Geometry, Pixels, read_image
+from blemish.images import Geometry, Pixels, read_image, read_size
 from blemish.storage import check_file, new_folder, read_card, write_card
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Prediction:
         is_anomaly: the score exceeds the threshold.
         map: (H, W) at the model's input size, higher where more anomalous; `None` where there is an error.
         error: why there is no score (it is then not a number), or `None`.
+        boxes: of an anomalous image, around what lies above the map's threshold, in the image's own pixels, the highest
+            peak first.
     """
 
     path: Path | None
@@ -55,13 +58,20 @@ class Prediction:
     is_anomaly: bool
     map: NDArray[np.float32] | None = field(repr=False)
     error: str | None = None
+    boxes: tuple[Box, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """`path, score, p_value, is_anomaly`, or `path, error`, as JSON can hold them."""
+        """`path, score, p_value, is_anomaly, boxes`, or `path, error`, as JSON can hold them."""
         path = None if self.path is None else str(self.path)
         if self.error is not None:
             return {"path": path, "error": self.error}
-        return {"path": path, "score": self.score, "p_value": self.p_value, "is_anomaly": self.is_anomaly}
+        return {
+            "path": path,
+            "score": self.score,
+            "p_value": self.p_value,
+            "is_anomaly": self.is_anomaly,
+            "boxes": [asdict(box) for box in self.boxes],
+        }
 
 
 @dataclass(frozen=True)
@@ -165,18 +175,28 @@ class Model:
                 scores = chunk.arrays[0].astype(np.float64)
                 p_values = self.calibration.p_values(scores)
                 for row, index in enumerate(chunk.indices):
+                    is_anomaly = bool(scores[row] > self.threshold)
+                    values = chunk.arrays[1][row]
                     ready[index] = Prediction(
                         _path(images[index]),
                         float(scores[row]),
                         float(p_values[row]),
-                        bool(scores[row] > self.threshold),
-                        chunk.arrays[1][row],
+                        is_anomaly,
+                        values,
+                        boxes=tuple(self._boxes(values, images[index])) if is_anomaly else (),
                     )
             for index in sorted(ready):
                 yield ready[index]
             done += len(ready)
             if progress:
                 progress("predict", done, len(images))
+
+    def _boxes(self, values: NDArray[np.float32], image: Path | Pixels) -> Iterator[Box]:
+        geometry = self.recipe.geometry
+        size = image.shape[:2] if isinstance(image, np.ndarray) else read_size(image)
+        scale = (size[0] / geometry.height, size[1] / geometry.width)
+        for box in find_boxes(values, self.calibration.map_threshold):
+            yield box.moved(*geometry.margins, scale)
 
     def explain(self, image: str | Path | Pixels, components: int | str | Sequence[int] | None = None) -> Explanation:
         """Why an image has its score: the maps of layers, and of components where the detector has them.
@@ -200,9 +220,11 @@ class Model:
         batch = np.stack([pixels])
         ((scores, maps),) = self.engine.run([batch])
         (features,) = self.extractor.run([batch])
+        layers = [torch.from_numpy(layer) for layer in features]
+        made = self.learned.detector.reconstruct(layers)
         return explain(
             self.scoring,
-            [torch.from_numpy(layer) for layer in features],
+            layers,
             [str(layer) for layer in self.recipe.layers],
             components,
             path=_path(source),
@@ -212,7 +234,16 @@ class Model:
             p_value=float(self.calibration.p_values(scores.astype(np.float64))[0]),
             threshold=self.threshold,
             display=self.calibration.display,
+            reconstruction=None if made is None else _pixels(made)[0],
         )
+
+    def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
+        """Images (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it takes for normal.
+
+        Raises:
+            SettingError: the detector has no prior over images.
+        """
+        return _pixels(self.learned.detector.sample(count, seed))
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the model as a folder, whole or not at all.
@@ -334,6 +365,11 @@ def _restored(folder: Path, card: Mapping[str, Any], recipe: Recipe) -> Learned:
 def _copy(origin: Path, names: Sequence[str], folder: Path) -> None:
     for name in names:
         shutil.copyfile(origin / name, folder / name)
+
+
+def _pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Images (B, 3, H, W) between 0 and 1 as uint8 (B, H, W, 3)."""
+    return np.asarray((255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy())
 
 
 def _path(source: Path | Pixels) -> Path | None:

@@ -14,6 +14,9 @@ from blemish.images import Pixels
 GAP = 8
 """Pixels between tiles of a sheet."""
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+"""How names of pictures end."""
+
 LETTERS = 13
 """Height of letters under tiles, in pixels; titles have half as much again."""
 

@@ -28,12 +28,14 @@ class Plan:
         seconds: estimated, for decoding and extracting them all here; a few were timed.
         memory: bytes, estimated, of the whole process at its peak.
         available: bytes that the process may have in all, what it has already included.
+        trains: a training follows, whose time is not in `seconds`.
     """
 
     images: int
     seconds: float
     memory: int
     available: int
+    trains: bool = False
 
     def check(self) -> None:
         """Raises `MemoryLimitError` if the memory will not do."""
@@ -44,7 +46,8 @@ class Plan:
             )
 
     def __str__(self) -> str:
-        return f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory for {self.images} images"
+        told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory for {self.images} images"
+        return told + ("; then training, whose bar tells how long" if self.trains else "")
 
 
 def make_plan(engine: Engine, paths: Sequence[Path], geometry: Geometry, features: int, statistics: int) -> Plan:

@@ -42,4 +42,7 @@ def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detec
     for setting in settings or {}:
         if setting not in known:
             raise SettingError(f"{name} has no setting {setting!r}; it has {', '.join(known)}")
-    return kind(**(settings or {}))
+    try:
+        return kind(**(settings or {}))
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"{name} cannot be set to {dict(settings or {})}: {error}") from None

@@ -160,6 +160,18 @@ class Detector(ABC):
         """Of a detector that trains: a batch of its features to the terms of its loss, of which `loss` is minimised."""
         raise NotImplementedError(f"{self.name} is not trained")
 
+    def reconstruct(self, features: Features) -> Tensor | None:
+        """Of a detector that reconstructs images, these (B, 3, H, W) between 0 and 1; of others `None`."""
+        return None
+
+    def sample(self, count: int, seed: int) -> Tensor:
+        """Of a detector with a prior over images, some drawn from it (count, 3, H, W) between 0 and 1.
+
+        Raises:
+            SettingError: it has none.
+        """
+        raise SettingError(f"{self.name} has no prior to draw images from; fit vae or vae-grf")
+
     def compact(self) -> None:  # noqa: B027  # most have nothing to drop
         """Drops what scoring does not need, at the price of further updates that are exact no longer."""
 

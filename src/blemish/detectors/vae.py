@@ -140,6 +140,8 @@ class VAE(Detector):
         return sum(4 * 340 * self.batch * height * width for _, height, width in grids)
 
     def _start(self, grids: list[Grid]) -> None:
+        if [channels for channels, _, _ in grids] != [3]:
+            raise SettingError(f"{self.name} takes images of 3 colours, not features of shapes {grids}")
         _, height, width = grids[0]
         if height % STRIDE or width % STRIDE:
             raise SettingError(
@@ -175,6 +177,17 @@ class VAE(Detector):
 
     def head(self) -> Head:
         return _VAEHead(self.network, self.map, self.window, self.grids_[0])
+
+    def reconstruct(self, features: Features) -> Tensor | None:
+        with torch.inference_mode():
+            return continuous_bernoulli_mean(self.network.decode(self.network.encode(features[0])[0]))
+
+    def sample(self, count: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        codes = self.prior().sample(count * self.latent, generator).float()
+        codes = codes.reshape(count, self.latent, *codes.shape[1:])
+        with torch.inference_mode():
+            return torch.cat([continuous_bernoulli_mean(self.network.decode(code[None])) for code in codes])
 
     def tensors(self) -> dict[str, Tensor]:
         weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}

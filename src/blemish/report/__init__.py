@@ -1,6 +1,6 @@
 """What people look at: files of results, and one self-contained page."""
 
 from blemish.report.page import write_report
-from blemish.report.results import write_explanations, write_results
+from blemish.report.results import write_explanations, write_grid, write_results
 
-__all__ = ["write_explanations", "write_report", "write_results"]
+__all__ = ["write_explanations", "write_grid", "write_report", "write_results"]

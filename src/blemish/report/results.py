@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.explanation import Explanation
 from blemish.images import read_image
 from blemish.model import Model, Prediction
-from blemish.pictures import overlay
-from blemish.storage import new_folder
+from blemish.pictures import PICTURES, Tile, overlay, sheet
+from blemish.storage import new_file, new_folder
 
 RESULTS = "results.jsonl"
 EXPLANATIONS = "explanations.jsonl"
@@ -82,6 +84,22 @@ def write_explanations(
             Image.fromarray(explanation.picture(scale)).save(temporary / name)
             lines.write(json.dumps({**explanation.as_dict(), "picture": name}, allow_nan=False) + "\n")
             yield explanation
+
+
+def write_grid(images: NDArray[np.uint8], path: Path) -> None:
+    """Images (n, H, W, 3) as one picture, as near to a square as rows and columns allow.
+
+    Raises:
+        SettingError: its name does not end as a picture's.
+        ModelError: it cannot be written.
+    """
+    if path.suffix.lower() not in PICTURES:
+        raise SettingError(f"{path}: pictures end in {', '.join(PICTURES)}; give one of these")
+    columns = math.ceil(len(images) ** 0.5)
+    tiles = [Tile(image) for image in images]
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    with new_file(path) as temporary:
+        Image.fromarray(sheet(rows, side=max(images.shape[1:3]))).save(temporary)
 
 
 def _free_name(path: Path, ending: str, taken: set[str]) -> str:

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import ndimage
+
+from blemish.boxes import Box, find_boxes, matched
+from blemish.boxes import _parts as parts
+
+MASKS = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=12))
+
+
+@settings(max_examples=300, deadline=None)
+@given(MASKS)
+def test_parts_are_those_of_scipy(mask: np.ndarray) -> None:
+    wanted, count = ndimage.label(mask, np.ones((3, 3)))
+    found = parts(mask)
+    assert found.max(initial=0) == count
+    pairs = {(int(a), int(b)) for a, b in zip(found.ravel(), wanted.ravel(), strict=True)}
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}), "up to their numbers"
+
+
+@settings(max_examples=100, deadline=None)
+@given(MASKS, st.integers(1, 5))
+def test_boxes_enclose_the_parts_that_are_large_enough(mask: np.ndarray, least: int) -> None:
+    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    slices = [
+        (rows.start, columns.start, rows.stop, columns.stop)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1)
+        if (labels == number).sum() >= least
+    ]
+    found = find_boxes(mask.astype(np.float32), 0.5, least)
+    assert sorted((box.top, box.left, box.bottom, box.right) for box in found) == sorted(slices)
+
+
+def test_the_highest_peak_comes_first_and_values_at_the_threshold_are_out() -> None:
+    values = np.zeros((6, 8), np.float32)
+    values[1, 1:3], values[4, 5:8], values[0, 7] = 2.0, 3.0, 1.0
+    assert find_boxes(values, 1.0, 1) == [Box(4, 5, 5, 8, 3, 3.0), Box(1, 1, 2, 3, 2, 2.0)]
+    assert find_boxes(values, 1.0) == find_boxes(values, 3.0, 1) == []
+
+
+def test_overlap_is_the_share_of_both_together() -> None:
+    box = Box(0, 0, 4, 4, 16, 1.0)
+    assert box.overlap(box) == 1
+    assert box.overlap(Box(0, 2, 4, 6, 16, 1.0)) == pytest.approx(8 / 24)
+    assert box.overlap(Box(4, 0, 8, 4, 16, 1.0)) == 0
+    assert box.moved(1, 2, (2, 0.5)) == Box(2, 1, 10, 3, 16, 1.0)
+
+
+def test_every_true_box_is_met_once() -> None:
+    true = [Box(0, 0, 4, 4, 16, 1.0), Box(10, 10, 14, 14, 16, 1.0)]
+    twice = [Box(0, 0, 4, 4, 16, 5.0), Box(0, 0, 4, 5, 20, 4.0)]
+    assert matched(twice, true) == 1
+    assert matched([*twice, Box(10, 11, 14, 14, 12, 3.0)], true) == 2
+    assert matched([], true) == matched(twice, []) == 0
+    assert matched([Box(0, 0, 4, 9, 36, 1.0)], true, iou=0.5) == 0
+    assert matched([Box(0, 0, 4, 9, 36, 1.0)], true, iou=0.4) == 1
