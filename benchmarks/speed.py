@@ -48,8 +48,8 @@ def main() -> int:
     chosen = [
         (name, source.format(data=arguments.data), detector)
         for name, source in SOURCES.items()
-        for detector in DETECTORS
-        if not arguments.only or arguments.only in f"{name} {detector}"
+        for detector, kind in DETECTORS.items()
+        if not kind.trains and (not arguments.only or arguments.only in f"{name} {detector}")
     ]
     head = ["data", "detector", "stage", "images", "decode", "backbone", "all, ms/image", "ratio to the floor"]
     whole = Table(head, 3)
