@@ -194,6 +194,22 @@ def test_constant_images_are_learned_without_a_fault(tmp_path: Path) -> None:
     assert other.score > flat.score
 
 
+def test_a_standardised_map_has_mean_0_and_deviation_1_at_every_position_of_normal_images() -> None:
+    detector = started(VAE(latent=6))
+    assert isinstance(detector, VAE)
+    detector.network.eval()
+    normal = images(40)
+    raw = detector.head()((normal,))
+    for part in torch.split(normal, 16):
+        detector.settle([part])
+    maps = detector.head()((normal,))
+    assert torch.allclose(maps.mean(0), torch.zeros(4, 4), atol=1e-3)
+    assert torch.allclose(maps.std(0), torch.ones(4, 4), atol=1e-3)
+    assert torch.allclose(maps, (raw - raw.mean(0)) / raw.std(0), atol=1e-2)
+    detector.standardised = False
+    assert torch.equal(detector.head()((normal,)), raw), "the paper's map"
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

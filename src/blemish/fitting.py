@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Layers = Sequence[int | str]
 
+SETTLING = 512
+"""Images at most from which a trained detector learns what its maps of normal images are like."""
+
 
 def fit(
     source: str | Path | Dataset,
@@ -280,6 +283,13 @@ def _train(
     module = detector.objective()
     train(module, batches, len(paths), schedule, identity=identity, folder=folder, resume=resume, watch=watch)
     module.cpu().eval()
+    drawn = np.random.default_rng([schedule.seed, SETTLING]).permutation(len(paths))[:SETTLING]
+    for done, images in enumerate(
+        batches([drawn[start : start + BATCH].tolist() for start in range(0, len(drawn), BATCH)])
+    ):
+        detector.settle([images])
+        if progress:
+            progress("settle", min((done + 1) * BATCH, len(drawn)), len(drawn))
 
 
 def _detector_settings(

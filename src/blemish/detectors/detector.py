@@ -160,6 +160,10 @@ class Detector(ABC):
         """Of a detector that trains: a batch of its features to the terms of its loss, of which `loss` is minimised."""
         raise NotImplementedError(f"{self.name} is not trained")
 
+    def settle(self, features: Features) -> None:
+        """Of a detector that trains: once it has, a batch of normal features again, to learn what its maps are like."""
+        raise NotImplementedError(f"{self.name} is not trained")
+
     def reconstruct(self, features: Features) -> Tensor | None:
         """Of a detector that reconstructs images, these (B, 3, H, W) between 0 and 1; of others `None`."""
         return None

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.distributions import ContinuousBernoulli
 from torch.nn import functional as F
 
-from blemish.detectors.detector import Detector, Features, Grid, Head, Part
+from blemish.detectors.detector import Detector, Features, Grid, Head, Part, stored
 from blemish.errors import SettingError
 from blemish.random_field import RandomField, base
+from blemish.statistics import GridMoments
 
 STRIDE = 8
 """Pixels to a site of the latent grid, on each side."""
@@ -99,6 +100,9 @@ class VAE(Detector):
         map: `mad`, how far the code's channels lie apart at a site (mean absolute deviation), which needs no decoder;
             `sm`, the dissimilarity of image and reconstruction (1 - SSIM); `mad-sm`, the product of both, each scaled
             to [0, 1] by image; `l2`, the squared error.
+        standardised: of each position of the map, take the mean over normal images away and divide by the standard
+            deviation. Borders differ from the inside by the network's padding alone; without this the largest value,
+            which is the score, is nearly always there. The paper's maps are without.
         beta: weight of the divergence from the prior in the loss.
         latent: channels of the code.
         window: side of the window of SSIM, in pixels, odd.
@@ -111,6 +115,7 @@ class VAE(Detector):
     trains: ClassVar[bool] = True
 
     map: str = "mad"
+    standardised: bool = True
     beta: float = 0.1
     latent: int = 256
     window: int = 11
@@ -126,6 +131,7 @@ class VAE(Detector):
         super().__post_init__()
         self.network_: Network | None = None
         self.count_ = 0
+        self.maps_ = GridMoments.empty(0, 1)
         if self.map not in MAPS:
             raise SettingError(f"map {self.map!r} is not known; give one of {', '.join(MAPS)}")
         if not 0 <= self.beta <= 1000:
@@ -151,6 +157,8 @@ class VAE(Detector):
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self.network_ = Network(self.latent)
+        height, width = _grid(self.map, grids[0])
+        self.maps_ = GridMoments.empty(height * width, 1)
 
     def _take_in(self, features: Features) -> None:
         self.count_ += len(features[0])
@@ -175,7 +183,21 @@ class VAE(Detector):
         """Images (B, 3, l, l) between 0 and 1 to the terms of the loss; its parameters are the network's."""
         return Objective(self.network, self.prior(), self.beta)
 
+    def settle(self, features: Features) -> None:
+        with torch.inference_mode():
+            maps = self._head()(tuple(features))
+        self.maps_.update(maps.flatten(1)[:, :, None])
+
     def head(self) -> Head:
+        head = self._head()
+        if self.standardised and self.maps_.count > 1:
+            mean, variance = self.maps_.finish()
+            floor = 0.01 * float(mean.abs().mean()) + 1e-12  # where images hardly differ, rounding must not count
+            deviation = variance[:, 0].double().sqrt().clamp_min(floor)
+            head.standardise(mean.reshape(head.grid), deviation.reshape(head.grid))
+        return head
+
+    def _head(self) -> _VAEHead:
         return _VAEHead(self.network, self.map, self.window, self.grids_[0])
 
     def reconstruct(self, features: Features) -> Tensor | None:
@@ -191,7 +213,7 @@ class VAE(Detector):
 
     def tensors(self) -> dict[str, Tensor]:
         weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        return {"count": torch.tensor(self.count_), **weights}
+        return {"count": torch.tensor(self.count_), **weights, **stored(self.maps_, "maps")}
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         self.count_ = int(tensors["count"])
@@ -199,6 +221,7 @@ class VAE(Detector):
         weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         self.network.load_state_dict(weights)
         self.network.eval()
+        self.maps_ = GridMoments(int(tensors["maps.count"]), tensors["maps.mean"], tensors["maps.scatter"])
 
     def summary(self) -> dict[str, Any]:
         _, height, width = self.grids_[0]
@@ -206,19 +229,31 @@ class VAE(Detector):
 
 
 class _VAEHead(Head):
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, network: Network, map: str, window: int, grid: Grid) -> None:
         super().__init__()
         _, height, width = grid
         self.map = map
         self.encoder, self.code = network.encoder, network.code
         self.parts = [Part((0,))]
-        self.grid = (height // STRIDE, width // STRIDE) if map == "mad" else (height, width)
+        self.grid = _grid(map, grid)
+        self.register_buffer("mean", torch.zeros(self.grid))
+        self.register_buffer("deviation", torch.ones(self.grid))
         if map != "mad":
             self.decoder = network.decoder
             self.similarity = Similarity(window, (height, width))
 
+    def standardise(self, mean: Tensor, deviation: Tensor) -> None:
+        """Takes these (h, w) for what the maps of normal images are like."""
+        self.mean, self.deviation = mean.float(), deviation.float()
+
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         (images,) = features
+        return (self._map(images) - self.mean) / self.deviation
+
+    def _map(self, images: Tensor) -> Tensor:
         (found,) = self.encoder(images)
         mean = self.code(found).chunk(2, 1)[0]
         spread: Tensor = (mean - mean.mean(1, keepdim=True)).abs().mean(1)  # (B, l/8, l/8)
@@ -236,6 +271,12 @@ class _VAEHead(Head):
 
     def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         return [self(features)]
+
+
+def _grid(map: str, images: Grid) -> tuple[int, int]:
+    """Height and width of a map of images so large."""
+    _, height, width = images
+    return (height // STRIDE, width // STRIDE) if map == "mad" else (height, width)
 
 
 class Similarity(nn.Module):
