@@ -4,8 +4,8 @@
 
 256×256, seed 0, all 890 test images: the mean over images of each image's own pixel AUROC, as the paper has it, and the
 pooled pixel AUROC, both of the maps as published; and how many photographs with animals are detected at a threshold of
-1 % false alarms, by the standardised map, and by the published one (its threshold from some 700 training images). Prints
-tables and appends them to benchmarks/RESULTS.md.
+1 % false alarms, by the standardised map, and by the published one (its threshold from some 700 training images).
+Prints tables and appends them to benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

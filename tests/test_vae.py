@@ -125,7 +125,9 @@ def test_a_model_is_trained_saved_and_loaded_on_either_engine(tree: Path, tmp_pa
     for engine in ("openvino", "torch"):
         found = list(Model.load(tmp_path / "model", engine).predict(tree))
         scores = [prediction.score for prediction in expected]
-        assert [prediction.score for prediction in found] == pytest.approx(scores, rel=1e-3)
+        assert [prediction.score for prediction in found] == pytest.approx(scores, rel=1e-3, abs=0.02), (
+            "in standard deviations of a map that an untrained decoder hardly varies"
+        )
     explanation = model.explain(next((tree / "test" / "scratch").iterdir()))
     assert [cause.layer for cause in explanation.layers] == ["rgb"]
 
