@@ -11,7 +11,9 @@ from torch.distributions import ContinuousBernoulli, Normal, kl_divergence
 import blemish
 from blemish.datasets import read_source
 from blemish.detectors import VAE, VAEGRF, Detector, make_detector
-from blemish.detectors.vae import MAPS, Objective, Similarity, continuous_bernoulli_mean
+from blemish.detectors.similarity import Similarity
+from blemish.detectors.vae import MAPS
+from blemish.detectors.vae_network import Objective, continuous_bernoulli_mean
 from blemish.errors import ModelError, SettingError
 from blemish.model import Model
 from blemish.random_field import RandomField, base

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
     from blemish.fitting import fit
-    from blemish.model import Model, Prediction
+    from blemish.model import Model
+from blemish.prediction import Prediction
 
 __all__ = [
     "FRE",
@@ -35,7 +36,7 @@ _HOMES = {
     "Gaussian": "detectors",
     "Model": "model",
     "PaDiM": "detectors",
-    "Prediction": "model",
+    "Prediction": "prediction",
     "VAE": "detectors",
     "VAEGRF": "detectors",
     "evaluate": "evaluation",

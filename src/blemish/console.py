@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from blemish.evaluation import Evaluation
     from blemish.explain import Diagnosis, Pruning
     from blemish.explanation import Explanation
-    from blemish.model import Model, Prediction, Progress
+    from blemish.model import Model, Progress
+from blemish.prediction import Prediction
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

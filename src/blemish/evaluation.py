@@ -16,7 +16,8 @@ from blemish.datasets import GOOD, Dataset, Sample, read_source
 from blemish.errors import ImageError, SourceError
 from blemish.images import Geometry, decode_ahead, read_mask
 from blemish.metrics import Decisions, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
-from blemish.model import Model, Prediction, Progress
+from blemish.model import Model, Progress
+from blemish.prediction import Prediction
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +19,7 @@ from blemish.datasets import Dataset, Sample, read_source
 from blemish.engines import BATCH, Engine, choose_engine
 from blemish.engines.stream import stream
 from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
-from blemish.images import Geometry, Pixels, decode_ahead, read_image
+from blemish.images import Geometry, decode_ahead, read_image
 from blemish.model import Learned, Model, Progress, Recipe, write_parts
 from blemish.planning import Plan, make_plan
 from blemish.presets import Preset, find_preset
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from blemish.extraction import Extractor
 
 Layers = Sequence[int | str]
-
-SETTLING = 512
-"""Images at most from which a trained detector learns what its maps of normal images are like."""
 
 
 def fit(
@@ -208,7 +203,9 @@ def _learned(
     if detector.trains:
         unreadable = {error.path for error in bad}
         paths = [sample.path for sample in images.to_fit if sample.path not in unreadable]
-        _train(detector, paths, recipe, checkpoints, resume, progress)
+        from blemish.training.detector import train_detector
+
+        train_detector(detector, paths, geometry, checkpoints, resume, progress)
     held = Held()
     scoring = Scoring(detector, geometry.shape)
     for arrays in _outputs(engine, "calibrate", images.to_calibrate, [], geometry, bad, skip_bad, progress):
@@ -246,50 +243,6 @@ def _learned(
         lambda: learned,
         partial(write_parts, final, engine, learned, geometry),
     )
-
-
-def _train(
-    detector: Detector,
-    paths: Sequence[Path],
-    recipe: Recipe,
-    folder: Path | None,
-    resume: bool,
-    progress: Progress | None,
-) -> None:
-    """The detector's steps along the gradient, over images in a new order every epoch."""
-    import torch
-
-    from blemish.training import Schedule, Step, train
-
-    def batches(orders: list[list[int]]) -> Iterator[torch.Tensor]:
-        chosen = [paths[index] for order in orders for index in order]
-        decoded = decode_ahead(partial(read_image, geometry=recipe.geometry), chosen, ahead=2 * BATCH)
-        for order in orders:
-            images = list(islice(decoded, len(order)))
-            for image in images:
-                if isinstance(image, ImageError):
-                    raise image  # it could be read a moment ago, and no longer
-            yield torch.from_numpy(np.stack(cast("list[Pixels]", images))).permute(0, 3, 1, 2).float() / 255
-
-    def watch(step: Step, steps: int) -> None:
-        if progress:
-            progress("train", step.step + 1, steps)
-
-    settings = detector.settings()
-    schedule = Schedule(**{field.name: settings[field.name] for field in fields(Schedule)})
-    names = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()
-    kept = {name: value for name, value in settings.items() if name not in {"epochs", "minutes"}}
-    identity = {"detector": detector.name, **kept, "shape": list(recipe.geometry.shape), "paths": names}
-    module = detector.objective()
-    train(module, batches, len(paths), schedule, identity=identity, folder=folder, resume=resume, watch=watch)
-    module.cpu().eval()
-    drawn = np.random.default_rng([schedule.seed, SETTLING]).permutation(len(paths))[:SETTLING]
-    for done, images in enumerate(
-        batches([drawn[start : start + BATCH].tolist() for start in range(0, len(drawn), BATCH)])
-    ):
-        detector.settle([images])
-        if progress:
-            progress("settle", min((done + 1) * BATCH, len(drawn)), len(drawn))
 
 
 def _detector_settings(

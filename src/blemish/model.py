@@ -6,7 +6,7 @@ import copy
 import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +21,7 @@ from blemish.engines import Engine, choose_engine
 from blemish.engines.stream import stream
 from blemish.errors import ModelError
 from blemish.images import Geometry, Pixels, read_image, read_size
+from blemish.prediction import Prediction
 from blemish.storage import check_file, new_folder, read_card, write_card
 
 if TYPE_CHECKING:
@@ -35,43 +36,6 @@ Progress = Callable[[str, int, int], None]
 
 
 LEARNED = "learned.safetensors"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one image.
-
-    Attributes:
-        path: the file; `None` for an array.
-        score: higher is more anomalous; its unit is the detector's.
-        p_value: the share of normal images that score as high, as the held-out ones tell.
-        is_anomaly: the score exceeds the threshold.
-        map: (H, W) at the model's input size, higher where more anomalous; `None` where there is an error.
-        error: why there is no score (it is then not a number), or `None`.
-        boxes: of an anomalous image, around what lies above the map's threshold, in the image's own pixels, the highest
-            peak first.
-    """
-
-    path: Path | None
-    score: float
-    p_value: float
-    is_anomaly: bool
-    map: NDArray[np.float32] | None = field(repr=False)
-    error: str | None = None
-    boxes: tuple[Box, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """`path, score, p_value, is_anomaly, boxes`, or `path, error`, as JSON can hold them."""
-        path = None if self.path is None else str(self.path)
-        if self.error is not None:
-            return {"path": path, "error": self.error}
-        return {
-            "path": path,
-            "score": self.score,
-            "p_value": self.p_value,
-            "is_anomaly": self.is_anomaly,
-            "boxes": [asdict(box) for box in self.boxes],
-        }
 
 
 @dataclass(frozen=True)

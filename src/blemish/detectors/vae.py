@@ -1,7 +1,6 @@
 """A variational autoencoder trained on normal images: where its code or its reconstruction is unusual, it is anomalous.
 
-The network and the maps are those of Gangloff et al. (2023): the stem and the first two stages of a ResNet-18 encode an
-image of l×l pixels to Gaussians on a grid of l/8×l/8 sites, 256 channels deep; three transposed convolutions decode.
+The maps are those of Gangloff et al. (2023), standardised by position.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import ContinuousBernoulli
 from torch.nn import functional as F
 
 from blemish.detectors.detector import Detector, Features, Grid, Head, Part, stored
+from blemish.detectors.similarity import Similarity
+from blemish.detectors.vae_network import Network, Objective, continuous_bernoulli_mean
 from blemish.errors import SettingError
 from blemish.random_field import RandomField, base
 from blemish.statistics import GridMoments
@@ -24,72 +24,6 @@ STRIDE = 8
 """Pixels to a site of the latent grid, on each side."""
 
 MAPS = ("mad", "sm", "mad-sm", "l2")
-
-
-class Network(nn.Module):
-    """Encoder and decoder; images (B, 3, l, l) between 0 and 1.
-
-    Args:
-        latent: channels of the code.
-    """
-
-    def __init__(self, latent: int) -> None:
-        import timm
-
-        super().__init__()
-        # The stem, layer1 and layer2, untrained; the features are those of stride 8.
-        self.encoder: nn.Module = timm.create_model(
-            "resnet18", pretrained=False, features_only=True, out_indices=(2,), zero_init_last=False
-        )
-        self.code = nn.Conv2d(128, 2 * latent, 1)
-        self.decoder = nn.Sequential(
-            nn.Conv2d(latent, 128, 1),
-            *_grown(128, 64),
-            *_grown(64, 32),
-            *_grown(32, 3),
-        )
-
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log variances (B, latent, l/8, l/8) of the codes."""
-        (features,) = self.encoder(images)
-        mean, log_variance = self.code(features).chunk(2, 1)
-        return mean, log_variance.clamp(-20, 20)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """Logits (B, 3, l, l) of the continuous Bernoulli's parameter at each pixel."""
-        logits: Tensor = self.decoder(codes)
-        return logits
-
-
-class Objective(nn.Module):
-    """-(E[log p(x|z)] - beta KL): the first a mean over pixels and colours, the second over sites and channels."""
-
-    eigenvalues: Tensor
-
-    def __init__(self, network: Network, prior: RandomField, beta: float) -> None:
-        super().__init__()
-        self.network = network
-        self.beta = beta
-        self.width = prior.width
-        self.register_buffer("eigenvalues", prior.eigenvalues.float(), persistent=False)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        mean, log_variance = self.network.encode(images)
-        codes = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
-        likelihood: Any = ContinuousBernoulli(logits=self.network.decode(codes).float())  # torch gives it no types
-        reconstruction = -likelihood.log_prob(images).mean()
-        prior = RandomField(self.eigenvalues, self.width)
-        divergence = prior.divergence(mean.float(), log_variance.float().exp())
-        divergence = divergence.mean() / (mean.shape[2] * mean.shape[3])
-        return {
-            "loss": reconstruction + self.beta * divergence,
-            "reconstruction": reconstruction,
-            "divergence": divergence,
-        }
-
-
-def _grown(channels: int, left: int) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels), nn.ReLU(), nn.ConvTranspose2d(channels, left, 4, stride=2, padding=1)]
 
 
 @dataclass(kw_only=True)
@@ -277,53 +211,6 @@ def _grid(map: str, images: Grid) -> tuple[int, int]:
     """Height and width of a map of images so large."""
     _, height, width = images
     return (height // STRIDE, width // STRIDE) if map == "mad" else (height, width)
-
-
-class Similarity(nn.Module):
-    """SSIM at every pixel (Wang et al. 2004), windows of equal weights; as scikit-image has it for a data range of 1.
-
-    Args:
-        window: side, odd.
-        shape: of the images.
-    """
-
-    columns: Tensor
-    rows: Tensor
-
-    def __init__(self, window: int, shape: tuple[int, int], first: float = 0.01, second: float = 0.03) -> None:
-        super().__init__()
-        self.window = window
-        self.constants = first**2, second**2
-        # Beyond the border the image is mirrored, its edge repeated.
-        for name, side in zip(("rows", "columns"), shape, strict=True):
-            places = torch.arange(-(window // 2), side + window // 2) % (2 * side)
-            self.register_buffer(name, torch.minimum(places, 2 * side - 1 - places))
-
-    def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Images (B, C, H, W) between 0 and 1 to similarities (B, C, H, W), 1 where they are alike."""
-        mean, mean_other = self._mean(one), self._mean(other)
-        unbiased = self.window**2 / (self.window**2 - 1)
-        variance = unbiased * (self._mean(one.square()) - mean.square())
-        variance_other = unbiased * (self._mean(other.square()) - mean_other.square())
-        covariance = unbiased * (self._mean(one * other) - mean * mean_other)
-        c1, c2 = self.constants
-        above = (2 * mean * mean_other + c1) * (2 * covariance + c2)
-        return above / ((mean.square() + mean_other.square() + c1) * (variance + variance_other + c2))
-
-    def _mean(self, images: Tensor) -> Tensor:
-        mirrored = images.index_select(2, self.rows).index_select(3, self.columns)
-        return F.avg_pool2d(mirrored, self.window, stride=1)
-
-
-def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
-    """p / (2p - 1) + 1 / (2 artanh(1 - 2p)) with p = sigmoid(l), which is 1 / (1 - exp(-l)) - 1 / l.
-
-    Near l = 0 by its series (Loaiza-Ganem & Cunningham 2019, eq. 8).
-    """
-    near = logits.abs() < 0.1
-    safe = torch.where(near, torch.ones_like(logits), logits)
-    exact = -1 / torch.expm1(-safe) - 1 / safe
-    return torch.where(near, 0.5 + logits / 12 - logits**3 / 720, exact)
 
 
 def _to_unit(maps: Tensor) -> Tensor:

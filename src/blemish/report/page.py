@@ -23,8 +23,9 @@ from blemish.evaluation import Evaluation
 from blemish.images import Pixels, read_image
 from blemish.metrics import roc_curve
 from blemish.metrics.ranking import Floats
-from blemish.model import Model, Prediction
+from blemish.model import Model
 from blemish.pictures import heat_map
+from blemish.prediction import Prediction
 from blemish.storage import new_file
 
 GALLERY = 12

@@ -14,8 +14,9 @@ from PIL import Image
 from blemish.errors import SettingError
 from blemish.explanation import Explanation
 from blemish.images import read_image
-from blemish.model import Model, Prediction
+from blemish.model import Model
 from blemish.pictures import PICTURES, Tile, overlay, sheet
+from blemish.prediction import Prediction
 from blemish.storage import new_file, new_folder
 
 RESULTS = "results.jsonl"

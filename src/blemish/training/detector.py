@@ -1,0 +1,78 @@
+"""A detector trained on files of images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from blemish.detectors import Detector
+from blemish.engines import BATCH
+from blemish.errors import ImageError
+from blemish.images import Geometry, Pixels, decode_ahead, read_image
+from blemish.training.loop import Schedule, Step, train
+
+SETTLING = 512
+"""Images at most from which a trained detector learns what its maps of normal images are like."""
+
+
+def train_detector(
+    detector: Detector,
+    paths: Sequence[Path],
+    geometry: Geometry,
+    folder: Path | None,
+    resume: bool,
+    progress: Callable[[str, int, int], None] | None,
+) -> None:
+    """Its steps along the gradient, over images in a new order every epoch; and then what its maps are like.
+
+    Args:
+        detector: that has seen the images once.
+        paths: of the images.
+        geometry: of the images.
+        folder: for the checkpoint and the log; nothing is kept without one.
+        resume: go on from the checkpoint there, if there is one.
+        progress: told the stage, and how many of how many steps or images are done.
+
+    Raises:
+        TrainingError: it diverged.
+        ModelError: the checkpoint is of another training, or cannot be read or written.
+        ImageError: an image can be read no longer.
+    """
+
+    def batches(orders: list[list[int]]) -> Iterator[torch.Tensor]:
+        chosen = [paths[index] for order in orders for index in order]
+        decoded = decode_ahead(partial(read_image, geometry=geometry), chosen, ahead=2 * BATCH)
+        for order in orders:
+            images = list(islice(decoded, len(order)))
+            for image in images:
+                if isinstance(image, ImageError):
+                    raise image  # it could be read a moment ago, and no longer
+            yield torch.from_numpy(np.stack(cast("list[Pixels]", images))).permute(0, 3, 1, 2).float() / 255
+
+    def watch(step: Step, steps: int) -> None:
+        if progress:
+            progress("train", step.step + 1, steps)
+
+    settings = detector.settings()
+    schedule = Schedule(**{field.name: settings[field.name] for field in fields(Schedule)})
+    names = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()
+    kept = {name: value for name, value in settings.items() if name not in {"epochs", "minutes"}}
+    identity = {"detector": detector.name, **kept, "shape": list(geometry.shape), "paths": names}
+    module = detector.objective()
+    train(module, batches, len(paths), schedule, identity=identity, folder=folder, resume=resume, watch=watch)
+    module.cpu().eval()
+    drawn = np.random.default_rng([schedule.seed, SETTLING]).permutation(len(paths))[:SETTLING]
+    for done, images in enumerate(
+        batches([drawn[start : start + BATCH].tolist() for start in range(0, len(drawn), BATCH)])
+    ):
+        detector.settle([images])
+        if progress:
+            progress("settle", min((done + 1) * BATCH, len(drawn)), len(drawn))
