@@ -73,11 +73,8 @@ def main() -> int:
             cells = [f"{mean:.3f}", "–" if published is None else f"{published:.2f}", f"{pooled:.3f}"]
             table.row(kind.name, minutes, map, *cells)
     if not arguments.images:
-        append(
-            "Animals in aerial photographs",
-            f"python benchmarks/livestock.py --minutes {arguments.minutes:g}",
-            table.lines,
-        )
+        command = f"python benchmarks/livestock.py --minutes {arguments.minutes:g}"
+        append("Animals in aerial photographs", command, [*table.lines, "", *decisions.lines])
     return 0
 
 

@@ -184,7 +184,7 @@ def test_a_notebook_shows_the_picture(explanation: Explanation) -> None:
 def test_other_endings_scales_and_folders_that_cannot_be_written_are_refused(
     explanation: Explanation, tmp_path: Path
 ) -> None:
-    with pytest.raises(SettingError, match=r"pictures end in \.png, \.jpg or \.webp"):
+    with pytest.raises(SettingError, match=r"pictures end in \.png, \.jpg, \.jpeg, \.webp"):
         explanation.save(tmp_path / "why.pdf")
     with pytest.raises(SettingError, match="'loud' is not known; give one of fixed, per-component"):
         explanation.save(tmp_path / "why.png", scale="loud")
