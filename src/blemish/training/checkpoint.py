@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +74,6 @@ def load(folder: Path, identity: dict[str, Any], module: nn.Module, optimizer: t
         states.setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return Place(int(card["step"]), float(card["seconds"]))
-
-
-def remove(folder: Path) -> None:
-    """Once it is of no use any more."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
