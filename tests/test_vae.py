@@ -12,8 +12,15 @@ import blemish
 from blemish.datasets import read_source
 from blemish.detectors import VAE, VAEGRF, Detector, make_detector
 from blemish.detectors.similarity import Similarity
-from blemish.detectors.vae import MAPS
-from blemish.detectors.vae_network import Objective, continuous_bernoulli_mean
+from blemish.detectors.vae_head import GRADIENTS, MAPS
+from blemish.detectors.vae_network import (
+    FixedField,
+    JointField,
+    Objective,
+    continuous_bernoulli_mean,
+    elbo,
+    log_likelihood,
+)
 from blemish.errors import ModelError, SettingError
 from blemish.model import Model
 from blemish.random_field import RandomField, base
@@ -74,7 +81,7 @@ def test_the_ordinary_vaes_divergence_is_the_closed_form() -> None:
 
 
 def test_the_loss_is_differentiable_in_every_parameter() -> None:
-    for detector in (VAE(latent=4), VAEGRF(latent=4)):
+    for detector in (VAE(latent=4), VAEGRF(latent=4), VAEGRF(latent=4, estimate="joint")):
         objective = started(detector).objective()
         objective.train()
         objective(images(4))["loss"].backward()
@@ -124,7 +131,12 @@ def test_a_model_is_trained_saved_and_loaded_on_either_engine(tree: Path, tmp_pa
     expected = list(model.predict(tree))
     assert all(prediction.map is not None and prediction.map.shape == (64, 64) for prediction in expected)
     model.save(tmp_path / "model")
-    for engine in ("openvino", "torch"):
+    if map in GRADIENTS:
+        with pytest.raises(SettingError, match="needs gradients, which OpenVINO has not; give --engine torch"):
+            Model.load(tmp_path / "model", "openvino")
+        with pytest.raises(SettingError, match="needs gradients"):
+            blemish.fit(tree, detector=VAEGRF(map=map, latent=16), size=64, engine="openvino")
+    for engine in ("auto", "torch") if map in GRADIENTS else ("openvino", "torch"):
         found = list(Model.load(tmp_path / "model", engine).predict(tree))
         scores = [prediction.score for prediction in expected]
         assert [prediction.score for prediction in found] == pytest.approx(scores, rel=1e-3, abs=0.02), (
@@ -157,11 +169,118 @@ def test_the_maps_are_what_they_are_said_to_be() -> None:
 
     product = torch.stack([unit(a) * unit(b) for a, b in zip(repeated, found["sm"], strict=True)])
     assert torch.allclose(found["mad-sm"], product, atol=1e-5)
+    assert torch.allclose(found["gradient"], slope(detector, batch), atol=1e-3 * float(found["gradient"].max()))
+    product = torch.stack([unit(a) * unit(b) for a, b in zip(found["gradient"], found["sm"], strict=True)])
+    assert torch.allclose(found["gradient-sm"], product, atol=1e-5)
 
 
-def test_the_graph_of_mad_has_no_decoder(tree: Path) -> None:
-    head = started(VAE(map="mad")).head()
-    assert not [name for name, _ in head.named_parameters() if "decoder" in name]
+def slope(detector: VAE, batch: torch.Tensor) -> torch.Tensor:
+    """|dL/dx| summed over colours, by backpropagation one image at a time."""
+    prior = detector.prior()
+    field = RandomField(prior.eigenvalues.float(), prior.width)
+    found = []
+    with torch.enable_grad():
+        for image in batch:
+            x = image[None].clone().requires_grad_()
+            reconstruction, divergence = elbo(detector.network, field, x, noise=False)
+            (reconstruction + detector.beta * divergence).sum().backward()
+            assert x.grad is not None
+            found.append(x.grad[0].abs().sum(0))
+    return torch.stack(found)
+
+
+def test_the_gradient_of_the_loss_is_that_of_small_differences() -> None:
+    detector = VAEGRF(latent=4, map="gradient", beta=0.3)
+    batch = images(6).double()
+    detector.update([batch.float()])
+    network = detector.network.double().eval()
+    field = detector.prior()
+    head = detector._head()
+    head.field = FixedField(field).double()
+    found = head._steepness(batch[:1])[0]
+
+    def loss(x: torch.Tensor) -> float:
+        with torch.no_grad():
+            reconstruction, divergence = elbo(network, RandomField(field.eigenvalues, field.width), x, noise=False)
+        return float((reconstruction + 0.3 * divergence)[0])
+
+    for row, column in [(0, 0), (9, 17), (31, 30)]:
+        total = 0.0
+        for colour in range(3):
+            step = torch.zeros_like(batch[:1])
+            step[0, colour, row, column] = 1e-5
+            total += abs(loss(batch[:1] + step) - loss(batch[:1] - step)) / 2e-5
+        assert float(found[row, column]) == pytest.approx(total, rel=1e-2)
+
+
+def test_projection_lowers_the_energy_and_stays_between_0_and_1() -> None:
+    detector = started(VAE(latent=6, map="projection"))
+    assert isinstance(detector, VAE)
+    detector.network.eval()
+    batch = images(2)
+    head = detector._head()
+    with torch.no_grad():
+        projected = head._projected(batch)
+
+        def energy(x: torch.Tensor) -> torch.Tensor:
+            logits = detector.network.decode(detector.network.encode(x)[0])
+            return (0.05 * (x - batch).abs() - log_likelihood(logits, x)).sum((1, 2, 3))
+
+        assert bool((energy(projected) < energy(batch)).all())
+        assert 0 <= float(projected.min()) <= float(projected.max()) <= 1
+        dissimilar = 1 - Similarity(11, (32, 32))(batch, projected).prod(1)
+        assert torch.allclose(head((batch,)), dissimilar, atol=1e-5)
+
+
+def test_the_saved_graph_of_mad_has_no_decoder(tree: Path, tmp_path: Path) -> None:
+    for map, decodes in (("mad", False), ("sm", True)):
+        blemish.fit(tree, detector=VAE(map=map, latent=8), size=64).save(tmp_path / map)
+        graph = (tmp_path / map / "scoring.xml").read_text()
+        assert ("ConvolutionBackpropData" in graph) is decodes
+
+
+def test_the_joint_prior_climbs_the_images_likelihood() -> None:
+    truth = RandomField.from_base(base("matern-3/2", 3.0, 0.02, 32, 32))
+    drawn = truth.sample(3 * 200, torch.Generator().manual_seed(0)).reshape(200, 3, 32, 32).float()
+    field = JointField("matern-3/2", (32, 32), 8)
+    assert field.range.item() == 1
+    assert field.variance.item() == pytest.approx(0.01)
+    exact = VAEGRF(latent=1)
+    exact.update([drawn])
+    wanted = exact.prior_of_images()
+    optimizer = torch.optim.Rprop(field.parameters(), lr=1e-2)
+    for _ in range(80):  # on all images at once, where nothing is noise
+        optimizer.zero_grad()
+        field.terms(drawn)["prior"].backward()
+        optimizer.step()
+    assert field.range.item() == pytest.approx(wanted.range, rel=0.01)
+    assert field.variance.item() == pytest.approx(wanted.variance, rel=0.01)
+    assert field.terms(drawn)["prior"].item() / 3 == pytest.approx(
+        -wanted.log_likelihood + np.log(2 * np.pi) / 2, abs=1e-3
+    )
+
+
+def test_the_divergence_gives_the_joint_prior_no_gradient() -> None:
+    field = JointField("matern-3/2", (32, 32), 8)
+    latent = field()
+    assert not latent.eigenvalues.requires_grad
+    assert latent.shape == (4, 4)
+
+
+def test_the_joint_prior_is_saved_and_bounded(tree: Path, tmp_path: Path) -> None:
+    model = blemish.fit(tree, detector=VAEGRF(latent=8, estimate="joint", map="gradient"), size=64)
+    assert model.provenance["learned"]["range"] == pytest.approx(1, abs=0.01), "a few of Rprop's smallest steps"
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+    assert [p.score for p in loaded.predict(tree)] == [p.score for p in model.predict(tree)]
+    assert loaded.learned.detector.summary() == model.provenance["learned"]
+    field = JointField("matern-3/2", (32, 32), 8)
+    with torch.no_grad():
+        field.log_range.fill_(9.0)
+        field.log_deviation.fill_(-9.0)
+    field.terms(images(2))
+    assert field.range.item() == pytest.approx(10)
+    assert field.variance.item() == pytest.approx(0.001)
 
 
 def test_a_broken_fit_is_resumed_and_another_models_checkpoint_refused(tree: Path, tmp_path: Path) -> None:

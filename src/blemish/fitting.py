@@ -113,7 +113,8 @@ def fit(
         source if isinstance(source, Dataset) else read_source(source, seed), seed, calibration_share, false_alarm_rate
     )
     file = Path(weights) if weights is not None else None
-    extractor = make_extractor(name, layers, learning.strides, geometry, choose_engine(engine), file, download=download)
+    running = choose_engine(engine, gradients=learning.needs_gradients)
+    extractor = make_extractor(name, layers, learning.strides, geometry, running, file, download=download)
     recipe = Recipe(learning.name, learning.settings(), name, extractor.asked, geometry, seed)
     folder = Path(checkpoints) if checkpoints is not None else None
     return _learned(learning, extractor, recipe, images, skip_bad, progress, announce, folder, resume)

@@ -35,7 +35,8 @@ Progress = Callable[[str, int, int], None]
 """Told the stage, and how many of how many images are done."""
 
 
-LEARNED = "learned.safetensors"
+LEARNED, GRAPH = "learned.safetensors", "scoring.xml"
+"""Files of a saved model: what was learned, and the graph, which a model that scores by gradients has not."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ class Model:
             raise ModelError(f"{folder}: its description is incomplete ({error}); fit the model again") from None
         running: Engine
         extractor: Engine
-        if choose_engine(engine) == "openvino":
+        if choose_engine(engine, gradients=GRAPH not in card["files"]) == "openvino":
             from blemish.engines.openvino_engine import OpenVINOEngine
 
             for name in card["files"]:
@@ -284,7 +285,10 @@ def write_parts(
     geometry: Geometry,
     folder: Path,
 ) -> None:
-    """The two graphs, and `learned.safetensors` with what was learned and the backbone's weights."""
+    """The two graphs, and `learned.safetensors` with what was learned and the backbone's weights.
+
+    A detector that needs gradients has no graphs.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -292,13 +296,14 @@ def write_parts(
     from blemish.engines.torch_engine import TorchEngine
     from blemish.graph import OUTPUTS, Scoring
 
-    if isinstance(extractor, TorchEngine):
-        network = copy.deepcopy(extractor.module).cpu()  # the engine keeps its own
-        graphs = OpenVINOEngine.from_module(network, *geometry.shape)
-        graphs = graphs.then(Scoring(learned.detector, geometry.shape), OUTPUTS)
-    else:
-        graphs = cast(OpenVINOEngine, engine)
-    graphs.save(folder)
+    if not learned.detector.needs_gradients:
+        if isinstance(extractor, TorchEngine):
+            network = copy.deepcopy(extractor.module).cpu()  # the engine keeps its own
+            graphs = OpenVINOEngine.from_module(network, *geometry.shape)
+            graphs = graphs.then(Scoring(learned.detector, geometry.shape), OUTPUTS)
+        else:
+            graphs = cast(OpenVINOEngine, engine)
+        graphs.save(folder)
     tensors = {f"detector.{name}": tensor for name, tensor in learned.detector.tensors().items()}
     tensors |= {f"backbone.{name}": tensor.cpu() for name, tensor in learned.weights.items()}
     try:

@@ -205,6 +205,13 @@ class Prior:
     log_likelihood: float
 
 
+def prior_at(periodogram: Tensor, width: int, correlation: str, range_: float, variance: float) -> Prior:
+    """This range and variance, with the likelihood of images whose mean periodogram this is; see `fit_prior`."""
+    field = RandomField.from_base(base(correlation, range_, variance, len(periodogram), width))
+    likelihood = float(field.log_likelihood_of_periodogram(periodogram.double())) / (len(periodogram) * width)
+    return Prior(correlation, range_, variance, likelihood + math.log(2 * math.pi) / 2)
+
+
 def fit_prior(
     periodogram: Tensor,
     width: int,
@@ -243,9 +250,7 @@ def fit_prior(
         reach = math.exp(log_range)
         unit = RandomField.from_base(base(correlation, reach, 1.0, height, width))
         variance = max(float(unit.sum(observed / unit.eigenvalues)) / sites, least_variance)
-        field = RandomField(variance * unit.eigenvalues, width)
-        likelihood = float(field.log_likelihood_of_periodogram(observed)) / sites
-        return Prior(correlation, reach, variance, likelihood + math.log(2 * math.pi) / 2)
+        return prior_at(observed, width, correlation, reach, variance)
 
     grid = np.linspace(math.log(low), math.log(high), GRID)
     best = int(np.argmax([fitted(place).log_likelihood for place in grid]))

@@ -93,6 +93,11 @@ class Detector(ABC):
         if self.interpolation not in {"nearest", "bilinear", "bicubic"}:
             raise SettingError(f"interpolation {self.interpolation!r} is not known; give nearest, bilinear or bicubic")
 
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether its scoring takes gradients, which torch alone can do."""
+        return False
+
     @classmethod
     def setting_names(cls) -> list[str]:
         return [field.name for field in dataclasses.fields(cls)]

@@ -11,19 +11,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from blemish.detectors.detector import Detector, Features, Grid, Head, Part, stored
-from blemish.detectors.similarity import Similarity
-from blemish.detectors.vae_network import Network, Objective, continuous_bernoulli_mean
+from blemish.detectors.detector import Detector, Features, Grid, Head, stored
+from blemish.detectors.vae_head import GRADIENTS, MAPS, STRIDE, VAEHead, grid_of
+from blemish.detectors.vae_network import FixedField, Network, Objective, continuous_bernoulli_mean
 from blemish.errors import SettingError
 from blemish.random_field import RandomField, base
 from blemish.statistics import GridMoments
-
-STRIDE = 8
-"""Pixels to a site of the latent grid, on each side."""
-
-MAPS = ("mad", "sm", "mad-sm", "l2")
 
 
 @dataclass(kw_only=True)
@@ -33,14 +27,16 @@ class VAE(Detector):
     Attributes:
         map: `mad`, how far the code's channels lie apart at a site (mean absolute deviation), which needs no decoder;
             `sm`, the dissimilarity of image and reconstruction (1 - SSIM); `mad-sm`, the product of both, each scaled
-            to [0, 1] by image; `l2`, the squared error.
+            to [0, 1] by image; `l2`, the squared error. Through torch alone, and slower: `gradient`, how the loss
+            changes with each pixel; `gradient-sm`; `projection`, the dissimilarity of the image and its projection on
+            normal ones.
         standardised: of each position of the map, take the mean over normal images away and divide by the standard
             deviation. Borders differ from the inside by the network's padding alone; without this the largest value,
             which is the score, is nearly always there. The paper's maps are without.
         beta: weight of the divergence from the prior in the loss.
         latent: channels of the code.
         window: side of the window of SSIM, in pixels, odd.
-        epochs, batch, drawn, learning_rate, minutes, seed: how it is trained; see `training.Schedule`.
+        epochs, batch, drawn, learning_rate, minutes, precision, seed: how it is trained; see `training.Schedule`.
     """
 
     name: ClassVar[str] = "vae"
@@ -58,6 +54,7 @@ class VAE(Detector):
     drawn: int | None = 1024
     learning_rate: float = 1e-4
     minutes: float | None = None
+    precision: str = "32-true"
     seed: int = 0
     interpolation: str = "nearest"
 
@@ -91,11 +88,15 @@ class VAE(Detector):
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self.network_ = Network(self.latent)
-        height, width = _grid(self.map, grids[0])
+        height, width = grid_of(self.map, grids[0][1:])
         self.maps_ = GridMoments.empty(height * width, 1)
 
     def _take_in(self, features: Features) -> None:
         self.count_ += len(features[0])
+
+    @property
+    def needs_gradients(self) -> bool:
+        return self.map in GRADIENTS
 
     @property
     def count(self) -> int:
@@ -115,11 +116,12 @@ class VAE(Detector):
 
     def objective(self) -> nn.Module:
         """Images (B, 3, l, l) between 0 and 1 to the terms of the loss; its parameters are the network's."""
-        return Objective(self.network, self.prior(), self.beta)
+        return Objective(self.network, FixedField(self.prior()), self.beta)
 
     def settle(self, features: Features) -> None:
+        head = self._head()
         with torch.inference_mode():
-            maps = self._head()(tuple(features))
+            maps = head(tuple(features))
         self.maps_.update(maps.flatten(1)[:, :, None])
 
     def head(self) -> Head:
@@ -131,8 +133,10 @@ class VAE(Detector):
             head.standardise(mean.reshape(head.grid), deviation.reshape(head.grid))
         return head
 
-    def _head(self) -> _VAEHead:
-        return _VAEHead(self.network, self.map, self.window, self.grids_[0])
+    def _head(self) -> VAEHead:
+        _, height, width = self.grids_[0]
+        field = FixedField(self.prior()) if self.needs_gradients else None
+        return VAEHead(self.network, self.map, self.window, (height, width), field, self.beta)
 
     def reconstruct(self, features: Features) -> Tensor | None:
         with torch.inference_mode():
@@ -160,60 +164,3 @@ class VAE(Detector):
     def summary(self) -> dict[str, Any]:
         _, height, width = self.grids_[0]
         return {"sites": [height // STRIDE, width // STRIDE], "channels": self.latent}
-
-
-class _VAEHead(Head):
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, network: Network, map: str, window: int, grid: Grid) -> None:
-        super().__init__()
-        _, height, width = grid
-        self.map = map
-        self.encoder, self.code = network.encoder, network.code
-        self.parts = [Part((0,))]
-        self.grid = _grid(map, grid)
-        self.register_buffer("mean", torch.zeros(self.grid))
-        self.register_buffer("deviation", torch.ones(self.grid))
-        if map != "mad":
-            self.decoder = network.decoder
-            self.similarity = Similarity(window, (height, width))
-
-    def standardise(self, mean: Tensor, deviation: Tensor) -> None:
-        """Takes these (h, w) for what the maps of normal images are like."""
-        self.mean, self.deviation = mean.float(), deviation.float()
-
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        (images,) = features
-        return (self._map(images) - self.mean) / self.deviation
-
-    def _map(self, images: Tensor) -> Tensor:
-        (found,) = self.encoder(images)
-        mean = self.code(found).chunk(2, 1)[0]
-        spread: Tensor = (mean - mean.mean(1, keepdim=True)).abs().mean(1)  # (B, l/8, l/8)
-        if self.map == "mad":
-            return spread
-        shown = continuous_bernoulli_mean(self.decoder(mean))
-        if self.map == "l2":
-            squared: Tensor = (images - shown).square().sum(1)
-            return squared
-        dissimilar: Tensor = 1 - self.similarity(images, shown).prod(1)
-        if self.map == "sm":
-            return dissimilar
-        repeated = F.interpolate(spread[:, None], scale_factor=STRIDE, mode="nearest")[:, 0]
-        return _to_unit(repeated) * _to_unit(dissimilar)
-
-    def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        return [self(features)]
-
-
-def _grid(map: str, images: Grid) -> tuple[int, int]:
-    """Height and width of a map of images so large."""
-    _, height, width = images
-    return (height // STRIDE, width // STRIDE) if map == "mad" else (height, width)
-
-
-def _to_unit(maps: Tensor) -> Tensor:
-    """Each map (B, H, W) scaled to [0, 1]."""
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - low) / (high - low).clamp_min(1e-12)

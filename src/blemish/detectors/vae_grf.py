@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blemish.detectors.detector import Features, Grid
-from blemish.detectors.vae import STRIDE, VAE
+from blemish.detectors.vae import VAE
+from blemish.detectors.vae_head import STRIDE
+from blemish.detectors.vae_network import JointField, Objective
 from blemish.errors import SettingError
-from blemish.random_field import CORRELATIONS, Prior, RandomField, base, fit_prior
+from blemish.random_field import CORRELATIONS, Prior, RandomField, base, fit_prior, prior_at
 from blemish.statistics import Periodogram
 
 
@@ -25,22 +27,31 @@ class VAEGRF(VAE):
 
     Attributes:
         correlation: of the field: `matern-1/2`, `matern-3/2`, `gaussian`, or `identity`.
+        estimate: `exact`, as above; or `joint`, the paper's: range and variance follow the gradient of each batch's
+            likelihood while the network is trained.
     """
 
     name: ClassVar[str] = "vae-grf"
 
     correlation: str = "matern-3/2"
+    estimate: str = "exact"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.periodogram_ = Periodogram.empty(1, 1)
         self.prior_: Prior | None = None
+        self.joint_: JointField | None = None
+        if self.estimate not in {"exact", "joint"}:
+            raise SettingError(f"estimate {self.estimate!r} is not known; give exact or joint")
         if self.correlation not in CORRELATIONS:
             raise SettingError(f"no correlation is called {self.correlation!r}; give one of {', '.join(CORRELATIONS)}")
 
     def _start(self, grids: list[Grid]) -> None:
         super()._start(grids)
-        self.periodogram_ = Periodogram.empty(*grids[0][1:])
+        height, width = grids[0][1:]
+        self.periodogram_ = Periodogram.empty(height, width)
+        if self.estimate == "joint":
+            self.joint_ = JointField(self.correlation, (height, width), STRIDE)
 
     def _take_in(self, features: Features) -> None:
         super()._take_in(features)
@@ -50,6 +61,9 @@ class VAEGRF(VAE):
 
     def prior_of_images(self) -> Prior:
         """Range in pixels and variance of the training images, each colour centred."""
+        if self.joint_ is not None:
+            reached = self.joint_.range.item(), self.joint_.variance.item()
+            return prior_at(self.periodogram_.finish(), self.periodogram_.width, self.correlation, *reached)
         if self.prior_ is None:
             self.prior_ = fit_prior(self.periodogram_.finish(), self.periodogram_.width, self.correlation)
         return self.prior_
@@ -61,14 +75,26 @@ class VAEGRF(VAE):
             base(self.correlation, found.range / STRIDE, found.variance, height // STRIDE, width // STRIDE)
         )
 
+    def objective(self) -> nn.Module:
+        if self.joint_ is None:
+            return super().objective()
+        return Objective(self.network, self.joint_, self.beta)
+
     def tensors(self) -> dict[str, Tensor]:
-        statistic = {"count": torch.tensor(self.periodogram_.count), "total": self.periodogram_.total}
-        return {**super().tensors(), **{f"periodogram.{name}": tensor for name, tensor in statistic.items()}}
+        joint = {} if self.joint_ is None else self.joint_.state_dict()
+        return {
+            **super().tensors(),
+            "periodogram.count": torch.tensor(self.periodogram_.count),
+            "periodogram.total": self.periodogram_.total,
+            **{f"joint.{name}": tensor for name, tensor in joint.items()},
+        }
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         super()._restore(tensors)
         count, total = tensors["periodogram.count"], tensors["periodogram.total"]
         self.periodogram_ = Periodogram(int(count), total, self.grids_[0][2])
+        if self.joint_ is not None:
+            self.joint_.load_state_dict({name: tensors[f"joint.{name}"] for name in self.joint_.state_dict()})
 
     def summary(self) -> dict[str, Any]:
         found = self.prior_of_images()

@@ -6,13 +6,15 @@ three transposed convolutions decode.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import ContinuousBernoulli
+from torch.optim import Optimizer
 
-from blemish.random_field import RandomField
+from blemish.random_field import RandomField, base
 
 
 class Network(nn.Module):
@@ -50,31 +52,123 @@ class Network(nn.Module):
         return logits
 
 
-class Objective(nn.Module):
-    """-(E[log p(x|z)] - beta KL): the first a mean over pixels and colours, the second over sites and channels."""
+class FixedField(nn.Module):
+    """A prior of the codes that does not change: the same field for each channel."""
 
     eigenvalues: Tensor
 
-    def __init__(self, network: Network, prior: RandomField, beta: float) -> None:
+    def __init__(self, field: RandomField) -> None:
+        super().__init__()
+        self.width = field.width
+        self.register_buffer("eigenvalues", field.eigenvalues.float(), persistent=False)
+
+    def forward(self) -> RandomField:
+        return RandomField(self.eigenvalues, self.width)
+
+    def terms(self, images: Tensor) -> dict[str, Tensor]:
+        """What it adds to the loss: nothing."""
+        return {}
+
+
+class JointField(nn.Module):
+    """A prior of the codes whose range and variance follow the gradient of the images' likelihood, step by step.
+
+    As the published code has it: from range 1 and variance 0.01, by Rprop, held between 0.1 and 10 pixels, 0.001 and
+    25 in variance.
+
+    Args:
+        correlation: one of `CORRELATIONS`.
+        shape: of the images.
+        stride: pixels to a site of the code.
+    """
+
+    def __init__(self, correlation: str, shape: tuple[int, int], stride: int) -> None:
+        super().__init__()
+        self.correlation, self.shape, self.stride = correlation, shape, stride
+        self.log_range = nn.Parameter(torch.tensor(0.0))
+        self.log_deviation = nn.Parameter(torch.tensor(math.log(0.1)))
+
+    @property
+    def range(self) -> Tensor:
+        """In pixels of the images."""
+        return self.log_range.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        """At a pixel."""
+        return (2 * self.log_deviation).exp()
+
+    def forward(self) -> RandomField:
+        sites = self.shape[0] // self.stride, self.shape[1] // self.stride
+        return self._field(self.range.detach() / self.stride, self.variance.detach(), sites)
+
+    def terms(self, images: Tensor) -> dict[str, Tensor]:
+        """The images' negative log likelihood, a mean over pixels, summed over colours (paper, eqs. 10 and 14)."""
+        with torch.no_grad():
+            self.log_range.clamp_(math.log(0.1), math.log(10))
+            self.log_deviation.clamp_(math.log(0.001) / 2, math.log(5))
+        centred = images.float() - images.float().mean((2, 3), keepdim=True)
+        likelihood = self._field(self.range, self.variance, self.shape).log_likelihood(centred).sum(1).mean()
+        return {"prior": -likelihood / (self.shape[0] * self.shape[1])}
+
+    def _field(self, range_: Tensor, variance: Tensor, sites: tuple[int, int]) -> RandomField:
+        return RandomField.from_base(base(self.correlation, range_, variance, *sites, torch.float32))
+
+
+class Objective(nn.Module):
+    """-(E[log p(x|z)] - beta KL): the first a mean over pixels and colours, the second over sites and channels.
+
+    Args:
+        network: to be trained.
+        prior: of the codes; what it adds to the loss is of its own parameters alone.
+        beta: weight of the divergence.
+    """
+
+    def __init__(self, network: Network, prior: FixedField | JointField, beta: float) -> None:
         super().__init__()
         self.network = network
+        self.prior = prior
         self.beta = beta
-        self.width = prior.width
-        self.register_buffer("eigenvalues", prior.eigenvalues.float(), persistent=False)
+
+    def optimizers(self, learning_rate: float) -> list[Optimizer]:
+        """Adam for the network, and the published Rprop for the prior's parameters, if it has any."""
+        found: list[Optimizer] = [torch.optim.Adam(self.network.parameters(), lr=learning_rate)]
+        if own := list(self.prior.parameters()):
+            found.append(torch.optim.Rprop(own, lr=1e-10))
+        return found
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        mean, log_variance = self.network.encode(images)
-        codes = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
-        likelihood: Any = ContinuousBernoulli(logits=self.network.decode(codes).float())  # torch gives it no types
-        reconstruction = -likelihood.log_prob(images).mean()
-        prior = RandomField(self.eigenvalues, self.width)
-        divergence = prior.divergence(mean.float(), log_variance.float().exp())
-        divergence = divergence.mean() / (mean.shape[2] * mean.shape[3])
+        reconstruction, divergence = (term.mean() for term in elbo(self.network, self.prior(), images, noise=True))
+        added = self.prior.terms(images)
         return {
-            "loss": reconstruction + self.beta * divergence,
+            "loss": reconstruction + self.beta * divergence + sum(added.values()),
             "reconstruction": reconstruction,
             "divergence": divergence,
+            **added,
         }
+
+
+def elbo(network: Network, prior: RandomField, images: Tensor, *, noise: bool) -> tuple[Tensor, Tensor]:
+    """Of each image (B, 3, l, l) its -log p(x|z), a mean over pixels and colours, and KL, over sites and channels.
+
+    With `noise` z is drawn from the posterior; else it is its mean.
+    """
+    mean, log_variance = network.encode(images)
+    codes = mean + torch.exp(log_variance / 2) * torch.randn_like(mean) if noise else mean
+    divergence = prior.divergence(_whole(mean), _whole(log_variance).exp()).mean(1)
+    return -log_likelihood(network.decode(codes), images).mean((1, 2, 3)), divergence / mean[0, 0].numel()
+
+
+def log_likelihood(logits: Tensor, images: Tensor) -> Tensor:
+    """Of a continuous Bernoulli (Loaiza-Ganem & Cunningham 2019), at every pixel and colour."""
+    distribution: Any = ContinuousBernoulli(logits=_whole(logits))  # torch gives it no types
+    found: Tensor = distribution.log_prob(images)
+    return found
+
+
+def _whole(values: Tensor) -> Tensor:
+    """In float32 at least, whatever the network computes in."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _grown(channels: int, left: int) -> list[nn.Module]:

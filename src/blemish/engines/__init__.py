@@ -36,17 +36,25 @@ class Engine(Protocol):
     def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> Engine: ...
 
 
-def choose_engine(name: str) -> str:
+def choose_engine(name: str, *, gradients: bool = False) -> str:
     """`auto` is torch where a GPU can be seen by it, else OpenVINO. A saved model on CPU needs no torch at all.
 
+    Args:
+        name: one of `ENGINES`.
+        gradients: what is to run takes gradients; torch alone can do that.
+
     Raises:
-        SettingError: an unknown name, or torch asked for where it is not installed.
+        SettingError: an unknown name, OpenVINO asked for gradients, or torch needed where it is not installed.
     """
     if name not in ENGINES:
         raise SettingError(f"no engine is called {name!r}; give one of {', '.join(ENGINES)}")
+    if gradients and name == "openvino":
+        raise SettingError("this map needs gradients, which OpenVINO has not; give --engine torch, or another --map")
+    name = "torch" if gradients else name
     has_torch = find_spec("torch") is not None
     if name == "torch" and not has_torch:
-        raise SettingError("the torch engine needs torch; pip install 'blemish[fit]', or use --engine openvino")
+        other = "" if gradients else ", or use --engine openvino"
+        raise SettingError(f"the torch engine needs torch; pip install 'blemish[fit]'{other}")
     if name != "auto":
         return name
     return "torch" if has_torch and _gpu_in_sight() else "openvino"

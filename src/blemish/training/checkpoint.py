@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from blemish.errors import ModelError
 from blemish.storage import check_file, new_folder, read_card, write_card
@@ -26,7 +28,7 @@ class Place:
 
 
 def save(
-    folder: Path, identity: dict[str, Any], place: Place, module: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path, identity: dict[str, Any], place: Place, module: nn.Module, optimizers: Sequence[Optimizer]
 ) -> None:
     """Writes the checkpoint, in the place of an earlier one.
 
@@ -35,15 +37,16 @@ def save(
         identity: all that decides the training; it is resumed only by the same.
         place: how far it came.
         module: being trained.
-        optimizer: of its parameters.
+        optimizers: of its parameters.
 
     Raises:
         ModelError: it cannot be written; the earlier one is still there.
     """
     tensors = {f"module.{name}": tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).cpu().contiguous()
+    for number, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                tensors[f"optimizer{number}.{index}.{name}"] = torch.as_tensor(value).cpu().contiguous()
     with new_folder(folder, force=True) as temporary:
         try:
             save_file(tensors, temporary / STATE)
@@ -52,8 +55,8 @@ def save(
         write_card(temporary, {"identity": identity, "step": place.step, "seconds": place.seconds})
 
 
-def load(folder: Path, identity: dict[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer) -> Place:
-    """Sets module and optimiser to what was saved, and says how far the training had come.
+def load(folder: Path, identity: dict[str, Any], module: nn.Module, optimizers: Sequence[Optimizer]) -> Place:
+    """Sets module and optimisers to what was saved, and says how far the training had come.
 
     Raises:
         ModelError: no checkpoint, not what was written, or of another training.
@@ -68,11 +71,12 @@ def load(folder: Path, identity: dict[str, Any], module: nn.Module, optimizer: t
         )
     tensors = load_file(check_file(folder, card, STATE))
     module.load_state_dict(_below(tensors, "module."))
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _below(tensors, "optimizer.").items():
-        index, _, field = name.partition(".")
-        states.setdefault(int(index), {})[field] = tensor
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    for number, optimizer in enumerate(optimizers):
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _below(tensors, f"optimizer{number}.").items():
+            index, _, field = name.partition(".")
+            states.setdefault(int(index), {})[field] = tensor
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return Place(int(card["step"]), float(card["seconds"]))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from blemish.errors import SettingError, TrainingError
 from blemish.training import checkpoint
@@ -29,6 +30,9 @@ CHECKPOINT, LOG = "checkpoint", "log.jsonl"
 
 EVERY = 180.0
 """Seconds between checkpoints."""
+
+PRECISIONS = ("32-true", "bf16-mixed")
+"""Of the arithmetic, by Fabric's names."""
 
 Batches = Callable[[list[list[int]]], Iterable[Tensor]]
 """Lists of indices to a tensor each, in order."""
@@ -44,6 +48,7 @@ class Schedule:
         drawn: images an epoch, drawn anew for each; all of them where there are fewer, or by default.
         learning_rate: of Adam.
         minutes: stop after so many, wherever in the schedule; the result then depends on the machine.
+        precision: `32-true`, or `bf16-mixed` where the processor has it: quicker, and to three digits.
         seed: of order, draws and noise.
     """
 
@@ -52,9 +57,12 @@ class Schedule:
     drawn: int | None = None
     learning_rate: float = 1e-4
     minutes: float | None = None
+    precision: str = "32-true"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise SettingError(f"precision {self.precision!r} is not known; give one of {', '.join(PRECISIONS)}")
         for name in ("epochs", "batch", "drawn", "learning_rate", "minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -93,11 +101,11 @@ def train(
     fabric: Fabric | None = None,
     watch: Callable[[Step, int], None] | None = None,
 ) -> list[Step]:
-    """Trains in place, by Adam, and gives the steps that were done.
+    """Trains in place, and gives the steps that were done.
 
     Args:
         module: a batch to the terms of its loss, by name; `loss` is minimised. Parameters that need a gradient are
-            trained.
+            trained by Adam, or by the optimisers that the module's `optimizers(learning_rate)` gives, if it has that.
         batches: the images.
         count: how many images there are.
         schedule: how long.
@@ -116,9 +124,10 @@ def train(
     """
     if count < 2:
         raise SettingError(f"{count} images are too few to train on; give at least 2")
-    fabric = fabric or _one_process()
-    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=schedule.learning_rate)
-    device_module, device_optimizer = fabric.setup(module, optimizer)
+    fabric = fabric or _one_process(schedule.precision)
+    module.to(memory_format=torch.channels_last)  # a twentieth quicker on CPUs, as images come so
+    optimizers = _optimizers(module, schedule.learning_rate)
+    device_module, *device_optimizers = fabric.setup(module, *optimizers)
     decisive = {**(identity or {}), **asdict(schedule), "images": count}
     for name in ("epochs", "minutes"):  # one may go on for longer
         decisive.pop(name)
@@ -127,7 +136,7 @@ def train(
     numbered = [(epoch, batch) for epoch, order in enumerate(orders) for batch in order]
     done = Place(0, 0.0)
     if folder is not None and resume and (folder / CHECKPOINT).exists():
-        done = checkpoint.load(folder / CHECKPOINT, known, module, optimizer)
+        done = checkpoint.load(folder / CHECKPOINT, known, module, optimizers)
     steps: list[Step] = []
     start = saved = time.monotonic()
     with torch.random.fork_rng(), _Log(folder, done.step) as log:
@@ -136,11 +145,13 @@ def train(
         share = [batch[fabric.global_rank :: fabric.world_size] for _, batch in left]
         for number, ((epoch, _), images) in enumerate(zip(left, batches(share), strict=True), done.step):
             torch.manual_seed(schedule.seed * 1_000_003 + number)
-            device_optimizer.zero_grad(set_to_none=True)
+            for optimizer in device_optimizers:
+                optimizer.zero_grad(set_to_none=True)
             terms = device_module(fabric.to_device(images))
             fabric.backward(terms["loss"])
             _check(terms, module, number, folder)
-            device_optimizer.step()
+            for optimizer in device_optimizers:
+                optimizer.step()
             now = time.monotonic()
             seconds = done.seconds + now - start
             step = Step(number, epoch, seconds, {name: float(term.detach()) for name, term in terms.items()})
@@ -151,19 +162,27 @@ def train(
             out_of_time = schedule.minutes is not None and seconds > 60 * schedule.minutes
             last = out_of_time or number + 1 == len(numbered)
             if folder is not None and fabric.is_global_zero and (last or now - saved > EVERY):
-                checkpoint.save(folder / CHECKPOINT, known, Place(number + 1, seconds), module, optimizer)
+                checkpoint.save(folder / CHECKPOINT, known, Place(number + 1, seconds), module, optimizers)
                 saved = now
             if out_of_time:
                 break
         device_module.eval()
+    module.to(memory_format=torch.contiguous_format)
     return steps
 
 
-def _one_process() -> Fabric:
+def _one_process(precision: str) -> Fabric:
     """The best device, quietly."""
     from lightning_fabric import Fabric
 
-    return Fabric(accelerator="auto", devices=1)
+    return Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]  # one of `PRECISIONS`
+
+
+def _optimizers(module: nn.Module, learning_rate: float) -> list[Optimizer]:
+    own: Callable[[float], list[Optimizer]] | None = getattr(module, "optimizers", None)
+    if own is not None:
+        return own(learning_rate)
+    return [torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=learning_rate)]
 
 
 def _check(terms: dict[str, Tensor], module: nn.Module, number: int, folder: Path | None) -> None:
