@@ -87,8 +87,8 @@ def test_good_maps_stay_in_the_lower_half_of_the_colours_but_for_the_stated_rate
     rng = np.random.default_rng(0)
     maps = rng.gamma(3, size=(100, 16, 16)).astype(np.float32)
     held = Held()
-    for part in np.split(maps, 10):
-        held.update(part.max((1, 2)), part)
+    for values in maps:
+        held.update(float(values.max()), values)
     calibration = held.finish(0.05)
     bottom, top = calibration.display
     assert bottom == pytest.approx(np.median(maps), rel=0.05)
@@ -97,5 +97,16 @@ def test_good_maps_stay_in_the_lower_half_of_the_colours_but_for_the_stated_rate
 
 
 def test_maps_that_never_vary_still_have_a_scale() -> None:
-    bottom, top = Held().update(np.zeros(3, np.float32), np.zeros((3, 4, 4), np.float32)).finish(0.5).display
+    held = Held()
+    for _ in range(3):
+        held.update(0.0, np.zeros((4, 4), np.float32))
+    bottom, top = held.finish(0.5).display
     assert top > bottom
+
+
+def test_the_scale_of_large_maps_comes_from_some_of_their_pixels() -> None:
+    values = np.random.default_rng(0).normal(5, 1, (3000, 3100)).astype(np.float32)
+    held = Held().update(9.0, values).update(9.0, values)
+    bottom, top = held.finish(0.5).display
+    assert bottom == pytest.approx(float(np.median(values)), abs=0.01)
+    assert (bottom + top) / 2 == pytest.approx(float(values.max()))

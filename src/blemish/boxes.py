@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 LEAST_AREA = 16
 """Pixels of the model's input that a part must have to count, by default."""
+
+STRIP = 256
+"""Rows of a map that are looked at together."""
 
 IOU = 0.5
 """Overlap from which a box is the true one, as a share of the area of both together."""
@@ -49,28 +53,29 @@ class Box:
         return (self.bottom - self.top) * (self.right - self.left)
 
 
-def find_boxes(values: NDArray[np.float32], threshold: float, least_area: int = LEAST_AREA) -> list[Box]:
+def find_boxes(values: NDArray[Any], threshold: float, least_area: int = LEAST_AREA) -> list[Box]:
     """Boxes of the parts of a map (H, W) above a threshold, the highest peak first; diagonal neighbours are one part.
 
+    By runs of pixels in rows, a strip of rows at a time, so that it needs little beside the map.
+
     Args:
-        values: the map.
+        values: the map, or a mask.
         threshold: values above it are in a part.
         least_area: pixels of the smallest part that counts.
     """
-    labels = _parts(values > threshold)
-    rows, columns = np.nonzero(labels)
-    if not len(rows):
+    runs = _runs(values, threshold)
+    if not len(runs.rows):
         return []
-    order = np.argsort(labels[rows, columns], kind="stable")
-    rows, columns = rows[order], columns[order]
-    starts = np.flatnonzero(np.diff(labels[rows, columns], prepend=0))
+    parts = _parts(runs)
+    order = np.argsort(parts, kind="stable")
+    first = np.flatnonzero(np.diff(parts[order], prepend=-1))
     table = zip(
-        np.minimum.reduceat(rows, starts).tolist(),
-        np.minimum.reduceat(columns, starts).tolist(),
-        (np.maximum.reduceat(rows, starts) + 1).tolist(),
-        (np.maximum.reduceat(columns, starts) + 1).tolist(),
-        np.diff(starts, append=len(rows)).tolist(),
-        np.maximum.reduceat(values[rows, columns], starts).tolist(),
+        np.minimum.reduceat(runs.rows[order], first).tolist(),
+        np.minimum.reduceat(runs.starts[order], first).tolist(),
+        (np.maximum.reduceat(runs.rows[order], first) + 1).tolist(),
+        np.maximum.reduceat(runs.ends[order], first).tolist(),
+        np.add.reduceat((runs.ends - runs.starts)[order], first).tolist(),
+        np.maximum.reduceat(runs.peaks[order], first).tolist(),
         strict=True,
     )
     boxes = [Box(*numbers) for numbers in table]
@@ -89,15 +94,35 @@ def matched(found: Sequence[Box], true: Sequence[Box], iou: float = IOU) -> int:
     return count
 
 
-def _parts(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Connected parts of a mask (H, W), numbered from 1; by runs of rows, so that it needs numpy alone."""
-    labels = np.zeros(mask.shape, np.int64)
-    if not mask.any():
-        return labels
-    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    rows, starts = np.nonzero(edges == 1)
-    _, ends = np.nonzero(edges == -1)
-    parents = list(range(len(rows)))
+@dataclass(frozen=True)
+class _Runs:
+    """Pixels side by side above a threshold: their row, first column, the one after the last, and largest value."""
+
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    peaks: NDArray[np.float64]
+
+
+def _runs(values: NDArray[Any], threshold: float) -> _Runs:
+    """All runs of a map (H, W), row by row."""
+    found: list[list[NDArray[Any]]] = [[np.zeros(0, np.int64)] * 3 + [np.zeros(0)]]
+    for top in range(0, len(values), STRIP):
+        strip = values[top : top + STRIP]
+        above = strip > threshold
+        edges = np.diff(np.pad(above.view(np.int8), ((0, 0), (1, 1))), axis=1)
+        rows, starts = np.nonzero(edges == 1)
+        _, ends = np.nonzero(edges == -1)
+        if len(rows):
+            lengths = ends - starts
+            peaks = np.maximum.reduceat(strip[above], np.cumsum(lengths) - lengths)
+            found.append([rows + top, starts, ends, peaks.astype(np.float64)])
+    return _Runs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _parts(runs: _Runs) -> NDArray[np.int64]:
+    """The number of the connected part that each run belongs to, from 0."""
+    parents = list(range(len(runs.rows)))
 
     def root(run: int) -> int:
         while parents[run] != run:
@@ -105,18 +130,15 @@ def _parts(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
             run = parents[run]
         return run
 
-    first = np.searchsorted(rows, np.arange(mask.shape[0] + 1))
-    for row in range(1, mask.shape[0]):
-        above, run = int(first[row - 1]), int(first[row])
-        while above < first[row] and run < first[row + 1]:
-            if starts[above] <= ends[run] and starts[run] <= ends[above]:  # they touch, at a corner at least
-                parents[max(root(above), root(run))] = min(root(above), root(run))
-            if ends[above] < ends[run]:
-                above += 1
-            else:
-                run += 1
-    roots = [root(run) for run in range(len(rows))]
-    numbers = {run: number for number, run in enumerate(sorted(set(roots)), 1)}
-    for line, start, end, run in zip(rows, starts, ends, roots, strict=True):
-        labels[line, start:end] = numbers[run]
-    return labels
+    rows, starts, ends = runs.rows.tolist(), runs.starts.tolist(), runs.ends.tolist()
+    above = 0
+    for run, row in enumerate(rows):
+        while rows[above] < row - 1 or (rows[above] == row - 1 and ends[above] < starts[run]):
+            above += 1
+        touching = above
+        while rows[touching] == row - 1 and starts[touching] <= ends[run]:  # at a corner at least
+            one, other = root(touching), root(run)
+            parents[max(one, other)] = min(one, other)
+            touching += 1
+    roots = np.array([root(run) for run in range(len(rows))])
+    return np.asarray(np.unique(roots, return_inverse=True)[1])

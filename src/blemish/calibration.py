@@ -107,18 +107,19 @@ class Calibration:
 
 
 class Held:
-    """Scores and map statistics of held-out images, gathered one batch at a time."""
+    """Scores and map statistics of held-out images, gathered one by one."""
 
     def __init__(self) -> None:
         self._scores: list[float] = []
         self._medians: list[float] = []
         self._largest: list[float] = []
 
-    def update(self, scores: NDArray[np.float32], maps: NDArray[np.float32]) -> Held:
-        """Scores (B,) and maps (B, H, W)."""
-        self._scores += scores.astype(np.float64).tolist()
-        self._medians += np.median(maps, axis=(1, 2)).astype(np.float64).tolist()
-        self._largest += maps.max(axis=(1, 2)).astype(np.float64).tolist()
+    def update(self, score: float, values: NDArray[np.float32]) -> Held:
+        """One image's score and map (H, W)."""
+        self._scores.append(score)
+        step = max(1, math.isqrt(values.size >> 20))  # of a large photograph about a million pixels will do
+        self._medians.append(float(np.median(values[::step, ::step])))
+        self._largest.append(float(values.max()))
         return self
 
     def __len__(self) -> int:

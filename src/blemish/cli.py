@@ -70,11 +70,15 @@ def fit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the detector; may be repeated.")
     ] = None,
-    map: Annotated[str | None, typer.Option("--map", help="Of a VAE: mad, sm, mad-sm or l2.")] = None,
+    map: Annotated[
+        str | None, typer.Option("--map", help="Of a VAE: mad, sm, mad-sm, l2, gradient, gradient-sm or projection.")
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="efficientnet_lite0 (default), or a network of timm's.")] = None,
     layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
-    size: Annotated[str | None, typer.Option(help="256 (default), or HEIGHTxWIDTH.")] = None,
+    size: Annotated[str | None, typer.Option(help="256 (default), HEIGHTxWIDTH; with --tile, its own.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side of a centre crop after resizing.")] = None,
+    tile: Annotated[int | None, typer.Option(help="Cut photographs into tiles of so many pixels, such as 256.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Pixels that tiles share; a quarter of them by default.")] = None,
     preset: Annotated[str | None, typer.Option(help="A paper's settings, e.g. padim-r18-rd100.")] = None,
     false_alarm_rate: Annotated[
         float | None, typer.Option(help="What the threshold promises; 0.01, or the lowest that can be had.")
@@ -115,6 +119,8 @@ def fit(
             layers=_layers(layers),
             size=size,
             crop=crop,
+            tile=tile,
+            overlap=overlap,
             preset=preset,
             false_alarm_rate=false_alarm_rate,
             calibration_share=calibration_share,
@@ -168,6 +174,7 @@ def predict(
                 print_json(prediction.as_dict())
             else:
                 print_prediction(prediction)
+            del prediction  # maps of large photographs take room
     if failed:
         raise typer.Exit(SOME_FAILED)
 

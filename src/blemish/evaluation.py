@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blemish.boxes import IOU, find_boxes, matched
 from blemish.datasets import GOOD, Dataset, Sample, read_source
 from blemish.errors import ImageError, SourceError
-from blemish.images import Geometry, decode_ahead, read_mask
+from blemish.images import Geometry, decode_ahead, read_mask, read_size
 from blemish.metrics import Decisions, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
 from blemish.model import Model, Progress
 from blemish.prediction import Prediction
@@ -104,8 +104,8 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
             raise mask
         if mask is not None:
             tallies.setdefault(sample.kind, PixelTally()).update(prediction.map, mask)
-            found = find_boxes(prediction.map, model.calibration.map_threshold) if prediction.is_anomaly else []
-            true = find_boxes(mask.astype(np.float32), 0.5, 1)
+            found = model.boxes(prediction.map) if prediction.is_anomaly else []
+            true = find_boxes(mask, 0.5, 1)
             boxes += [len(found), len(true), matched(found, true)]
         results.append((sample, _without_map(prediction)))
     seconds = (time.perf_counter() - start) / len(samples)
@@ -149,13 +149,17 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
 
 
 def _masks(samples: list[Sample], geometry: Geometry) -> Iterator[NDArray[np.bool_] | ImageError]:
-    """Ground truth in order, or why there is none; nothing is marked on an image without a mask."""
-    empty = np.zeros(geometry.shape, bool)
+    """Ground truth in order, or why there is none; nothing is marked on an image without a mask.
+
+    Of the size of the maps: the model's input's, or the photograph's where it is cut into tiles.
+    """
 
     def read(sample: Sample) -> NDArray[np.bool_]:
-        return read_mask(sample.mask, sample.path, geometry) if sample.mask else empty
+        if sample.mask is None:
+            return np.zeros(geometry.shape if geometry.tile is None else read_size(sample.path), bool)
+        return read_mask(sample.mask, sample.path, None if geometry.tile else geometry)
 
-    return decode_ahead(read, samples)
+    return decode_ahead(read, samples, ahead=32 if geometry.tile is None else 2)
 
 
 def _without_map(prediction: Prediction) -> Prediction:

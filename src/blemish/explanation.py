@@ -76,6 +76,8 @@ class Explanation:
         components: those that were asked for, the one that adds the most at the peak first. All there are add up to the
             layers; empty where a detector has none.
         reconstruction: uint8 (H, W, 3), what a `vae` makes of the image; `None` of other detectors.
+        tile: of a photograph that is cut, the first row and column of the tile that this is about, and its side;
+            `None` of other images.
         limit: what a component's map exceeds at one position in a hundred on good images, if it is like the others and
             normally distributed: held-out images tell what the map is there, and so what a component is on average.
     """
@@ -92,6 +94,7 @@ class Explanation:
     components: list[Cause]
     limit: float
     reconstruction: Pixels | None = None
+    tile: tuple[int, int, int] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """What it says in numbers, as JSON can hold it."""
@@ -104,6 +107,7 @@ class Explanation:
             "score": self.score,
             "p_value": self.p_value,
             "is_anomaly": self.score > self.threshold,
+            **({} if self.tile is None else {"tile": list(self.tile)}),
             "peak": list(self.peak),
             "layers": [plain(cause) for cause in self.layers],
             "components": [plain(cause) for cause in self.components],
@@ -129,7 +133,7 @@ class Explanation:
         display = (0.0, top - bottom) if self.adds_up else self.display
         layers = [] if self.adds_up and len(self.layers) == 1 else self.layers  # one alone is the map
         first = [
-            Tile(self.image, "image"),
+            Tile(self.image, "image" if self.tile is None else "tile at {}, {}".format(*self.tile)),
             *([] if self.reconstruction is None else [Tile(self.reconstruction, "reconstruction")]),
             Tile(overlay(self.image, self.map, self.display), f"map\nlargest at {row}, {column}"),
             *(Tile(overlay(self.image, cause.map, display), str(cause)) for cause in layers),
@@ -190,6 +194,7 @@ def explain(
     threshold: float,
     display: tuple[float, float],
     reconstruction: Pixels | None = None,
+    tile: tuple[int, int, int] | None = None,
 ) -> Explanation:
     """The explanation of one image from its features (1, C_l, H_l, W_l); `Model.explain` tells of `components`.
 
@@ -198,7 +203,7 @@ def explain(
         features: of each layer.
         names: of the layers.
         components: which to show.
-        path, image, map, score, p_value, threshold, display, reconstruction: as the explanation has them.
+        path, image, map, score, p_value, threshold, display, reconstruction, tile: as the explanation has them.
     """
     import torch
 
@@ -233,7 +238,9 @@ def explain(
             )
     # The map's typical value on held-out good images, shared out among the components.
     limit = CHANCE * display[0] / max(1, sum(len(part.components) for part in head.parts))
-    return Explanation(path, image, map, score, p_value, threshold, display, peak, layers, shown, limit, reconstruction)
+    return Explanation(
+        path, image, map, score, p_value, threshold, display, peak, layers, shown, limit, reconstruction, tile
+    )
 
 
 def _chosen(asked: int | str | Sequence[int] | None, at_peak: Tensor, indices: Sequence[int]) -> list[int]:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from blemish.calibration import Held, held_out_count, promised_rate
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.engines import BATCH, Engine, choose_engine
-from blemish.engines.stream import stream
+from blemish.engines.stream import Chunk, stream, whole
 from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
-from blemish.images import Geometry, decode_ahead, read_image
+from blemish.images import Geometry, count_tiles, decode_ahead, read_image
 from blemish.model import Learned, Model, Progress, Recipe, write_parts
 from blemish.planning import Plan, make_plan
 from blemish.presets import Preset, find_preset
@@ -40,6 +40,8 @@ def fit(
     layers: Layers | None = None,
     size: int | str | None = None,
     crop: int | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
     preset: str | None = None,
     false_alarm_rate: float | None = None,
     calibration_share: float = 0.2,
@@ -65,8 +67,11 @@ def fit(
         settings: of the detector, by name; the others keep their defaults.
         backbone: `efficientnet_lite0` (the default), or any network of timm's that gives feature maps.
         layers: levels, or names of modules; the detector's own choice where not given.
-        size: pixels, or `HxW`; 256 by default.
+        size: pixels, or `HxW`; 256 by default, and with tiles theirs.
         crop: side of a centre crop after resizing.
+        tile: cut photographs into tiles of so many of their own pixels, each of which is a sample. Photographs are held
+            out whole, and the rate is one of photographs: the score of one is the largest of its tiles'.
+        overlap: pixels that neighbouring tiles share, at least; a quarter of the tile by default.
         preset: a paper's name for its settings; what else is given here goes before it.
         false_alarm_rate: the rate the threshold promises; 1 % where not given, or the lowest that can be had.
         calibration_share: the share held out, at least 20 images, at most half.
@@ -100,8 +105,10 @@ def fit(
     if chosen and chosen.detector != learning.name:
         raise SettingError(f"preset {preset} is of {chosen.detector}, not of {learning.name}; leave one of them out")
     geometry = Geometry.parse(
-        size if size is not None else chosen.size if chosen else 256,
-        crop if crop is not None else chosen.crop if chosen and size is None else None,
+        size if size is not None else tile or (chosen.size if chosen else 256),
+        crop if crop is not None else chosen.crop if chosen and size is None and not tile else None,
+        tile,
+        overlap,
     )
     if learning.sees_pixels and (backbone or layers is not None or weights or download):
         raise SettingError(f"{learning.name} looks at the images themselves; leave out backbone, layers and weights")
@@ -192,28 +199,34 @@ def _learned(
         paths,
         geometry,
         sum(channels * height * width for channels, height, width in grids),
-        detector.memory(grids, len(paths), BATCH),
+        lambda count: detector.memory(grids, count, BATCH),
     )
     plan = replace(plan, trains=detector.trains)
     plan.check()
     if announce:
         announce(plan)
-    for arrays in _outputs(engine, "fit", images.to_fit, images.to_calibrate, geometry, bad, skip_bad, progress):
-        detector.update(_tensors(arrays))
+    for chunk in _chunks(engine, "fit", images.to_fit, images.to_calibrate, geometry, bad, skip_bad, progress):
+        detector.update(_tensors(chunk.arrays))
     _enough(detector.count, bad)
     if detector.trains:
         unreadable = {error.path for error in bad}
-        paths = [sample.path for sample in images.to_fit if sample.path not in unreadable]
+        readable = [sample.path for sample in images.to_fit if sample.path not in unreadable]
         from blemish.training.detector import train_detector
 
-        train_detector(detector, paths, geometry, checkpoints, resume, progress)
+        train_detector(detector, readable, geometry, checkpoints, resume, progress)
     held = Held()
     scoring = Scoring(detector, geometry.shape)
-    for arrays in _outputs(engine, "calibrate", images.to_calibrate, [], geometry, bad, skip_bad, progress):
-        features = _tensors(arrays)
-        held.update(*scoring.arrays(features))
-        if not detector.trains:
-            detector.update(features)
+
+    def scored() -> Iterator[Chunk]:
+        for chunk in _chunks(engine, "calibrate", images.to_calibrate, [], geometry, bad, skip_bad, progress):
+            features = _tensors(chunk.arrays)
+            yield replace(chunk, arrays=scoring.arrays(features))
+            if not detector.trains:
+                detector.update(features)
+
+    for found in whole(scored(), geometry):
+        if found.map is not None:
+            held.update(found.score, found.map)
     _enough(len(held), bad)
     calibration = held.finish(promised_rate(len(held), images.rate))
 
@@ -223,7 +236,7 @@ def _learned(
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "source": images.dataset.root,
         "layout": images.dataset.layout,
-        "images": detector.count + (len(held) if detector.trains else 0),
+        "images": len(paths) - len(bad),
         "held_out": len(held),
         "calibration_share": images.share,
         "skipped": len(bad),
@@ -259,7 +272,7 @@ def _detector_settings(
     return name, {**settings, **given}
 
 
-def _outputs(
+def _chunks(
     engine: Engine,
     stage: str,
     samples: Sequence[Sample],
@@ -268,7 +281,7 @@ def _outputs(
     bad: list[ImageError],
     skip_bad: bool,
     progress: Progress | None,
-) -> Iterator[tuple[NDArray[np.float32], ...]]:
+) -> Iterator[Chunk]:
     """The engine's outputs over the samples; images that fail go to `bad`, or end it all.
 
     Then the samples that are left, and those for `later`, are only decoded, so that one error names what else is bad.
@@ -282,15 +295,16 @@ def _outputs(
             raise _all_bad(first, rest, geometry)
         bad += chunk.errors.values()
         if chunk.indices:
-            yield chunk.arrays
-        done += len(chunk.indices) + len(chunk.errors)
+            yield chunk
+        done += chunk.finished
         if progress:
             progress(stage, done, len(paths))
 
 
 def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) -> BadImagesError:
     """The error that names the images found bad and those among the rest, up to ten and whether there are more."""
-    for image in decode_ahead(partial(read_image, geometry=geometry), rest):
+    read = count_tiles if geometry.tile else read_image
+    for image in decode_ahead(partial(read, geometry=geometry), rest):
         if len(found) > 10:
             break
         if isinstance(image, ImageError):

@@ -17,11 +17,13 @@ by averaging. The result then differs from resizing at one go by at most 2 grey 
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +41,7 @@ from PIL import (
 )
 
 from blemish.errors import ImageError, SettingError
+from blemish.tiling import LARGEST, SMALLEST, Place, Tiling
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 # Named modules, so that no decoder but these five is ever loaded, and none of them late in a thread.
@@ -54,7 +57,7 @@ FORMATS = tuple(
 )
 MAX_PIXELS = 160_000_000  # 480 MB once decoded; below the limit that Pillow itself enforces
 MAX_BYTES = 1 << 30
-SMALLEST, LARGEST = 32, 4096
+IN_MEMORY = 128 << 20  # bytes of a photograph's pixels that are kept in memory while its tiles are read
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
@@ -65,13 +68,24 @@ R = TypeVar("R")
 class Geometry:
     """The way from an image of any size to the model's input: resize to `height` × `width`, then centre crop.
 
+    With `tile`, an image is a photograph, each of whose tiles goes this way by itself.
+
+    Attributes:
+        height, width: after resizing.
+        crop: side of the centre crop.
+        tile: side of the tiles, in the photograph's own pixels.
+        overlap: pixels that neighbouring tiles share, at least.
+
     Raises:
-        SettingError: a side below 32 or above 4096 pixels, or a crop larger than the resized image.
+        SettingError: a side below 32 or above 4096 pixels, a crop larger than the resized image or of tiles, or an
+            overlap that is not below the tile.
     """
 
     height: int = 256
     width: int = 256
     crop: int | None = None
+    tile: int | None = None
+    overlap: int = 0
 
     def __post_init__(self) -> None:
         for side in (self.height, self.width):
@@ -82,19 +96,35 @@ class Geometry:
                 f"crop {self.crop} does not fit; give {SMALLEST} to {min(self.height, self.width)}, "
                 f"the shorter side of the resized image ({self.height}x{self.width})"
             )
+        if self.crop is not None and self.tile is not None:
+            raise SettingError("tiles cannot be cropped; give a crop or a tile")
+        if self.tile is not None:
+            Tiling(self.tile, self.overlap)  # which is in range
+
+    @property
+    def tiling(self) -> Tiling:
+        """How photographs are cut. Raises `SettingError` if they are not."""
+        if self.tile is None:
+            raise SettingError("images are not cut into tiles here; give a tile")
+        return Tiling(self.tile, self.overlap)
 
     @classmethod
-    def parse(cls, size: str | int, crop: int | None = None) -> Geometry:
-        """Reads `256` or `240x320` (height × width).
+    def parse(
+        cls, size: str | int, crop: int | None = None, tile: int | None = None, overlap: int | None = None
+    ) -> Geometry:
+        """Reads `256` or `240x320` (height × width); the overlap is a quarter of the tile by default.
 
         Raises:
-            SettingError: text of another form.
+            SettingError: text of another form, or an overlap without tiles.
         """
+        if overlap is not None and tile is None:
+            raise SettingError("an overlap is one of tiles; give --tile too")
         sides = str(size).lower().split("x")
         if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
             raise SettingError(f"size {size!r} is not a size; give one number (256) or height x width (240x320)")
         numbers = [int(side) for side in sides]
-        return cls(numbers[0], numbers[-1], crop)
+        shared = overlap if overlap is not None else (tile or 0) // 4
+        return cls(numbers[0], numbers[-1], crop, tile, shared)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -134,12 +164,84 @@ def read_image(source: Path | str | Pixels, geometry: Geometry) -> Pixels:
         try:
             longest = 2 * max(geometry.height, geometry.width)
             image.draft(None, (longest, longest))  # a no-op but for JPEG; never below the size asked for
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode == "L":  # three times cheaper: resize first, repeat the channel afterwards
-                return np.asarray(geometry.apply(upright).convert("RGB"))
-            return np.asarray(geometry.apply(_to_rgb(upright, path)))
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode == "L":  # three times cheaper: resize first, repeat the channel afterwards
+                return np.asarray(geometry.apply(image).convert("RGB"))
+            return np.asarray(geometry.apply(_to_rgb(image, path)))
         except _DECODING_ERRORS as error:
             raise _damaged(path, error) from error
+
+
+def read_tiles(source: Path | Pixels, geometry: Geometry) -> Iterator[tuple[Place, Pixels]]:
+    """The tiles of a photograph, each of the geometry's shape, row by row; the photograph is decoded once.
+
+    Its pixels then wait outside of memory where they are many, and a row of tiles is there at a time.
+
+    Raises:
+        ImageError: as `read_image` does, before the first tile; the photograph is smaller than a tile; or there is no
+            space for its pixels.
+    """
+    photograph = _photograph(source)
+    height, width = photograph.height, photograph.width
+    places = _places(source, geometry.tiling, height, width)
+    side = geometry.tiling.side
+    directory = tempfile.gettempdir()
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as rows:
+        try:
+            for top in range(0, height, side):
+                rows.write(photograph.crop((0, top, width, min(top + side, height))).tobytes())
+        except OSError as error:
+            raise ImageError(
+                _name(source), f"no space in {directory} for its pixels ({error.strerror}); make some, or set TMPDIR"
+            ) from error
+        del photograph
+        for top, tiles in groupby(places, lambda place: place.top):
+            rows.seek(3 * top * width)
+            band = np.frombuffer(rows.read(3 * side * width), np.uint8).reshape(side, width, 3)
+            for place in tiles:
+                cut = Image.fromarray(band[:, place.left : place.left + side])
+                yield place, np.asarray(geometry.apply(cut))
+
+
+def read_tile(source: Path | Pixels, place: Place | int, geometry: Geometry) -> Pixels:
+    """One of the tiles of a photograph, by its place or its number. Raises `ImageError` as `read_tiles` does."""
+    photograph = _photograph(source)
+    if isinstance(place, int):
+        place = _places(source, geometry.tiling, photograph.height, photograph.width)[place]
+    side = geometry.tiling.side
+    return np.asarray(geometry.apply(photograph.crop((place.left, place.top, place.left + side, place.top + side))))
+
+
+def count_tiles(path: Path, geometry: Geometry) -> int:
+    """How many tiles a photograph has, by its header. Raises `ImageError` as `read_tiles` does."""
+    return len(_places(path, geometry.tiling, *read_size(path)))
+
+
+def _photograph(source: Path | Pixels) -> Image.Image:
+    """Decoded, upright and RGB, at its own size."""
+    if isinstance(source, np.ndarray):
+        return _to_rgb(_from_array(source), "<array>")
+    with _opened(source) as image:
+        try:
+            ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            return _to_rgb(image, source)
+        except _DECODING_ERRORS as error:
+            raise _damaged(source, error) from error
+
+
+def _places(source: Path | Pixels, tiling: Tiling, height: int, width: int) -> list[Place]:
+    if min(height, width) < tiling.side:
+        raise ImageError(
+            _name(source),
+            f"is {height}x{width}, smaller than the model's tiles of {tiling.side}; leave it out, "
+            "or fit with a smaller --tile",
+        )
+    return tiling.places(height, width)
+
+
+def _name(source: Path | Pixels) -> Path | str:
+    return "<array>" if isinstance(source, np.ndarray) else source
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.boxes import Box, find_boxes
+from blemish.boxes import LEAST_AREA, Box, find_boxes
 from blemish.calibration import Calibration
 from blemish.datasets import read_source
 from blemish.engines import Engine, choose_engine
-from blemish.engines.stream import stream
+from blemish.engines.stream import Scored, stream, whole
 from blemish.errors import ModelError
-from blemish.images import Geometry, Pixels, read_image, read_size
+from blemish.images import Geometry, Pixels, read_image, read_size, read_tile
 from blemish.prediction import Prediction
 from blemish.storage import check_file, new_folder, read_card, write_card
+from blemish.tiling import Place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,41 +131,41 @@ class Model:
         return self._predict(images, progress)
 
     def _predict(self, images: Sequence[Path | Pixels], progress: Progress | None) -> Iterator[Prediction]:
-        done = 0
-        for chunk in stream(self.engine, images, self.recipe.geometry):
-            ready: dict[int, Prediction] = {
-                index: Prediction(_path(images[index]), float("nan"), float("nan"), False, None, error.reason)
-                for index, error in chunk.errors.items()
-            }
-            if chunk.indices:
-                scores = chunk.arrays[0].astype(np.float64)
-                p_values = self.calibration.p_values(scores)
-                for row, index in enumerate(chunk.indices):
-                    is_anomaly = bool(scores[row] > self.threshold)
-                    values = chunk.arrays[1][row]
-                    ready[index] = Prediction(
-                        _path(images[index]),
-                        float(scores[row]),
-                        float(p_values[row]),
-                        is_anomaly,
-                        values,
-                        boxes=tuple(self._boxes(values, images[index])) if is_anomaly else (),
-                    )
-            for index in sorted(ready):
-                yield ready[index]
-            done += len(ready)
+        for scored in whole(stream(self.engine, images, self.recipe.geometry), self.recipe.geometry):
+            done = scored.index + 1
+            yield self._judged(scored, images[scored.index])
+            del scored  # maps of large photographs take room
             if progress:
                 progress("predict", done, len(images))
 
-    def _boxes(self, values: NDArray[np.float32], image: Path | Pixels) -> Iterator[Box]:
+    def _judged(self, scored: Scored, image: Path | Pixels) -> Prediction:
+        if scored.error is not None or scored.map is None:
+            reason = scored.error.reason if scored.error else None
+            return Prediction(_path(image), float("nan"), float("nan"), False, None, reason)
+        (p_value,) = self.calibration.p_values([scored.score])
+        is_anomaly = scored.score > self.threshold
+        boxes = self._in_image(self.boxes(scored.map), image) if is_anomaly else []
+        return Prediction(_path(image), scored.score, float(p_value), is_anomaly, scored.map, boxes=tuple(boxes))
+
+    def boxes(self, values: NDArray[np.float32]) -> list[Box]:
+        """Around what lies above the map's threshold, in the pixels of the map (H, W), the highest peak first."""
         geometry = self.recipe.geometry
+        share = 1.0 if geometry.tile is None else geometry.tile**2 / (geometry.height * geometry.width)
+        return find_boxes(values, self.calibration.map_threshold, round(LEAST_AREA * share))
+
+    def _in_image(self, boxes: Sequence[Box], image: Path | Pixels) -> list[Box]:
+        """The same in the pixels of the image, whose map has another size unless it is cut into tiles."""
+        geometry = self.recipe.geometry
+        if geometry.tile is not None or not boxes:
+            return list(boxes)
         size = image.shape[:2] if isinstance(image, np.ndarray) else read_size(image)
         scale = (size[0] / geometry.height, size[1] / geometry.width)
-        for box in find_boxes(values, self.calibration.map_threshold):
-            yield box.moved(*geometry.margins, scale)
+        return [box.moved(*geometry.margins, scale) for box in boxes]
 
     def explain(self, image: str | Path | Pixels, components: int | str | Sequence[int] | None = None) -> Explanation:
         """Why an image has its score: the maps of layers, and of components where the detector has them.
+
+        Of a photograph that is cut into tiles, the tile with the highest score is explained.
 
         Args:
             image: a file, or uint8 (H, W), (H, W, 3).
@@ -181,7 +182,9 @@ class Model:
         from blemish.explanation import explain
 
         source = image if isinstance(image, np.ndarray) else Path(image)
-        pixels = read_image(source, self.recipe.geometry)
+        geometry = self.recipe.geometry
+        place = None if geometry.tile is None else self._worst(source)
+        pixels = read_image(source, geometry) if place is None else read_tile(source, place, geometry)
         batch = np.stack([pixels])
         ((scores, maps),) = self.engine.run([batch])
         (features,) = self.extractor.run([batch])
@@ -200,7 +203,19 @@ class Model:
             threshold=self.threshold,
             display=self.calibration.display,
             reconstruction=None if made is None else _pixels(made)[0],
+            tile=None if place is None or geometry.tile is None else (place.top, place.left, geometry.tile),
         )
+
+    def _worst(self, source: Path | Pixels) -> Place:
+        """The tile of a photograph with the highest score."""
+        best: tuple[float, Place] | None = None
+        for chunk in stream(self.engine, [source], self.recipe.geometry):
+            for error in chunk.errors.values():
+                raise error
+            for score, place in zip(chunk.arrays[0].tolist(), chunk.places, strict=True):
+                best = (score, place) if best is None or score > best[0] else best
+        assert best is not None  # noqa: S101  # a photograph has a tile or an error
+        return best[1]
 
     def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
         """Images (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it takes for normal.

@@ -29,20 +29,22 @@ _INFERNO = np.array(
         [249, 203, 53], [242, 234, 105], [252, 255, 164],
     ]
 )  # fmt: skip
+_PLACES = np.linspace(0, len(_INFERNO) - 1, 4096)
+_COLOURS = (
+    np.stack([np.interp(_PLACES, range(len(_INFERNO)), channel) for channel in _INFERNO.T], -1).round().astype("u1")
+)
 
 
 def heat_map(values: NDArray[np.float32], display: tuple[float, float]) -> Pixels:
     """A map (H, W) as uint8 colours (H, W, 3): dark at or below the scale's bottom, bright at or above its top."""
     bottom, top = display
     share = np.clip((values - bottom) / (top - bottom), 0, 1)
-    steps = np.linspace(0, 1, len(_INFERNO))
-    colours = np.stack([np.interp(share, steps, _INFERNO[:, channel]) for channel in range(3)], axis=-1)
-    return np.asarray(colours.round(), np.uint8)
+    return np.asarray(_COLOURS[(share * (len(_COLOURS) - 1)).round().astype(np.uint16)])
 
 
 def overlay(image: Pixels, values: NDArray[np.float32], display: tuple[float, float], alpha: float = 0.5) -> Pixels:
     """The heat map of `values` (H, W) laid over `image` (H, W, 3), with the share `alpha` of it."""
-    mixed = (1 - alpha) * image + alpha * heat_map(values, display)
+    mixed = np.float32(1 - alpha) * image + np.float32(alpha) * heat_map(values, display)
     return np.asarray(mixed.round(), np.uint8)
 
 

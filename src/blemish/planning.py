@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from blemish.engines import BATCH, Engine
 from blemish.engines.stream import stream
 from blemish.errors import MemoryLimitError
-from blemish.images import Geometry
+from blemish.images import Geometry, count_tiles, decode_ahead
 
 TIMED = 8
 """Images whose decoding and extracting are timed."""
+
+COUNTED = 256
+"""Photographs, about, whose tiles are counted."""
 
 BUFFERS = 4
 """Batches of features that exist at one time, copies included."""
@@ -25,6 +30,7 @@ class Plan:
 
     Attributes:
         images: how many will be read.
+        tiles: how many these have in all; as many, where they are not cut.
         seconds: estimated, for decoding and extracting them all here; a few were timed.
         memory: bytes, estimated, of the whole process at its peak.
         available: bytes that the process may have in all, what it has already included.
@@ -32,6 +38,7 @@ class Plan:
     """
 
     images: int
+    tiles: int
     seconds: float
     memory: int
     available: int
@@ -46,30 +53,40 @@ class Plan:
             )
 
     def __str__(self) -> str:
-        told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory for {self.images} images"
+        images = f"{self.images} images" + (f" of {self.tiles} tiles" if self.tiles != self.images else "")
+        told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory for {images}"
         return told + ("; then training, whose bar tells how long" if self.trains else "")
 
 
-def make_plan(engine: Engine, paths: Sequence[Path], geometry: Geometry, features: int, statistics: int) -> Plan:
-    """Times a few images, and adds up.
+def make_plan(
+    engine: Engine, paths: Sequence[Path], geometry: Geometry, features: int, statistics: Callable[[int], int]
+) -> Plan:
+    """Times a few images, or tiles of one, and adds up.
 
     Args:
         engine: extracts features.
         paths: of all images.
         geometry: of the images.
-        features: numbers in the features of one image.
-        statistics: bytes that the detector will hold at its peak.
+        features: numbers in the features of one image or tile.
+        statistics: from how many of these there are to the bytes that the detector will hold at its peak.
     """
+    tiles = len(paths) if geometry.tile is None else _tiles(paths, geometry)
     sample = paths[:TIMED]
-    for _ in stream(engine, sample[:2], geometry):
+    for _ in islice(stream(engine, sample, geometry), 1):
         pass  # compiles
     start = time.perf_counter()
-    for _ in stream(engine, sample, geometry):
-        pass
-    seconds = (time.perf_counter() - start) * len(paths) / len(sample)
+    timed = sum(max(1, len(chunk.indices)) for chunk in islice(stream(engine, sample, geometry), 1))
+    seconds = (time.perf_counter() - start) * tiles / timed
     used, available = memory_limits()
     batches = BATCH * (BUFFERS * 4 * features + 3 * 3 * geometry.shape[0] * geometry.shape[1])
-    return Plan(len(paths), seconds, used + statistics + batches, available)
+    return Plan(len(paths), tiles, seconds, used + statistics(tiles) + batches, available)
+
+
+def _tiles(paths: Sequence[Path], geometry: Geometry) -> int:
+    """Of all photographs, by the headers of some of them; those that cannot be read do not count."""
+    some = paths[:: max(1, len(paths) // COUNTED)]
+    found = [count for count in decode_ahead(partial(count_tiles, geometry=geometry), some) if isinstance(count, int)]
+    return max(1, round(sum(found) * len(paths) / len(some)))
 
 
 def memory_limits() -> tuple[int, int]:

@@ -21,7 +21,8 @@ class Prediction:
         score: higher is more anomalous; its unit is the detector's.
         p_value: the share of normal images that score as high, as the held-out ones tell.
         is_anomaly: the score exceeds the threshold.
-        map: (H, W) at the model's input size, higher where more anomalous; `None` where there is an error.
+        map: (H, W) at the model's input size, or a photograph's own where it is cut into tiles; higher where more
+            anomalous; `None` where there is an error.
         error: why there is no score (it is then not a number), or `None`.
         boxes: of an anomalous image, around what lies above the map's threshold, in the image's own pixels, the highest
             peak first.

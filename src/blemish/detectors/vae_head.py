@@ -89,8 +89,7 @@ class VAEHead(Head):
             return _spread(code)
         shown = continuous_bernoulli_mean(self.network.decode(code))
         if self.map == "l2":
-            squared: Tensor = (images - shown).square().sum(1)
-            return squared
+            return (images - shown).square().sum(1)
         dissimilar = self._dissimilarity(images, shown)
         if self.map == "sm":
             return dissimilar
@@ -101,7 +100,8 @@ class VAEHead(Head):
         return continuous_bernoulli_mean(self.network.decode(self.network.encode(images)[0]))
 
     def _dissimilarity(self, images: Tensor, others: Tensor) -> Tensor:
-        return 1 - self.similarity(images, others).prod(1)
+        dissimilar: Tensor = 1 - self.similarity(images, others).prod(1)
+        return dissimilar
 
     def _steepness(self, images: Tensor) -> Tensor:
         """|dL/dx| of the loss (paper, eq. 9), summed over colours (Zimmerer et al. 2019)."""

@@ -1,9 +1,12 @@
-"""Images into an engine and results out, in order: the next batches are decoded while the current ones are computed."""
+"""Images into an engine and results out, in order: the next batches are decoded while the current ones are computed.
+
+Photographs that are cut into tiles give a result a tile, and `whole` puts these together again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,44 +15,110 @@ from numpy.typing import NDArray
 
 from blemish.engines import BATCH, Arrays, Engine
 from blemish.errors import ImageError
-from blemish.images import Geometry, Pixels, decode_ahead, read_image
+from blemish.images import Geometry, Pixels, decode_ahead, read_image, read_tiles
+from blemish.tiling import Mosaic, Place
+
+Source = Path | Pixels
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The results of one batch: for each row the index of its image; and the images that failed since the last."""
+    """The results of one batch.
+
+    Attributes:
+        indices: for each row that of its image.
+        places: for each row that of its tile; empty where images are not cut.
+        arrays: the results.
+        errors: by index, the images that failed since the last chunk.
+    """
 
     indices: list[int]
+    places: list[Place]
     arrays: Arrays
     errors: dict[int, ImageError]
 
+    @property
+    def finished(self) -> int:
+        """How many images ended in this chunk, with a result or an error."""
+        whole = sum(place.is_last for place in self.places) if self.places else len(self.indices)
+        return whole + len(self.errors)
 
-def stream(engine: Engine, sources: Sequence[Path | Pixels], geometry: Geometry, batch: int = BATCH) -> Iterator[Chunk]:
-    """Every source exactly once, as a row of a chunk or as an error of one, in order of their indices."""
-    waiting: list[tuple[list[int], dict[int, ImageError]]] = []
-    errors: dict[int, ImageError] = {}
+
+@dataclass(frozen=True)
+class Scored:
+    """Score and map (H, W) of one image, or why there are none."""
+
+    index: int
+    score: float
+    map: NDArray[np.float32] | None
+    error: ImageError | None = None
+
+
+def stream(engine: Engine, sources: Sequence[Source], geometry: Geometry) -> Iterator[Chunk]:
+    """Every source as a row of a chunk, as a row a tile, or as an error of a chunk, in order of their indices."""
+    waiting: list[Chunk] = []
+    left = Chunk([], [], (), {})
 
     def batches() -> Iterator[NDArray[np.uint8]]:
-        nonlocal errors
-        indices: list[int] = []
+        nonlocal left
         images: list[Pixels] = []
-        for index, image in enumerate(decode_ahead(partial(read_image, geometry=geometry), sources, ahead=2 * BATCH)):
+        for index, place, image in _images(sources, geometry):
             if isinstance(image, ImageError):
-                errors[index] = image
+                left.errors[index] = image
                 continue
-            indices.append(index)
             images.append(image)
-            if len(images) == BATCH:
-                waiting.append((indices, errors))
+            left.indices.append(index)
+            if place is not None:
+                left.places.append(place)
+            if len(images) == BATCH or (place is not None and place.is_last and _is_large(place, geometry)):
+                waiting.append(left)
                 yield np.stack(images)
-                indices, images, errors = [], [], {}
+                images, left = [], Chunk([], [], (), {})
         if images:
-            waiting.append((indices, errors))
-            errors = {}
+            waiting.append(left)
+            left = Chunk([], [], (), {})
             yield np.stack(images)
 
     for arrays in engine.run(batches()):
-        indices, failed = waiting.pop(0)
-        yield Chunk(indices, arrays, failed)
-    if errors:
-        yield Chunk([], (), errors)
+        yield replace(waiting.pop(0), arrays=arrays)
+    if left.errors:
+        yield left
+
+
+def whole(chunks: Iterable[Chunk], geometry: Geometry) -> Iterator[Scored]:
+    """From chunks of scores and maps a result an image, in order; tiles' maps are put together."""
+    mosaic: Mosaic | None = None
+    for chunk in chunks:
+        ready = {index: Scored(index, float("nan"), None, error) for index, error in chunk.errors.items()}
+        for row, index in enumerate(chunk.indices):
+            score, values = float(chunk.arrays[0][row]), chunk.arrays[1][row]
+            if not chunk.places:
+                ready[index] = Scored(index, score, values)
+                continue
+            place = chunk.places[row]
+            mosaic = mosaic or Mosaic(geometry.tiling, place.height, place.width)
+            mosaic.add(place, score, values)
+            if place.is_last:
+                ready[index] = Scored(index, mosaic.score, mosaic.map)
+                mosaic = None
+        for index in sorted(ready):
+            yield ready.pop(index)
+
+
+def _is_large(place: Place, geometry: Geometry) -> bool:
+    """Whether a photograph is such that its map must be handed on before the next one is begun."""
+    return place.height * place.width > BATCH * geometry.tiling.side**2
+
+
+def _images(sources: Sequence[Source], geometry: Geometry) -> Iterator[tuple[int, Place | None, Pixels | ImageError]]:
+    if geometry.tile is None:
+        decoded = decode_ahead(partial(read_image, geometry=geometry), sources, ahead=2 * BATCH)
+        yield from ((index, None, image) for index, image in enumerate(decoded))
+        return
+    for index, source in enumerate(sources):
+        # One after the other: a large photograph must not wait in memory for another.
+        try:
+            for place, image in read_tiles(source, geometry):
+                yield index, place, image
+        except ImageError as error:
+            yield index, None, error

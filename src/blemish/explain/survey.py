@@ -177,6 +177,10 @@ def survey(
         ImageError: a mask is unreadable or of another size than its image.
     """
     gaussian(model)
+    if model.recipe.geometry.tile is not None:
+        raise SettingError(
+            "components are surveyed over whole images, not tiles; `blemish explain MODEL IMAGE` shows one"
+        )
     if not samples:
         raise SourceError("there are no images to survey; give a source that has some")
     found: list[Survey] = []

@@ -20,16 +20,20 @@ from PIL import Image
 from blemish.datasets import Sample
 from blemish.errors import MissingExtraError
 from blemish.evaluation import Evaluation
-from blemish.images import Pixels, read_image
+from blemish.images import Pixels
 from blemish.metrics import roc_curve
 from blemish.metrics.ranking import Floats
 from blemish.model import Model
 from blemish.pictures import heat_map
 from blemish.prediction import Prediction
+from blemish.report.view import view
 from blemish.storage import new_file
 
 GALLERY = 12
 """Images of each sort in the gallery, at most: the highest scores, false alarms, missed ones, and some in between."""
+
+LONGEST = 512
+"""Pixels on the longer side of a photograph that is cut into tiles, as it is shown."""
 
 BINS = 40
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 300, 48, 40, 12
@@ -154,8 +158,8 @@ def _tiles(model: Model, results: Sequence[Result]) -> list[Tile]:
     for (sample, _), prediction in zip(results, model.predict([sample.path for sample, _ in results]), strict=True):
         if prediction.map is None:
             continue  # it could be read a moment ago, and no longer
-        image = _uri(read_image(sample.path, model.recipe.geometry))
-        heat = _uri(heat_map(prediction.map, model.calibration.display))
+        pixels, values = view(sample.path, prediction.map, model.recipe.geometry, LONGEST)
+        image, heat = _uri(pixels), _uri(heat_map(values, model.calibration.display))
         names = (sample.path.name, sample.kind, sample.is_anomalous)
         tiles.append(Tile(*names, prediction.score, prediction.p_value, image, heat))
     return tiles

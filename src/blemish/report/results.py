@@ -13,15 +13,18 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.explanation import Explanation
-from blemish.images import read_image
 from blemish.model import Model
 from blemish.pictures import PICTURES, Tile, overlay, sheet
 from blemish.prediction import Prediction
+from blemish.report.view import view
 from blemish.storage import new_file, new_folder
 
 RESULTS = "results.jsonl"
 EXPLANATIONS = "explanations.jsonl"
 MAPS = ("none", "png", "npy")
+
+LONGEST = 2048
+"""Pixels on the longer side of a photograph's heat map, at most."""
 
 
 def write_results(
@@ -33,7 +36,8 @@ def write_results(
         model: what predicted; its display scale colours the maps.
         predictions: of files, with maps.
         folder: new, or with `force` one that this function wrote.
-        maps: `none`, `png` (heat map over the image, at the model's input size) or `npy` (float32 values, same size).
+        maps: `none`; `png`, a heat map over the image at the model's input size, or over a photograph cut into tiles at
+            2,048 pixels on the longer side; or `npy`, the map's float32 values.
 
     Raises:
         SettingError: `maps` is none of these.
@@ -53,12 +57,13 @@ def write_results(
                 if maps == "npy":
                     np.save(temporary / name, prediction.map)
                 else:
-                    pixels = read_image(prediction.path, model.recipe.geometry)
-                    picture = overlay(pixels, prediction.map, model.calibration.display)
+                    shown = view(prediction.path, prediction.map, model.recipe.geometry, LONGEST)
+                    picture = overlay(*shown, model.calibration.display)
                     Image.fromarray(picture).save(temporary / name)
                 line["map"] = name
             lines.write(json.dumps(line, allow_nan=False) + "\n")
             yield prediction
+            del prediction  # maps of large photographs take room
 
 
 def write_explanations(

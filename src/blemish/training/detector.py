@@ -8,7 +8,7 @@ from dataclasses import fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ import torch
 from blemish.detectors import Detector
 from blemish.engines import BATCH
 from blemish.errors import ImageError
-from blemish.images import Geometry, Pixels, decode_ahead, read_image
+from blemish.images import Geometry, Pixels, count_tiles, decode_ahead, read_image, read_tile
 from blemish.training.loop import Schedule, Step, train
+
+T = TypeVar("T")
 
 SETTLING = 512
 """Images at most from which a trained detector learns what its maps of normal images are like."""
@@ -31,7 +33,7 @@ def train_detector(
     resume: bool,
     progress: Callable[[str, int, int], None] | None,
 ) -> None:
-    """Its steps along the gradient, over images in a new order every epoch; and then what its maps are like.
+    """Its steps along the gradient, over images or tiles in a new order every epoch; then what its maps are like.
 
     Args:
         detector: that has seen the images once.
@@ -47,15 +49,14 @@ def train_detector(
         ImageError: an image can be read no longer.
     """
 
+    samples = _Samples(paths, geometry)
+
     def batches(orders: list[list[int]]) -> Iterator[torch.Tensor]:
-        chosen = [paths[index] for order in orders for index in order]
-        decoded = decode_ahead(partial(read_image, geometry=geometry), chosen, ahead=2 * BATCH)
+        chosen = [index for order in orders for index in order]
+        decoded = decode_ahead(samples.read, chosen, ahead=2 * BATCH)
         for order in orders:
-            images = list(islice(decoded, len(order)))
-            for image in images:
-                if isinstance(image, ImageError):
-                    raise image  # it could be read a moment ago, and no longer
-            yield torch.from_numpy(np.stack(cast("list[Pixels]", images))).permute(0, 3, 1, 2).float() / 255
+            images = [_known(image) for image in islice(decoded, len(order))]
+            yield torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
     def watch(step: Step, steps: int) -> None:
         if progress:
@@ -67,12 +68,41 @@ def train_detector(
     kept = {name: value for name, value in settings.items() if name not in {"epochs", "minutes"}}
     identity = {"detector": detector.name, **kept, "shape": list(geometry.shape), "paths": names}
     module = detector.objective()
-    train(module, batches, len(paths), schedule, identity=identity, folder=folder, resume=resume, watch=watch)
+    train(module, batches, len(samples), schedule, identity=identity, folder=folder, resume=resume, watch=watch)
     module.cpu().eval()
-    drawn = np.random.default_rng([schedule.seed, SETTLING]).permutation(len(paths))[:SETTLING]
+    drawn = np.random.default_rng([schedule.seed, SETTLING]).permutation(len(samples))[:SETTLING]
     for done, images in enumerate(
         batches([drawn[start : start + BATCH].tolist() for start in range(0, len(drawn), BATCH)])
     ):
         detector.settle([images])
         if progress:
             progress("settle", min((done + 1) * BATCH, len(drawn)), len(drawn))
+
+
+class _Samples:
+    """What there is to train on, by number: images, or the tiles of photographs, each of which is decoded for it."""
+
+    def __init__(self, paths: Sequence[Path], geometry: Geometry) -> None:
+        self.paths, self.geometry = paths, geometry
+        counts = [1] * len(paths)
+        if geometry.tile is not None:
+            counts = [_known(count) for count in decode_ahead(partial(count_tiles, geometry=geometry), paths)]
+        self._ends = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def read(self, number: int) -> Pixels:
+        """Raises `ImageError` if it can be read no longer."""
+        index = int(np.searchsorted(self._ends, number, side="right"))
+        path = self.paths[index]
+        if self.geometry.tile is None:
+            return read_image(path, self.geometry)
+        first = int(self._ends[index - 1]) if index else 0
+        return read_tile(path, number - first, self.geometry)
+
+
+def _known(found: T | ImageError) -> T:
+    if isinstance(found, ImageError):
+        raise found  # it could be read a moment ago, and no longer
+    return found

@@ -1,0 +1,36 @@
+"""An image and its map at one size, to be looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.images import Geometry, Pixels, read_image
+from blemish.tiling import SMALLEST
+
+
+def view(
+    path: Path, values: NDArray[np.float32], geometry: Geometry, longest: int
+) -> tuple[Pixels, NDArray[np.float32]]:
+    """The image (h, w, 3) and its map (h, w): at the model's input size, or of a photograph cut into tiles, shrunk.
+
+    A photograph's map is shrunk by taking the largest value of each block, so that a small peak is still seen.
+
+    Args:
+        path: of the image.
+        values: its map.
+        geometry: the model's.
+        longest: pixels of the longer side of a photograph, at most.
+
+    Raises:
+        ImageError: the image can be read no longer.
+    """
+    if geometry.tile is None:
+        return read_image(path, geometry), values
+    scale = min(1.0, longest / max(values.shape))
+    shape = tuple(max(SMALLEST, round(side * scale)) for side in values.shape)
+    for axis, (side, left) in enumerate(zip(values.shape, shape, strict=True)):
+        values = np.maximum.reduceat(values, np.arange(left) * side // left, axis=axis)
+    return read_image(path, Geometry(shape[0], shape[1])), values
