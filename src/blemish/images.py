@@ -88,6 +88,8 @@ class Geometry:
     overlap: int = 0
 
     def __post_init__(self) -> None:
+        if self.tile is not None:
+            Tiling(self.tile, self.overlap)  # which is in range
         for side in (self.height, self.width):
             if not SMALLEST <= side <= LARGEST:
                 raise SettingError(f"size {side} is out of range; give {SMALLEST} to {LARGEST} pixels")
@@ -98,9 +100,6 @@ class Geometry:
             )
         if self.crop is not None and self.tile is not None:
             raise SettingError("tiles cannot be cropped; give a crop or a tile")
-        if self.tile is not None:
-            Tiling(self.tile, self.overlap)  # which is in range
-
     @property
     def tiling(self) -> Tiling:
         """How photographs are cut. Raises `SettingError` if they are not."""

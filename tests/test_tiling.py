@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
+
+import blemish
+from blemish.cli import app
+from blemish.datasets import read_source
+from blemish.detectors import DETECTORS
+from blemish.errors import BadImagesError, ImageError, SettingError, ShapeError
+from blemish.explain import diagnose
+from blemish.images import Geometry, read_image, read_size, read_tile, read_tiles
+from blemish.model import Model
+from blemish.report import write_report, write_results
+from blemish.tiling import Mosaic, Tiling
+
+TILE, OVERLAP = 64, 16
+SHAPE = (150, 210)
+
+
+@st.composite
+def tilings(draw: st.DrawFn) -> tuple[Tiling, int]:
+    side = draw(st.integers(32, 80))
+    overlap = draw(st.integers(0, side - 1) if side > 33 else st.just(0))
+    return Tiling(side, min(overlap, side - 4)), draw(st.integers(side, 400))
+
+
+@settings(max_examples=200, deadline=None)
+@given(tilings())
+def test_tiles_cover_a_side_and_share_at_least_the_overlap(drawn: tuple[Tiling, int]) -> None:
+    tiling, length = drawn
+    starts = tiling.starts(length)
+    assert starts[0] == 0
+    assert starts[-1] == length - tiling.side
+    steps = np.diff(starts)
+    assert (steps > 0).all()
+    assert (tiling.side - steps >= tiling.overlap).all()
+    assert len(starts) == 1 or len(starts) <= 1 + np.ceil((length - tiling.side) / (tiling.side - tiling.overlap))
+
+
+@settings(max_examples=50, deadline=None)
+@given(tilings(), st.floats(-1e3, 1e3, width=32))
+def test_a_flat_map_stays_flat_whatever_the_tiles(drawn: tuple[Tiling, int], level: float) -> None:
+    tiling, width = drawn
+    height = tiling.side + 17
+    mosaic = Mosaic(tiling, height, width)
+    for place in tiling.places(height, width):
+        mosaic.add(place, 1.0, np.full((tiling.side, tiling.side), level, np.float32))
+    assert place.is_last
+    assert np.abs(mosaic.map - level).max() <= 1e-5 * max(1.0, abs(level))
+
+
+def test_tiles_that_disagree_meet_without_a_seam() -> None:
+    """Between tiles whose maps differ by 1 no neighbouring pixels differ by more than a step across the overlap."""
+    tiling, width = Tiling(TILE, OVERLAP), TILE + 4 * (TILE - OVERLAP)
+    mosaic = Mosaic(tiling, TILE, width)
+    for number, place in enumerate(tiling.places(TILE, width)):
+        mosaic.add(place, 0.0, np.full((TILE, TILE), float(number % 2), np.float32))
+    assert np.abs(np.diff(mosaic.map, axis=1)).max() < 1.1 / OVERLAP
+    assert mosaic.map.min() == 0
+    assert mosaic.map.max() == 1
+
+
+def test_a_map_cut_into_tiles_is_put_together_again() -> None:
+    whole = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), 3).astype(np.float32)
+    for tiling in (Tiling(TILE, 0), Tiling(TILE, 16), Tiling(TILE, 50)):
+        mosaic = Mosaic(tiling, *SHAPE)
+        for score, place in enumerate(tiling.places(*SHAPE)):
+            mosaic.add(place, score, whole[place.top : place.top + TILE, place.left : place.left + TILE])
+        assert np.abs(mosaic.map - whole).max() < 1e-6
+        assert mosaic.score == score, "that of the worst tile"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+@pytest.mark.parametrize("kept", [1 << 30, 0])
+def test_tiles_are_the_photographs_own_pixels_in_memory_or_outside(
+    tmp_path: Path, mode: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blemish.images.IN_MEMORY", kept)
+    pixels = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "a.png")
+    geometry = Geometry(TILE, TILE, tile=TILE, overlap=OVERLAP)
+    expected = read_image(tmp_path / "a.png", Geometry(*SHAPE))
+    tiles = list(read_tiles(tmp_path / "a.png", geometry))
+    assert len(tiles) == 3 * 5
+    for number, (place, tile) in enumerate(tiles):
+        assert np.array_equal(tile, expected[place.top : place.top + TILE, place.left : place.left + TILE])
+        assert np.array_equal(tile, read_tile(tmp_path / "a.png", number, geometry))
+    assert [tile.tolist() for _, tile in read_tiles(expected, geometry)] == [tile.tolist() for _, tile in tiles]
+
+
+def test_a_photograph_lies_as_its_camera_was_held(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    (first, *_, (last, _)) = read_tiles(tmp_path / "a.png", Geometry(TILE, TILE, tile=TILE, overlap=OVERLAP))
+    assert (last.height, last.width) == read_size(tmp_path / "a.png") == SHAPE[::-1]
+    assert np.array_equal(first[1], np.rot90(pixels, -1)[:TILE, :TILE])
+
+
+def test_tiles_are_resized_to_the_models_input() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
+    geometry = Geometry(32, 32, tile=TILE, overlap=0)
+    _, tile = next(iter(read_tiles(pixels, geometry)))
+    assert tile.shape == (32, 32, 3)
+    assert np.array_equal(tile, read_image(np.ascontiguousarray(pixels[:TILE, :TILE]), Geometry(32, 32)))
+    alone = Tiling(TILE, 0).places(TILE, TILE)[0]
+    mosaic = Mosaic(Tiling(TILE, 0), TILE, TILE).add(alone, 0.0, np.eye(32, dtype=np.float32))
+    wanted = np.asarray(Image.fromarray(np.eye(32, dtype=np.float32)).resize((TILE, TILE), Image.Resampling.BILINEAR))
+    assert np.array_equal(mosaic.map, wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile": 16}, "tile 16 is out of range; give 32 to 4096 pixels"),
+        ({"tile": 64, "overlap": 64}, "overlap 64 does not fit tiles of 64; give 0 to 63"),
+        ({"tile": 64, "overlap": -1}, "overlap -1 does not fit"),
+        ({"overlap": 8}, "an overlap is one of tiles; give --tile too"),
+        ({"tile": 64, "crop": 48}, "tiles cannot be cropped"),
+    ],
+)
+def test_tilings_that_make_no_sense_are_refused(photographs: Path, options: dict[str, int], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        blemish.fit(photographs, **options)  # type: ignore[arg-type]
+
+
+def test_sides_shorter_than_a_tile_have_none() -> None:
+    with pytest.raises(ShapeError, match="40 pixels are fewer than a tile's 64"):
+        Tiling(64, 0).starts(40)
+    with pytest.raises(SettingError, match="images are not cut into tiles here"):
+        _ = Geometry().tiling
+
+
+def ground(rng: np.random.Generator) -> np.ndarray:
+    """A made-up photograph of the ground from the air, uint8 (*SHAPE, 3)."""
+    height = 60 * ndimage.gaussian_filter(rng.normal(size=SHAPE), 2, mode="wrap") + 4 * rng.normal(size=SHAPE)
+    return np.clip(height[..., None] + [110, 125, 75], 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree of made-up photographs, some with a dark animal at rows 100 to 112, columns 150 to 168."""
+    root = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for folder, count in (("train/good", 24), ("test/good", 3), ("test/animal", 2), ("ground_truth/animal", 2)):
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            pixels = ground(rng)
+            if "animal" in folder:
+                pixels[100:112, 150:168] = [30, 25, 20]
+            if folder.startswith("ground_truth"):
+                pixels = (pixels == [30, 25, 20]).all(2)
+            Image.fromarray(pixels).save(root / folder / f"{index}{'_mask' if 'truth' in folder else ''}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiled(photographs: Path) -> Model:
+    """PaDiM on their tiles; not to be changed."""
+    return blemish.fit(photographs, detector="padim", tile=TILE, overlap=OVERLAP)
+
+
+def test_photographs_are_held_out_whole_and_their_tiles_are_the_samples(tiled: Model) -> None:
+    assert tiled.provenance["images"] == 24
+    assert tiled.provenance["held_out"] == len(tiled.calibration.scores) == 12
+    assert tiled.learned.detector.count == 24 * 15
+    assert tiled.recipe.geometry.shape == (TILE, TILE)
+
+
+def test_a_photograph_is_as_anomalous_as_its_worst_tile_and_the_map_is_made_of_theirs(
+    tiled: Model, photographs: Path
+) -> None:
+    path = photographs / "test" / "animal" / "0.png"
+    (found,) = tiled.predict(path)
+    assert found.map is not None
+    assert found.map.shape == SHAPE
+    geometry = tiled.recipe.geometry
+    tiles = list(read_tiles(path, geometry))
+    ((scores, maps),) = tiled.engine.run([np.stack([tile for _, tile in tiles])])
+    assert found.score == scores.max()
+    mosaic = Mosaic(geometry.tiling, *SHAPE)
+    for (place, _), score, values in zip(tiles, scores, maps, strict=True):
+        mosaic.add(place, score, values)
+    assert np.array_equal(found.map, mosaic.map)
+    (again,) = tiled.predict(np.array(Image.open(path)))
+    assert np.array_equal(again.map, found.map), "an array is a photograph too"  # type: ignore[arg-type]
+
+
+def test_animals_are_boxed_in_the_photographs_own_pixels(tiled: Model, photographs: Path) -> None:
+    for prediction in tiled.predict(photographs / "test" / "animal"):
+        assert prediction.is_anomaly
+        best = prediction.boxes[0]
+        assert best.top < 106 < best.bottom
+        assert best.left < 159 < best.right
+    for prediction in tiled.predict(photographs / "train" / "good"):
+        assert prediction.score <= max(tiled.calibration.scores)
+
+
+def test_evaluation_is_at_the_photographs_own_size(tiled: Model, photographs: Path, tmp_path: Path) -> None:
+    found = blemish.evaluate(tiled, photographs)
+    assert found.image["auroc"] == 1
+    assert (found.pixel["auroc"] or 0) > 0.95
+    assert found.boxes["true"] == 2
+    write_report(tiled, found, tmp_path / "report.html")
+    assert "data:image/jpeg" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(DETECTORS))
+def test_every_detector_takes_tiles_and_a_saved_model_cuts_as_it_did(
+    name: str, photographs: Path, tmp_path: Path
+) -> None:
+    small = {"latent": 8, "drawn": 32} if name.startswith("vae") else {}
+    model = blemish.fit(photographs, detector=name, settings=small, tile=TILE, overlap=OVERLAP)
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+    assert loaded.recipe.geometry == model.recipe.geometry
+    path = photographs / "test" / "animal" / "0.png"
+    (one,), (other,) = model.predict(path), loaded.predict(path)
+    assert one.score == other.score
+    assert np.array_equal(one.map, other.map)  # type: ignore[arg-type]
+
+
+def test_the_worst_tile_is_explained(tiled: Model, photographs: Path) -> None:
+    path = photographs / "test" / "animal" / "0.png"
+    explanation = tiled.explain(path)
+    (prediction,) = tiled.predict(path)
+    assert explanation.score == pytest.approx(prediction.score, rel=1e-5)
+    assert explanation.tile is not None
+    top, left, side = explanation.tile
+    assert side == TILE
+    assert top <= 106 < top + TILE
+    assert left <= 159 < left + TILE
+    assert explanation.as_dict()["tile"] == [top, left, TILE]
+    assert explanation.image.shape == (TILE, TILE, 3)
+
+
+def test_components_are_not_surveyed_over_tiles(photographs: Path, tmp_path: Path) -> None:
+    model = blemish.fit(photographs, detector="gaussian", tile=TILE)
+    with pytest.raises(SettingError, match="surveyed over whole images, not tiles"):
+        diagnose(model, read_source(photographs).train)
+
+
+def test_a_photograph_smaller_than_a_tile_is_named(tiled: Model, photographs: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.png"
+    Image.new("RGB", (50, 300)).save(small)
+    paths: list[str | Path] = [small, photographs / "test" / "good" / "0.png", tmp_path / "none.png"]
+    Image.new("RGB", (9, 9)).save(tmp_path / "none.png")
+    first, second, third = tiled.predict(paths)  # type: ignore[arg-type]
+    assert first.error == (
+        "is 300x50, smaller than the model's tiles of 64; leave it out, or fit with a smaller --tile"
+    )
+    assert second.error is None
+    assert third.error is not None
+    with pytest.raises(ImageError, match="smaller than the model's tiles"):
+        tiled.explain(small)
+    with pytest.raises(BadImagesError, match="is 150x210, smaller than the model's tiles of 256"):
+        blemish.fit(photographs, tile=256)
+
+
+def test_a_full_disk_is_said_to_be_full(
+    tiled: Model, photographs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("blemish.images.IN_MEMORY", 1)
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", _full)
+    (prediction,) = tiled.predict(photographs / "test" / "good" / "0.png")
+    assert prediction.error is not None
+    assert "for its pixels (No space left on device); make some, or set TMPDIR" in prediction.error
+
+
+def _full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_large_photographs_are_shown_small_with_their_peaks(
+    tiled: Model, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blemish.report.results.LONGEST", 70)
+    predictions = tiled.predict(photographs / "test" / "animal")
+    list(write_results(tiled, predictions, tmp_path / "out"))
+    with Image.open(tmp_path / "out" / "0_map.png") as picture:
+        assert picture.size == (70, 50)
+
+
+def test_the_command_fits_and_predicts_on_tiles(photographs: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    model = str(tmp_path / "model")
+    words = ["fit", str(photographs), "-o", model, "--tile", "64", "--overlap", "16", "--json"]
+    fitted = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert json.loads(fitted.stdout)["input"] == [64, 64]
+    assert "24 images of 360 tiles" in fitted.stderr
+    words = ["predict", model, str(photographs / "test" / "animal"), "--json", "--out", str(tmp_path / "o"), "--maps"]
+    CliRunner().invoke(app, [*words, "npy"], catch_exceptions=False)
+    assert np.load(tmp_path / "o" / "0_map.npy").shape == SHAPE
