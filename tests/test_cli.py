@@ -319,7 +319,8 @@ def test_prune_tells_what_it_left_out_and_the_figures_before_and_after(
 
 
 def test_a_vae_is_fitted_resumed_and_drawn_from(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("fit", tree, "--detector", "vae-grf", "--size", "64", "--set", "latent=8", "--map", "mad-sm")
+    short = ("--set", "latent=8", "--set", "drawn=12", "--set", "epochs=1")
+    words = ("fit", tree, "--detector", "vae-grf", "--size", "64", "--map", "mad-sm", *short)
     folder = ("--checkpoints", tmp_path / "training")
     done = inside(capsys, *words, *folder, "-o", tmp_path / "m")
     assert done.returncode == 0, done.stderr

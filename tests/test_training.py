@@ -188,7 +188,70 @@ def test_an_epoch_draws_some_images_anew_and_leaves_no_batch_of_one() -> None:
     assert sorted(index for batch in Schedule().order(0, 7) for index in batch) == list(range(7))
 
 
-@pytest.mark.parametrize("setting", ["epochs", "batch", "drawn", "learning_rate", "minutes"])
+def test_where_more_are_drawn_than_there_are_each_comes_as_often() -> None:
+    drawn = [index for batch in Schedule(batch=4, drawn=17).order(0, 7) for index in batch]
+    counts = [drawn.count(index) for index in range(7)]
+    assert len(drawn) == 17
+    assert set(counts) == {2, 3}
+    assert sorted(drawn[:7]) == list(range(7))
+
+
+def judged(values: list[float], **options: object) -> tuple[Toy, list[Step], list[dict[str, Tensor]]]:
+    """A training whose judgements are these, one a step, and the weights at each."""
+    left, states = list(values), []
+    module = Toy()
+
+    def judge() -> float:
+        assert not module.training
+        states.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
+        return left.pop(0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blemish.training.loop.JUDGED", 1)
+        schedule = replace(SCHEDULE, patience=3)
+        steps = train(module, batches, len(DATA), schedule, judge=judge, **options)  # type: ignore[arg-type]
+    return module, steps, states
+
+
+def test_training_ends_when_it_gets_no_better_and_keeps_the_best_weights() -> None:
+    values = [0.1, 0.5, 0.4, 0.6, 0.6, 0.5, 0.2, 0.9]
+    module, steps, states = judged(values)
+    assert [step.terms["judged"] for step in steps] == values[:7], "three in a row were no better than the fourth"
+    assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), states[3].values(), strict=True))
+
+
+def test_judging_changes_nothing_in_the_steps_themselves() -> None:
+    _, steps, _ = judged([float(step) for step in range(27)])
+    assert [step.terms["loss"] for step in steps] == [step.terms["loss"] for step in trained()[1]]
+
+
+def test_without_patience_nothing_is_judged_and_the_last_weights_stay() -> None:
+    module = Toy()
+    steps = train(module, batches, len(DATA), SCHEDULE, judge=lambda: pytest.fail("it was asked"))
+    assert len(steps) == 27
+    assert equal(module, trained()[0])
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])
+def test_resumed_it_remembers_the_best_weights(tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.training.loop.EVERY", -1.0)
+    values = [0.1, 0.5, 0.4, 0.6, 0.6, 0.5, 0.2, 0.9]
+
+    def watch(step: Step, steps: int) -> None:
+        if step.step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judged(values, folder=tmp_path, watch=watch)
+    resumed, steps, _ = judged(values[stop:], folder=tmp_path, resume=True)
+    assert equal(resumed, judged(values)[0])
+    assert steps[-1].step == 6
+    again, steps, _ = judged([], folder=tmp_path, resume=True)
+    assert steps == [], "its patience is at an end"
+    assert equal(again, resumed)
+
+
+@pytest.mark.parametrize("setting", ["epochs", "batch", "drawn", "learning_rate", "minutes", "patience"])
 def test_schedules_out_of_range_are_refused(setting: str) -> None:
     with pytest.raises(SettingError, match=f"{setting} 0 is out of range"):
         Schedule(**{setting: 0})

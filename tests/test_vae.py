@@ -27,6 +27,7 @@ from blemish.random_field import RandomField, base
 from conftest import write_parts
 
 RNG = np.random.default_rng(0)
+QUICK = {"latent": 8, "epochs": 1, "drawn": 24}
 
 
 def images(count: int = 4, side: int = 32) -> torch.Tensor:
@@ -125,7 +126,7 @@ def test_on_real_images_the_exact_prior_is_the_one_known(data: Path) -> None:
 
 @pytest.mark.parametrize("map", MAPS)
 def test_a_model_is_trained_saved_and_loaded_on_either_engine(tree: Path, tmp_path: Path, map: str) -> None:
-    model = blemish.fit(tree, detector=VAEGRF(map=map, latent=16, epochs=1), size=64)
+    model = blemish.fit(tree, detector=VAEGRF(map=map, **QUICK), size=64)
     assert model.recipe.backbone == "pixels"
     assert model.provenance["images"] == 24
     expected = list(model.predict(tree))
@@ -135,7 +136,7 @@ def test_a_model_is_trained_saved_and_loaded_on_either_engine(tree: Path, tmp_pa
         with pytest.raises(SettingError, match="needs gradients, which OpenVINO has not; give --engine torch"):
             Model.load(tmp_path / "model", "openvino")
         with pytest.raises(SettingError, match="needs gradients"):
-            blemish.fit(tree, detector=VAEGRF(map=map, latent=16), size=64, engine="openvino")
+            blemish.fit(tree, detector=VAEGRF(map=map, **QUICK), size=64, engine="openvino")
     for engine in ("auto", "torch") if map in GRADIENTS else ("openvino", "torch"):
         found = list(Model.load(tmp_path / "model", engine).predict(tree))
         scores = [prediction.score for prediction in expected]
@@ -234,7 +235,7 @@ def test_projection_lowers_the_energy_and_stays_between_0_and_1() -> None:
 
 def test_the_saved_graph_of_mad_has_no_decoder(tree: Path, tmp_path: Path) -> None:
     for map, decodes in (("mad", False), ("sm", True)):
-        blemish.fit(tree, detector=VAE(map=map, latent=8), size=64).save(tmp_path / map)
+        blemish.fit(tree, detector=VAE(map=map, **QUICK), size=64).save(tmp_path / map)
         graph = (tmp_path / map / "scoring.xml").read_text()
         assert ("ConvolutionBackpropData" in graph) is decodes
 
@@ -268,7 +269,7 @@ def test_the_divergence_gives_the_joint_prior_no_gradient() -> None:
 
 
 def test_the_joint_prior_is_saved_and_bounded(tree: Path, tmp_path: Path) -> None:
-    model = blemish.fit(tree, detector=VAEGRF(latent=8, estimate="joint", map="gradient"), size=64)
+    model = blemish.fit(tree, detector=VAEGRF(**QUICK, estimate="joint", map="gradient"), size=64)
     assert model.provenance["learned"]["range"] == pytest.approx(1, abs=0.01), "a few of Rprop's smallest steps"
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model")
@@ -310,7 +311,7 @@ def test_constant_images_are_learned_without_a_fault(tmp_path: Path) -> None:
     for index in range(24):
         Image.new("RGB", (64, 64), (90, 90, 90)).save(tmp_path / "flat" / f"{index}.png")
     write_parts(tmp_path / "new", 1, size=64)
-    model = blemish.fit(tmp_path / "flat", detector=VAEGRF(latent=8, map="l2"), size=64)
+    model = blemish.fit(tmp_path / "flat", detector=VAEGRF(**QUICK, map="l2"), size=64)
     assert model.provenance["learned"]["variance"] == 0.001
     (flat,) = model.predict(tmp_path / "flat" / "0.png")
     (other,) = model.predict(tmp_path / "new")
@@ -376,7 +377,7 @@ def test_what_was_learned_is_restored() -> None:
 
 
 def test_images_are_drawn_from_the_prior_by_seed_and_reconstructions_are_shown(tree: Path) -> None:
-    model = blemish.fit(tree, detector=VAEGRF(latent=8), size=64)
+    model = blemish.fit(tree, detector=VAEGRF(**QUICK), size=64)
     drawn = model.sample(3)
     assert drawn.shape == (3, 64, 64, 3)
     assert drawn.dtype == np.uint8

@@ -100,6 +100,7 @@ class Geometry:
             )
         if self.crop is not None and self.tile is not None:
             raise SettingError("tiles cannot be cropped; give a crop or a tile")
+
     @property
     def tiling(self) -> Tiling:
         """How photographs are cut. Raises `SettingError` if they are not."""

@@ -165,6 +165,10 @@ class Detector(ABC):
         """Of a detector that trains: a batch of its features to the terms of its loss, of which `loss` is minimised."""
         raise NotImplementedError(f"{self.name} is not trained")
 
+    def judged_map(self, features: Features) -> Tensor:
+        """Of a detector that trains: the map (B, h, w) of a batch by which its training is judged, as it stands."""
+        raise NotImplementedError(f"{self.name} is not trained")
+
     def settle(self, features: Features) -> None:
         """Of a detector that trains: once it has, a batch of normal features again, to learn what its maps are like."""
         raise NotImplementedError(f"{self.name} is not trained")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from blemish.detectors.detector import Detector, Features, Grid, Head, stored
-from blemish.detectors.vae_head import GRADIENTS, MAPS, STRIDE, VAEHead, grid_of
+from blemish.detectors.vae_head import GRADIENTS, MAPS, STRIDE, VAEHead, grid_of, spread
 from blemish.detectors.vae_network import FixedField, Network, Objective, continuous_bernoulli_mean
 from blemish.errors import SettingError
 from blemish.random_field import RandomField, base
@@ -36,7 +36,8 @@ class VAE(Detector):
         beta: weight of the divergence from the prior in the loss.
         latent: channels of the code.
         window: side of the window of SSIM, in pixels, odd.
-        epochs, batch, drawn, learning_rate, minutes, precision, seed: how it is trained; see `training.Schedule`.
+        epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
+            `training.Schedule`. It is judged by how well `mad` finds spots laid over training images.
     """
 
     name: ClassVar[str] = "vae"
@@ -49,12 +50,13 @@ class VAE(Detector):
     beta: float = 0.1
     latent: int = 256
     window: int = 11
-    epochs: int = 1
+    epochs: int = 4
     batch: int = 16
     drawn: int | None = 1024
     learning_rate: float = 1e-4
     minutes: float | None = None
     precision: str = "32-true"
+    patience: int | None = 2
     seed: int = 0
     interpolation: str = "nearest"
 
@@ -118,6 +120,10 @@ class VAE(Detector):
         """Images (B, 3, l, l) between 0 and 1 to the terms of the loss; its parameters are the network's."""
         return Objective(self.network, FixedField(self.prior()), self.beta)
 
+    def judged_map(self, features: Features) -> Tensor:
+        with torch.inference_mode():
+            return spread(self.network.encode(features[0])[0])
+
     def settle(self, features: Features) -> None:
         head = self._head()
         with torch.inference_mode():
@@ -134,9 +140,10 @@ class VAE(Detector):
         return head
 
     def _head(self) -> VAEHead:
+        network = self.network
         _, height, width = self.grids_[0]
         field = FixedField(self.prior()) if self.needs_gradients else None
-        return VAEHead(self.network, self.map, self.window, (height, width), field, self.beta)
+        return VAEHead(network, self.map, self.window, (height, width), field, self.beta)
 
     def reconstruct(self, features: Features) -> Tensor | None:
         with torch.inference_mode():

@@ -86,14 +86,14 @@ class VAEHead(Head):
             return self._dissimilarity(images, self._projected(images))
         code, _ = self.network.encode(images)
         if self.map == "mad":
-            return _spread(code)
+            return spread(code)
         shown = continuous_bernoulli_mean(self.network.decode(code))
         if self.map == "l2":
             return (images - shown).square().sum(1)
         dissimilar = self._dissimilarity(images, shown)
         if self.map == "sm":
             return dissimilar
-        repeated = F.interpolate(_spread(code)[:, None], scale_factor=STRIDE, mode="nearest")[:, 0]
+        repeated = F.interpolate(spread(code)[:, None], scale_factor=STRIDE, mode="nearest")[:, 0]
         return _to_unit(repeated) * _to_unit(dissimilar)
 
     def _shown(self, images: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class VAEHead(Head):
         return projected
 
 
-def _spread(code: Tensor) -> Tensor:
+def spread(code: Tensor) -> Tensor:
     """Mean absolute deviation of the channels of a code (B, C, h, w) at each site (paper, eq. 15)."""
     return (code - code.mean(1, keepdim=True)).abs().mean(1)
 

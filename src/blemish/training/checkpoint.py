@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,28 @@ class Place:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Best:
+    """The best weights so far, how good they were judged, and the judgements since."""
+
+    state: dict[str, Tensor] = field(default_factory=dict)
+    judged: float = float("-inf")
+    since: int = 0
+
+    def or_better(self, judged: float, module: nn.Module) -> Best:
+        """These, or those of the module as it stands if it was judged better."""
+        if judged > self.judged:
+            return Best({name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}, judged)
+        return replace(self, since=self.since + 1)
+
+
 def save(
-    folder: Path, identity: dict[str, Any], place: Place, module: nn.Module, optimizers: Sequence[Optimizer]
+    folder: Path,
+    identity: dict[str, Any],
+    place: Place,
+    best: Best,
+    module: nn.Module,
+    optimizers: Sequence[Optimizer],
 ) -> None:
     """Writes the checkpoint, in the place of an earlier one.
 
@@ -36,6 +56,7 @@ def save(
         folder: of the checkpoint.
         identity: all that decides the training; it is resumed only by the same.
         place: how far it came.
+        best: of its judgements.
         module: being trained.
         optimizers: of its parameters.
 
@@ -43,6 +64,7 @@ def save(
         ModelError: it cannot be written; the earlier one is still there.
     """
     tensors = {f"module.{name}": tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    tensors |= {f"best.{name}": tensor.contiguous() for name, tensor in best.state.items()}
     for number, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             for name, value in state.items():
@@ -52,11 +74,14 @@ def save(
             save_file(tensors, temporary / STATE)
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        write_card(temporary, {"identity": identity, "step": place.step, "seconds": place.seconds})
+        judged = {"best": best.judged, "since": best.since} if best.state else {}
+        write_card(temporary, {"identity": identity, "step": place.step, "seconds": place.seconds, **judged})
 
 
-def load(folder: Path, identity: dict[str, Any], module: nn.Module, optimizers: Sequence[Optimizer]) -> Place:
-    """Sets module and optimisers to what was saved, and says how far the training had come.
+def load(
+    folder: Path, identity: dict[str, Any], module: nn.Module, optimizers: Sequence[Optimizer]
+) -> tuple[Place, Best]:
+    """Sets module and optimisers to what was saved, and says how far the training had come and what was best.
 
     Raises:
         ModelError: no checkpoint, not what was written, or of another training.
@@ -77,7 +102,9 @@ def load(folder: Path, identity: dict[str, Any], module: nn.Module, optimizers: 
             index, _, field = name.partition(".")
             states.setdefault(int(index), {})[field] = tensor
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Place(int(card["step"]), float(card["seconds"]))
+    state = _below(tensors, "best.")
+    best = Best(state, float(card["best"]), int(card["since"])) if state else Best()
+    return Place(int(card["step"]), float(card["seconds"])), best
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

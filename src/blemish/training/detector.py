@@ -12,17 +12,22 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from blemish.detectors import Detector
 from blemish.engines import BATCH
 from blemish.errors import ImageError
 from blemish.images import Geometry, Pixels, count_tiles, decode_ahead, read_image, read_tile
-from blemish.training.loop import Schedule, Step, train
+from blemish.training.loop import LENGTHS, Schedule, Step, train
+from blemish.training.spots import Spotted
 
 T = TypeVar("T")
 
 SETTLING = 512
 """Images at most from which a trained detector learns what its maps of normal images are like."""
+
+SPOTTED = 64
+"""Images at most by which training is judged."""
 
 
 def train_detector(
@@ -65,10 +70,21 @@ def train_detector(
     settings = detector.settings()
     schedule = Schedule(**{field.name: settings[field.name] for field in fields(Schedule)})
     names = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()
-    kept = {name: value for name, value in settings.items() if name not in {"epochs", "minutes"}}
+    kept = {name: value for name, value in settings.items() if name not in LENGTHS}
     identity = {"detector": detector.name, **kept, "shape": list(geometry.shape), "paths": names}
     module = detector.objective()
-    train(module, batches, len(samples), schedule, identity=identity, folder=folder, resume=resume, watch=watch)
+    judge = None if schedule.patience is None else _judge(detector, module, samples, schedule.seed)
+    train(
+        module,
+        batches,
+        len(samples),
+        schedule,
+        identity=identity,
+        folder=folder,
+        resume=resume,
+        judge=judge,
+        watch=watch,
+    )
     module.cpu().eval()
     drawn = np.random.default_rng([schedule.seed, SETTLING]).permutation(len(samples))[:SETTLING]
     for done, images in enumerate(
@@ -77,6 +93,24 @@ def train_detector(
         detector.settle([images])
         if progress:
             progress("settle", min((done + 1) * BATCH, len(drawn)), len(drawn))
+
+
+def _judge(detector: Detector, module: nn.Module, samples: _Samples, seed: int) -> Callable[[], float]:
+    """How well spots over some of the images are found by the detector's map as it stands."""
+    drawn = np.random.default_rng([seed, SPOTTED]).permutation(len(samples))[:SPOTTED].tolist()
+    spotted = Spotted.over([_known(image) for image in decode_ahead(samples.read, drawn)], seed)
+
+    def judge() -> float:
+        device = next(module.parameters()).device
+        maps = []
+        for start in range(0, len(spotted.images), BATCH):
+            images = (
+                torch.from_numpy(spotted.images[start : start + BATCH]).to(device).permute(0, 3, 1, 2).float() / 255
+            )
+            maps.append(detector.judged_map([images]).float().cpu())
+        return spotted.found(torch.cat(maps).numpy())
+
+    return judge
 
 
 class _Samples:

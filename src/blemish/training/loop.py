@@ -7,6 +7,7 @@ a training that was killed and resumed ends with the same weights as an unbroken
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from torch.optim import Optimizer
 
 from blemish.errors import SettingError, TrainingError
 from blemish.training import checkpoint
-from blemish.training.checkpoint import Place
+from blemish.training.checkpoint import Best, Place
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -30,6 +31,12 @@ CHECKPOINT, LOG = "checkpoint", "log.jsonl"
 
 EVERY = 180.0
 """Seconds between checkpoints."""
+
+JUDGED = 32
+"""Steps between judgements."""
+
+LENGTHS = ("epochs", "minutes", "patience")
+"""Of a schedule, what may differ where it is resumed: one may go on for longer."""
 
 PRECISIONS = ("32-true", "bf16-mixed")
 """Of the arithmetic, by Fabric's names."""
@@ -45,10 +52,12 @@ class Schedule:
     Attributes:
         epochs: passes over the images, or over as many as are drawn.
         batch: images to a step.
-        drawn: images an epoch, drawn anew for each; all of them where there are fewer, or by default.
+        drawn: images an epoch, drawn anew for each, and again where there are fewer; all of them once by default.
         learning_rate: of Adam.
         minutes: stop after so many, wherever in the schedule; the result then depends on the machine.
         precision: `32-true`, or `bf16-mixed` where the processor has it: quicker, and to three digits.
+        patience: where training is judged, every `JUDGED` steps, end it after so many that found it no better than
+            before, and keep the best weights; `None` keeps the last.
         seed: of order, draws and noise.
     """
 
@@ -58,19 +67,22 @@ class Schedule:
     learning_rate: float = 1e-4
     minutes: float | None = None
     precision: str = "32-true"
+    patience: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise SettingError(f"precision {self.precision!r} is not known; give one of {', '.join(PRECISIONS)}")
-        for name in ("epochs", "batch", "drawn", "learning_rate", "minutes"):
+        for name in ("epochs", "batch", "drawn", "learning_rate", "minutes", "patience"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise SettingError(f"{name} {value} is out of range; give a number above 0")
 
     def order(self, epoch: int, count: int) -> list[list[int]]:
         """The batches of an epoch over `count` images; one image that is left over goes to the last of them."""
-        chosen = np.random.default_rng([self.seed, epoch]).permutation(count)[: self.drawn]
+        rng = np.random.default_rng([self.seed, epoch])
+        rounds = math.ceil((self.drawn or count) / count)
+        chosen = np.concatenate([rng.permutation(count) for _ in range(rounds)])[: self.drawn]
         starts = range(0, len(chosen), self.batch)
         batches = [chosen[start : start + self.batch].tolist() for start in starts]
         if len(batches) > 1 and len(batches[-1]) == 1:  # a batch of one has no spread to normalise by
@@ -99,6 +111,7 @@ def train(
     folder: Path | None = None,
     resume: bool = False,
     fabric: Fabric | None = None,
+    judge: Callable[[], float] | None = None,
     watch: Callable[[Step, int], None] | None = None,
 ) -> list[Step]:
     """Trains in place, and gives the steps that were done.
@@ -115,7 +128,9 @@ def train(
         resume: go on from the folder's checkpoint, if there is one.
         fabric: device, precision and processes; one process on the best device by default. Each of several processes
             takes its share of every batch.
-        watch: told every step, and how many there will be.
+        judge: how good the module is as it stands, higher where better; asked if the schedule has a `patience`. What it
+            says stands among the terms of the step before, as `judged`.
+        watch: told every step, and how many there will be at most.
 
     Raises:
         TrainingError: a loss or a gradient is not finite; the last good checkpoint is kept.
@@ -129,19 +144,21 @@ def train(
     optimizers = _optimizers(module, schedule.learning_rate)
     device_module, *device_optimizers = fabric.setup(module, *optimizers)
     decisive = {**(identity or {}), **asdict(schedule), "images": count}
-    for name in ("epochs", "minutes"):  # one may go on for longer
+    for name in LENGTHS:
         decisive.pop(name)
     known = json.loads(json.dumps(decisive))
     orders = [schedule.order(epoch, count) for epoch in range(schedule.epochs)]
     numbered = [(epoch, batch) for epoch, order in enumerate(orders) for batch in order]
     done = Place(0, 0.0)
+    best = Best()
     if folder is not None and resume and (folder / CHECKPOINT).exists():
-        done = checkpoint.load(folder / CHECKPOINT, known, module, optimizers)
+        done, best = checkpoint.load(folder / CHECKPOINT, known, module, optimizers)
+    patience = schedule.patience if judge is not None else None
     steps: list[Step] = []
     start = saved = time.monotonic()
     with torch.random.fork_rng(), _Log(folder, done.step) as log:
         device_module.train()
-        left = numbered[done.step :]
+        left = [] if patience is not None and best.since >= patience else numbered[done.step :]
         share = [batch[fabric.global_rank :: fabric.world_size] for _, batch in left]
         for number, ((epoch, _), images) in enumerate(zip(left, batches(share), strict=True), done.step):
             torch.manual_seed(schedule.seed * 1_000_003 + number)
@@ -154,19 +171,28 @@ def train(
                 optimizer.step()
             now = time.monotonic()
             seconds = done.seconds + now - start
-            step = Step(number, epoch, seconds, {name: float(term.detach()) for name, term in terms.items()})
+            told = {name: float(term.detach()) for name, term in terms.items()}
+            late = schedule.minutes is not None and seconds > 60 * schedule.minutes
+            last = bool(fabric.broadcast(late or number + 1 == len(numbered)))
+            if judge is not None and patience is not None and (last or (number + 1) % JUDGED == 0):
+                device_module.eval()
+                told["judged"] = float(fabric.broadcast(judge()))
+                device_module.train()
+                best = best.or_better(told["judged"], module)
+                last = last or best.since >= patience
+            step = Step(number, epoch, seconds, told)
             steps.append(step)
             log.write(step)
             if watch:
                 watch(step, len(numbered))
-            out_of_time = schedule.minutes is not None and seconds > 60 * schedule.minutes
-            last = out_of_time or number + 1 == len(numbered)
             if folder is not None and fabric.is_global_zero and (last or now - saved > EVERY):
-                checkpoint.save(folder / CHECKPOINT, known, Place(number + 1, seconds), module, optimizers)
+                checkpoint.save(folder / CHECKPOINT, known, Place(number + 1, seconds), best, module, optimizers)
                 saved = now
-            if out_of_time:
+            if last:
                 break
         device_module.eval()
+    if best.state:
+        module.load_state_dict(best.state)
     module.to(memory_format=torch.contiguous_format)
     return steps
 

@@ -1,0 +1,71 @@
+"""How well a map finds spots of random colour that are laid over normal images: what a training may be judged by.
+
+Nothing is known of real anomalies while a detector is trained. Spots are none of them; but what a code does not know is
+seen in both, and both are lost at about the same time when the code learns to draw whatever it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.images import Pixels
+
+SPOTS = 3
+"""To an image."""
+
+AXES = (0.015, 0.065)
+"""Half axes of a spot, from the least to the most, as shares of the image's shorter side."""
+
+GRAIN = 8.0
+"""Standard deviation of the noise in a spot, in grey levels."""
+
+
+@dataclass(frozen=True)
+class Spotted:
+    """Images with spots, uint8 (B, H, W, 3), and where these are, (B, H, W)."""
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+
+    @classmethod
+    def over(cls, images: Sequence[Pixels], seed: int) -> Spotted:
+        """Three ellipses over each image, of any place, direction and colour."""
+        rng = np.random.default_rng([seed, len(images)])
+        spotted = np.stack(images)
+        count, height, width, _ = spotted.shape
+        masks = np.zeros((count, height, width), bool)
+        down, across = np.mgrid[:height, :width]
+        for image, mask in zip(spotted, masks, strict=True):
+            for _ in range(SPOTS):
+                angle, row, column = (rng.uniform(0, most) for most in (np.pi, height, width))
+                first, second = (min(height, width) * rng.uniform(*AXES) for _ in range(2))
+                along = (down - row) * np.cos(angle) + (across - column) * np.sin(angle)
+                aside = (across - column) * np.cos(angle) - (down - row) * np.sin(angle)
+                spot = (along / first) ** 2 + (aside / second) ** 2 < 1
+                grains = rng.uniform(0, 255, 3) + rng.normal(0, GRAIN, (int(spot.sum()), 3))
+                image[spot] = np.clip(grains, 0, 255).astype(np.uint8)
+                mask |= spot
+        return cls(spotted, masks)
+
+    def found(self, maps: NDArray[np.float32]) -> float:
+        """The mean over images of their AUROC of pixels: how often a spot is above the rest of its image.
+
+        Args:
+            maps: (B, h, w), whose cells stand for blocks of pixels.
+        """
+        areas = []
+        for values, mask in zip(maps, self.masks, strict=True):
+            rows, columns = (
+                np.arange(full) * side // full for side, full in zip(values.shape, mask.shape, strict=True)
+            )
+            full = values[rows[:, None], columns]
+            rest = np.sort(full[~mask])
+            if not 0 < len(rest) < full.size:
+                continue  # no spot was within the image, or nothing else
+            above = np.searchsorted(rest, full[mask], "left") + np.searchsorted(rest, full[mask], "right")
+            areas.append(above.mean() / (2 * len(rest)))
+        return float(np.mean(areas)) if areas else 0.5
