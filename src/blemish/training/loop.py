@@ -7,6 +7,7 @@ a training that was killed and resumed ends with the same weights as an unbroken
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -156,12 +157,12 @@ def train(
     patience = schedule.patience if judge is not None else None
     steps: list[Step] = []
     start = saved = time.monotonic()
-    with torch.random.fork_rng(), _Log(folder, done.step) as log:
+    with torch.random.fork_rng(), _Log(folder if fabric.is_global_zero else None, done.step) as log:
         device_module.train()
         left = [] if patience is not None and best.since >= patience else numbered[done.step :]
         share = [batch[fabric.global_rank :: fabric.world_size] for _, batch in left]
         for number, ((epoch, _), images) in enumerate(zip(left, batches(share), strict=True), done.step):
-            torch.manual_seed(schedule.seed * 1_000_003 + number)
+            torch.manual_seed(schedule.seed * 1_000_003 + number + 500_009 * fabric.global_rank)
             for optimizer in device_optimizers:
                 optimizer.zero_grad(set_to_none=True)
             terms = device_module(fabric.to_device(images))
@@ -201,6 +202,8 @@ def _one_process(precision: str) -> Fabric:
     """The best device, quietly."""
     from lightning_fabric import Fabric
 
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]  # one of `PRECISIONS`
 
 
