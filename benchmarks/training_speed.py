@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ def main() -> int:
         "plain torch, fused Adam": plain(fused=True),
     }
     if arguments.compile:
-        ways["plain torch, compiled"] = plain(torch.compile)
+        ways["plain torch, compiled"] = plain(partial(torch.compile, dynamic=False))
     times: dict[str, list[float]] = {name: [] for name in ways}
     shares: list[float] = []
     for number in range(arguments.rounds + 1):
