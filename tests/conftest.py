@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 import blemish
 
@@ -69,6 +70,29 @@ def write_tree(root: Path, train: int = 24, test: int = 5) -> Path:
         Image.fromarray(image).save(root / "test" / "scratch" / f"{index:03d}.png")
         Image.fromarray(mask).save(root / "ground_truth" / "scratch" / f"{index:03d}_mask.png")
     return root
+
+
+def write_photographs(root: Path) -> Path:
+    """A tree of made-up photographs of the ground, 150×210, some with an animal on rows 100-111, columns 150-167."""
+    rng = np.random.default_rng(0)
+    for folder, count in (("train/good", 24), ("test/good", 3), ("test/animal", 2), ("ground_truth/animal", 2)):
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            height = ndimage.gaussian_filter(rng.normal(size=(150, 210)), 2, mode="wrap")
+            ground = (60 * height + 4 * rng.normal(size=height.shape))[..., None] + [110, 125, 75]
+            if "animal" in folder:
+                ground[100:112, 150:168] = [30, 25, 20]
+            pixels = np.clip(ground, 0, 255).astype(np.uint8)
+            if folder.startswith("ground_truth"):
+                pixels = (pixels == [30, 25, 20]).all(2)
+            Image.fromarray(pixels).save(root / folder / f"{index}{'_mask' if 'truth' in folder else ''}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree of made-up photographs; not to be changed."""
+    return write_photographs(tmp_path_factory.mktemp("photographs") / "fields")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""Every example in the README and in docs/ runs, page by page, beside `cells`, a small tree of parts."""
+"""Every example in the README and in docs/ runs, page by page, beside `cells`, a small tree of parts, and `fields`,
+one of photographs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, write_parts, write_tree
+from conftest import ROOT, write_parts, write_photographs, write_tree
 from test_cli import inside
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -21,6 +23,7 @@ def test_the_examples_of_a_page_run(
 ) -> None:
     write_tree(tmp_path / "cells", 24, 3)
     write_parts(tmp_path / "cells" / "new", 3, seed=9)
+    write_photographs(tmp_path / "fields")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for language, code in BLOCK.findall(page.read_text()):

@@ -140,29 +140,6 @@ def test_sides_shorter_than_a_tile_have_none() -> None:
         _ = Geometry().tiling
 
 
-def ground(rng: np.random.Generator) -> np.ndarray:
-    """A made-up photograph of the ground from the air, uint8 (*SHAPE, 3)."""
-    height = 60 * ndimage.gaussian_filter(rng.normal(size=SHAPE), 2, mode="wrap") + 4 * rng.normal(size=SHAPE)
-    return np.clip(height[..., None] + [110, 125, 75], 0, 255).astype(np.uint8)
-
-
-@pytest.fixture(scope="session")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree of made-up photographs, some with a dark animal at rows 100 to 112, columns 150 to 168."""
-    root = tmp_path_factory.mktemp("photographs")
-    rng = np.random.default_rng(0)
-    for folder, count in (("train/good", 24), ("test/good", 3), ("test/animal", 2), ("ground_truth/animal", 2)):
-        (root / folder).mkdir(parents=True)
-        for index in range(count):
-            pixels = ground(rng)
-            if "animal" in folder:
-                pixels[100:112, 150:168] = [30, 25, 20]
-            if folder.startswith("ground_truth"):
-                pixels = (pixels == [30, 25, 20]).all(2)
-            Image.fromarray(pixels).save(root / folder / f"{index}{'_mask' if 'truth' in folder else ''}.png")
-    return root
-
-
 @pytest.fixture(scope="session")
 def tiled(photographs: Path) -> Model:
     """PaDiM on their tiles; not to be changed."""
