@@ -100,7 +100,8 @@ class VAEHead(Head):
         return continuous_bernoulli_mean(self.network.decode(self.network.encode(images)[0]))
 
     def _dissimilarity(self, images: Tensor, others: Tensor) -> Tensor:
-        dissimilar: Tensor = 1 - self.similarity(images, others).prod(1)
+        """1 - SSIM of each colour, multiplied."""
+        dissimilar: Tensor = (1 - self.similarity(images, others)).prod(1)
         return dissimilar
 
     def _steepness(self, images: Tensor) -> Tensor:
