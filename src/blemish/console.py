@@ -37,7 +37,7 @@ def bars() -> Iterator[Progress]:
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = shown.add_task(stage, total=total)
-            shown.update(tasks[stage], completed=done)
+            shown.update(tasks[stage], completed=done, total=total)  # a training may end before its time
 
         yield show
 

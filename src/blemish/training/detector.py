@@ -74,7 +74,7 @@ def train_detector(
     identity = {"detector": detector.name, **kept, "shape": list(geometry.shape), "paths": names}
     module = detector.objective()
     judge = None if schedule.patience is None else _judge(detector, module, samples, schedule.seed)
-    train(
+    steps = train(
         module,
         batches,
         len(samples),
@@ -85,6 +85,8 @@ def train_detector(
         judge=judge,
         watch=watch,
     )
+    if progress and steps:
+        progress("train", steps[-1].step + 1, steps[-1].step + 1)  # which may be fewer than there might have been
     module.cpu().eval()
     drawn = np.random.default_rng([schedule.seed, SETTLING]).permutation(len(samples))[:SETTLING]
     for done, images in enumerate(
