@@ -1,6 +1,6 @@
 """How well a VAE's MAD finds animals while it is trained: priors, weights of the divergence, and when to stop.
 
-    python benchmarks/vae_training.py run [--data DIR] [--epochs 6] [--images 150] --log FILE
+    python benchmarks/vae_training.py run [--data DIR] [--epochs 6] [--images 150] [--betas …] [--priors …] --log FILE
     python benchmarks/vae_training.py show --log FILE
 
 `run` trains on the Livestock set, 256×256, seed 0, 1,024 images an epoch in steps of 16, in bf16 to save time, with the
@@ -42,15 +42,17 @@ def main() -> int:
     parser.add_argument("--data", default=data_folder())
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--images", type=int, default=150, help="of the test part, at equal distances")
-    parser.add_argument("--log", type=Path, required=True, help="JSON lines, a judgement each")
+    parser.add_argument("--betas", type=float, nargs="+", default=BETAS)
+    parser.add_argument("--priors", nargs="+", choices=["exact", "joint"], default=["exact", "joint"])
+    parser.add_argument("--log", type=Path, required=True, help="JSON lines, a judgement each; added to")
     arguments = parser.parse_args()
     if arguments.what == "show":
         show([json.loads(line) for line in arguments.log.read_text().splitlines()], arguments.images)
         return 0
     dataset = read_source(f"livestock:{arguments.data}/livestock", 0)
-    with arguments.log.open("w", encoding="utf-8", buffering=1) as log:
-        for beta in (0.1, 10.0, 0.001):
-            for estimate in ("exact", "joint"):
+    with arguments.log.open("a", encoding="utf-8", buffering=1) as log:
+        for beta in arguments.betas:
+            for estimate in arguments.priors:
                 for row in judged(dataset, estimate, beta, arguments.epochs, arguments.images):
                     log.write(json.dumps(row) + "\n")
                     print(row, flush=True)
