@@ -66,7 +66,7 @@ EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or tor
 def fit(
     source: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the model goes, a new folder.")],
-    detector: Annotated[str | None, typer.Option(help="fre (default), padim, gaussian, vae or vae-grf.")] = None,
+    detector: Annotated[str | None, typer.Option(help="fre (default), padim, gaussian, hfr, vae or vae-grf.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the detector; may be repeated.")
     ] = None,
@@ -93,6 +93,9 @@ def fit(
         Path | None, typer.Option(help="Of a detector that is trained: a folder for checkpoints and its log.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --checkpoints.")] = False,
+    memory: Annotated[
+        float | None, typer.Option(help="GB for the features that hfr is trained on; else they go to disk.", min=0)
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -133,6 +136,7 @@ def fit(
             announce=lambda plan: err.print(str(plan)),
             checkpoints=checkpoints,
             resume=resume,
+            memory=None if memory is None else round(1e9 * memory),
         )
     model.save(output, force=force)
     if as_json:

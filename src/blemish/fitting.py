@@ -21,12 +21,13 @@ from blemish.engines.stream import Chunk, stream, whole
 from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
 from blemish.images import Geometry, count_tiles, decode_ahead, read_image
 from blemish.model import Learned, Model, Progress, Recipe, write_parts
-from blemish.planning import Plan, make_plan
+from blemish.planning import Plan, make_plan, with_cache
 from blemish.presets import Preset, find_preset
 
 if TYPE_CHECKING:
     from blemish.detectors import Detector
     from blemish.extraction import Extractor
+    from blemish.training.detector import Source
 
 Layers = Sequence[int | str]
 
@@ -54,6 +55,7 @@ def fit(
     announce: Callable[[Plan], None] | None = None,
     checkpoints: str | Path | None = None,
     resume: bool = False,
+    memory: int | None = None,
 ) -> Model:
     """A model of the good images in `source`, in one pass over them.
 
@@ -84,6 +86,8 @@ def fit(
         announce: told what the fit will need, once that is known to be there.
         checkpoints: of a detector that is trained, a folder for its checkpoint and the log of its loss.
         resume: go on from the checkpoint there, if there is one.
+        memory: bytes for the features that a detector is trained on, which are kept on disk if they take more; half of
+            what is free by default.
 
     Raises:
         BlemishError: of the kind that fits; its text says what was found, what was expected and what to do.
@@ -124,7 +128,7 @@ def fit(
     extractor = make_extractor(name, layers, learning.strides, geometry, running, file, download=download)
     recipe = Recipe(learning.name, learning.settings(), name, extractor.asked, geometry, seed)
     folder = Path(checkpoints) if checkpoints is not None else None
-    return _learned(learning, extractor, recipe, images, skip_bad, progress, announce, folder, resume)
+    return _learned(learning, extractor, recipe, images, skip_bad, progress, announce, folder, resume, memory)
 
 
 def refit(
@@ -186,6 +190,7 @@ def _learned(
     announce: Callable[[Plan], None] | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
+    memory: int | None = None,
 ) -> Model:
     """The pass over the images itself."""
     from blemish.graph import OUTPUTS, Scoring
@@ -193,40 +198,56 @@ def _learned(
     engine, geometry = extractor.engine, recipe.geometry
     bad: list[ImageError] = []
     grids = [(layer.channels, layer.height, layer.width) for layer in extractor.layers]
+    features = sum(channels * height * width for channels, height, width in grids)
     paths = [sample.path for sample in (*images.to_fit, *images.to_calibrate)]
     plan = make_plan(
         engine,
         paths,
         geometry,
-        sum(channels * height * width for channels, height, width in grids),
+        features,
         lambda count: detector.memory(grids, count, BATCH),
     )
     plan = replace(plan, trains=detector.trains)
+    if detector.trains and not detector.sees_pixels:
+        share = len(images.to_fit) / len(paths)
+        plan = with_cache(plan, round(4 * features * plan.tiles * share), memory)
     plan.check()
     if announce:
         announce(plan)
+    cache = None
+    if detector.trains and not detector.sees_pixels:
+        from blemish.training.cache import FeatureCache
+
+        cache = FeatureCache(plan.cache)
     for chunk in _chunks(engine, "fit", images.to_fit, images.to_calibrate, geometry, bad, skip_bad, progress):
         detector.update(_tensors(chunk.arrays))
+        if cache is not None:
+            cache.append(chunk.arrays)
     _enough(detector.count, bad)
     if detector.trains:
-        unreadable = {error.path for error in bad}
-        readable = [sample.path for sample in images.to_fit if sample.path not in unreadable]
         from blemish.training.detector import train_detector
+        from blemish.training.features import CachedFeatures
+        from blemish.training.images import Images
 
-        train_detector(detector, readable, geometry, checkpoints, resume, progress)
+        unreadable = {error.path for error in bad}
+        source: Source = Images([sample.path for sample in images.to_fit if sample.path not in unreadable], geometry)
+        if cache is not None:
+            decisive = [source.identity, recipe.backbone, list(recipe.layers), extractor.origin]
+            source = CachedFeatures(cache, decisive, recipe.seed)
+        train_detector(detector, source, checkpoints, resume, progress)
     held = Held()
     scoring = Scoring(detector, geometry.shape)
 
     def scored() -> Iterator[Chunk]:
         for chunk in _chunks(engine, "calibrate", images.to_calibrate, [], geometry, bad, skip_bad, progress):
-            features = _tensors(chunk.arrays)
-            yield replace(chunk, arrays=scoring.arrays(features))
+            found = _tensors(chunk.arrays)
+            yield replace(chunk, arrays=scoring.arrays(found))
             if not detector.trains:
-                detector.update(features)
+                detector.update(found)
 
-    for found in whole(scored(), geometry):
-        if found.map is not None:
-            held.update(found.score, found.map)
+    for image in whole(scored(), geometry):
+        if image.map is not None:
+            held.update(image.score, image.map)
     _enough(len(held), bad)
     calibration = held.finish(promised_rate(len(held), images.rate))
 

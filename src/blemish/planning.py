@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -35,6 +37,8 @@ class Plan:
         memory: bytes, estimated, of the whole process at its peak.
         available: bytes that the process may have in all, what it has already included.
         trains: a training follows, whose time is not in `seconds`.
+        cache: bytes of features that may be kept in memory for it.
+        disk: bytes, estimated, of features that are kept in the folder for temporary files instead.
     """
 
     images: int
@@ -43,6 +47,8 @@ class Plan:
     memory: int
     available: int
     trains: bool = False
+    cache: int = 0
+    disk: int = 0
 
     def check(self) -> None:
         """Raises `MemoryLimitError` if the memory will not do."""
@@ -54,7 +60,8 @@ class Plan:
 
     def __str__(self) -> str:
         images = f"{self.images} images" + (f" of {self.tiles} tiles" if self.tiles != self.images else "")
-        told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory for {images}"
+        disk = f", {_gigabytes(self.disk)} of disk in {tempfile.gettempdir()}" if self.disk else ""
+        told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory{disk} for {images}"
         return told + ("; then training, whose bar tells how long" if self.trains else "")
 
 
@@ -80,6 +87,30 @@ def make_plan(
     used, available = memory_limits()
     batches = BATCH * (BUFFERS * 4 * features + 3 * 3 * geometry.shape[0] * geometry.shape[1])
     return Plan(len(paths), tiles, seconds, used + statistics(tiles) + batches, available)
+
+
+def with_cache(plan: Plan, size: int, budget: int | None) -> Plan:
+    """The plan of a fit that keeps so many bytes of features: in memory, if these fit the budget, else on disk.
+
+    Args:
+        plan: without them.
+        size: of the features.
+        budget: bytes of memory for them; half of what is left by default.
+
+    Raises:
+        MemoryLimitError: the disk has no room for them.
+    """
+    room = max(0, plan.available - plan.memory) // 2 if budget is None else budget
+    if size <= room:
+        return replace(plan, memory=plan.memory + size, cache=room)
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise MemoryLimitError(
+            f"features take {_gigabytes(size)}, more than the {_gigabytes(room)} of memory for them, and {folder} has "
+            f"{_gigabytes(free)} free; allow more --memory, set TMPDIR to a larger folder, or give fewer --layers"
+        )
+    return replace(plan, disk=size)
 
 
 def _tiles(paths: Sequence[Path], geometry: Geometry) -> int:

@@ -13,17 +13,31 @@ from typing import Any
 from blemish.detectors.detector import Detector, Features, Head
 from blemish.detectors.fre import FRE
 from blemish.detectors.gaussian import Gaussian
+from blemish.detectors.hfr import HFR
 from blemish.detectors.padim import PaDiM
 from blemish.detectors.vae import VAE
 from blemish.detectors.vae_grf import VAEGRF
 from blemish.errors import SettingError
 
-__all__ = ["DETECTORS", "FRE", "VAE", "VAEGRF", "Detector", "Features", "Gaussian", "Head", "PaDiM", "make_detector"]
+__all__ = [
+    "DETECTORS",
+    "FRE",
+    "HFR",
+    "VAE",
+    "VAEGRF",
+    "Detector",
+    "Features",
+    "Gaussian",
+    "Head",
+    "PaDiM",
+    "make_detector",
+]
 
 DETECTORS: dict[str, type[Detector]] = {
     "fre": FRE,
     "padim": PaDiM,
     "gaussian": Gaussian,
+    "hfr": HFR,
     "vae": VAE,
     "vae-grf": VAEGRF,
 }

@@ -165,6 +165,11 @@ class Detector(ABC):
         """Of a detector that trains: a batch of its features to the terms of its loss, of which `loss` is minimised."""
         raise NotImplementedError(f"{self.name} is not trained")
 
+    @property
+    def settles(self) -> bool:
+        """Whether, once it is trained, it has to `settle`."""
+        return False
+
     def judged_map(self, features: Features) -> Tensor:
         """Of a detector that trains: the map (B, h, w) of a batch by which its training is judged, as it stands."""
         raise NotImplementedError(f"{self.name} is not trained")

@@ -120,9 +120,14 @@ class VAE(Detector):
         """Images (B, 3, l, l) between 0 and 1 to the terms of the loss; its parameters are the network's."""
         return Objective(self.network, FixedField(self.prior()), self.beta)
 
+    @property
+    def settles(self) -> bool:
+        return self.standardised
+
     def judged_map(self, features: Features) -> Tensor:
+        device = self.network.code.weight.device
         with torch.inference_mode():
-            return spread(self.network.encode(features[0])[0])
+            return spread(self.network.encode(features[0].to(device))[0])
 
     def settle(self, features: Features) -> None:
         head = self._head()

@@ -42,8 +42,8 @@ LENGTHS = ("epochs", "minutes", "patience")
 PRECISIONS = ("32-true", "bf16-mixed")
 """Of the arithmetic, by Fabric's names."""
 
-Batches = Callable[[list[list[int]]], Iterable[Tensor]]
-"""Lists of indices to a tensor each, in order."""
+Batches = Callable[[list[list[int]]], Iterable[Any]]
+"""Lists of indices to what the module takes, a tensor or several, each; in order."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import blemish
+from blemish.detectors import HFR, make_detector
+from blemish.detectors.hfr_network import Decoder, Reconstruction, residuals
+from blemish.errors import SettingError
+from blemish.model import Model
+
+GRIDS = [(6, 15, 13), (8, 8, 7), (10, 4, 4)]
+QUICK = {"epochs": 2, "batch": 4, "learning_rate": 0.1}
+
+
+def features(count: int = 5) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(count, *grid, generator=generator) for grid in GRIDS]
+
+
+def fitted(**settings: object) -> HFR:
+    detector = HFR(**settings)  # type: ignore[arg-type]
+    detector.update(features())
+    detector.decoder.eval()
+    return detector
+
+
+@pytest.mark.parametrize("width", [0.25, 1.0, 2.0])
+def test_every_layer_is_reconstructed_at_its_own_size_odd_ones_too(width: float) -> None:
+    made = Decoder(GRIDS, width)(features()[-1])
+    assert [tuple(layer.shape[1:]) for layer in made] == GRIDS
+
+
+def test_a_layer_alone_is_reconstructed_from_itself() -> None:
+    (made,) = Decoder(GRIDS[-1:], 1.0)(features()[-1])
+    assert made.shape == features()[-1].shape
+
+
+def test_residuals_are_one_minus_the_cosine() -> None:
+    one, other = features(), features()[::1]
+    other = [layer.flip(0) for layer in other]
+    for found, a, b in zip(residuals(one, other), one, other, strict=True):
+        assert torch.allclose(found, 1 - F.cosine_similarity(a, b, dim=1), atol=1e-5)
+    assert all(float(layer.abs().max()) < 1e-6 for layer in residuals(one, [3 * layer for layer in one]))
+
+
+def test_vectors_of_zeros_are_no_fault() -> None:
+    zeros = [torch.zeros_like(layer) for layer in features()]
+    assert all(bool(torch.isfinite(layer).all()) for layer in residuals(zeros, features()))
+
+
+def test_the_loss_is_the_mean_over_layers_of_the_mean_residual() -> None:
+    objective = Reconstruction(Decoder(GRIDS, 1.0)).eval()
+    terms = objective(features())
+    made = objective.decoder(features()[-1])
+    slow = []
+    for layer, drawn in zip(features(), made, strict=True):
+        a, b = layer / layer.norm(dim=1, keepdim=True), drawn / drawn.norm(dim=1, keepdim=True)
+        slow.append((0.5 * (a - b) ** 2).sum((1, 2, 3)).mean() / (layer.shape[2] * layer.shape[3]))
+    assert float(terms["loss"].detach()) == pytest.approx(float(torch.stack(slow).mean().detach()), rel=1e-4)
+
+
+def test_every_parameter_has_a_gradient() -> None:
+    objective = Reconstruction(Decoder(GRIDS, 1.0))
+    objective(features())["loss"].backward()
+    assert all(parameter.grad is not None for parameter in objective.parameters())
+
+
+def test_the_map_weighs_layers_by_area_as_the_paper_does_or_equally() -> None:
+    whole = tuple(features())
+    with torch.no_grad():
+        area, equal = fitted().head(), fitted(weighting="equal").head()
+        by_area, by_none = area.layers(whole), equal.layers(whole)
+        assert torch.equal(by_area[0], by_none[0])
+        assert torch.allclose(by_area[2], by_none[2] * (15 * 13) / 16)
+        assert torch.allclose(area(whole), torch.stack(by_area).sum(0))
+        assert area(whole).shape == (5, 15, 13)
+
+
+def test_what_was_learned_is_restored() -> None:
+    detector = fitted()
+    again = make_detector("hfr", detector.settings()).restore(detector.grids_, detector.tensors())
+    whole = tuple(features())
+    with torch.no_grad():
+        assert torch.equal(again.head()(whole), detector.head()(whole))
+    assert again.count == 5
+
+
+def test_layers_must_come_from_the_finest_to_the_coarsest() -> None:
+    with pytest.raises(SettingError, match="give --layers from the finest to the coarsest"):
+        HFR().update(features()[::-1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"width": 0}, "width 0 is out of range"), ({"weighting": "some"}, "weighting 'some' is not known")],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        make_detector("hfr", settings)
+
+
+def test_a_model_is_trained_on_features_saved_and_loaded_on_either_engine(tree: Path, tmp_path: Path) -> None:
+    model = blemish.fit(tree, detector=HFR(**QUICK), size=64)
+    model.save(tmp_path / "model")
+    scores = [prediction.score for prediction in model.predict(tree)]
+    for engine in ("openvino", "torch"):
+        found = [prediction.score for prediction in Model.load(tmp_path / "model", engine).predict(tree)]
+        assert found == pytest.approx(scores, rel=1e-3)
+    explanation = model.explain(next((tree / "test" / "scratch").iterdir()))
+    assert len(explanation.layers) == 3
+    total = np.sum([cause.map for cause in explanation.layers], axis=0)
+    assert np.allclose(total, explanation.map, rtol=1e-3, atol=1e-4 * explanation.map.max())
+
+
+def test_features_on_disk_give_the_same_model_as_in_memory(tree: Path) -> None:
+    plans: list[object] = []
+    kept = blemish.fit(tree, detector=HFR(**QUICK), size=64, announce=plans.append)
+    spilled = blemish.fit(tree, detector=HFR(**QUICK), size=64, memory=0, announce=plans.append)
+    assert [plan.disk > 0 for plan in plans] == [False, True]  # type: ignore[attr-defined]
+    assert [p.score for p in kept.predict(tree)] == [p.score for p in spilled.predict(tree)]
+
+
+def test_training_lowers_the_loss_on_images_held_back(tree: Path, tmp_path: Path) -> None:
+    import json
+
+    settings = {"epochs": 60, "batch": 8, "learning_rate": 0.2}
+    blemish.fit(tree, detector=HFR(**settings), size=64, checkpoints=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    judged = [line["judged"] for line in lines if "judged" in line]
+    assert len(judged) >= 2
+    assert max(judged) > judged[0]
