@@ -5,7 +5,8 @@
 256×256, seed 0, all 890 test images: the mean over images of each image's own pixel AUROC, as the paper has it, and the
 pooled pixel AUROC, both of the maps as published; and how many photographs with animals are detected at a threshold of
 1 % false alarms, by the standardised map, and by the published one (its threshold from some 700 training images). The
-maps by gradients, seconds an image, are judged on every eighth image. Prints tables and appends them to
+maps by gradients, which the paper has of the ordinary VAE and which take seconds an image, are judged on every
+thirty-second. Prints tables and appends them to
 benchmarks/RESULTS.md.
 """
 
@@ -41,7 +42,7 @@ PUBLISHED = {
     ("vae", "gradient-sm"): 0.52,
     ("vae", "projection"): 0.68,
 }
-SLOW = 8
+SLOW = 32
 """Of the test images, every so manieth for the maps by gradients."""
 GEOMETRY = Geometry()
 
@@ -78,7 +79,8 @@ def main() -> int:
         decisions.lines.append(f"| {kind.name} | mad, as published | {100 * share:.1f} % | |")
         print(*decisions.lines[-2:], sep="\n", flush=True)
         found = judged(detector, dataset, ("mad", "sm", "mad-sm", "l2"))
-        found |= judged(detector, replace(dataset, test=dataset.test[::SLOW]), GRADIENTS)
+        if kind is VAE:
+            found |= judged(detector, replace(dataset, test=dataset.test[::SLOW]), GRADIENTS)
         for map, (mean, pooled) in found.items():
             published = PUBLISHED.get((kind.name, map))
             cells = [f"{mean:.3f}", "–" if published is None else f"{published:.2f}", f"{pooled:.3f}"]

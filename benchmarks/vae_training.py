@@ -32,7 +32,7 @@ from blemish.training.spots import Spotted
 from results import HERE, Table, append, data_folder
 
 BETAS = (0.001, 0.1, 10.0)
-PATIENCE = 2
+PATIENCE = VAEGRF.patience
 READ = partial(read_image, geometry=Geometry())
 
 

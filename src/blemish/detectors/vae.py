@@ -56,7 +56,7 @@ class VAE(Detector):
     learning_rate: float = 1e-4
     minutes: float | None = None
     precision: str = "32-true"
-    patience: int | None = 2
+    patience: int | None = 3
     seed: int = 0
     interpolation: str = "nearest"
 
