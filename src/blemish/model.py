@@ -208,14 +208,12 @@ class Model:
 
     def _worst(self, source: Path | Pixels) -> Place:
         """The tile of a photograph with the highest score."""
-        best: tuple[float, Place] | None = None
+        scored: list[tuple[float, Place]] = []
         for chunk in stream(self.engine, [source], self.recipe.geometry):
             for error in chunk.errors.values():
                 raise error
-            for score, place in zip(chunk.arrays[0].tolist(), chunk.places, strict=True):
-                best = (score, place) if best is None or score > best[0] else best
-        assert best is not None  # noqa: S101  # a photograph has a tile or an error
-        return best[1]
+            scored += zip(chunk.arrays[0].tolist(), chunk.places, strict=True)
+        return max(scored, key=lambda found: found[0])[1]
 
     def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
         """Images (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it takes for normal.
