@@ -131,7 +131,7 @@ def show(rows: list[dict[str, Any]], images: int) -> None:
             axis.plot(steps, [row["spots"] for row in after], color=colour, linestyle=":", linewidth=1)
             axis.plot(kept["step"] / epoch, kept["mad"], "o", color=colour)
         axis.axhline(0.93, color="grey", linewidth=0.7)
-        axis.set(title=f"{estimate} prior", xlabel="epochs of 1,024 images", ylim=(0.75, 1))
+        axis.set(title=f"{estimate} prior", xlabel="epochs of 1,024 images, some 1.7 minutes each in float32", ylim=(0.75, 1))
         axis.legend(loc="lower right", frameon=False)
     axes[0].set_ylabel("mean pixel AUROC of MAD")
     figure.savefig(HERE.parent / "docs" / "pictures" / "vae-training.png", dpi=110)
