@@ -40,7 +40,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from blemish.errors import ImageError, SettingError
+from blemish.array_files import read_member
+from blemish.errors import ImageError, SettingError, SourceError
 from blemish.tiling import LARGEST, SMALLEST, Place, Tiling
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -325,6 +326,9 @@ def _damaged(path: Path, error: BaseException) -> ImageError:
 def _opened(path: Path) -> Image.Image:
     """The file's header, checked against every limit before a pixel is decoded."""
     try:
+        array = read_member(path)
+        if array is not None:
+            return Image.fromarray(array)
         size = path.stat().st_size
         if size == 0:
             raise ImageError(path, "is empty (zero bytes); copy it again, or remove it")
@@ -337,7 +341,9 @@ def _opened(path: Path) -> Image.Image:
         raise ImageError(
             path, "is no image of a known format (JPEG, PNG, BMP, TIFF, WebP), whatever its name says; remove it"
         ) from None
-    except FileNotFoundError:
+    except SourceError as error:
+        raise ImageError(path, str(error).removeprefix(f"{path}: ")) from None
+    except (FileNotFoundError, NotADirectoryError):
         raise ImageError(path, "does not exist; check the path") from None
     except IsADirectoryError:
         raise ImageError(path, "is a folder, not an image") from None

@@ -13,10 +13,11 @@ from blemish.datasets.elpv import read_elpv
 from blemish.datasets.folder import read_folder, read_tree
 from blemish.datasets.livestock import read_livestock
 from blemish.datasets.mtd import read_mtd
+from blemish.datasets.one_class import classes, read_one_class
 from blemish.datasets.sample import GOOD, Dataset, Sample
 from blemish.errors import SourceError
 
-__all__ = ["GOOD", "LAYOUTS", "Dataset", "Sample", "read_source"]
+__all__ = ["GOOD", "LAYOUTS", "Dataset", "Sample", "classes", "read_source"]
 
 LAYOUTS: dict[str, Callable[[str, int], Dataset]] = {
     "tree": read_tree,
@@ -24,6 +25,7 @@ LAYOUTS: dict[str, Callable[[str, int], Dataset]] = {
     "mtd": read_mtd,
     "livestock": read_livestock,
     "elpv": read_elpv,
+    "one_class": read_one_class,
 }
 
 
