@@ -234,7 +234,8 @@ def test_projection_lowers_the_energy_and_stays_between_0_and_1() -> None:
 
         assert bool((energy(projected) < energy(batch)).all())
         assert 0 <= float(projected.min()) <= float(projected.max()) <= 1
-        dissimilar = (1 - Similarity(11, (32, 32))(batch, projected)).prod(1)
+        shown = continuous_bernoulli_mean(detector.network.decode(detector.network.encode(projected)[0]))
+        dissimilar = (1 - Similarity(11, (32, 32))(batch, shown)).prod(1)
         assert torch.allclose(head((batch,)), dissimilar, atol=1e-5)
 
 

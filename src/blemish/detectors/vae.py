@@ -28,8 +28,8 @@ class VAE(Detector):
         map: `mad`, how far the code's channels lie apart at a site (mean absolute deviation), which needs no decoder;
             `sm`, the dissimilarity of image and reconstruction (1 - SSIM); `mad-sm`, the product of both, each scaled
             to [0, 1] by image; `l2`, the squared error. Through torch alone, and slower: `gradient`, how the loss
-            changes with each pixel; `gradient-sm`; `projection`, the dissimilarity of the image and its projection on
-            normal ones.
+            changes with each pixel; `gradient-sm`; `projection`, the dissimilarity of the image and the
+            reconstruction of its projection on normal ones.
         standardised: of each position of the map, take the mean over normal images away and divide by the standard
             deviation. Borders differ from the inside by the network's padding alone; without this the largest value,
             which is the score, is nearly always there. The paper's maps are without.

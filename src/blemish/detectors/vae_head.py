@@ -83,7 +83,7 @@ class VAEHead(Head):
         if self.map == "gradient-sm":
             return _to_unit(self._steepness(images)) * _to_unit(self._dissimilarity(images, self._shown(images)))
         if self.map == "projection":
-            return self._dissimilarity(images, self._projected(images))
+            return self._dissimilarity(images, self._shown(self._projected(images)))
         code, _ = self.network.encode(images)
         if self.map == "mad":
             return spread(code)
