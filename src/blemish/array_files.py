@@ -139,8 +139,8 @@ def _cifar(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
                 listing = text == b"labels"
                 if len(text) > len(pixels) and len(text) % math.prod(CIFAR) == 0:
                     pixels = bytes(text)
-            elif listing and instruction.name in WHOLE_NUMBERS:
-                labels.append(int(value))
+            elif listing and isinstance(value, int) and instruction.name in WHOLE_NUMBERS:
+                labels.append(value)
     except (ValueError, IndexError, struct.error) as error:
         raise SourceError(f"{file}: cannot be read ({error}); fetch the file again") from None
     images = np.frombuffer(pixels, np.uint8).reshape(-1, *CIFAR).transpose(0, 2, 3, 1)
