@@ -67,7 +67,9 @@ def main() -> int:
         f"Divergence of the code and its gradient: {1000 * statistics.median(shares):.0f} ms, {share:.1f} % of a step."
     )
     print(note)
-    append("A training step", "python benchmarks/training_speed.py", [*table.lines, "", note])
+    command = f"python benchmarks/training_speed.py --rounds {arguments.rounds}"
+    command += " --compile" if arguments.compile else ""
+    append("A training step", command, [*table.lines, "", note])
     return 0
 
 
