@@ -16,8 +16,9 @@ from blemish.datasets import read_source
 from blemish.detectors import DETECTORS
 from blemish.errors import BadImagesError, ImageError, SettingError, ShapeError
 from blemish.explain import diagnose
-from blemish.images import Geometry, read_image, read_size, read_tile, read_tiles
+from blemish.images import Geometry, read_image, read_size
 from blemish.model import Model
+from blemish.photographs import read_tile, read_tiles
 from blemish.report import write_report, write_results
 from blemish.tiling import Mosaic, Tiling
 
@@ -83,7 +84,7 @@ def test_a_map_cut_into_tiles_is_put_together_again() -> None:
 def test_tiles_are_the_photographs_own_pixels_in_memory_or_outside(
     tmp_path: Path, mode: str, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blemish.images.IN_MEMORY", kept)
+    monkeypatch.setattr("blemish.photographs.IN_MEMORY", kept)
     pixels = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(tmp_path / "a.png")
     geometry = Geometry(TILE, TILE, tile=TILE, overlap=OVERLAP)
@@ -246,7 +247,7 @@ def test_a_photograph_smaller_than_a_tile_is_named(tiled: Model, photographs: Pa
 def test_a_full_disk_is_said_to_be_full(
     tiled: Model, photographs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("blemish.images.IN_MEMORY", 1)
+    monkeypatch.setattr("blemish.photographs.IN_MEMORY", 1)
     monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", _full)
     (prediction,) = tiled.predict(photographs / "test" / "good" / "0.png")
     assert prediction.error is not None

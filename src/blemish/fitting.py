@@ -19,8 +19,9 @@ from blemish.datasets import Dataset, Sample, read_source
 from blemish.engines import BATCH, Engine, choose_engine
 from blemish.engines.stream import Chunk, stream, whole
 from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
-from blemish.images import Geometry, count_tiles, decode_ahead, read_image
+from blemish.images import Geometry, decode_ahead, read_image
 from blemish.model import Learned, Model, Progress, Recipe, write_parts
+from blemish.photographs import count_tiles
 from blemish.planning import Plan, make_plan, with_cache
 from blemish.presets import Preset, find_preset
 

@@ -17,13 +17,11 @@ by averaging. The result then differs from resizing at one go by at most 2 grey 
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,7 +40,7 @@ from PIL import (
 
 from blemish.array_files import read_member
 from blemish.errors import ImageError, SettingError, SourceError
-from blemish.tiling import LARGEST, SMALLEST, Place, Tiling
+from blemish.tiling import LARGEST, SMALLEST, Tiling
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 # Named modules, so that no decoder but these five is ever loaded, and none of them late in a thread.
@@ -58,7 +56,6 @@ FORMATS = tuple(
 )
 MAX_PIXELS = 160_000_000  # 480 MB once decoded; below the limit that Pillow itself enforces
 MAX_BYTES = 1 << 30
-IN_MEMORY = 128 << 20  # bytes of a photograph's pixels that are kept in memory while its tiles are read
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
@@ -173,53 +170,8 @@ def read_image(source: Path | str | Pixels, geometry: Geometry) -> Pixels:
             raise _damaged(path, error) from error
 
 
-def read_tiles(source: Path | Pixels, geometry: Geometry) -> Iterator[tuple[Place, Pixels]]:
-    """The tiles of a photograph, each of the geometry's shape, row by row; the photograph is decoded once.
-
-    Its pixels then wait outside of memory where they are many, and a row of tiles is there at a time.
-
-    Raises:
-        ImageError: as `read_image` does, before the first tile; the photograph is smaller than a tile; or there is no
-            space for its pixels.
-    """
-    photograph = _photograph(source)
-    height, width = photograph.height, photograph.width
-    places = _places(source, geometry.tiling, height, width)
-    side = geometry.tiling.side
-    directory = tempfile.gettempdir()
-    with tempfile.SpooledTemporaryFile(IN_MEMORY) as rows:
-        try:
-            for top in range(0, height, side):
-                rows.write(photograph.crop((0, top, width, min(top + side, height))).tobytes())
-        except OSError as error:
-            raise ImageError(
-                _name(source), f"no space in {directory} for its pixels ({error.strerror}); make some, or set TMPDIR"
-            ) from error
-        del photograph
-        for top, tiles in groupby(places, lambda place: place.top):
-            rows.seek(3 * top * width)
-            band = np.frombuffer(rows.read(3 * side * width), np.uint8).reshape(side, width, 3)
-            for place in tiles:
-                cut = Image.fromarray(band[:, place.left : place.left + side])
-                yield place, np.asarray(geometry.apply(cut))
-
-
-def read_tile(source: Path | Pixels, place: Place | int, geometry: Geometry) -> Pixels:
-    """One of the tiles of a photograph, by its place or its number. Raises `ImageError` as `read_tiles` does."""
-    photograph = _photograph(source)
-    if isinstance(place, int):
-        place = _places(source, geometry.tiling, photograph.height, photograph.width)[place]
-    side = geometry.tiling.side
-    return np.asarray(geometry.apply(photograph.crop((place.left, place.top, place.left + side, place.top + side))))
-
-
-def count_tiles(path: Path, geometry: Geometry) -> int:
-    """How many tiles a photograph has, by its header. Raises `ImageError` as `read_tiles` does."""
-    return len(_places(path, geometry.tiling, *read_size(path)))
-
-
-def _photograph(source: Path | Pixels) -> Image.Image:
-    """Decoded, upright and RGB, at its own size."""
+def read_whole(source: Path | Pixels) -> Image.Image:
+    """The image at its own size, decoded, upright and RGB. Raises `ImageError` as `read_image` does."""
     if isinstance(source, np.ndarray):
         return _to_rgb(_from_array(source), "<array>")
     with _opened(source) as image:
@@ -229,20 +181,6 @@ def _photograph(source: Path | Pixels) -> Image.Image:
             return _to_rgb(image, source)
         except _DECODING_ERRORS as error:
             raise _damaged(source, error) from error
-
-
-def _places(source: Path | Pixels, tiling: Tiling, height: int, width: int) -> list[Place]:
-    if min(height, width) < tiling.side:
-        raise ImageError(
-            _name(source),
-            f"is {height}x{width}, smaller than the model's tiles of {tiling.side}; leave it out, "
-            "or fit with a smaller --tile",
-        )
-    return tiling.places(height, width)
-
-
-def _name(source: Path | Pixels) -> Path | str:
-    return "<array>" if isinstance(source, np.ndarray) else source
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -20,7 +20,8 @@ from blemish.datasets import read_source
 from blemish.engines import Engine, choose_engine
 from blemish.engines.stream import Scored, stream, whole
 from blemish.errors import ModelError
-from blemish.images import Geometry, Pixels, read_image, read_size, read_tile
+from blemish.images import Geometry, Pixels, read_image, read_size
+from blemish.photographs import read_tile
 from blemish.prediction import Prediction
 from blemish.storage import check_file, new_folder, read_card, write_card
 from blemish.tiling import Place

@@ -14,7 +14,8 @@ from pathlib import Path
 from blemish.engines import BATCH, Engine
 from blemish.engines.stream import stream
 from blemish.errors import MemoryLimitError
-from blemish.images import Geometry, count_tiles, decode_ahead
+from blemish.images import Geometry, decode_ahead
+from blemish.photographs import count_tiles
 
 TIMED = 8
 """Images whose decoding and extracting are timed."""

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from blemish.engines import BATCH, Arrays, Engine
 from blemish.errors import ImageError
-from blemish.images import Geometry, Pixels, decode_ahead, read_image, read_tiles
+from blemish.images import Geometry, Pixels, decode_ahead, read_image
+from blemish.photographs import read_tiles
 from blemish.tiling import Mosaic, Place
 
 Source = Path | Pixels

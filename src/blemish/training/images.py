@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from blemish.detectors import Detector
 from blemish.engines import BATCH
 from blemish.errors import ImageError
-from blemish.images import Geometry, Pixels, count_tiles, decode_ahead, read_image, read_tile
+from blemish.images import Geometry, Pixels, decode_ahead, read_image
+from blemish.photographs import count_tiles, read_tile
 from blemish.training.spots import Spotted
 
 T = TypeVar("T")
