@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from blemish.array_files import read_member
 from blemish.datasets.elpv import read_elpv
 from blemish.datasets.folder import read_folder, read_tree
 from blemish.datasets.livestock import read_livestock
@@ -48,6 +49,8 @@ def read_source(source: str | Path, seed: int = 0) -> Dataset:
             raise SourceError(f"{text!r} names no folder; give {layout}:PATH")
         return LAYOUTS[layout](rest, seed)
     path = Path(text)
+    if read_member(path) is not None:
+        return Dataset("an image in a file of many", text, [Sample(path)])
     if not path.exists():
         known = ", ".join(f"{name}:PATH" for name in LAYOUTS if name != "elpv")
         raise SourceError(f"{text}: no such file or folder; give a path, {known} or elpv")
