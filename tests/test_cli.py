@@ -180,7 +180,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tmp_path / "one", "-o", out): "at least 2",
         ("fit", tree, "-o", fitted): "--force",
         ("fit", tree, "-o", tmp_path, "--force"): "holds no model.json",
-        ("fit", tree, "-o", out, "--detector", "patchcore"): "fre, padim, gaussian",
+        ("fit", tree, "-o", out, "--detector", "patchcore"): "fre, fre-ae, padim, gaussian",
         ("fit", tree, "-o", out, "--backbone", "resnet18"): "--weights PATH",
         ("fit", tree, "-o", out, "--backbone", "lenet"): "no backbone is called",
         ("fit", tree, "-o", out, "--weights", tmp_path / "weights.pth"): "weights.pth",
@@ -209,7 +209,14 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("explain", fitted, tmp_path / "none.png"): "no such file or folder",
         ("explain", fitted, tree, "--components", "12"): "explains by layers (2, 3, 4)",
         ("explain", fitted, "--diagnoses", tree): "detector gaussian, the model's is fre",
-        ("explain", fitted, "--figures", tree, "--out", tmp_path / "f"): "detector gaussian, the model's is fre",
+        (
+            "explain",
+            fitted,
+            "--figures",
+            tree / "train" / "good",
+            "--out",
+            tmp_path / "f",
+        ): "no labelled anomalous images",
         ("explain", fitted, tree, "--scale", "loud", "--out", tmp_path / "f"): "'loud' is not known",
         ("prune", fitted, "--drop", "0", "-o", out): "detector gaussian, the model's is fre",
         ("prune", fitted, "--drop", "0", "-o", fitted): "exists already",
@@ -221,6 +228,11 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tree, "-o", out, "--set", "variance=7"): "variance 7 is out of range",
         ("fit", tree, "-o", out, "--detector", "vae", "--resume"): "give --checkpoints DIR",
         ("sample", fitted, "-o", tmp_path / "grid.png"): "fre has no prior to draw images from",
+        ("fit", tree, "-o", out, "--method", "ica"): "method 'ica' is not known; give ae or tied",
+        ("fit", tree, "-o", out, "--method", "ae", "--detector", "padim"): "not of padim",
+        ("bench", "one-class", "--dataset", "svhn"): "data set 'svhn' is not known; give one of mnist",
+        ("bench", "one-class", "--dataset", "mnist"): "mnist.npz or mnist: no such file or folder",
+        ("bench", "one-class", "--dataset", "mnist", "--path", tree / "train"): "has no train-images-idx3-ubyte",
         ("check", tmp_path / "none"): "no such file or folder",
     }
     for words, expected in cases.items():
@@ -302,6 +314,51 @@ def test_figures_and_gallery_are_written_where_told(
         assert Path(line).is_file()
     done = inside(capsys, "explain", gaussian, "--gallery", tree, "--out", tmp_path / "gallery")
     assert done.stdout.strip() == f"gallery: {tmp_path / 'gallery' / 'index.html'}"
+
+
+def test_figures_of_a_model_without_components_are_its_layers(
+    fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = inside(capsys, "explain", fitted, "--figures", tree, "--images", "2", "--out", tmp_path / "figures")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "figures" / "layers.png")
+    assert (tmp_path / "figures" / "layers.png").is_file()
+
+
+def test_a_subspace_is_found_by_the_method_asked_for(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method, detector in (("pca", "fre"), ("ae", "fre-ae"), ("tied", "fre-ae")):
+        quick = () if method == "pca" else ("--set", "epochs=1")
+        done = inside(
+            capsys, "fit", tree, "-o", tmp_path / method, "--size", "32", "--layers", "3", "--method", method, *quick,
+            "--json",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["detector"] == detector
+        settings = json.loads((tmp_path / method / "model.json").read_text())["recipe"]["settings"]
+        assert settings.get("method", "pca") == method
+
+
+def test_one_class_prints_a_figure_a_class_their_mean_and_the_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = (rng.integers(0, 60, (90, 28, 28)) + 80 * labels[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "mnist.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
+    words = ("bench", "one-class", "--dataset", "mnist", "--path", tmp_path / "mnist.npz", "--detector", "fre",
+             "--size", "32", "--images", "25")  # fmt: skip
+    done = inside(capsys, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    *classes, last = map(json.loads, done.stdout.splitlines())
+    assert [(found["kind"], found["train"], found["test"]) for found in classes] == [(c, 25, 30) for c in "012"]
+    assert last["mean_auroc"] == pytest.approx(np.mean([found["auroc"] for found in classes]))
+    assert last["mean_auroc"] > 0.9, "classes of another brightness are far apart"
+    assert last["published"]["HFR, ResNet-18"] == 0.985
+    plain = inside(capsys, *words).stdout
+    assert "HFR, Wide ResNet-50-2, published" in plain
+    assert f"{last['mean_auroc']:.4f}" in plain
 
 
 def test_prune_tells_what_it_left_out_and_the_figures_before_and_after(

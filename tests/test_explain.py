@@ -22,9 +22,10 @@ from blemish.datasets import Dataset, Sample, read_source
 from blemish.detectors import Gaussian
 from blemish.errors import ModelError, SettingError, SourceError
 from blemish.evaluation import evaluate
-from blemish.explain import Survey, diagnose, prune, survey, write_figures, write_gallery
+from blemish.explain import Survey, diagnose, prune, survey, write_figures, write_gallery, write_layers
 from blemish.explain.figures import DIAGNOSES
 from blemish.graph import resizing_matrix
+from blemish.images import read_mask
 from browser import open_page
 
 GRID = (8, 8)
@@ -88,8 +89,6 @@ def test_on_real_images_too(data: Path) -> None:
             column.append(by_index[index].ravel())
         mask = np.zeros(model.recipe.geometry.shape, bool)
         if sample.mask:
-            from blemish.images import read_mask
-
             mask = read_mask(sample.mask, sample.path, model.recipe.geometry)
         masks.append(mask.ravel())
     areas = found.auroc()
@@ -339,6 +338,45 @@ def test_figures_need_normal_images_anomalous_ones_and_masks(
     part = replace(dataset, **{missing: False if missing == "has_masks" else []})
     with pytest.raises(SourceError, match="the figures need normal images, anomalous ones and their masks"):
         write_figures(gaussian, part, tmp_path / "figures")
+
+
+def test_columns_are_image_ground_truth_layers_and_map_and_rows_a_good_image_and_anomalous_ones(
+    model: blemish.Model, dataset: Dataset, tmp_path: Path
+) -> None:
+    assert write_layers(model, dataset, tmp_path / "layers", images=2) == ["layers.png"]
+    with Image.open(tmp_path / "layers" / "layers.png") as picture:
+        found = np.asarray(picture)
+    layers = len(model.recipe.layers)
+    assert found.shape[1] == 8 + (3 + layers) * 232, "tiles of 224 pixels with gaps of 8"
+    assert found.shape[0] == pytest.approx(3 * 270, abs=40)
+    assert write_layers(model, replace(dataset, has_masks=False), tmp_path / "bare", images=1) == ["layers.png"]
+    with Image.open(tmp_path / "bare" / "layers.png") as picture:
+        assert picture.size[0] == 8 + (2 + layers) * 232, "a column less without ground truth"
+
+
+def test_ground_truth_is_that_of_the_image(model: blemish.Model, dataset: Dataset, tmp_path: Path) -> None:
+    write_layers(model, dataset, tmp_path / "layers", images=1)
+    with Image.open(tmp_path / "layers" / "layers.png") as picture:
+        found = np.asarray(picture)
+    column = found[:, 8 + 232 : 8 + 232 + 224].max(2)
+    (black,) = np.nonzero((column < 8).all(1))
+    assert black[:224].tolist() == list(range(black[0], black[0] + 224)), "on the good image nothing is marked"
+    second = black[0] + (len(found) - black[0]) // 2
+    sample = next(sample for sample in dataset.test if sample.is_anomalous)
+    assert sample.mask is not None
+    mask = Image.fromarray(read_mask(sample.mask, sample.path, model.recipe.geometry)).convert("L")
+    expected = np.asarray(mask.resize((224, 224), Image.Resampling.BILINEAR)) > 127
+    assert (column[second : second + 224] > 127)[expected].mean() > 0.95
+    assert (column[second : second + 224] > 127)[~expected].mean() < 0.05
+
+
+def test_layers_need_an_anomalous_image(model: blemish.Model, dataset: Dataset, tmp_path: Path) -> None:
+    good = replace(dataset, test=[sample for sample in dataset.test if not sample.is_anomalous])
+    with pytest.raises(SourceError, match="has no labelled anomalous images to show"):
+        write_layers(model, good, tmp_path / "layers")
+    with pytest.raises(SettingError, match="0 images are none to show"):
+        write_layers(model, dataset, tmp_path / "layers", images=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_there_is_replaced_only_when_told(gaussian: blemish.Model, dataset: Dataset, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blemish.detectors import FRE, HFR, VAE, VAEGRF, Gaussian, PaDiM
+    from blemish.detectors import FRE, FREAE, HFR, VAE, VAEGRF, Gaussian, PaDiM
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
     from blemish.fitting import fit
@@ -15,6 +15,7 @@ from blemish.prediction import Prediction
 
 __all__ = [
     "FRE",
+    "FREAE",
     "HFR",
     "VAE",
     "VAEGRF",
@@ -34,6 +35,7 @@ _HOMES = {
     "BlemishError": "errors",
     "Evaluation": "evaluation",
     "FRE": "detectors",
+    "FREAE": "detectors",
     "Gaussian": "detectors",
     "HFR": "detectors",
     "Model": "model",

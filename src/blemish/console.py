@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from blemish.explain import Diagnosis, Pruning
     from blemish.explanation import Explanation
     from blemish.model import Model, Progress
+    from blemish.one_class import ClassResult
 from blemish.prediction import Prediction
 
 out = Console(highlight=False, soft_wrap=True)
@@ -162,3 +163,16 @@ def print_pruning(pruning: Pruning, output: Path) -> None:
             table.add_row(name, *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures))
         out.print(table)
     out.print(f"saved to {escape(str(output))}")
+
+
+def print_one_class(results: list[ClassResult], mean: float, published: dict[str, float]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("class", "to train", "to test", "AUROC", "fit s", "predict s"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for result in results:
+        seconds = (f"{result.fit_seconds:.1f}", f"{result.predict_seconds:.1f}")
+        table.add_row(escape(result.kind), str(result.train), str(result.test), f"{result.auroc:.4f}", *seconds)
+    table.add_row("mean", "", "", f"{mean:.4f}", "", "")
+    for name, figure in published.items():
+        table.add_row(f"{escape(name)}, published", "", "", f"{figure:.3f}", "", "")
+    out.print(table)

@@ -125,24 +125,29 @@ class Explanation:
         Raises:
             SettingError: another scale.
         """
-        row, column = self.peak
         verdict = "anomalous" if self.score > self.threshold else "normal"
         name = self.path.name if self.path else "image"
         title = f"{name}: {verdict}\nscore {self.score:.4g}, threshold {self.threshold:.4g}, p = {self.p_value:.3g}"
-        bottom, top = self.display
-        display = (0.0, top - bottom) if self.adds_up else self.display
-        layers = [] if self.adds_up and len(self.layers) == 1 else self.layers  # one alone is the map
-        first = [
-            Tile(self.image, "image" if self.tile is None else "tile at {}, {}".format(*self.tile)),
-            *([] if self.reconstruction is None else [Tile(self.reconstruction, "reconstruction")]),
-            Tile(overlay(self.image, self.map, self.display), f"map\nlargest at {row}, {column}"),
-            *(Tile(overlay(self.image, cause.map, display), str(cause)) for cause in layers),
-        ]
+        image, *layers, whole = self.tiles()
+        first = [image, whole, *layers]
         shown = [
             Tile(overlay(self.image, cause.map, (0.0, limit)), str(cause))
             for cause, limit in zip(self.components, self._limits(scale), strict=True)
         ]
         return sheet([*_rows(first), *_rows(shown)], title)
+
+    def tiles(self) -> list[Tile]:
+        """The image, the reconstruction if there is one, the layers, unless one alone is the map, and the map."""
+        row, column = self.peak
+        bottom, top = self.display
+        display = (0.0, top - bottom) if self.adds_up else self.display
+        layers = [] if self.adds_up and len(self.layers) == 1 else self.layers
+        return [
+            Tile(self.image, "image" if self.tile is None else "tile at {}, {}".format(*self.tile)),
+            *([] if self.reconstruction is None else [Tile(self.reconstruction, "reconstruction")]),
+            *(Tile(overlay(self.image, cause.map, display), str(cause)) for cause in layers),
+            Tile(overlay(self.image, self.map, self.display), f"map\nlargest at {row}, {column}"),
+        ]
 
     def _limits(self, scale: str) -> list[float]:
         """For each component the value at the top of the colours."""

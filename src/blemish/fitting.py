@@ -66,7 +66,7 @@ def fit(
 
     Args:
         source: a path, `layout:PATH`, or a data set that was read; its training part is meant.
-        detector: `fre` (the default), `padim`, `gaussian`, `vae` or `vae-grf`, or a detector of your own making.
+        detector: the name of one of `blemish.detectors.DETECTORS`, `fre` by default; or one of your own making.
         settings: of the detector, by name; the others keep their defaults.
         backbone: `efficientnet_lite0` (the default), or any network of timm's that gives feature maps.
         layers: levels, or names of modules; the detector's own choice where not given.
@@ -234,7 +234,7 @@ def _learned(
         source: Source = Images([sample.path for sample in images.to_fit if sample.path not in unreadable], geometry)
         if cache is not None:
             decisive = [source.identity, recipe.backbone, list(recipe.layers), extractor.origin]
-            source = CachedFeatures(cache, decisive, recipe.seed)
+            source = CachedFeatures(cache, decisive, recipe.seed, detector.settings()["patience"] is not None)
         train_detector(detector, source, checkpoints, resume, progress)
     held = Held()
     scoring = Scoring(detector, geometry.shape)

@@ -12,6 +12,7 @@ from typing import Any
 
 from blemish.detectors.detector import Detector, Features, Head
 from blemish.detectors.fre import FRE
+from blemish.detectors.fre_ae import FREAE
 from blemish.detectors.gaussian import Gaussian
 from blemish.detectors.hfr import HFR
 from blemish.detectors.padim import PaDiM
@@ -22,6 +23,7 @@ from blemish.errors import SettingError
 __all__ = [
     "DETECTORS",
     "FRE",
+    "FREAE",
     "HFR",
     "VAE",
     "VAEGRF",
@@ -35,6 +37,7 @@ __all__ = [
 
 DETECTORS: dict[str, type[Detector]] = {
     "fre": FRE,
+    "fre-ae": FREAE,
     "padim": PaDiM,
     "gaussian": Gaussian,
     "hfr": HFR,

@@ -23,6 +23,9 @@ FLOOR = 1e-3
 """Added to a layer's map before the geometric mean, as a share of the layer's variance a position: a position where all
 normal images agree to the last bit would otherwise silence the other layers there."""
 
+TINY = 1e-12
+"""Below which no variance is divided by."""
+
 
 @dataclass(kw_only=True)
 class FRE(Detector):
@@ -79,9 +82,22 @@ class FRE(Detector):
 
     def head(self) -> Head:
         principals = [subspace.finish(self.variance) for subspace in self.subspaces_]
-        last = len(principals) - 1
+        variances = self.variances(principals)
+        left = [(1 - principal.kept) * own for principal, own in zip(principals, variances, strict=True)]
+        return self.joined([Projection(principal) for principal in principals], left, variances)
+
+    def variances(self, principals: Sequence[Principal]) -> list[float]:
+        """Of each layer, the variance at a position, on average."""
+        return [
+            principal.energy / (max(self.count, 1) * height * width)
+            for principal, (_, height, width) in zip(principals, self.grids_, strict=True)
+        ]
+
+    def joined(self, residuals: Sequence[nn.Module], left: Sequence[float], variances: Sequence[float]) -> FREHead:
+        """The head with this detector's weights and power."""
+        last = len(residuals) - 1
         weights = self.weights or [math.comb(last, index) for index in range(last + 1)]
-        return _FREHead(principals, self.grids_, self.count, weights, self.power)
+        return FREHead(residuals, self.grids_, left, variances, weights, self.power)
 
     def compact(self) -> None:
         """Keeps the directions that scoring uses and the energy of the others."""
@@ -128,34 +144,56 @@ def _room(dim: int) -> int:
     return max(64, min(ROOM, MEMORY // (4 * dim)))
 
 
-class _FREHead(Head):
+class Projection(nn.Module):
+    """Vectors (B, D) to their residuals, what lies outside a principal subspace: (u - m) - B B^T (u - m)."""
+
+    def __init__(self, principal: Principal) -> None:
+        super().__init__()
+        self.mean, self.rows, self.mixing = map(fixed, (principal.mean, principal.rows, principal.mixing))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        centred = vectors - self.mean
+        # The long rows (k, D) serve both ways, and are stored once.
+        components = F.linear(F.linear(centred, self.rows), self.mixing)  # (B, r)
+        residual: Tensor = centred - components @ self.mixing @ self.rows
+        return residual
+
+
+class FREHead(Head):
+    """Squared residuals of each layer, joined by their weighted geometric mean.
+
+    Args:
+        residuals: of each layer, vectors (B, D) to what of them is not reconstructed (B, D).
+        grids: of the layers.
+        left: of each layer, what the images learned from leave at a position, on average.
+        variances: of each layer, their variance at a position, on average.
+        weights: of each layer in the geometric mean.
+        power: of the power mean of the score.
+    """
+
     adds_up = False
 
     def __init__(
-        self, principals: list[Principal], grids: list[Grid], count: int, weights: Sequence[float], power: float
+        self,
+        residuals: Sequence[nn.Module],
+        grids: list[Grid],
+        left: Sequence[float],
+        variances: Sequence[float],
+        weights: Sequence[float],
+        power: float,
     ) -> None:
         super().__init__()
         self.weights = [weight / sum(weights) for weight in weights]
         self.grid = max((height, width) for _, height, width in grids)
         self.power = power
-        self.means = nn.ParameterList([fixed(principal.mean) for principal in principals])
-        self.rows = nn.ParameterList([fixed(principal.rows) for principal in principals])
-        self.mixings = nn.ParameterList([fixed(principal.mixing) for principal in principals])
+        self.residuals = nn.ModuleList(residuals)
         self.parts = [Part((index,)) for index in range(len(grids))]
-        # What the images that were learned from leave in each layer, on average, at a position.
-        leftover = [
-            max((1 - principal.kept) * principal.energy / (max(count, 1) * height * width), 1e-12)
-            for principal, (_, height, width) in zip(principals, grids, strict=True)
-        ]
-        together = math.exp(sum(w * math.log(left) for w, left in zip(self.weights, leftover, strict=True)))
-        self.units = [together / left for left in leftover]
-        self.floors = [
-            max(FLOOR * principal.energy / (max(count, 1) * height * width), 1e-12)
-            for principal, (_, height, width) in zip(principals, grids, strict=True)
-        ]
+        together = math.exp(sum(w * math.log(max(own, TINY)) for w, own in zip(self.weights, left, strict=True)))
+        self.units = [together / max(own, TINY) for own in left]
+        self.floors = [max(FLOOR * own, TINY) for own in variances]
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        maps = self._residuals(features)
+        maps = self._maps(features)
         if len(maps) == 1:
             return maps[0]
         logs = [
@@ -167,17 +205,13 @@ class _FREHead(Head):
     def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         """Each layer's squared residuals, in units that make the layers comparable with one another and with the map:
         where every layer is as many times above its mean on the images learned from, all show the map's value."""
-        return [unit * layer for unit, layer in zip(self.units, self._residuals(features), strict=True)]
+        return [unit * layer for unit, layer in zip(self.units, self._maps(features), strict=True)]
 
-    def _residuals(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        maps: list[Tensor] = []
-        for layer, mean, rows, mixing in zip(features, self.means, self.rows, self.mixings, strict=True):
-            centred = layer.flatten(1) - mean  # (B, D)
-            # The long rows (k, D) serve both ways, and are stored once.
-            components = F.linear(F.linear(centred, rows), mixing)  # (B, r)
-            residual = centred - components @ mixing @ rows
-            maps.append(residual.unflatten(1, layer.shape[1:]).square().sum(1))
-        return maps
+    def _maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        return [
+            residual(layer.flatten(1)).unflatten(1, layer.shape[1:]).square().sum(1)
+            for residual, layer in zip(self.residuals, features, strict=True)
+        ]
 
     def score(self, coarse: Tensor, full: Tensor) -> Tensor:
         if self.power == 1:

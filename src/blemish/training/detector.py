@@ -85,8 +85,8 @@ def train_detector(
     drawn = np.random.default_rng([schedule.seed, SETTLING]).permutation(len(source))[:SETTLING].tolist()
     orders = [drawn[start : start + BATCH] for start in range(0, len(drawn), BATCH)]
     done = 0
-    for order, images in zip(orders, source.batches(orders), strict=True):
-        detector.settle([images])
+    for order, found in zip(orders, source.batches(orders), strict=True):
+        detector.settle(found if isinstance(found, list) else [found])
         done += len(order)
         if progress:
             progress("settle", done, len(drawn))

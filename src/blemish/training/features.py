@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from blemish.detectors import Detector
 from blemish.training.cache import FeatureCache
 
 HELD = 64
-"""Images at most, and a tenth of all, by which training is judged and on which it is not trained."""
+"""Images at most, and a tenth of all, by which a training is judged and on which it is not trained."""
 
 
 class CachedFeatures:
@@ -23,22 +24,31 @@ class CachedFeatures:
         cache: of all.
         identity: what decides them, as JSON can hold it.
         seed: of the choice of those held back.
+        judged: whether any are.
     """
 
-    def __init__(self, cache: FeatureCache, identity: Any, seed: int) -> None:
+    def __init__(self, cache: FeatureCache, identity: Any, seed: int, judged: bool = True) -> None:
         self.cache = cache
         self.identity = identity
         order = np.random.default_rng([seed, HELD]).permutation(len(cache)).tolist()
-        held = min(HELD, len(cache) // 10)
+        held = min(HELD, len(cache) // 10) if judged else 0
         self._held, self._numbers = order[:held], order[held:]
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def batches(self, orders: list[list[int]]) -> Iterator[list[Tensor]]:
-        """For each list of numbers the features of each layer (B, C_l, H_l, W_l)."""
-        for order in orders:
-            yield self._tensors([self._numbers[number] for number in order])
+        """For each list of numbers the features of each layer (B, C_l, H_l, W_l); the next are read during a step."""
+        rows = [[self._numbers[number] for number in order] for order in orders]
+        if not rows:
+            return
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(self._tensors, rows[0])
+            for following in rows[1:]:
+                found = coming.result()
+                coming = reader.submit(self._tensors, following)
+                yield found
+            yield coming.result()
 
     def judge(self, detector: Detector, module: nn.Module, seed: int) -> Callable[[], float]:
         """The loss on those held back, or where there are too few on some of the others; higher where lower."""

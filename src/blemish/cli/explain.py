@@ -1,0 +1,191 @@
+"""Commands that show what a model has learned: `explain`, `sample` and `prune`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
+from blemish.console import bars, err, out, print_diagnoses, print_explanation, print_json, print_pruning
+from blemish.errors import ImageError, SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blemish.explanation import Explanation
+    from blemish.model import Model
+
+
+def explain(
+    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    sources: Annotated[list[str] | None, typer.Argument(help="Images or folders.")] = None,
+    components: Annotated[
+        str | None, typer.Option(help="How many; best, worst; or indices such as 3,17. 12 by default.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="fixed, per-component, cross-component or score.")] = "fixed",
+    figures: Annotated[str | None, typer.Option(help="SOURCE with masks: images and their maps, into --out.")] = None,
+    gallery: Annotated[str | None, typer.Option(help="SOURCE: a page of every component, into --out.")] = None,
+    diagnoses: Annotated[str | None, typer.Option(help="SOURCE: a table of the components.")] = None,
+    images: Annotated[int, typer.Option(help="Images in figures and gallery.", min=1)] = 4,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="A new folder for pictures.")] = None,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Show why images have their scores, or what a model's components are like.
+
+    Example: [bold]blemish explain cells.blemish cells/new/0017.png --out why[/bold]
+    """
+    from blemish.model import Model
+
+    ways = [bool(sources), figures is not None, gallery is not None, diagnoses is not None]
+    if sum(ways) != 1:
+        raise SettingError("say what to explain: images, or one of --figures, --gallery and --diagnoses with a SOURCE")
+    if (figures or gallery) and out_folder is None:
+        raise SettingError("figures and galleries need a folder to write to; give --out DIR")
+    loaded = Model.load(model, engine)
+    if sources:
+        _explain_images(loaded, sources, _components(components), scale, out_folder, force, as_json)
+    else:
+        _explain_model(loaded, figures, gallery, diagnoses, images, out_folder, force, as_json)
+
+
+def _explain_images(
+    model: Model,
+    sources: list[str],
+    components: int | str | list[int] | None,
+    scale: str,
+    out_folder: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from blemish.datasets import read_source
+    from blemish.report import write_explanations
+
+    paths = []
+    for source in sources:
+        dataset = read_source(source, model.recipe.seed)
+        paths += [sample.path for sample in dataset.test or dataset.train]
+    failed = 0
+
+    def explained() -> Iterator[Explanation]:
+        nonlocal failed
+        for done, path in enumerate(paths):
+            try:
+                yield model.explain(path, components)
+            except ImageError as error:
+                failed += 1
+                err.print(f"[red]error:[/red] {escape(str(error))}")
+            progress("explain", done + 1, len(paths))
+
+    with bars() as progress:
+        explanations = explained()
+        if out_folder is not None:
+            explanations = write_explanations(explanations, out_folder, scale, force=force)
+        for explanation in explanations:
+            if as_json:
+                print_json(explanation.as_dict())
+            else:
+                print_explanation(explanation)
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _explain_model(
+    model: Model,
+    figures: str | None,
+    gallery: str | None,
+    diagnoses: str | None,
+    images: int,
+    out_folder: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from blemish.datasets import read_source
+    from blemish.explain import diagnose, write_figures, write_gallery, write_layers
+
+    dataset = read_source(figures or gallery or diagnoses or "", model.recipe.seed)
+    err.print(escape(str(dataset)))
+    with bars() as progress:
+        if figures is not None and out_folder is not None:
+            write = write_figures if model.recipe.detector == "gaussian" else write_layers
+            names = write(model, dataset, out_folder, images=images, force=force, progress=progress)
+            out.print("\n".join(escape(str(out_folder / name)) for name in names))
+        elif gallery is not None and out_folder is not None:
+            write_gallery(model, dataset, out_folder, images=images, force=force, progress=progress)
+            out.print(f"gallery: {escape(str(out_folder / 'index.html'))}")
+        else:
+            labelled = dataset.test if dataset.has_masks else []
+            rows = diagnose(model, dataset.train, labelled, progress)
+            if as_json:
+                for row in rows:
+                    print_json(asdict(row))
+            else:
+                print_diagnoses(rows)
+
+
+def sample(
+    model: Annotated[Path, typer.Argument(help="What fit wrote, of detector vae or vae-grf.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture, FILE.png.")],
+    count: Annotated[int, typer.Option("-n", help="How many.", min=1, max=256)] = 16,
+    seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
+    force: Force = False,
+) -> None:
+    """Draw images from the prior of a VAE: what it takes for normal.
+
+    Example: [bold]blemish sample fields.blemish -n 16 -o grid.png[/bold]
+    """
+    from blemish.model import Model
+    from blemish.report import write_grid
+
+    check_report(output, force)
+    write_grid(Model.load(model).sample(count, seed), output)
+    out.print(f"saved to {escape(str(output))}")
+
+
+def prune(
+    model: Annotated[Path, typer.Argument(help="What fit wrote, of detector gaussian.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes, a new folder.")],
+    source: Annotated[str | None, typer.Argument(help="The data it was fitted on, if it has moved.")] = None,
+    drop_border: Annotated[
+        float | None, typer.Option(help="Leave out components so many times larger on the border of normal images.")
+    ] = None,
+    keep_best: Annotated[
+        int | None, typer.Option(help="Keep so many of each layer, by AUROC on the labelled images.")
+    ] = None,
+    drop: Annotated[str | None, typer.Option(help="Leave out these: 3,17 or, of several layers, 2:3,3:17.")] = None,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Leave components out of a gaussian model, and show figures before and after.
+
+    Example: [bold]blemish prune cells.blemish --drop-border 2.0 -o pruned.blemish[/bold]
+    """
+    from blemish.explain import prune as pruned
+    from blemish.model import Model
+    from blemish.storage import check_free
+
+    check_free(output, force=force)
+    loaded = Model.load(model, engine)
+    names = None if drop is None else [name.strip() for name in drop.split(",") if name.strip()]
+    with bars() as progress:
+        result = pruned(loaded, source, border=drop_border, keep_best=keep_best, drop=names, progress=progress)
+    result.model.save(output, force=force)
+    if as_json:
+        figures = [None if found is None else found.as_dict() for found in (result.before, result.after)]
+        print_json({"model": str(output), "dropped": result.dropped, "before": figures[0], "after": figures[1]})
+    else:
+        print_pruning(result, output)
+
+
+def _components(text: str | None) -> int | str | list[int] | None:
+    """`12`, `best`, `worst`, or indices; one index alone is given with a comma behind it."""
+    if text is None or not text.replace(",", "").replace(" ", "").isdecimal():
+        return text
+    numbers = [int(number) for number in text.split(",") if number.strip()]
+    return numbers if "," in text else numbers[0]

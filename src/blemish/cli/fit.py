@@ -1,0 +1,103 @@
+"""`blemish fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.options import EngineName, Force, Json, parse_layers, parse_settings
+from blemish.console import bars, described, err, print_json, print_model
+from blemish.errors import SettingError
+
+
+def fit(
+    source: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the model goes, a new folder.")],
+    detector: Annotated[
+        str | None, typer.Option(help="fre (default), fre-ae, padim, gaussian, hfr, vae or vae-grf.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the detector; may be repeated.")
+    ] = None,
+    map: Annotated[
+        str | None, typer.Option("--map", help="Of a VAE: mad, sm, mad-sm, l2, gradient, gradient-sm or projection.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Of FRE: pca (default); ae or tied, trained.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="efficientnet_lite0 (default), or a network of timm's.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
+    size: Annotated[str | None, typer.Option(help="256 (default), HEIGHTxWIDTH; with --tile, its own.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of a centre crop after resizing.")] = None,
+    tile: Annotated[int | None, typer.Option(help="Cut photographs into tiles of so many pixels, such as 256.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Pixels that tiles share; a quarter of them by default.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A paper's settings, e.g. padim-r18-rd100.")] = None,
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="What the threshold promises; 0.01, or the lowest that can be had.")
+    ] = None,
+    calibration_share: Annotated[float, typer.Option(help="Share of the images held out to calibrate.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of the hold-out and of splits.", min=0)] = 0,
+    engine: EngineName = "auto",
+    weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Let timm fetch the weights.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Of a detector that is trained: a folder for checkpoints and its log.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --checkpoints.")] = False,
+    memory: Annotated[
+        float | None, typer.Option(help="GB for the features that hfr is trained on; else they go to disk.", min=0)
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Fit on good images, and calibrate.
+
+    Example: [bold]blemish fit cells/good -o cells.blemish --false-alarm-rate 0.01[/bold]
+    """
+    import blemish
+    from blemish.datasets import read_source
+    from blemish.storage import check_free
+
+    check_free(output, force=force)
+    if resume and checkpoints is None:
+        raise SettingError("--resume needs the folder of the checkpoint; give --checkpoints DIR")
+    chosen = {**parse_settings(settings or []), **({"map": map} if map else {})}
+    if method is not None:
+        if detector not in {None, "fre", "fre-ae"}:
+            raise SettingError(f"--method is a way to find FRE's subspace, not of {detector}; leave one of them out")
+        detector = "fre" if method == "pca" else "fre-ae"
+        chosen |= {} if method == "pca" else {"method": method}
+    dataset = read_source(source, seed)
+    err.print(escape(str(dataset)))
+    with bars() as progress:
+        model = blemish.fit(
+            dataset,
+            detector=detector,
+            settings=chosen,
+            backbone=backbone,
+            layers=parse_layers(layers),
+            size=size,
+            crop=crop,
+            tile=tile,
+            overlap=overlap,
+            preset=preset,
+            false_alarm_rate=false_alarm_rate,
+            calibration_share=calibration_share,
+            seed=seed,
+            engine=engine,
+            weights=weights,
+            download=download,
+            skip_bad=skip_bad,
+            progress=progress,
+            announce=lambda plan: err.print(str(plan)),
+            checkpoints=checkpoints,
+            resume=resume,
+            memory=None if memory is None else round(1e9 * memory),
+        )
+    model.save(output, force=force)
+    if as_json:
+        print_json({"model": str(output), **described(model)})
+    else:
+        print_model(model, output)

@@ -1,0 +1,147 @@
+"""Commands that score images: `predict`, `evaluate`, `check` and `demo`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
+from blemish.console import bars, err, out, print_evaluation, print_json, print_prediction
+from blemish.errors import SettingError
+
+if TYPE_CHECKING:
+    from blemish.evaluation import Evaluation
+    from blemish.model import Model
+
+
+class Maps(str, Enum):
+    none = "none"
+    png = "png"
+    npy = "npy"
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    sources: Annotated[list[str], typer.Argument(help="Images, folders, or layout:PATH.")],
+    out_folder: Annotated[Path | None, typer.Option("--out", help="A new folder for results.jsonl and maps.")] = None,
+    maps: Annotated[
+        Maps | None, typer.Option(help="With --out: none, png (heat maps; default) or npy (values).")
+    ] = None,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Score images. Status 3 if some could not be read.
+
+    Example: [bold]blemish predict cells.blemish cells/new --out results --json[/bold]
+    """
+    from blemish.model import Model
+    from blemish.report import write_results
+
+    if maps and maps != Maps.none and out_folder is None:
+        raise SettingError(f"--maps {maps.value} needs a folder to write to; give --out DIR")
+    loaded = Model.load(model, engine)
+    failed = 0
+    with bars() as progress:
+        predictions = loaded.predict(list(sources), progress)
+        if out_folder is not None:
+            predictions = write_results(loaded, predictions, out_folder, (maps or Maps.png).value, force=force)
+        for prediction in predictions:
+            failed += prediction.error is not None
+            if as_json:
+                print_json(prediction.as_dict())
+            else:
+                print_prediction(prediction)
+            del prediction  # maps of large photographs take room
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    source: Annotated[str, typer.Argument(help="A tree with labels, or layout:PATH.")],
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained page, FILE.html.")] = None,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Figures on labelled images. Status 3 if some could not be read.
+
+    Example: [bold]blemish evaluate cells.blemish bottle --report bottle.html[/bold]
+    """
+    import blemish
+    from blemish.datasets import read_source
+    from blemish.model import Model
+
+    check_report(report, force)
+    loaded = Model.load(model, engine)
+    dataset = read_source(source, loaded.recipe.seed)
+    err.print(escape(str(dataset)))
+    with bars() as progress:
+        evaluation = blemish.evaluate(loaded, dataset, progress)
+    _finish_evaluation(loaded, evaluation, report, as_json)
+
+
+def check(
+    source: Annotated[str, typer.Argument(help="Folder, tree, or layout:PATH.")],
+    as_json: Json = False,
+) -> None:
+    """List what is wrong with a data set, each with its mend. Status 1 if anything is.
+
+    Example: [bold]blemish check bottle[/bold]
+    """
+    from blemish.check import check_source
+
+    with bars() as progress:
+        dataset, findings = check_source(source, progress)
+    if as_json:
+        print_json({"source": str(dataset), "findings": [finding.as_dict() for finding in findings]})
+    else:
+        out.print(escape(str(dataset)))
+        for finding in findings:
+            out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
+        out.print(f"{len(findings)} to mend" if findings else "nothing is wrong")
+    if any(finding.stops_fit for finding in findings):
+        raise typer.Exit(1)
+
+
+def demo(
+    report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("report.html"),
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Fit FRE on good monocrystalline solar cells at 5 % false alarms, evaluate on the rest, write a report.
+
+    Example: [bold]blemish demo[/bold]
+    """
+    import blemish
+    from blemish.datasets import read_source
+
+    check_report(report, force)
+    dataset = read_source("elpv:mono")
+    err.print(escape(str(dataset)))
+    with bars() as progress:
+        model = blemish.fit(dataset, detector="fre", false_alarm_rate=0.05, progress=progress)
+        evaluation = blemish.evaluate(model, dataset, progress)
+    _finish_evaluation(model, evaluation, report, as_json)
+
+
+def _finish_evaluation(model: Model, evaluation: Evaluation, report: Path | None, as_json: bool) -> None:
+    if report is not None:
+        from blemish.report import write_report
+
+        write_report(model, evaluation, report)
+    for prediction in evaluation.unreadable:
+        print_prediction(prediction)
+    if as_json:
+        print_json(evaluation.as_dict())
+    else:
+        print_evaluation(evaluation)
+        if report is not None:
+            out.print(f"report: {escape(str(report))}")
+    if evaluation.unreadable:
+        raise typer.Exit(SOME_FAILED)

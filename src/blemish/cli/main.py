@@ -1,0 +1,96 @@
+"""The command: parses, makes one library call, prints. All that a user may do wrong ends in one line and status 1."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.bench import one_class
+from blemish.cli.explain import explain, prune, sample
+from blemish.cli.fit import fit
+from blemish.cli.judge import check, demo, evaluate, predict
+from blemish.console import err
+from blemish.errors import BlemishError, is_out_of_memory
+
+INTERRUPTED = 130
+OUT_OF_MEMORY = "out of memory; close other programs or raise the limit, or give a smaller --size or fewer --layers"
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Finds what does not belong in images, having seen only normal ones.",
+    epilog="Add --debug to any command to see the traceback of an error.",
+)
+for command in (fit, predict, evaluate, explain, sample, prune, check, demo):
+    app.command()(command)
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run a paper's protocol.")
+bench.command("one-class")(one_class)
+app.add_typer(bench, name="bench")
+
+
+def run() -> NoReturn:
+    """The entry point: `main`, and then out at once.
+
+    Python would first take torch apart piece by piece, for longer than some commands take; what matters is done before.
+    """
+    try:
+        main()
+    except SystemExit as done:
+        status = done.code
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    atexit._run_exitfuncs()  # which remove temporary folders
+    os._exit(status if isinstance(status, int) else 0)
+
+
+def main() -> NoReturn:
+    """What a user did wrong becomes one line and status 1, unless `--debug` is among the words."""
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(words) < len(sys.argv) - 1
+    try:
+        status = app(words, standalone_mode=False) or 0
+        if status == INTERRUPTED:  # how the parser hands on Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        try:
+            err.print(f"[red]error:[/red] {escape(_one_line(error))}")
+        except MemoryError:  # not even enough to print in colour
+            os.write(2, f"error: {OUT_OF_MEMORY}\n".encode())
+        sys.exit(_status(error))
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return "interrupted; nothing half-written was left"
+    if isinstance(error, BlemishError):
+        text = str(error)
+    elif hasattr(error, "format_message"):  # the parser's own, for words it does not know
+        text = f"{error.format_message()} See blemish --help"
+    elif isinstance(error, ModuleNotFoundError):
+        text = f"{error.name} is not installed; pip install 'blemish[fit,report]'"
+    elif is_out_of_memory(error):
+        text = OUT_OF_MEMORY
+    else:
+        text = f"{type(error).__name__}: {error} (a fault of blemish's; --debug shows where)"
+    return " ".join(text.split())
+
+
+def _status(error: BaseException) -> int:
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return INTERRUPTED
+    return int(getattr(error, "exit_code", 1))

@@ -1,0 +1,45 @@
+"""What several commands take, and how it is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from blemish.errors import ModelError, SettingError
+
+SOME_FAILED = 3
+"""Status where some images could not be read."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
+
+
+def parse_layers(text: str | None) -> list[int | str] | None:
+    """`2,3,4` or `layer1,layer2`; the backbone says which there are."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return [int(name) if name.isdecimal() else name for name in names]
+
+
+def parse_settings(texts: list[str]) -> dict[str, Any]:
+    """`NAME=VALUE`, the value as JSON has it, or text."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals):
+            raise SettingError(f"--set {text!r} is no setting; give NAME=VALUE")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
+    return found
+
+
+def check_report(report: Path | None, force: bool) -> None:
+    if report is not None and report.exists() and not force:
+        raise ModelError(f"{report}: exists already; give another path, or replace it with --force")

@@ -1,0 +1,82 @@
+"""A linear autoencoder of vectors, whose optimum is their principal subspace; and the way from each to the other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blemish.statistics import Principal
+
+
+class LinearAutoencoder(nn.Module):
+    """u to A (W u + b) + c: one layer D -> r, and one r -> D; tied, A is W^T (FRE, section 3).
+
+    Args:
+        dim: D.
+        directions: r.
+        tied: whether the decoder's weights are the encoder's, transposed.
+    """
+
+    def __init__(self, dim: int, directions: int, tied: bool) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(dim, directions)
+        weight: Tensor = self.encoder.weight
+        self.decoder = weight if tied else nn.Parameter(torch.empty_like(weight).uniform_(-1, 1) / directions**0.5)
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def centre(self, mean: Tensor) -> None:
+        """Puts the biases where the mean (D,) is its own reconstruction."""
+        with torch.no_grad():
+            self.bias.copy_(mean)
+            self.encoder.bias.copy_(-self.encoder.weight @ mean)
+
+    def reconstruct(self, vectors: Tensor) -> Tensor:
+        """Of vectors (B, D), as many."""
+        made: Tensor = self.encoder(vectors) @ self.decoder + self.bias
+        return made
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """What of vectors (B, D) is not reconstructed (B, D)."""
+        return vectors - self.reconstruct(vectors)
+
+    @classmethod
+    def from_principal(cls, principal: Principal, tied: bool) -> LinearAutoencoder:
+        """The layers that do what the subspace does: W = B^T, b = -B^T m, A = B, c = m."""
+        basis = principal.basis  # (D, r)
+        made = cls(len(principal.mean), basis.shape[1], tied)
+        with torch.no_grad():
+            made.encoder.weight.copy_(basis.T)
+            made.decoder.copy_(basis.T)
+        made.centre(principal.mean)
+        return made
+
+    def to_principal(self, vectors: Tensor) -> Principal:
+        """The subspace that the decoder spans, with an orthonormal basis.
+
+        Args:
+            vectors: (N, D), those it was trained on, of which the mean, the energy and the share kept are.
+        """
+        rows = self.decoder.detach()
+        # Orthonormal rows Q with Q^T spanning the decoder's: the QR decomposition of its transpose, in float64.
+        _, upper = torch.linalg.qr(rows.T.double(), mode="r")
+        mixing = torch.linalg.solve_triangular(upper.T, torch.eye(len(rows), dtype=torch.float64), upper=False)
+        mean = vectors.mean(0)
+        centred = vectors - mean
+        energy = float(centred.double().square().sum())
+        inside = float(F.linear(F.linear(centred, rows).double(), mixing).square().sum())
+        return Principal(mean, rows, mixing, inside / energy if energy else 1.0, energy)
+
+
+def principal_angles(one: Tensor, other: Tensor) -> Tensor:
+    """Between two subspaces given by orthonormal columns (D, r) and (D, s): min(r, s) angles in degrees, from 0 to 90.
+
+    By sines where they are small, as the cosine of a small angle is 1 up to rounding (Björck & Golub 1973).
+    """
+    if one.shape[1] < other.shape[1]:
+        one, other = other, one
+    one, other = one.double(), other.double()
+    cosines = torch.linalg.svdvals(one.T @ other).clamp(0, 1)
+    sines = torch.linalg.svdvals(other - one @ (one.T @ other)).flip(0).clamp(0, 1)
+    angles = torch.where(cosines**2 < 0.5, torch.acos(cosines), torch.asin(sines))
+    return torch.rad2deg(angles)

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import subspace_angles
+
+import blemish
+from blemish.detectors import FRE, FREAE
+from blemish.detectors.fre import Projection
+from blemish.detectors.linear_autoencoder import LinearAutoencoder, principal_angles
+from blemish.errors import SettingError
+from blemish.model import Model
+from blemish.statistics import Principal, Subspace
+from blemish.training import Schedule, train
+
+SHAPE = (4, 3, 5)
+DIM = 60
+QUICK = {"epochs": 2, "batch": 8}
+
+
+def vectors(count: int = 80, directions: int = 5) -> torch.Tensor:
+    """Mostly along a few directions, some larger than others, away from zero."""
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(DIM, directions, generator=generator))[0]
+    scales = torch.linspace(2, 4, directions)
+    along = torch.randn(count, directions, generator=generator) * scales @ basis.T
+    return along + 0.05 * torch.randn(count, DIM, generator=generator) + torch.linspace(-1, 1, DIM)
+
+
+def principal(variance: float = 0.99) -> Principal:
+    return Subspace.empty(DIM).update(vectors()).finish(variance)
+
+
+def trained(tied: bool, steps: int = 1500) -> LinearAutoencoder:
+    torch.manual_seed(0)
+    autoencoder = LinearAutoencoder(DIM, len(principal().mixing), tied)
+    autoencoder.centre(principal().mean)
+
+    class Error(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.own = autoencoder
+
+        def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"loss": self.own(batch).square().mean()}
+
+    whole = vectors()
+    schedule = Schedule(epochs=steps, batch=len(whole), learning_rate=1e-2)
+    train(Error(), lambda orders: (whole[order] for order in orders), len(whole), schedule)
+    return autoencoder
+
+
+def residuals(module: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = module(vectors(30))
+    return found
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_layers_made_from_principal_components_leave_the_same_residuals(tied: bool) -> None:
+    made = LinearAutoencoder.from_principal(principal(), tied)
+    assert torch.allclose(residuals(made), residuals(Projection(principal())), atol=1e-4)
+    assert (made.decoder is made.encoder.weight) == tied
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_from_principal_components_to_layers_and_back_nothing_is_lost(tied: bool) -> None:
+    before = principal()
+    after = LinearAutoencoder.from_principal(before, tied).to_principal(vectors())
+    assert float(principal_angles(before.basis, after.basis).max()) < 0.01
+    assert torch.allclose(after.basis.T @ after.basis, torch.eye(after.basis.shape[1]), atol=1e-5)
+    assert after.kept == pytest.approx(before.kept, abs=1e-4)
+    assert after.energy == pytest.approx(before.energy, rel=1e-5)
+    assert torch.allclose(residuals(Projection(after)), residuals(Projection(before)), atol=1e-4)
+
+
+def test_any_basis_of_the_decoders_columns_becomes_an_orthonormal_one() -> None:
+    made = LinearAutoencoder.from_principal(principal(), tied=False)
+    with torch.no_grad():
+        made.decoder.copy_(torch.randn(len(made.decoder), len(made.decoder)) @ made.decoder)
+    assert float(principal_angles(made.to_principal(vectors()).basis, principal().basis).max()) < 0.05
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_training_ends_at_the_principal_subspace_and_its_scores(tied: bool) -> None:
+    found = trained(tied)
+    assert float(principal_angles(found.to_principal(vectors()).basis, principal().basis).max()) < 1
+    scores, expected = (residuals(module).norm(dim=1) for module in (found, Projection(principal())))
+    assert torch.allclose(scores, expected, rtol=0.05)
+
+
+def test_a_tied_autoencoder_ends_with_orthonormal_weights() -> None:
+    weights = trained(tied=True).decoder.detach()
+    assert torch.allclose(weights @ weights.T, torch.eye(len(weights)), atol=0.02)
+
+
+@pytest.mark.parametrize("columns", [(3, 3), (3, 5), (5, 3), (1, 1)])
+def test_principal_angles_are_those_of_scipy(columns: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    one, other = (np.linalg.qr(rng.normal(size=(12, count)))[0] for count in columns)
+    found = principal_angles(torch.from_numpy(one), torch.from_numpy(other)).numpy()
+    assert np.allclose(np.sort(found), np.sort(np.degrees(subspace_angles(one, other))), atol=1e-6)
+
+
+def test_tiny_angles_are_told_from_none() -> None:
+    one = torch.eye(6, dtype=torch.float64)[:, :2]
+    other = torch.linalg.qr(one + 1e-9 * torch.eye(6, dtype=torch.float64)[:, 2:4])[0]
+    assert principal_angles(one, other) == pytest.approx(np.degrees([1e-9, 1e-9]), rel=1e-3)
+    assert float(principal_angles(one, one).max()) == 0
+
+
+def fitted(method: str) -> FREAE:
+    detector = FREAE(method=method, variance=0.99, **QUICK)  # type: ignore[arg-type]
+    features = vectors().unflatten(1, SHAPE)
+    detector.update([features])
+    objective = detector.objective()
+    assert float(objective([features])["loss"].detach()) > 0
+    detector.settle([features])
+    return detector
+
+
+@pytest.mark.parametrize("method", ["ae", "tied"])
+def test_weights_of_principal_components_give_the_maps_and_scores_of_fre(method: str) -> None:
+    features = (vectors(9).unflatten(1, SHAPE),)
+    closed = FRE(variance=0.99)
+    closed.update([vectors().unflatten(1, SHAPE)])
+    detector = fitted(method)
+    detector.layers_ = [LinearAutoencoder.from_principal(principal(), method == "tied")]
+    with torch.no_grad():
+        expected, found = closed.head(), detector.head()
+        assert torch.allclose(found(features), expected(features), rtol=1e-2, atol=1e-4)
+        maps = found(features)
+        assert torch.allclose(found.score(maps, maps), expected.score(maps, maps))
+
+
+@pytest.mark.parametrize("method", ["ae", "tied"])
+def test_what_was_learned_is_restored_whole(method: str) -> None:
+    detector = fitted(method)
+    again = FREAE(method=method, variance=0.99, **QUICK)  # type: ignore[arg-type]
+    again.restore(detector.grids_, detector.tensors())
+    features = (vectors(5).unflatten(1, SHAPE),)
+    with torch.no_grad():
+        assert torch.equal(again.head()(features), detector.head()(features))
+        assert torch.equal(again.head().layers(features)[0], detector.head().layers(features)[0])
+    assert again.summary() == detector.summary()
+
+
+def test_before_training_there_is_nothing_to_score_by() -> None:
+    with pytest.raises(SettingError, match="fre-ae has not been trained yet"):
+        FREAE().update([vectors().unflatten(1, SHAPE)]).head()
+
+
+def test_an_unknown_method_is_named() -> None:
+    with pytest.raises(SettingError, match="method 'pca' is not known; give ae or tied, or take detector fre"):
+        FREAE(method="pca")
+
+
+@pytest.mark.parametrize("method", ["ae", "tied"])
+def test_a_fit_from_files_saves_loads_and_explains(method: str, tree: Path, tmp_path: Path) -> None:
+    settings = {**QUICK, "method": method}
+    model = blemish.fit(tree, detector="fre-ae", settings=settings, layers=[2, 3], size=64, false_alarm_rate=0.2)
+    model.save(tmp_path / "m.blemish")
+    image = next((tree / "test" / "scratch").glob("*.png"))
+    (before,), (after,) = list(model.predict(image)), list(Model.load(tmp_path / "m.blemish").predict(image))
+    assert after.score == before.score
+    assert len(model.explain(image).layers) == 2
