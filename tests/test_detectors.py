@@ -280,7 +280,7 @@ def test_anomalous_features_score_above_every_normal_image(name: str) -> None:
         ("gaussian", {"rtol": -1.0}, "rtol"),
         ("gaussian", {"smoothing": -1.0}, "smoothing"),
         ("gaussian", {"interpolation": "linear"}, "nearest, bilinear or bicubic"),
-        ("spade2", {}, "fre, padim, gaussian"),
+        ("spade2", {}, "fre, fre-ae, padim, gaussian"),
     ],
 )
 def test_settings_out_of_range_or_misspelt_are_refused(name: str, settings: dict[str, object], expected: str) -> None:

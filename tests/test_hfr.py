@@ -29,9 +29,9 @@ def fitted(**settings: object) -> HFR:
     return detector
 
 
-@pytest.mark.parametrize("width", [0.25, 1.0, 2.0])
-def test_every_layer_is_reconstructed_at_its_own_size_odd_ones_too(width: float) -> None:
-    made = Decoder(GRIDS, width)(features()[-1])
+@pytest.mark.parametrize(("width", "depth"), [(0.25, 1), (1.0, 1), (2.0, 3)])
+def test_every_layer_is_reconstructed_at_its_own_size_odd_ones_too(width: float, depth: int) -> None:
+    made = Decoder(GRIDS, width, depth)(features()[-1])
     assert [tuple(layer.shape[1:]) for layer in made] == GRIDS
 
 
@@ -70,6 +70,17 @@ def test_every_parameter_has_a_gradient() -> None:
     assert all(parameter.grad is not None for parameter in objective.parameters())
 
 
+def test_the_score_is_the_maps_power_mean_or_its_maximum() -> None:
+    maps = torch.rand(4, 30, 20, generator=torch.Generator().manual_seed(0))
+    largest, mean, between = (fitted(power=power).head().score(maps, maps) for power in (None, 1.0, 5.0))
+    assert torch.equal(largest, maps.amax((1, 2)))
+    assert torch.allclose(mean, maps.mean((1, 2)))
+    assert torch.allclose(between, (maps.double() ** 5).mean((1, 2)).float() ** 0.2)
+    high = fitted(power=64.0).head().score(1e30 * maps, 1e30 * maps)
+    assert bool(torch.isfinite(high).all()), "no power overflows"
+    assert fitted(power=2.0).head().score(0 * maps, 0 * maps).tolist() == pytest.approx([0] * 4, abs=1e-9)
+
+
 def test_the_map_weighs_layers_by_area_as_the_paper_does_or_equally() -> None:
     whole = tuple(features())
     with torch.no_grad():
@@ -97,7 +108,11 @@ def test_layers_must_come_from_the_finest_to_the_coarsest() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"width": 0}, "width 0 is out of range"), ({"weighting": "some"}, "weighting 'some' is not known")],
+    [
+        ({"width": 0}, "width 0 is out of range"),
+        ({"depth": 9}, "depth 9 is out of range"),
+        ({"weighting": "some"}, "weighting 'some' is not known"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(SettingError, match=message):

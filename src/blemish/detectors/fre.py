@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blemish.detectors.detector import Detector, Features, Grid, Head, Part, fixed, to_grid
+from blemish.detectors.power_mean import power_mean
 from blemish.errors import SettingError
 from blemish.statistics import Principal, Subspace
 from blemish.statistics.subspace import ROOM
@@ -216,6 +217,4 @@ class FREHead(Head):
     def score(self, coarse: Tensor, full: Tensor) -> Tensor:
         if self.power == 1:
             return torch.sqrt(coarse.sum((1, 2)))
-        largest = coarse.amax((1, 2), keepdim=True).clamp_min(1e-12)  # taken out, so that no power overflows
-        mean = (coarse / largest).pow(self.power).mean((1, 2)).pow(1 / self.power) * largest[:, 0, 0]
-        return torch.sqrt(mean * (coarse.shape[1] * coarse.shape[2]))
+        return torch.sqrt(power_mean(coarse, self.power) * (coarse.shape[1] * coarse.shape[2]))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from blemish.detectors.detector import Detector, Features, Grid, Head, Part, to_grid
 from blemish.detectors.hfr_network import Decoder, Reconstruction, residuals
+from blemish.detectors.power_mean import power_mean
 from blemish.errors import SettingError
 
 
@@ -18,12 +19,14 @@ from blemish.errors import SettingError
 class HFR(Detector):
     """The backbone is frozen; a decoder learns to draw its layers from the coarsest of them, on normal images alone.
 
-    The map is the sum over layers of the squared distances of normalised features, the score its largest value.
+    The map is the sum over layers of the squared distances of normalised features, the score its power mean.
 
     Attributes:
-        width: channels inside of the decoder's blocks, as a multiple of the layer's own.
+        width: channels inside of the decoder's blocks, as a multiple of the layer's own. The paper does not give it.
+        depth: blocks with a kernel of 3x3 in each of the decoder's levels; the paper's is 1.
         weighting: of the layers in the map: `area`, each divided by its number of positions, as the paper's eq. 9 has
             it; or `equal`.
+        power: exponent of the power mean, 1 to 64; `None` takes the map's largest value, as the paper does.
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
             `training.Schedule`. It is judged by the loss on normal images that it is not trained on.
     """
@@ -33,7 +36,9 @@ class HFR(Detector):
     trains: ClassVar[bool] = True
 
     width: float = 1.0
+    depth: int = 1
     weighting: str = "area"
+    power: float | None = None
     epochs: int = 60
     batch: int = 16
     drawn: int | None = None
@@ -50,13 +55,17 @@ class HFR(Detector):
         self.count_ = 0
         if not 0 < self.width <= 16:
             raise SettingError(f"width {self.width} is out of range; give a number above 0 and up to 16")
+        if self.power is not None and not 1 <= self.power <= 64:
+            raise SettingError(f"power {self.power} is out of range; give 1 to 64")
+        if not 1 <= self.depth <= 8:
+            raise SettingError(f"depth {self.depth} is out of range; give 1 to 8")
         if self.weighting not in {"area", "equal"}:
             raise SettingError(f"weighting {self.weighting!r} is not known; give area or equal")
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
-        # What a step keeps for its gradient: per level about eight maps inside and two outside.
+        # What a step keeps for its gradient: of each block about three maps inside, and some outside.
         return sum(
-            4 * self.batch * height * width * channels * round(8 * max(1.0, self.width) + 4)
+            4 * self.batch * height * width * channels * round(3 * (self.depth + 2) * max(1.0, self.width) + 4)
             for channels, height, width in grids
         )
 
@@ -68,7 +77,7 @@ class HFR(Detector):
             )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self.decoder_ = Decoder(grids, self.width)
+            self.decoder_ = Decoder(grids, self.width, self.depth)
 
     def _take_in(self, features: Features) -> None:
         self.count_ += len(features[0])
@@ -88,7 +97,7 @@ class HFR(Detector):
         return Reconstruction(self.decoder)
 
     def head(self) -> Head:
-        return _HFRHead(self.decoder, self.grids_, self.weighting)
+        return _HFRHead(self.decoder, self.grids_, self.weighting, self.power)
 
     def tensors(self) -> dict[str, Tensor]:
         weights = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
@@ -106,9 +115,10 @@ class HFR(Detector):
 
 
 class _HFRHead(Head):
-    def __init__(self, decoder: Decoder, grids: list[Grid], weighting: str) -> None:
+    def __init__(self, decoder: Decoder, grids: list[Grid], weighting: str, power: float | None) -> None:
         super().__init__()
         self.decoder = decoder
+        self.power = power
         self.grid = grids[0][1:]
         self.parts = [Part((layer,)) for layer in range(len(grids))]
         areas = [height * width for _, height, width in grids]
@@ -122,3 +132,8 @@ class _HFRHead(Head):
     def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         found = residuals(features, self.decoder(features[-1]))
         return [to_grid(gain * map, self.grid) for gain, map in zip(self.gains, found, strict=True)]
+
+    def score(self, coarse: Tensor, full: Tensor) -> Tensor:
+        if self.power is None:
+            return super().score(coarse, full)
+        return power_mean(full, self.power)

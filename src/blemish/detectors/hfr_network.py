@@ -24,14 +24,15 @@ class Decoder(nn.Module):
     Args:
         grids: channels, height and width of each layer, the finest first.
         width: channels inside of Convs, as a multiple of those that the layer has.
+        depth: blocks with a kernel of 3x3 in each Convs.
     """
 
-    def __init__(self, grids: Sequence[Grid], width: float) -> None:
+    def __init__(self, grids: Sequence[Grid], width: float, depth: int = 1) -> None:
         super().__init__()
         self.sizes = [(height, rows) for _, height, rows in grids]
         coming = [channels for channels, _, _ in grids[1:]] + [grids[-1][0]]
         self.levels = nn.ModuleList(
-            _level(before, max(1, round(width * channels)), channels)
+            _level(before, max(1, round(width * channels)), channels, depth)
             for before, (channels, _, _) in zip(coming, grids, strict=True)
         )
 
@@ -68,9 +69,9 @@ class Reconstruction(nn.Module):
         }
 
 
-def _level(coming: int, inside: int, going: int) -> nn.Sequential:
+def _level(coming: int, inside: int, going: int, depth: int) -> nn.Sequential:
     blocks: list[nn.Module] = []
-    for before, after, kernel in ((coming, inside, 1), (inside, inside, 3), (inside, inside, 1)):
+    for before, after, kernel in ((coming, inside, 1), *[(inside, inside, 3)] * depth, (inside, inside, 1)):
         blocks += [
             nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False),
             nn.BatchNorm2d(after),
