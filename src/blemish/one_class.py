@@ -33,7 +33,7 @@ PUBLISHED = {
 IMAGES = 2000
 """Training images of a class, at most."""
 
-SIZE = 64
+SIZE = 96
 """Pixels to which images are enlarged."""
 
 
@@ -75,7 +75,7 @@ def one_class(
         images: training images of a class at most, drawn by the seed.
         seed: of the draw and of the fits.
         progress: told how far each is.
-        settings: what else `fit` takes; the size is 64 unless it is given here.
+        settings: what else `fit` takes; the size is 96 unless it is given here.
 
     Raises:
         SourceError: the files are absent, damaged, or have too few images of a class.

@@ -31,6 +31,11 @@ def _fre(backbone: str, *layers: int | str) -> Preset:
     return Preset("fre", backbone, layers, settings={"power": 1.0, "weights": (1.0,) * len(layers)})
 
 
+def _hfr(backbone: str, layers: Layers) -> Preset:
+    """The first three stages, and the map's largest value as the score."""
+    return Preset("hfr", backbone, layers, settings={"power": None})
+
+
 _R18, _WR50, _B5 = "resnet18", "wide_resnet50_2", "tf_efficientnet_b5"
 _FIRST_THREE: Layers = ("layer1", "layer2", "layer3")
 
@@ -48,9 +53,9 @@ PRESETS: dict[str, Preset] = {
     "fre-r50-1l": _fre("resnet50", "layer2"),
     "fre-r50-3l": _fre("resnet50", *_FIRST_THREE),
     "fre-effb5": _fre(_B5, "block26"),
-    "hfr-lite0": Preset("hfr", "efficientnet_lite0", (1, 2, 3)),
-    "hfr-r18": Preset("hfr", _R18, _FIRST_THREE),
-    "hfr-wr50": Preset("hfr", _WR50, _FIRST_THREE),
+    "hfr-lite0": _hfr("efficientnet_lite0", (1, 2, 3)),
+    "hfr-r18": _hfr(_R18, _FIRST_THREE),
+    "hfr-wr50": _hfr(_WR50, _FIRST_THREE),
     "mvg-r18-layer1": Preset("gaussian", _R18, ("layer1",), 224),
     "mvg-r18-layer2": Preset("gaussian", _R18, ("layer2",), 224),
     "mvg-r18-layer3": Preset("gaussian", _R18, ("layer3",), 224),

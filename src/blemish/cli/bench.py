@@ -24,7 +24,7 @@ def one_class(
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="efficientnet_lite0 (default), or a network of timm's.")] = None,
     layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
-    size: Annotated[str, typer.Option(help="Pixels to which images are enlarged.")] = "64",
+    size: Annotated[str, typer.Option(help="Pixels to which images are enlarged.")] = "96",
     images: Annotated[int, typer.Option(help="Training images of a class, at most.", min=2)] = IMAGES,
     seed: Annotated[int, typer.Option(help="Of the draw of images and of the fits.", min=0)] = 0,
     engine: EngineName = "auto",

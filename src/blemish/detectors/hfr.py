@@ -32,15 +32,15 @@ class HFR(Detector):
     """
 
     name: ClassVar[str] = "hfr"
-    strides: ClassVar[tuple[int, ...]] = (4, 8, 16)
+    strides: ClassVar[tuple[int, ...]] = (8, 16, 32)
     trains: ClassVar[bool] = True
 
-    width: float = 1.0
+    width: float = 2.0
     depth: int = 1
     weighting: str = "area"
-    power: float | None = None
-    epochs: int = 60
-    batch: int = 16
+    power: float | None = 12.0
+    epochs: int = 40
+    batch: int = 8
     drawn: int | None = None
     learning_rate: float = 0.4
     minutes: float | None = None
