@@ -71,7 +71,6 @@ ROWS = [
         "hazelnut, reduced", "{data}/mvtec/hazelnut_reduced", "hfr-lite0", {"preset": "hfr-lite0"}, "100 / 98.1 / 96.9"
     ),
     Row("hazelnut, reduced", "{data}/mvtec/hazelnut_reduced", "hfr", {"detector": "hfr"}, "100 / 98.1 / 96.9"),
-    Row("bottle", "{data}/mvtec/bottle", "hfr", {"detector": "hfr"}, "100 / 97.4 / 91.4"),
 ]
 
 
