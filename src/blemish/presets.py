@@ -53,7 +53,7 @@ PRESETS: dict[str, Preset] = {
     "fre-r50-1l": _fre("resnet50", "layer2"),
     "fre-r50-3l": _fre("resnet50", *_FIRST_THREE),
     "fre-effb5": _fre(_B5, "block26"),
-    "hfr-lite0": _hfr("efficientnet_lite0", (1, 2, 3)),
+    "hfr-lite0": Preset("hfr", "efficientnet_lite0", (1, 2, 3), settings={"weighting": "equal"}),
     "hfr-r18": _hfr(_R18, _FIRST_THREE),
     "hfr-wr50": _hfr(_WR50, _FIRST_THREE),
     "mvg-r18-layer1": Preset("gaussian", _R18, ("layer1",), 224),
