@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from blemish.errors import MemoryLimitError, ModelError
 from blemish.planning import Plan, with_cache
 from blemish.training.cache import FeatureCache
+from blemish.training.features import CachedFeatures
 
 RNG = np.random.default_rng(0)
 
@@ -73,3 +74,31 @@ def test_the_plan_says_what_goes_to_disk(monkeypatch: pytest.MonkeyPatch) -> Non
     assert f"2.0 GB of memory, 1.0 GB of disk in {tempfile.gettempdir()} for 10 images" in str(spilled)
     with pytest.raises(MemoryLimitError, match=r"features take 1000000\.0 GB, more than the 2\.0 GB of memory"):
         with_cache(plan, 10**15, None)
+
+
+@pytest.mark.parametrize("budget", [0, 1 << 30])
+def test_batches_are_those_asked_for_though_read_ahead(budget: int) -> None:
+    rows = np.arange(40 * 6, dtype=np.float32).reshape(40, 2, 3, 1)
+    source = CachedFeatures(FeatureCache(budget).append([rows, 2 * rows]), None, 0, judged=False)
+    assert len(source) == 40
+    orders = [[3, 1, 4], [1], [39, 0]]
+    every = np.concatenate([batch[0].numpy() for batch in source.batches([[number] for number in range(40)])])
+    for order, (one, other) in zip(orders, source.batches(orders), strict=True):
+        assert np.array_equal(one.numpy(), every[order])
+        assert np.array_equal(other.numpy(), 2 * every[order])
+    assert sorted(every[:, 0, 0, 0].tolist()) == rows[:, 0, 0, 0].tolist(), "each image once"
+    assert list(source.batches([])) == []
+
+
+def test_a_tenth_is_held_back_where_training_is_judged() -> None:
+    rows = np.arange(40, dtype=np.float32).reshape(40, 1, 1, 1)
+    source = CachedFeatures(FeatureCache(1 << 30).append([rows]), None, 0)
+    assert len(source) == 36
+    seen = {float(batch[0]) for batch in source.batches([[number] for number in range(36)])}
+    assert len(seen) == 36
+
+
+def test_an_error_of_reading_ends_the_training_that_waits_for_it() -> None:
+    source = CachedFeatures(FeatureCache(1 << 30).append([np.zeros((4, 1, 1, 1), np.float32)]), None, 0, judged=False)
+    with pytest.raises(IndexError):
+        list(source.batches([[0], [7]]))
