@@ -10,7 +10,10 @@ from blemish.statistics import Principal
 
 
 class LinearAutoencoder(nn.Module):
-    """u to A (W u + b) + c: one layer D -> r, and one r -> D; tied, A is W^T (FRE, section 3).
+    """u to A (W (u - m) + b) + c: one layer D -> r, and one r -> D; tied, A is W^T (FRE, section 3).
+
+    The mean m is fixed. It makes no other functions possible, for b could hold it; but where the mean is long, weights
+    along it can change only as b does, and training would creep through that valley.
 
     Args:
         dim: D.
@@ -18,22 +21,26 @@ class LinearAutoencoder(nn.Module):
         tied: whether the decoder's weights are the encoder's, transposed.
     """
 
+    mean: Tensor
+
     def __init__(self, dim: int, directions: int, tied: bool) -> None:
         super().__init__()
         self.encoder = nn.Linear(dim, directions)
         weight: Tensor = self.encoder.weight
         self.decoder = weight if tied else nn.Parameter(torch.empty_like(weight).uniform_(-1, 1) / directions**0.5)
         self.bias = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("mean", torch.zeros(dim))
 
     def centre(self, mean: Tensor) -> None:
-        """Puts the biases where the mean (D,) is its own reconstruction."""
+        """Takes this mean (D,), which becomes its own reconstruction."""
         with torch.no_grad():
+            self.mean.copy_(mean)
             self.bias.copy_(mean)
-            self.encoder.bias.copy_(-self.encoder.weight @ mean)
+            self.encoder.bias.zero_()
 
     def reconstruct(self, vectors: Tensor) -> Tensor:
         """Of vectors (B, D), as many."""
-        made: Tensor = self.encoder(vectors) @ self.decoder + self.bias
+        made: Tensor = self.encoder(vectors - self.mean) @ self.decoder + self.bias
         return made
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -42,7 +49,7 @@ class LinearAutoencoder(nn.Module):
 
     @classmethod
     def from_principal(cls, principal: Principal, tied: bool) -> LinearAutoencoder:
-        """The layers that do what the subspace does: W = B^T, b = -B^T m, A = B, c = m."""
+        """The layers that do what the subspace does: W = B^T, b = 0, A = B, c = m."""
         basis = principal.basis  # (D, r)
         made = cls(len(principal.mean), basis.shape[1], tied)
         with torch.no_grad():
