@@ -72,7 +72,9 @@ def write_layers(
 def _row(explanation: Explanation, sample: Sample, has_masks: bool, geometry: Geometry) -> list[Tile]:
     image, *layers, whole = explanation.tiles()
     word = "anomalous" if explanation.score > explanation.threshold else "normal"
-    found = Tile(whole.pixels, f"map, judged {word}\nscore {explanation.score:.4g} of {explanation.threshold:.4g}")
+    found = Tile(
+        whole.pixels, f"map, judged {word}\nscore {explanation.score:.4g}, threshold {explanation.threshold:.4g}"
+    )
     truth = [Tile(_truth(explanation, sample, geometry), "ground truth")] if has_masks else []
     return [Tile(image.pixels, f"{sample.path.name}\n{sample.kind}"), *truth, *layers, found]
 
