@@ -159,8 +159,8 @@ def speed(rounds: int, compiled: bool) -> None:
     def by_torch(orders: list[list[int]]) -> Iterator[list[Tensor]]:
         for order in orders:
             with torch.no_grad():
-                images = torch.from_numpy(IMAGES[order])
-                yield list(backbone(images))
+                found = list(backbone(torch.from_numpy(IMAGES[order])))
+            yield found
 
     def by_openvino(orders: list[list[int]]) -> Iterator[list[Tensor]]:
         for order in orders:
