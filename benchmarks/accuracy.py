@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 
 import blemish
-from results import Table, append, data_folder
+from results import Table, append, data_folder, held_against
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,8 @@ def main() -> int:
         seconds = time.perf_counter() - start
         found = blemish.evaluate(model, source)
         figures = dict(zip(FIGURES, (found.image["auroc"], found.pixel["auroc"], found.pixel["aupro"]), strict=True))
-        cells = []
-        for name, figure in figures.items():
-            least = row.least.get(name)
-            text = "–" if figure is None else f"{100 * figure:.2f}"
-            if least is not None:
-                reached = figure is not None and 100 * figure >= least
-                missed += not reached
-                text += f" (≥ {least:g}{'' if reached else ', missed'})"
-            cells.append(text)
+        cells, below = held_against(figures, row.least)
+        missed += below
         for rate in ("stated_rate", "false_alarm_rate", "detection_rate"):
             value = found.decisions[rate]
             cells.append("–" if value is None else f"{100 * value:.1f} %")

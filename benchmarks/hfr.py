@@ -44,7 +44,7 @@ from blemish.training import Schedule, train
 from blemish.training.cache import FeatureCache
 from blemish.training.detector import train_detector
 from blemish.training.features import CachedFeatures
-from results import Table, append, data_folder
+from results import Table, append, data_folder, held_against
 
 STRIDES = {4: 1, 8: 2, 16: 3, 32: 4}
 """Of EfficientNet-Lite0's levels."""
@@ -105,17 +105,9 @@ def sets(data: str, only: str) -> int:
         model = blemish.fit(source, seed=0, **row.options)
         seconds = time.perf_counter() - start
         found = blemish.evaluate(model, source)
-        cells = []
-        for name, figure in zip(
-            FIGURES, (found.image["auroc"], found.pixel["auroc"], found.pixel["aupro"]), strict=True
-        ):
-            least = row.least.get(name)
-            text = "–" if figure is None else f"{100 * figure:.2f}"
-            if least is not None:
-                reached = figure is not None and 100 * figure >= least
-                missed += not reached
-                text += f" (≥ {least:g}{'' if reached else ', missed'})"
-            cells.append(text)
+        figures = dict(zip(FIGURES, (found.image["auroc"], found.pixel["auroc"], found.pixel["aupro"]), strict=True))
+        cells, below = held_against(figures, row.least)
+        missed += below
         table.row(row.data, row.name, *cells, row.published, f"{seconds:.0f}", f"{1000 * found.seconds_per_image:.1f}")
     if not only:
         append("HFR", "python benchmarks/hfr.py sets", table.lines)

@@ -6,7 +6,7 @@ import datetime
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -27,6 +27,19 @@ class Table:
     def row(self, *cells: str) -> None:
         self.lines.append("| " + " | ".join(cells) + " |")
         print(self.lines[-1], flush=True)
+
+
+def held_against(figures: Mapping[str, float | None], least: Mapping[str, float]) -> tuple[list[str], int]:
+    """Cells in per cent, with the least that each should be where that is known; and how many are missed."""
+    cells, missed = [], 0
+    for name, figure in figures.items():
+        text = "–" if figure is None else f"{100 * figure:.2f}"
+        if name in least:
+            reached = figure is not None and 100 * figure >= least[name]
+            missed += not reached
+            text += f" (≥ {least[name]:g}{'' if reached else ', missed'})"
+        cells.append(text)
+    return cells, missed
 
 
 def append(title: str, command: str, lines: Sequence[str]) -> None:

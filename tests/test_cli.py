@@ -246,6 +246,12 @@ def test_words_the_command_does_not_know_are_one_line_with_status_2(words: list[
     assert "--help" in one_line_error(blemish(*words), 2)
 
 
+def test_a_group_without_a_command_shows_its_commands_and_says_what_is_missing() -> None:
+    done = blemish("bench")
+    assert "one-class" in done.stdout + done.stderr
+    assert one_line_error(done, 2) == "error: No command was given. See blemish --help"
+
+
 def test_debug_shows_the_traceback() -> None:
     done = blemish("fit", "/none", "-o", "/none/m", "--debug")
     assert done.returncode == 1
