@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from blemish.evaluation import Evaluation, evaluate
     from blemish.fitting import fit
     from blemish.model import Model
-from blemish.prediction import Prediction
+    from blemish.prediction import Prediction
 
 __all__ = [
     "FRE",

@@ -1,5 +1,24 @@
-"""`python -m blemish` is the `blemish` command."""
+"""The entry point of the command: `blemish`, or `python -m blemish`."""
 
-from blemish.cli import run
+from __future__ import annotations
 
-run()
+import os
+from typing import NoReturn
+
+from blemish import interrupts
+
+
+def main() -> NoReturn:
+    """Takes care of signals before anything large is imported, and hands over to the command."""
+    try:
+        interrupts.install()
+        from blemish.cli import run
+
+        run()
+    except interrupts.Interrupted as interrupted:  # before the command could take it
+        os.write(2, b"error: interrupted; nothing half-written was left\n")
+        os._exit(interrupted.status)
+
+
+if __name__ == "__main__":
+    main()

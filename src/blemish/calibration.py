@@ -19,6 +19,9 @@ DEFAULT_RATE = 0.01
 DEFAULT_SHARE = 0.2
 FEWEST_HELD_OUT = 20
 
+ROUNDING = 1e-4
+"""By how much, as a share of itself, a score must exceed another to count as higher: engines round differently."""
+
 
 def held_out_count(images: int, share: float = DEFAULT_SHARE) -> int:
     """How many of `images` normal images to hold out: the share, at least 20, never more than half.
@@ -73,8 +76,8 @@ class Calibration:
 
     @property
     def threshold(self) -> float:
-        """The ceil((n + 1)(1 - rate))-th smallest held-out score; an image is anomalous above it."""
-        return float(self.scores[self._rank - 1])
+        """The ceil((n + 1)(1 - rate))-th smallest held-out score, and `ROUNDING` of it; an image is anomalous above."""
+        return float(_rounded_up(self.scores)[self._rank - 1])
 
     @property
     def map_threshold(self) -> float:
@@ -101,9 +104,14 @@ class Calibration:
         return int(count.ppf((1 - coverage) / 2)), int(count.ppf((1 + coverage) / 2))
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """(1 + #{held-out scores >= s}) / (n + 1) for each score s."""
-        at_least = len(self.scores) - np.searchsorted(self.scores, np.asarray(scores, np.float64), side="left")
+        """(1 + #{held-out scores >= s}) / (n + 1) for each score s; scores that differ by `ROUNDING` are equal."""
+        held_out = _rounded_up(self.scores)
+        at_least = len(held_out) - np.searchsorted(held_out, np.asarray(scores, np.float64), side="left")
         return np.asarray((1 + at_least) / (len(self.scores) + 1), np.float64)
+
+
+def _rounded_up(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(scores + ROUNDING * np.abs(scores), np.float64)
 
 
 class Held:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from blemish.calibration import DEFAULT_RATE, held_out_count, lowest_rate
+from blemish.cards import digest
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.errors import ImageError
 from blemish.images import Geometry, decode_ahead, read_format, read_image, read_mask, read_size
 from blemish.model import Progress
-from blemish.storage import digest
 
 TINY = 64
 SUFFIXES_OF = {

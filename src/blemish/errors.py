@@ -49,6 +49,10 @@ class ModelError(BlemishError):
     """A saved model that cannot be read or written."""
 
 
+class DegenerateError(BlemishError):
+    """Images or numbers from which nothing can be told: no image differs from another, or a result is not finite."""
+
+
 class TrainingError(BlemishError):
     """A training that cannot go on."""
 

@@ -14,8 +14,7 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.images import Pixels
-from blemish.pictures import PICTURES, Tile, overlay, sheet, short
-from blemish.storage import new_file
+from blemish.pictures import Tile, overlay, sheet, short, write_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,17 +165,13 @@ class Explanation:
         return all(cause.share is not None for cause in self.layers)
 
     def save(self, path: str | Path, scale: str = "fixed") -> None:
-        """Writes the picture, as its name ends: .png, .jpg or .webp.
+        """Writes the picture, as its name ends: .png, .jpg or .webp. A picture that blemish made is replaced.
 
         Raises:
             SettingError: another ending, or an unknown scale.
-            ModelError: it cannot be written.
+            ModelError: another file is there, or it cannot be written.
         """
-        target = Path(path)
-        if target.suffix.lower() not in PICTURES:
-            raise SettingError(f"{target}: pictures end in {', '.join(PICTURES)}; give one of these")
-        with new_file(target) as temporary:
-            Image.fromarray(self.picture(scale)).save(temporary)
+        write_picture(self.picture(scale), Path(path), force=True)
 
     def _repr_png_(self) -> bytes:
         """A notebook's display."""

@@ -3,7 +3,8 @@
 To import timm and to convert a network for OpenVINO takes longer than to look at a hundred images. What came of it is
 kept in the user's cache folder, or where `BLEMISH_CACHE` says; if that is empty, nothing is kept. An entry's name is a
 digest of all that decides its content, the weights and the libraries' versions among them, and an entry that is not
-what was written is made again.
+what was written is made again. A cache that cannot be used, for whatever reason, is an empty cache; and nothing is
+deleted in its folder but what was written there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from blemish.backbones import PIXELS, Backbone, Layer, Pixels, find_weights, layers_of_strides, weights_file
+from blemish.cards import card_name, check_files, digest, read_card, write_card
 from blemish.engines import Engine
 from blemish.errors import ModelError, WeightsError
 from blemish.images import Geometry
-from blemish.storage import CARD, check_file, digest, new_folder, read_card, write_card
+from blemish.storage import new_folder, remove_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,6 +34,13 @@ ENTRIES = 8
 """Backbones that are kept; the one not used for longest makes room."""
 
 WEIGHTS = "weights.safetensors"
+
+KIND = "backbone"
+"""What the card of an entry says that it is."""
+
+FILES = {"features.xml", "features.bin", WEIGHTS}
+
+_NAME = re.compile(r".+-[0-9a-f]{20}")
 
 
 @dataclass(frozen=True)
@@ -86,9 +95,8 @@ def make_extractor(
         entry = _entry(
             name, [f"stride {stride}" for stride in strides] if layers is None else layers, geometry, weights
         )
-    if entry is not None and entry.exists():
-        with suppress(ModelError):
-            return _read(entry)
+    if entry is not None and (found := _read(entry)) is not None:
+        return found
     asked = tuple(layers) if layers is not None else layers_of_strides(name, strides)
     tensors, origin = find_weights(name, weights, download=download)
     network = Backbone(name, asked, tensors)
@@ -134,20 +142,32 @@ def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: 
     return Path(place) / f"{name}-{key[:20]}"
 
 
-def _read(entry: Path) -> Extractor:
-    """Raises `ModelError` if the entry is not what was written."""
+def _read(entry: Path) -> Extractor | None:
+    """What an entry holds; `None` if it is not what was written, is somebody else's, or cannot be read.
+
+    It is copied first and then checked, so that it does not matter what happens to it later.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from blemish.engines.openvino_engine import OpenVINOEngine
 
-    card = read_card(entry)
-    for name in card["files"]:
-        check_file(entry, card, name)
-    os.utime(entry)
-    layers = tuple(Layer(**layer) for layer in card["layers"])
-    return Extractor(
-        OpenVINOEngine.from_folder(entry), tuple(card["asked"]), layers, load_file(entry / WEIGHTS), card["origin"]
-    )
+    try:
+        if hasattr(os, "geteuid") and entry.stat().st_uid != os.geteuid():
+            return None
+        card = read_card(entry, KIND)
+        if card["files"].keys() != FILES:
+            return None
+        engine = OpenVINOEngine.from_copy(entry, FILES)
+        copy = engine.features.path.parent
+        check_files(copy, card)
+        layers = tuple(Layer(**layer) for layer in card["layers"])
+        found = Extractor(engine, tuple(card["asked"]), layers, load_file(copy / WEIGHTS), card["origin"])
+    except (ModelError, SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+    with suppress(OSError):
+        os.utime(entry)  # the one not used for longest makes room
+    return found
 
 
 def _keep(entry: Path, extractor: Extractor) -> None:
@@ -157,12 +177,34 @@ def _keep(entry: Path, extractor: Extractor) -> None:
 
     from blemish.engines.openvino_engine import OpenVINOEngine
 
-    with suppress(ModelError, SafetensorError, OSError), new_folder(entry, force=True) as folder:
-        cast(OpenVINOEngine, extractor.engine).save(folder)
-        save_file(dict(extractor.weights), folder / WEIGHTS)
-        content: dict[str, Any] = {"asked": list(extractor.asked), "origin": extractor.origin}
-        write_card(folder, {**content, "layers": [asdict(layer) for layer in extractor.layers]})
+    with suppress(ModelError, SafetensorError, OSError):
+        _remove_damaged(entry)
+        with new_folder(entry, KIND, force=True) as folder:
+            cast(OpenVINOEngine, extractor.engine).save(folder)
+            save_file(dict(extractor.weights), folder / WEIGHTS)
+            content: dict[str, Any] = {"asked": list(extractor.asked), "origin": extractor.origin}
+            write_card(folder, KIND, {**content, "layers": [asdict(layer) for layer in extractor.layers]})
     with suppress(OSError):
-        kept = sorted((card.parent for card in entry.parent.glob(f"*/{CARD}")), key=lambda path: path.stat().st_mtime)
-        for old in kept[:-ENTRIES]:
-            shutil.rmtree(old, ignore_errors=True)
+        kept = [path for path in entry.parent.iterdir() if _NAME.fullmatch(path.name) and _is_entry(path)]
+        for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-ENTRIES]:
+            with suppress(ModelError, OSError):
+                remove_folder(old, KIND)
+
+
+def _is_entry(path: Path) -> bool:
+    try:
+        read_card(path, KIND, complete=False)
+    except (ModelError, OSError):
+        return False
+    return True
+
+
+def _remove_damaged(entry: Path) -> None:
+    """Makes room for an entry that was damaged: its name is a digest that was made here, as its files' names are."""
+    if not entry.is_dir() or entry.is_symlink() or _is_entry(entry):
+        return
+    files = list(entry.iterdir())
+    if all(file.name in FILES | {card_name(KIND)} and file.is_file() and not file.is_symlink() for file in files):
+        for file in files:
+            file.unlink()
+        entry.rmdir()

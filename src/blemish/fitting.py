@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from blemish.calibration import Held, held_out_count, promised_rate
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.engines import BATCH, Engine, choose_engine
-from blemish.engines.stream import Chunk, stream, whole
-from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
+from blemish.engines.stream import Chunk, NotFiniteError, stream, whole
+from blemish.errors import BadImagesError, DegenerateError, ImageError, SettingError, SourceError
 from blemish.images import Geometry, decode_ahead, read_image
-from blemish.model import Learned, Model, Progress, Recipe, write_parts
+from blemish.model import Learned, Model, Progress, write_parts
+from blemish.model_card import Recipe
 from blemish.photographs import count_tiles
 from blemish.planning import Plan, make_plan, with_cache
 from blemish.presets import Preset, find_preset
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from blemish.training.detector import Source
 
 Layers = Sequence[int | str]
+
+SAME = 1e-5
+"""Features that differ by less, as a share of the largest, are those of the same picture."""
 
 
 def fit(
@@ -220,11 +224,18 @@ def _learned(
         from blemish.training.cache import FeatureCache
 
         cache = FeatureCache(plan.cache)
+    variety = _Variety()
     for chunk in _chunks(engine, "fit", images.to_fit, images.to_calibrate, geometry, bad, skip_bad, progress):
+        variety.update(chunk.arrays)
         detector.update(_tensors(chunk.arrays))
         if cache is not None:
             cache.append(chunk.arrays)
     _enough(detector.count, bad)
+    if variety.count > 1 and not variety.found:
+        raise DegenerateError(
+            f"{images.dataset.root}: all {variety.count} images to fit are the same picture, so nothing can be learned "
+            "of how good ones differ; give different ones"
+        )
     if detector.trains:
         from blemish.training.detector import train_detector
         from blemish.training.features import CachedFeatures
@@ -247,6 +258,11 @@ def _learned(
                 detector.update(found)
 
     for image in whole(scored(), geometry):
+        if isinstance(image.error, NotFiniteError):
+            raise DegenerateError(
+                f"{images.to_calibrate[image.index].path}: its score is not finite, so {detector.name} cannot tell "
+                "good images from others here; give images that differ more, or other settings"
+            )
         if image.map is not None:
             held.update(image.score, image.map)
     _enough(len(held), bad)
@@ -317,6 +333,11 @@ def _chunks(
             raise _all_bad(first, rest, geometry)
         bad += chunk.errors.values()
         if chunk.indices:
+            if not all(np.isfinite(array).all() for array in chunk.arrays):
+                raise DegenerateError(
+                    f"{paths[chunk.indices[0]]}: its features, or those of an image after it, are not finite; "
+                    "are the backbone's weights damaged?"
+                )
             yield chunk
         done += chunk.finished
         if progress:
@@ -332,6 +353,25 @@ def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) 
         if isinstance(image, ImageError):
             found.append(image)
     return BadImagesError(found, "mend them, or leave them out with --skip-bad")
+
+
+class _Variety:
+    """Whether the features of any image differ from those of the first, by more than rounding."""
+
+    def __init__(self) -> None:
+        self.count, self.found = 0, False
+        self._first: list[NDArray[np.float32]] = []
+
+    def update(self, arrays: Sequence[NDArray[np.float32]]) -> None:
+        """Takes in a batch: of each layer (B, C_l, H_l, W_l)."""
+        self.count += len(arrays[0])
+        if self.found:
+            return
+        self._first = self._first or [array[:1].copy() for array in arrays]
+        self.found = any(
+            bool(np.abs(array - first).max() > SAME * np.abs(first).max())
+            for array, first in zip(arrays, self._first, strict=True)
+        )
 
 
 def _enough(count: int, bad: list[ImageError]) -> None:

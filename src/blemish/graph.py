@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blemish.detectors.detector import Detector, to_grid
+from blemish.errors import DegenerateError
 
 OUTPUTS = ("score", "map")
 """The names of the graph's outputs in a saved model."""
@@ -30,6 +31,9 @@ class Scoring(nn.Module):
     Args:
         detector: fitted.
         shape: H and W, the input's.
+
+    Raises:
+        DegenerateError: what was learned is not finite.
     """
 
     rows: Tensor
@@ -46,6 +50,11 @@ class Scoring(nn.Module):
         self.register_buffer("rows", torch.from_numpy(rows).float())
         self.register_buffer("columns", torch.from_numpy(columns.T.copy()).float())
         self.eval().requires_grad_(False)
+        for name, tensor in self.state_dict().items():
+            if not bool(tensor.isfinite().all()):
+                raise DegenerateError(
+                    f"what {detector.name} learned is not finite ({name}); give images that differ, or other settings"
+                )
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         coarse = self.head(features)

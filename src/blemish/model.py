@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import errno
-import shutil
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,14 +17,16 @@ from numpy.typing import NDArray
 
 from blemish.boxes import LEAST_AREA, Box, find_boxes
 from blemish.calibration import Calibration
+from blemish.cards import check_files, copy_files, read_card, write_card
 from blemish.datasets import read_source
 from blemish.engines import Engine, choose_engine
-from blemish.engines.stream import Scored, stream, whole
-from blemish.errors import ModelError
+from blemish.engines.stream import NOT_FINITE, Scored, stream, whole
+from blemish.errors import BlemishError, DegenerateError, ModelError
 from blemish.images import Geometry, Pixels, read_image, read_size
+from blemish.model_card import GRAPHS, LEARNED, Recipe, card_content, read_content
 from blemish.photographs import read_tile
 from blemish.prediction import Prediction
-from blemish.storage import check_file, new_folder, read_card, write_card
+from blemish.storage import new_folder
 from blemish.tiling import Place
 
 if TYPE_CHECKING:
@@ -36,21 +39,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Told the stage, and how many of how many images are done."""
 
-
-LEARNED, GRAPH = "learned.safetensors", "scoring.xml"
-"""Files of a saved model: what was learned, and the graph, which a model that scores by gradients has not."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides what a model computes, but for the images."""
-
-    detector: str
-    settings: dict[str, Any]
-    backbone: str
-    layers: tuple[int | str, ...]
-    geometry: Geometry
-    seed: int
+AGAIN = 0.1
+"""Seconds before a model is read again whose folder may just have been replaced."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +166,7 @@ class Model:
 
         Raises:
             ImageError: the image cannot be read.
+            DegenerateError: its score is not finite.
             SettingError: there is no such component, or the detector has none.
         """
         import torch
@@ -188,6 +179,8 @@ class Model:
         pixels = read_image(source, geometry) if place is None else read_tile(source, place, geometry)
         batch = np.stack([pixels])
         ((scores, maps),) = self.engine.run([batch])
+        if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
+            raise DegenerateError(f"{_path(source) or '<array>'}: {NOT_FINITE}")
         (features,) = self.extractor.run([batch])
         layers = [torch.from_numpy(layer) for layer in features]
         made = self.learned.detector.reconstruct(layers)
@@ -214,7 +207,7 @@ class Model:
             for error in chunk.errors.values():
                 raise error
             scored += zip(chunk.arrays[0].tolist(), chunk.places, strict=True)
-        return max(scored, key=lambda found: found[0])[1]
+        return max(scored, key=lambda found: math.inf if math.isnan(found[0]) else found[0])[1]
 
     def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
         """Images (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it takes for normal.
@@ -234,62 +227,53 @@ class Model:
         Raises:
             ModelError: the path exists and is not to be replaced, or cannot be written.
         """
-        with new_folder(Path(path), force=force) as folder:
+        with new_folder(Path(path), "model", force=force) as folder:
             self._write(folder)
-            recipe = {**asdict(self.recipe), "layers": list(self.recipe.layers)}
-            calibration = {
-                "rate": self.calibration.rate,
-                "threshold": self.threshold,
-                "display": list(self.calibration.display),
-                "scores": self.calibration.scores.tolist(),
-            }
-            write_card(folder, {"recipe": recipe, "calibration": calibration, "provenance": self.provenance})
+            write_card(folder, "model", card_content(self.recipe, self.calibration, self.provenance))
 
     @classmethod
     def load(cls, path: str | Path, engine: str = "auto") -> Model:
         """The model that `save` wrote, with the same scores to the last bit on the same engine and machine.
 
-        On OpenVINO neither torch nor timm is imported.
+        Every file of it is read and compared with its digest first, which takes about a second for each gigabyte. On
+        OpenVINO neither torch nor timm is imported.
 
         Raises:
-            ModelError: not a model, incomplete, altered, or of a newer format.
+            ModelError: not a model, incomplete, altered, or of another format.
             SettingError: the engine is unknown or not installed.
         """
-        folder = Path(path)
-        card = read_card(folder)
         try:
-            recipe = card["recipe"]
-            calibration = card["calibration"]
-            loaded = Recipe(
-                **{**recipe, "layers": tuple(recipe["layers"]), "geometry": Geometry(**recipe["geometry"])},
-            )
-            low, high = calibration["display"]
-            calibrated = Calibration(np.asarray(calibration["scores"], np.float64), calibration["rate"], (low, high))
-            provenance = dict(card["provenance"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{folder}: its description is incomplete ({error}); fit the model again") from None
+            return cls._load(Path(path), engine)
+        except ModelError:
+            time.sleep(AGAIN)  # it may have been replaced while it was read
+            return cls._load(Path(path), engine)
+
+    @classmethod
+    def _load(cls, folder: Path, engine: str) -> Model:
+        card = read_card(folder, "model")
+        recipe, calibration, provenance = read_content(folder, card)
         running: Engine
         extractor: Engine
-        if choose_engine(engine, gradients=GRAPH not in card["files"]) == "openvino":
+        chosen = choose_engine(engine, gradients=not {*GRAPHS} & card["files"].keys())
+        check_files(folder, card)
+        if chosen == "openvino":
             from blemish.engines.openvino_engine import OpenVINOEngine
 
-            for name in card["files"]:
-                if name != LEARNED:
-                    check_file(folder, card, name)
             graphs = OpenVINOEngine.from_folder(folder)
+            shapes = [(layer["channels"], layer["height"], layer["width"]) for layer in provenance["layers"]]
+            graphs.check_shapes(recipe.geometry.shape, shapes)
             running, extractor = graphs, graphs.extractor
         else:
             from blemish.backbones import PIXELS, Backbone, Pixels
             from blemish.engines.torch_engine import TorchEngine
             from blemish.graph import Scoring
 
-            found = _restored(folder, card, loaded)
-            pixels = loaded.backbone == PIXELS
-            extractor = TorchEngine(Pixels() if pixels else Backbone(loaded.backbone, loaded.layers, found.weights))
-            running = extractor.then(Scoring(found.detector, loaded.geometry.shape))
-        learned = partial(_restored, folder, card, loaded)
-        write = partial(_copy, folder, sorted(card["files"]))
-        return cls(loaded, calibrated, provenance, running, extractor, learned, write)
+            found = _restored(folder, card, recipe)
+            pixels = recipe.backbone == PIXELS
+            extractor = TorchEngine(Pixels() if pixels else Backbone(recipe.backbone, recipe.layers, found.weights))
+            running = extractor.then(Scoring(found.detector, recipe.geometry.shape))
+        learned = partial(_restored, folder, card, recipe)
+        return cls(recipe, calibration, provenance, running, extractor, learned, partial(copy_files, folder, card=card))
 
 
 def write_parts(
@@ -328,26 +312,34 @@ def write_parts(
 
 def _restored(folder: Path, card: Mapping[str, Any], recipe: Recipe) -> Learned:
     """What was learned, from what the model's folder holds alone."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from blemish.detectors import make_detector
 
-    tensors = load_file(check_file(folder, dict(card), LEARNED))
-
-    def below(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
+    check_files(folder, {"files": {LEARNED: card["files"][LEARNED]}})  # it may be long since the model was loaded
     try:
+        tensors = load_file(folder / LEARNED)
+        _check_finite(tensors)
         grids = [(layer["channels"], layer["height"], layer["width"]) for layer in card["provenance"]["layers"]]
-        detector = make_detector(recipe.detector, recipe.settings).restore(grids, below("detector."))
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{folder}: what was learned is incomplete ({error}); fit the model again") from None
-    return Learned(detector, below("backbone."))
+        detector = make_detector(recipe.detector, recipe.settings).restore(grids, _below(tensors, "detector."))
+        detector.head()
+    except (SafetensorError, BlemishError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].partition("; ")[0] or type(error).__name__
+        raise ModelError(
+            f"{folder}: what was learned does not fit its description ({reason}); fit the model again"
+        ) from None
+    return Learned(detector, _below(tensors, "backbone."))
 
 
-def _copy(origin: Path, names: Sequence[str], folder: Path) -> None:
-    for name in names:
-        shutil.copyfile(origin / name, folder / name)
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} is not finite")
 
 
 def _pixels(images: Tensor) -> NDArray[np.uint8]:

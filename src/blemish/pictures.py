@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
+from blemish.errors import SettingError
 from blemish.images import Pixels
+from blemish.storage import MADE_BY, new_file
 
 GAP = 8
 """Pixels between tiles of a sheet."""
@@ -89,6 +95,29 @@ def sheet(rows: Sequence[Sequence[Tile]], title: str = "", side: int = 224) -> P
             draw.multiline_text((left, top + height + 2), tile.caption, "black", font, spacing=4)
         top += height + lines * line + GAP
     return np.asarray(picture)
+
+
+def write_picture(pixels: Pixels, path: Path, *, force: bool = False) -> None:
+    """Writes a picture (H, W, 3), whole or not at all, that says that blemish made it.
+
+    Raises:
+        SettingError: its name does not end as a picture's.
+        ModelError: the path exists and is not to be replaced (see `storage.new_file`), or cannot be written.
+    """
+    ending = path.suffix.lower()
+    if ending not in PICTURES:
+        raise SettingError(f"{path}: pictures end in {', '.join(PICTURES)}; give one of these")
+    options: dict[str, Any] = {"comment": MADE_BY}
+    if ending == ".png":
+        options = {"pnginfo": PngInfo()}
+        options["pnginfo"].add_text("Software", MADE_BY)
+    elif ending == ".webp":
+        options = {"exif": Image.Exif()}
+        options["exif"][0x0131] = MADE_BY  # Software
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, Image.registered_extensions()[ending], **options)
+    with new_file(path, force=force) as temporary:
+        temporary.write_bytes(buffer.getvalue())
 
 
 def short(value: float) -> str:

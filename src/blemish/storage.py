@@ -1,148 +1,210 @@
-"""A folder written whole or not at all, and read only if it is what was written."""
+"""Folders and files that are written whole or not at all, and replaced only where they are known to be blemish's own.
+
+Every folder that blemish writes holds a card that says what it is and lists its files: `model.json` in a saved model,
+`blemish.json` in any other. A page or a picture holds a line that says who made it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
-import json
+import ctypes
 import os
-import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from blemish.cards import card_name, read_card, reason_of, write_card
 from blemish.errors import ModelError
+from blemish.scratch import FINISHED, Scratch
 
-FORMAT = 1
-CARD = "model.json"
-LARGEST_CARD = 64 << 20
+MADE_BY = "made by blemish"
+"""What a page or a picture of ours says of itself, near its beginning or its end."""
+
+NEAR = 1024
+"""Bytes from the beginning and from the end of a file that are looked through for it."""
+
+_EXCHANGE = 2
+_HERE = -100  # AT_FDCWD: paths are relative to the working folder
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, *, force: bool = False, marker: str = CARD) -> Iterator[Path]:
-    """A temporary folder beside `path` to fill, which takes its place at the end; on any error nothing is left.
+def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` at the end of the `with` statement; on any error nothing is left.
 
-    What stands at `path` is replaced only with `force`, and only if it holds a file called `marker`.
+    With `force`, what stands there is replaced if blemish wrote it and all that is in it. Where the system can
+    exchange two folders (Linux), the old or the new one is at `path` at any moment.
+
+    Args:
+        path: where it goes; its parent is made where it is absent.
+        kind: of folder, which its card says; a card without further content is written here, if there is none yet.
+        force: replace a folder of the same kind.
 
     Raises:
         ModelError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
     """
-    check_free(path, force=force, marker=marker)
-    temporary = None
-    try:
+    check_free(path, kind, force=force)
+    with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        yield temporary
-        for file in sorted(temporary.iterdir()):
-            file.chmod(0o644)
-            _sync(file)
-        _sync(temporary)
-        temporary.chmod(0o755)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            path.rename(old / path.name)
-            temporary.rename(path)
-            shutil.rmtree(old)
+        with Scratch(path.parent) as scratch:
+            draft = scratch.path / FINISHED
+            draft.mkdir()
+            yield draft
+            if not (draft / card_name(kind)).exists():
+                write_card(draft, kind, {})
+            for file in sorted(draft.iterdir()):
+                file.chmod(0o644)
+                _sync(file)
+            draft.chmod(0o755)
+            _sync(draft)
+            if os.path.lexists(path):
+                check_free(path, kind, force=force)  # once more, since it may be another by now
+                _replace(draft, path, kind, scratch)
+            else:
+                draft.rename(path)
+            _sync(path.parent)
+
+
+def check_free(path: Path, kind: str, *, force: bool = False) -> None:
+    """Raises `ModelError` if a folder of a kind cannot be written at `path` (see `new_folder`)."""
+    with _told(path):
+        if not os.path.lexists(path):
+            _check_writable(path)
+        elif not force:
+            raise ModelError(f"{path}: exists already; give another path, or replace it with --force")
         else:
-            temporary.rename(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({_reason(error)}); nothing was written") from error
-    finally:
-        if temporary is not None and temporary.exists():
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_free(path: Path, *, force: bool = False, marker: str = CARD) -> None:
-    """Raises `ModelError` if `path` cannot be written, or is there and is not to be replaced (see `new_folder`)."""
-    if path.exists() and not force:
-        raise ModelError(f"{path}: exists already; give another path, or replace it with --force")
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise ModelError(f"{path}: {parent} may not be written to; give another path")
-    if path.exists() and not (path / marker).is_file():
-        raise ModelError(f"{path}: holds no {marker}, so --force does not replace it; give another path")
+            _own_files(path, kind)
+            _check_writable(path)
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """The same for one file: a temporary path to write, renamed to `path` at the end.
+def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """The same for one file: a path to write to, renamed to `path` at the end.
+
+    With `force`, a regular file is replaced if it says that it is `MADE_BY` blemish.
 
     Raises:
-        ModelError: it cannot be written, or the disk is full.
+        ModelError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    try:
+    check_free_file(path, force=force)
+    with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
+        with Scratch(path.parent) as scratch:
+            draft = scratch.path / path.name
+            yield draft
+            draft.chmod(0o644)
+            _sync(draft)
+            check_free_file(path, force=force)
+            draft.replace(path)
+            _sync(path.parent)
+
+
+def check_free_file(path: Path, *, force: bool = False) -> None:
+    """Raises `ModelError` if a file cannot be written at `path` (see `new_file`)."""
+    with _told(path):
+        if not os.path.lexists(path):
+            return _check_writable(path)
+        if not force:
+            raise ModelError(f"{path}: exists already; give another path, or replace it with --force")
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ModelError(f"{path}: is no regular file, so --force does not replace it; give another path")
+        with path.open("rb") as file:
+            start = file.read(NEAR)
+            file.seek(-min(NEAR, path.stat().st_size), os.SEEK_END)
+            if MADE_BY.encode() not in start + file.read(NEAR):
+                raise ModelError(
+                    f"{path}: was not made by blemish, so --force does not replace it; give another path, or remove it"
+                )
+        return _check_writable(path)
+
+
+def _check_writable(path: Path) -> None:
+    """Makes a file beside `path`, or where that folder would be made, and removes it; permissions do not tell root."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        path.lstat()  # which fails where the name is too long
+    parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise ModelError(f"{path}: {parent} is no folder, so nothing can be written there; give another path")
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
     except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({_reason(error)}); nothing was written") from error
-    finally:
-        with contextlib.suppress(OSError):  # it was renamed, or never made
-            temporary.unlink()
+        raise ModelError(f"{path}: {parent} may not be written to ({reason_of(error)}); give another path") from error
 
 
-def write_card(folder: Path, content: dict[str, Any]) -> None:
-    """`model.json` for the files that are in the folder: their digests, and one of the content itself."""
-    files = {file.name: digest(file) for file in sorted(folder.iterdir()) if file.name != CARD}
-    card = {"format": FORMAT, **content, "files": files}
-    card["digest"] = _digest_of(card)
-    (folder / CARD).write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+def _own_files(path: Path, kind: str) -> list[str]:
+    """The names of all files in a folder of a kind. Raises `ModelError` if any of them, or the folder, is not ours."""
+    card = card_name(kind)
+    if path.is_symlink() or not path.is_dir():
+        raise ModelError(f"{path}: is no folder of its own, so --force does not replace it; give another path")
+    if not (path / card).is_file():
+        raise ModelError(f"{path}: holds no {card}, so --force does not replace it; give another path")
+    try:
+        known = {card, *read_card(path, kind, complete=False)["files"]}
+    except ModelError as error:
+        reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{path / card}: ").partition("; ")[0]
+        raise ModelError(
+            f"{path}: is not known to be blemish's own ({card}: {reason}), so --force does not replace it; "
+            "give another path, or remove it"
+        ) from None
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name not in known or not entry.is_file(follow_symlinks=False):
+                raise ModelError(
+                    f"{path}: holds {entry.name}, which blemish did not write, so --force does not replace it; "
+                    "move that away, or give another path"
+                )
+    return sorted(known)
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """What `write_card` wrote, checked; the files it names are there.
+def _replace(draft: Path, path: Path, kind: str, scratch: Scratch) -> None:
+    """Puts `draft` in the place of the folder at `path`, and removes that."""
+    old = draft
+    if not _exchanged(draft, path):
+        old = scratch.path / "old"
+        scratch.will_replace(path.name)
+        path.rename(old)
+        draft.rename(path)
+    try:
+        _own_files(old, kind)  # nothing was put there at the last moment
+    except ModelError as error:
+        kept = path.with_name(f"{path.name}.kept")
+        old.rename(kept)
+        raise ModelError(f"{kept}: holds what was put into {path} while it was replaced ({error})") from None
+    remove_folder(old, kind)
+
+
+def remove_folder(path: Path, kind: str) -> None:
+    """Removes a folder of a kind, if all that is in it is blemish's own.
 
     Raises:
-        ModelError: not a model, of a newer format, altered, or incomplete.
+        ModelError: it is not, and nothing was removed.
+        OSError: it cannot be removed.
     """
-    if not folder.exists():
-        raise ModelError(f"{folder}: no such model; check the path")
-    file = folder / CARD
-    if not file.is_file():
-        raise ModelError(f"{folder}: is not a saved model (it has no {CARD}); give what `blemish fit -o` wrote")
+    for name in _own_files(path, kind):
+        (path / name).unlink(missing_ok=True)
+    path.rmdir()
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchanges two folders at once; `False` where the system cannot."""
+    if sys.platform != "linux":
+        return False
     try:
-        if file.stat().st_size > LARGEST_CARD:
-            raise ValueError(f"more than {LARGEST_CARD:,} bytes")
-        card = json.loads(file.read_text(encoding="utf-8"))
-        version = card["format"]
-    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-        raise ModelError(f"{file}: cannot be read ({_reason(error)}); fit the model again") from None
-    if not isinstance(version, int) or version > FORMAT:
-        raise ModelError(
-            f"{folder}: has format {version}, newer than {FORMAT}, which this blemish reads; upgrade blemish"
-        )
-    said = card.pop("digest", None)
-    if said != _digest_of(card) or not isinstance(card.get("files"), dict):
-        raise ModelError(f"{file}: was altered after it was written; fit the model again, or restore the file")
-    for name in card["files"]:
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder}: is incomplete, {name} is missing; copy the whole folder again")
-    return dict(card)
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
-def check_file(folder: Path, card: dict[str, Any], name: str) -> Path:
-    """A file of the model, known to be the one that was written. Raises `ModelError` if it is another."""
-    if card["files"].get(name) != digest(folder / name):
-        raise ModelError(f"{folder / name}: was altered or cut short after it was written; copy the model again")
-    return folder / name
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        found = hashlib.sha256()
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
-
-
-def _digest_of(card: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(card, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What the system refuses becomes a `ModelError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({reason_of(error)}); nothing was written") from error
 
 
 def _sync(path: Path) -> None:
@@ -153,11 +215,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return "no space left on the disk"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).split("\n", maxsplit=1)[0] or type(error).__name__

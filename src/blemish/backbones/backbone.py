@@ -35,7 +35,7 @@ class Backbone(nn.Module):
 
     Raises:
         SettingError: the network or one of its layers does not exist.
-        WeightsError: a tensor is absent or has another shape.
+        WeightsError: a tensor is absent, has another shape, or is not finite.
     """
 
     mean: Tensor
@@ -122,6 +122,8 @@ class Backbone(nn.Module):
                     f"the weights have {name} of shape {tuple(found.shape)}, {self.name} expects "
                     f"{tuple(tensor.shape)}; are they another network's?"
                 )
+            if not bool(found.isfinite().all()):
+                raise WeightsError(f"the weights have {name} with numbers that are not finite; fetch them again")
             chosen[name] = found
         self.network.load_state_dict(chosen)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
+from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
 from blemish.console import bars, err, out, print_diagnoses, print_explanation, print_json, print_pruning
 from blemish.errors import ImageError, SettingError
 
@@ -141,9 +141,10 @@ def sample(
     """
     from blemish.model import Model
     from blemish.report import write_grid
+    from blemish.storage import check_free_file
 
-    check_report(output, force)
-    write_grid(Model.load(model).sample(count, seed), output)
+    check_free_file(output, force=force)
+    write_grid(Model.load(model).sample(count, seed), output, force=force)
     out.print(f"saved to {escape(str(output))}")
 
 
@@ -170,7 +171,7 @@ def prune(
     from blemish.model import Model
     from blemish.storage import check_free
 
-    check_free(output, force=force)
+    check_free(output, "model", force=force)
     loaded = Model.load(model, engine)
     names = None if drop is None else [name.strip() for name in drop.split(",") if name.strip()]
     with bars() as progress:

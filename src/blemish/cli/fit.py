@@ -60,7 +60,7 @@ def fit(
     from blemish.datasets import read_source
     from blemish.storage import check_free
 
-    check_free(output, force=force)
+    check_free(output, "model", force=force)
     if resume and checkpoints is None:
         raise SettingError("--resume needs the folder of the checkpoint; give --checkpoints DIR")
     chosen = {**parse_settings(settings or []), **({"map": map} if map else {})}

@@ -83,7 +83,7 @@ def evaluate(
     err.print(escape(str(dataset)))
     with bars() as progress:
         evaluation = blemish.evaluate(loaded, dataset, progress)
-    _finish_evaluation(loaded, evaluation, report, as_json)
+    _finish_evaluation(loaded, evaluation, report, force, as_json)
 
 
 def check(
@@ -127,14 +127,14 @@ def demo(
     with bars() as progress:
         model = blemish.fit(dataset, detector="fre", false_alarm_rate=0.05, progress=progress)
         evaluation = blemish.evaluate(model, dataset, progress)
-    _finish_evaluation(model, evaluation, report, as_json)
+    _finish_evaluation(model, evaluation, report, force, as_json)
 
 
-def _finish_evaluation(model: Model, evaluation: Evaluation, report: Path | None, as_json: bool) -> None:
+def _finish_evaluation(model: Model, evaluation: Evaluation, report: Path | None, force: bool, as_json: bool) -> None:
     if report is not None:
         from blemish.report import write_report
 
-        write_report(model, evaluation, report)
+        write_report(model, evaluation, report, force=force)
     for prediction in evaluation.unreadable:
         print_prediction(prediction)
     if as_json:

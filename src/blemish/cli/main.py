@@ -5,18 +5,21 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import warnings
 from contextlib import suppress
 from typing import NoReturn
 
 import typer
 from rich.markup import escape
 
+from blemish import interrupts
 from blemish.cli.bench import one_class
 from blemish.cli.explain import explain, prune, sample
 from blemish.cli.fit import fit
 from blemish.cli.judge import check, demo, evaluate, predict
 from blemish.console import err
 from blemish.errors import BlemishError, is_out_of_memory
+from blemish.interrupts import Interrupted
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = "out of memory; close other programs or raise the limit, or give a smaller --size or fewer --layers"
@@ -41,6 +44,7 @@ def run() -> NoReturn:
 
     Python would first take torch apart piece by piece, for longer than some commands take; what matters is done before.
     """
+    warnings.simplefilter("ignore")  # what other libraries say to programmers; this process is the command's own
     try:
         main()
     except SystemExit as done:
@@ -48,6 +52,7 @@ def run() -> NoReturn:
     with suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()
+    interrupts.ignore()
     atexit._run_exitfuncs()  # which remove temporary folders
     os._exit(status if isinstance(status, int) else 0)
 
@@ -64,7 +69,7 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, Interrupted) as error:
         if debug:
             raise
         try:
@@ -75,7 +80,7 @@ def main() -> NoReturn:
 
 
 def _one_line(error: BaseException) -> str:
-    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+    if isinstance(error, (KeyboardInterrupt, typer.Abort, Interrupted)):
         return "interrupted; nothing half-written was left"
     if isinstance(error, BlemishError):
         text = str(error)
@@ -91,6 +96,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _status(error: BaseException) -> int:
+    if isinstance(error, Interrupted):
+        return error.status
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return INTERRUPTED
     return int(getattr(error, "exit_code", 1))

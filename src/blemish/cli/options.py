@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blemish.errors import ModelError, SettingError
+from blemish.errors import SettingError
 
 SOME_FAILED = 3
 """Status where some images could not be read."""
@@ -41,5 +41,8 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
 
 
 def check_report(report: Path | None, force: bool) -> None:
-    if report is not None and report.exists() and not force:
-        raise ModelError(f"{report}: exists already; give another path, or replace it with --force")
+    """Raises `ModelError` if a report cannot be written there: before the work, not after it."""
+    from blemish.storage import check_free_file
+
+    if report is not None:
+        check_free_file(report, force=force)

@@ -153,7 +153,9 @@ class Projection(nn.Module):
         self.mean, self.rows, self.mixing = map(fixed, (principal.mean, principal.rows, principal.mixing))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        centred = vectors - self.mean
+        centred: Tensor = vectors - self.mean
+        if not len(self.mixing):  # a layer that never varies; some engines leave an empty product's memory as it was
+            return centred
         # The long rows (k, D) serve both ways, and are stored once.
         components = F.linear(F.linear(centred, self.rows), self.mixing)  # (B, r)
         residual: Tensor = centred - components @ self.mixing @ self.rows

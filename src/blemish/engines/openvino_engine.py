@@ -16,18 +16,18 @@ import contextlib
 import shutil
 import tempfile
 import warnings
-import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from blemish.engines import Arrays
+from blemish.engines.openvino_runtime import FrontEndManager, check_process, openvino
 from blemish.errors import ModelError, is_out_of_memory
+from blemish.scratch import Scratch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,6 +78,34 @@ class OpenVINOEngine:
         scoring = folder / f"{SCORING}.xml"
         return cls(Graph(folder / f"{FEATURES}.xml"), Graph(scoring) if scoring.exists() else None)
 
+    @classmethod
+    def from_copy(cls, folder: Path, names: Iterable[str]) -> OpenVINOEngine:
+        """The first graph of a folder that may be gone at any moment, from its own copy of these files.
+
+        Raises:
+            ModelError: it is no graph.
+            OSError: a file cannot be read, or there is no space for the copy.
+        """
+        scratch = Scratch()
+        for name in names:
+            shutil.copyfile(folder / name, scratch.path / name)
+        return cls(Graph(scratch.path / f"{FEATURES}.xml", scratch))
+
+    def check_shapes(self, shape: tuple[int, int], layers: Sequence[tuple[int, ...]]) -> None:
+        """Raises `ModelError` unless the graphs take images of this height and width, have these layers (C, H, W), and
+        make of them a score and a map for each image."""
+        taken = [(str(port.element_type), _sides(port)) for port in self.features.model.inputs]
+        scoring = self.scoring.model if self.scoring is not None else None
+        results = [_sides(port) for port in scoring.outputs] if scoring is not None else []
+        joined = [_sides(port) for port in scoring.inputs] if scoring is not None else []
+        if (
+            taken != [("<Type: 'uint8_t'>", (1, *shape, 3))]
+            or self.features.shapes != [tuple(layer) for layer in layers]
+            or joined != [(-1, *layer) for layer in layers]
+            or results != [(-1,), (-1, *shape)]
+        ):
+            raise ModelError(f"{self.features.path.parent}: its graphs do not fit its model.json; fit the model again")
+
     def save(self, folder: Path) -> None:
         """Writes its graphs (.xml) and their weights (.bin) into the folder. Raises `OSError` if it cannot."""
         for graph in filter(None, (self.features, self.scoring)):
@@ -124,14 +152,19 @@ class OpenVINOEngine:
 class Graph:
     """One of OpenVINO's graphs in a file, compiled when first run: for throughput, or for latency.
 
+    Args:
+        path: the file.
+        scratch: the temporary folder that it is in, if it is in one.
+
     Raises:
         ModelError: the file is no such graph.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scratch: Scratch | None = None) -> None:
         self.path = path
+        self._scratch = scratch  # which is removed with the graph: the weights are mapped from it till then
         try:
-            self._model = openvino.Core().read_model(path)
+            self.model = openvino.Core().read_model(path)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
@@ -158,32 +191,23 @@ class Graph:
         model = _converted(module, example, batch)
         for port, port_name in [*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=False)]:
             port.tensor.set_names({port_name})
-        folder = Path(tempfile.mkdtemp(prefix="blemish-"))
-        try:
-            openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=False)
-            graph = cls(folder / f"{name}.xml")
-        except BaseException as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, (RuntimeError, OSError)) and not is_out_of_memory(error):
-                place = tempfile.gettempdir()
-                raise ModelError(
-                    f"{place}: no space for the graph; make some, or set TMPDIR to another folder"
-                ) from error
-            raise
-        weakref.finalize(graph, shutil.rmtree, folder, ignore_errors=True)  # the weights are mapped from it till then
-        return graph
+        with _space_needed():
+            scratch = Scratch()
+            openvino.save_model(model, scratch.path / f"{name}.xml", compress_to_fp16=False)
+            return cls(scratch.path / f"{name}.xml", scratch)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """Of each output, without the batch."""
-        return [_without_batch(output) for output in self._model.outputs]
+        return [_sides(output)[1:] for output in self.model.outputs]
 
     @contextlib.contextmanager
     def requests(self, hint: str) -> Iterator[list[Any]]:
         """As many requests as should run at once, for the caller alone; they go back for others to use."""
+        check_process()
         if hint not in self._compiled:
             options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
-            self._compiled[hint] = openvino.Core().compile_model(self._model, "CPU", options)
+            self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
         compiled = self._compiled[hint]
         free = self._free.setdefault(hint, [])
         try:
@@ -197,8 +221,23 @@ class Graph:
         free.append(requests)
 
 
-def _without_batch(port: Any) -> tuple[int, ...]:
-    return tuple(side.get_length() for side in list(port.partial_shape)[1:])
+@contextlib.contextmanager
+def _space_needed() -> Iterator[None]:
+    """An error of writing becomes a `ModelError` that says where space is needed."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            raise
+        place = tempfile.gettempdir()
+        raise ModelError(f"{place}: no space for the graph; make some, or set TMPDIR to another folder") from error
+
+
+def _sides(port: Any) -> tuple[int, ...]:
+    """The shape of an input or output; -1 for a side of any length. Raises `ModelError` if it has no fixed number."""
+    if port.partial_shape.rank.is_dynamic:
+        raise ModelError("a graph has results of no fixed shape; fit the model again")
+    return tuple(side.get_length() if side.is_static else -1 for side in port.partial_shape)
 
 
 def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> openvino.Model:
@@ -209,11 +248,12 @@ def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> openv
     layer; and our graphs have no branches for it to miss.
     """
     import torch
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: TID251  # loaded above
 
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Python branches on sizes, which are fixed here
+        for category in (torch.jit.TracerWarning, FutureWarning):  # type: ignore[attr-defined]
+            # Of Python branches on sizes, which are fixed here; and that tracing is not what torch advises.
+            warnings.simplefilter("ignore", category=category)
         module.eval()
         trace: Any = torch.jit.trace  # torch gives it no types
         traced = trace(lambda inputs: module(inputs), example, check_trace=False, strict=False)

@@ -5,6 +5,7 @@ Photographs that are cut into tiles give a result a tile, and `whole` puts these
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,8 @@ from blemish.photographs import read_tiles
 from blemish.tiling import Mosaic, Place
 
 Source = Path | Pixels
+
+NOT_FINITE = "has a score or a map that is not finite, so nothing can be told of it; is the model damaged?"
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,13 @@ class Chunk:
         return whole + len(self.errors)
 
 
+class NotFiniteError(ImageError):
+    """One image that was computed, with a result that is no number."""
+
+
 @dataclass(frozen=True)
 class Scored:
-    """Score and map (H, W) of one image, or why there are none."""
+    """Score and map (H, W) of one image, both finite, or why there are none."""
 
     index: int
     score: float
@@ -87,12 +94,18 @@ def stream(engine: Engine, sources: Sequence[Source], geometry: Geometry) -> Ite
 
 
 def whole(chunks: Iterable[Chunk], geometry: Geometry) -> Iterator[Scored]:
-    """From chunks of scores and maps a result an image, in order; tiles' maps are put together."""
+    """From chunks of scores and maps a result an image, in order; tiles' maps are put together.
+
+    An image with a number that is not finite gets an error in the place of a score.
+    """
     mosaic: Mosaic | None = None
+    broken: set[int] = set()
     for chunk in chunks:
         ready = {index: Scored(index, float("nan"), None, error) for index, error in chunk.errors.items()}
         for row, index in enumerate(chunk.indices):
             score, values = float(chunk.arrays[0][row]), chunk.arrays[1][row]
+            if not (math.isfinite(score) and np.isfinite(values).all()):
+                broken.add(index)
             if not chunk.places:
                 ready[index] = Scored(index, score, values)
                 continue
@@ -103,7 +116,11 @@ def whole(chunks: Iterable[Chunk], geometry: Geometry) -> Iterator[Scored]:
                 ready[index] = Scored(index, mosaic.score, mosaic.map)
                 mosaic = None
         for index in sorted(ready):
-            yield ready.pop(index)
+            scored = ready.pop(index)
+            if index in broken:
+                broken.remove(index)
+                scored = Scored(index, math.nan, None, NotFiniteError("", NOT_FINITE))
+            yield scored
 
 
 def _is_large(place: Place, geometry: Geometry) -> bool:

@@ -73,7 +73,7 @@ def write_figures(
             f"{dataset.root}: the figures need normal images, anomalous ones and their masks; "
             "give a tree with train/good, test and ground_truth"
         )
-    with new_folder(folder, force=force, marker=DIAGNOSES) as temporary:
+    with new_folder(folder, "figures", force=force) as temporary:
         normal = survey(model, dataset.train, progress=progress)
         judged = survey(model, dataset.test, masks=True, progress=progress)
         (temporary / DIAGNOSES).write_text(as_csv(diagnoses(model, normal, judged)), encoding="utf-8")

@@ -66,7 +66,7 @@ def write_gallery(
         raise MissingExtraError(f"a gallery needs {error.name}; pip install 'blemish[report]'") from None
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(resources.files(__package__).joinpath("gallery.html").read_text("utf-8"))
-    with new_folder(folder, force=force, marker=PAGE) as temporary:
+    with new_folder(folder, "gallery", force=force) as temporary:
         normal = survey(model, dataset.train, progress=progress)
         part = dataset.test or dataset.train
         shown = survey(model, part, masks=dataset.has_masks, progress=progress) if dataset.test else normal

@@ -59,7 +59,7 @@ def write_layers(
     places = np.unique(np.linspace(0, len(anomalous) - 1, images).round().astype(int))
     shown = [*good[:1], *(anomalous[place] for place in places)]
     rows: list[Sequence[Tile]] = []
-    with new_folder(folder, force=force, marker=LAYERS) as temporary:
+    with new_folder(folder, "figures", force=force) as temporary:
         for done, sample in enumerate(shown, 1):
             rows.append(_row(model.explain(sample.path), sample, dataset.has_masks, model.recipe.geometry))
             if progress:

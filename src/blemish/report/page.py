@@ -87,12 +87,12 @@ class Axis:
         return [(self.place(value), f"{value:.6g}") for value in values if self.low <= value <= self.high]
 
 
-def write_report(model: Model, evaluation: Evaluation, path: Path) -> None:
+def write_report(model: Model, evaluation: Evaluation, path: Path, *, force: bool = False) -> None:
     """Writes the page, whole or not at all; nothing in it is loaded from elsewhere.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
-        ModelError: the path cannot be written.
+        ModelError: the path exists and is not to be replaced, or cannot be written.
     """
     try:
         import jinja2
@@ -132,7 +132,7 @@ def write_report(model: Model, evaluation: Evaluation, path: Path) -> None:
             }
         ).replace("<", "\\u003c"),
     )
-    with new_file(path) as temporary:
+    with new_file(path, force=force) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 from blemish.errors import SettingError
 from blemish.explanation import Explanation
 from blemish.model import Model
-from blemish.pictures import PICTURES, Tile, overlay, sheet
+from blemish.pictures import Tile, overlay, sheet, write_picture
 from blemish.prediction import Prediction
 from blemish.report.view import view
-from blemish.storage import new_file, new_folder
+from blemish.storage import new_folder
 
 RESULTS = "results.jsonl"
 EXPLANATIONS = "explanations.jsonl"
@@ -47,7 +47,7 @@ def write_results(
         raise SettingError(f"maps {maps!r} is not known; give one of {', '.join(MAPS)}")
     taken: set[str] = set()
     with (
-        new_folder(folder, force=force, marker=RESULTS) as temporary,
+        new_folder(folder, "predictions", force=force) as temporary,
         (temporary / RESULTS).open("w", encoding="utf-8") as lines,
     ):
         for prediction in predictions:
@@ -82,7 +82,7 @@ def write_explanations(
     """
     taken: set[str] = set()
     with (
-        new_folder(folder, force=force, marker=EXPLANATIONS) as temporary,
+        new_folder(folder, "explanations", force=force) as temporary,
         (temporary / EXPLANATIONS).open("w", encoding="utf-8") as lines,
     ):
         for explanation in explanations:
@@ -92,20 +92,17 @@ def write_explanations(
             yield explanation
 
 
-def write_grid(images: NDArray[np.uint8], path: Path) -> None:
+def write_grid(images: NDArray[np.uint8], path: Path, *, force: bool = False) -> None:
     """Images (n, H, W, 3) as one picture, as near to a square as rows and columns allow.
 
     Raises:
         SettingError: its name does not end as a picture's.
-        ModelError: it cannot be written.
+        ModelError: it exists and is not to be replaced, or cannot be written.
     """
-    if path.suffix.lower() not in PICTURES:
-        raise SettingError(f"{path}: pictures end in {', '.join(PICTURES)}; give one of these")
     columns = math.ceil(len(images) ** 0.5)
     tiles = [Tile(image) for image in images]
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
-    with new_file(path) as temporary:
-        Image.fromarray(sheet(rows, side=max(images.shape[1:3]))).save(temporary)
+    write_picture(sheet(rows, side=max(images.shape[1:3])), path, force=force)
 
 
 def _free_name(path: Path, ending: str, taken: set[str]) -> str:

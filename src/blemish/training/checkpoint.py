@@ -13,10 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from blemish.cards import check_files, read_card, write_card
 from blemish.errors import ModelError
-from blemish.storage import check_file, new_folder, read_card, write_card
+from blemish.storage import new_folder
 
 STATE = "state.safetensors"
+
+KIND = "checkpoint"
+"""What its card says that it is."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,13 @@ def save(
         for index, state in optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"optimizer{number}.{index}.{name}"] = torch.as_tensor(value).cpu().contiguous()
-    with new_folder(folder, force=True) as temporary:
+    with new_folder(folder, KIND, force=True) as temporary:
         try:
             save_file(tensors, temporary / STATE)
         except SafetensorError as error:
             raise OSError(str(error)) from error
         judged = {"best": best.judged, "since": best.since} if best.state else {}
-        write_card(temporary, {"identity": identity, "step": place.step, "seconds": place.seconds, **judged})
+        write_card(temporary, KIND, {"identity": identity, "step": place.step, "seconds": place.seconds, **judged})
 
 
 def load(
@@ -86,7 +90,8 @@ def load(
     Raises:
         ModelError: no checkpoint, not what was written, or of another training.
     """
-    card = read_card(folder)
+    card = read_card(folder, KIND)
+    check_files(folder, card)
     if card.get("identity") != identity:
         saved = card.get("identity") or {}
         other = next((name for name in identity if saved.get(name) != identity[name]), "the model")
@@ -94,7 +99,7 @@ def load(
             f"{folder}: is a checkpoint of another training ({other} is {saved.get(other)!r} there, "
             f"{identity.get(other)!r} here); give the same settings and images, or another folder"
         )
-    tensors = load_file(check_file(folder, card, STATE))
+    tensors = load_file(folder / STATE)
     module.load_state_dict(_below(tensors, "module."))
     for number, optimizer in enumerate(optimizers):
         states: dict[int, dict[str, Tensor]] = {}

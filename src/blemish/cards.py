@@ -1,0 +1,143 @@
+"""The card in every folder that blemish writes: what the folder is, and a digest of each file in it.
+
+It is `model.json` in a saved model and `blemish.json` in any other folder. A folder is what was written, or is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from blemish.errors import ModelError
+
+FORMAT = 2
+"""Folders of other formats are refused."""
+
+LARGEST_CARD = 64 << 20
+"""Bytes."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def card_name(kind: str) -> str:
+    """The name of the card in a folder of a kind: `model`, `checkpoint`, `backbone`, `predictions` …"""
+    return "model.json" if kind == "model" else "blemish.json"
+
+
+def write_card(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
+    """The card for the files that are in the folder: what it is, their digests, and one of the card itself."""
+    names = sorted(file.name for file in folder.iterdir() if file.name != card_name(kind))
+    card = {"format": FORMAT, "kind": kind, **content, "files": digests(folder, names)}
+    card["digest"] = _digest_of(card)
+    (folder / card_name(kind)).write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, Any]:
+    """What `write_card` wrote, checked; the files it names are there, unless `complete` is false.
+
+    Raises:
+        ModelError: not a folder of this kind, of another format, altered, or incomplete.
+    """
+    article = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+    if not folder.exists():
+        raise ModelError(f"{folder}: no such {kind}; check the path")
+    file = folder / card_name(kind)
+    if not file.is_file():
+        written = "what `blemish fit -o` wrote" if kind == "model" else "a folder that blemish wrote"
+        saved = "saved model" if kind == "model" else kind
+        raise ModelError(f"{folder}: is not a {saved} (it has no {file.name}); give {written}")
+    try:
+        if file.stat().st_size > LARGEST_CARD:
+            raise ValueError(f"more than {LARGEST_CARD:,} bytes")
+        card = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+        version = card["format"]
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        raise ModelError(f"{file}: cannot be read ({reason_of(error)}); fit the model again") from None
+    if type(version) is not int or version != FORMAT:
+        which = "newer" if isinstance(version, int) and version > FORMAT else "other"
+        advice = "upgrade blemish" if which == "newer" else "fit the model again"
+        raise ModelError(f"{folder}: has format {version}, {which} than {FORMAT}, which this blemish reads; {advice}")
+    said = card.pop("digest", None)
+    try:
+        altered = said != _digest_of(card)
+    except RecursionError:
+        altered = True
+    if altered:
+        raise ModelError(f"{file}: was altered after it was written; fit the model again, or restore the file")
+    if card.get("kind") != kind:
+        raise ModelError(f"{folder}: is not {article} but a folder of {card.get('kind')!r}; give another path")
+    _check_names(file, card.get("files"))
+    for name in card["files"] if complete else ():
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder}: is incomplete, {name} is missing; copy the whole folder again")
+    return dict(card)
+
+
+def _check_names(file: Path, files: Any) -> None:
+    """Names that stay in the folder, with digests."""
+    if not isinstance(files, dict):
+        raise ModelError(f"{file}: lists no files; fit the model again")
+    for name, found in files.items():
+        if name in {"", ".", ".."} or name != os.path.basename(name) or not name.isprintable() or {*name} & {*"\\:"}:
+            raise ModelError(f"{file}: lists the file {name!r}, which is no plain name; fit the model again")
+        if not isinstance(found, str) or not _DIGEST.fullmatch(found):
+            raise ModelError(f"{file}: lists {name} without a digest; fit the model again")
+
+
+def check_files(folder: Path, card: Mapping[str, Any]) -> None:
+    """Raises `ModelError` unless every file that the card lists is the one that was written."""
+    found = digests(folder, card["files"])
+    for name, digest_of_file in card["files"].items():
+        if found[name] != digest_of_file:
+            raise ModelError(f"{folder / name}: was altered or cut short after it was written; copy the model again")
+
+
+def copy_files(origin: Path, folder: Path, card: Mapping[str, Any]) -> None:
+    """Copies the files that the card lists, and raises `ModelError` if a copy is not what was written."""
+    for name in card["files"]:
+        with (origin / name).open("rb") as source, (folder / name).open("wb") as target:
+            while block := source.read(1 << 20):
+                target.write(block)
+    try:
+        check_files(folder, card)
+    except ModelError as error:
+        raise ModelError(str(error).replace(str(folder), str(origin))) from None
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of files, by name; several are read at a time."""
+    listed = list(names)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return dict(zip(listed, pool.map(lambda name: digest(folder / name), listed), strict=True))
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        found = hashlib.sha256()
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _digest_of(card: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(card, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def reason_of(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return "no space left on the disk"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).split("\n", maxsplit=1)[0] or type(error).__name__

@@ -1,0 +1,77 @@
+"""Ctrl-C, and signals to end: an exception in the main thread, so that everything is cleaned up on the way out.
+
+Only the command installs this; a program that uses blemish as a library keeps its own handlers. While a module is being
+imported the exception would end in the middle of other libraries' code (torch aborts), so it waits until that is done.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType
+
+WAIT = 0.02
+"""Seconds until an interrupt during an import is tried again."""
+
+CLEANING = 5.0
+"""Seconds after an interrupt in which another one changes nothing, so that what it cleans up is not cut short."""
+
+
+class Interrupted(BaseException):
+    """A signal to end has come.
+
+    Attributes:
+        status: of the process: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.status = 128 + number
+
+
+_pending: int | None = None
+_raised = float("-inf")
+
+
+def install() -> None:
+    """Lets Ctrl-C, SIGTERM and SIGHUP raise `Interrupted` in the main thread."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, _interrupt)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, _again)
+
+
+def ignore() -> None:
+    """Lets the same signals do nothing, while the last things are removed."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _pending
+    if time.monotonic() < _raised + CLEANING:
+        return
+    _pending = number
+    _again(number, frame)
+
+
+def _again(number: int, frame: FrameType | None) -> None:
+    global _pending, _raised
+    if _pending is None:
+        return
+    if hasattr(signal, "setitimer") and _is_importing(frame):
+        signal.setitimer(signal.ITIMER_REAL, WAIT)
+        return
+    pending, _pending, _raised = _pending, None, time.monotonic()
+    raise Interrupted(pending)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

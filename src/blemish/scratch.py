@@ -1,0 +1,160 @@
+"""Temporary folders that are removed when the process that made them ends, however it ends.
+
+The maker holds a lock on its folder. The system drops the lock when the process ends, even when it is killed. The next
+process that makes a folder in the same place removes those that nobody holds. It removes only what was made here: the
+name has the form below, the marker is inside, the folder belongs to the same user, and all files in it are regular.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import tempfile
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+PREFIX = ".blemish-"
+NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
+MARKER = ".unfinished"
+"""In every such folder. Where a folder is replaced in two steps, it holds the name of that folder."""
+
+FINISHED = "new"
+"""The folder inside that was to take the place."""
+
+_swept: set[Path] = set()
+
+
+class Scratch:
+    """A new temporary folder, to be used in a `with` statement, or until it is closed or the process ends.
+
+    Args:
+        parent: where it is made; the system's folder for temporary files by default.
+
+    Raises:
+        OSError: it cannot be made.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        parent = Path(tempfile.gettempdir()) if parent is None else parent
+        _sweep(parent)
+        self.path, descriptor = _made(parent)
+        self._end = weakref.finalize(self, _close, self.path, descriptor, os.getpid())
+
+    def close(self) -> None:
+        """Removes the folder with all that is in it."""
+        self._end()
+
+    def will_replace(self, name: str) -> None:
+        """Notes that `FINISHED` is whole and is about to be moved to `name`, beside this folder."""
+        (self.path / MARKER).write_text(name, encoding="utf-8")
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _made(parent: Path) -> tuple[Path, int | None]:
+    """A new folder with its marker, and the descriptor that holds its lock, where there are locks."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        descriptor = _locked(path)
+        try:
+            (path / MARKER).touch()
+        except FileNotFoundError:  # another process took the empty folder for one that nobody holds
+            _unlock(descriptor)
+            continue
+        return path, descriptor
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor with the folder's lock; `None` if another process holds it, or there are no locks here."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: what a killed process leaves there stays
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unlock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _close(path: Path, descriptor: int | None, owner: int) -> None:
+    if os.getpid() == owner:  # and not a child that was forked from it
+        shutil.rmtree(path, ignore_errors=True)
+    _unlock(descriptor)
+
+
+def _sweep(parent: Path) -> None:
+    """Removes what killed processes left in a folder, once for each folder in this process."""
+    if parent in _swept:
+        return
+    _swept.add(parent)
+    with suppress(OSError), os.scandir(parent) as entries:
+        left = [Path(entry.path) for entry in entries if NAME.fullmatch(entry.name)]
+        for path in left:
+            with suppress(OSError):
+                _sweep_one(path)
+
+
+def _sweep_one(path: Path) -> None:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
+        return
+    descriptor = _locked(path)
+    if descriptor is None:
+        return
+    try:
+        if not any(path.iterdir()):
+            path.rmdir()  # its maker was killed before it could write the marker
+            return
+        files, folders = _contents(path)
+        if path / MARKER not in files:
+            return
+        name = (path / MARKER).read_text(encoding="utf-8")
+        if name and Path(name).name == name and not os.path.lexists(path.parent / name):
+            # The old folder was moved away, and its maker killed before the new one had taken its place.
+            (path / FINISHED).rename(path.parent / name)
+            files, folders = _contents(path)
+        for file in files:
+            file.unlink()
+        for folder in folders:
+            folder.rmdir()
+        path.rmdir()
+    finally:
+        _unlock(descriptor)
+
+
+def _contents(path: Path) -> tuple[list[Path], list[Path]]:
+    """Regular files and folders below, the marker and the deepest folders last. Raises `OSError` for anything else."""
+    files: list[Path] = []
+    folders: list[Path] = []
+    for where, below, names in os.walk(path, topdown=False):
+        here = [Path(where) / name for name in (*names, *below)]
+        odd = [file for file in here if not (stat.S_ISREG(file.lstat().st_mode) or stat.S_ISDIR(file.lstat().st_mode))]
+        if odd:
+            raise OSError(f"{odd[0]} is neither a file nor a folder")
+        files += here[: len(names)]
+        folders += here[len(names) :]
+    return sorted(files, key=lambda file: file == path / MARKER), folders

@@ -1,0 +1,113 @@
+"""Nothing leaves the machine: what the system is asked for while every command runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ADDRESS = re.compile(r"sa_family=AF_INET6?.*?(?:inet_addr\(\"|inet_pton\(AF_INET6, \")(?P<address>[^\"]+)")
+WRITTEN = re.compile(r"\"(?P<path>/[^\"]*)\", [^)]*O_(?:WRONLY|RDWR|CREAT)")
+
+EVERY_COMMAND = """
+import os, sys
+from blemish.cli import main
+
+def command(*words):
+    with __import__("contextlib").suppress(OSError):
+        os.stat("/command/" + words[0])  # a mark in the trace
+    sys.argv = ["blemish", *words]
+    try:
+        main()
+    except SystemExit as done:
+        assert done.code in (0, None), (words, done.code)
+
+tree, digits = sys.argv[1:]
+command("check", tree)
+command("fit", tree, "-o", "gaussian", "--size", "64", "--detector", "gaussian")
+command("fit", tree, "-o", "hfr", "--size", "64", "--detector", "hfr", "--set", "epochs=1", "--checkpoints", "training")
+command("fit", tree, "-o", "vae", "--size", "64", "--detector", "vae", "--set", "epochs=1", "--set", "drawn=32")
+command("predict", "gaussian", tree, "--out", "results")
+command("evaluate", "gaussian", tree, "--report", "report.html")
+command("explain", "gaussian", tree + "/test/scratch/000.png", "--out", "why")
+command("explain", "gaussian", "--gallery", tree, "--out", "gallery")
+command("sample", "vae", "-n", "1", "-o", "drawn.png")
+command("prune", "gaussian", "--drop", "0", "-o", "pruned")
+command("bench", "one-class", "--dataset", "mnist", "--path", digits, "--detector", "gaussian", "--size", "64")
+"""
+
+PREDICT = "import blemish, sys; print(len(list(blemish.load(sys.argv[1]).predict(sys.argv[2]))))"
+
+
+def traced(folder: Path, program: str, *words: object) -> str:
+    """What the system was asked for by a program with a home folder of its own: addresses, and files opened."""
+    (folder / "home").mkdir(exist_ok=True)
+    trace = folder / "trace"
+    calls = "trace=connect,sendto,sendmsg,open,openat,creat,mkdir,stat,newfstatat"
+    watch = ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "4096", "-e", calls, "-o", str(trace)]
+    home = {name: value for name, value in os.environ.items() if not name.startswith(("BLEMISH", "XDG", "TMP"))}
+    environment = {**home, "HOME": str(folder / "home")}
+    done = subprocess.run(
+        [*watch, sys.executable, "-c", program, *map(str, words)],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "PTRACE_TRACEME" in done.stderr or "ptrace" in done.stderr.splitlines()[:1]:
+        pytest.skip("this machine does not let strace watch a process")
+    assert done.returncode == 0, done.stderr
+    return trace.read_text(errors="replace")
+
+
+def addresses(trace: str) -> set[str]:
+    """Those that were called, but for the machine's own."""
+    found = {match["address"] for match in ADDRESS.finditer(trace)}
+    return {address for address in found if not address.startswith("127.") and address != "::1"}
+
+
+def written(trace: str, home: Path) -> list[Path]:
+    """Files opened for writing in the home folder, from there."""
+    paths = {Path(match["path"]) for line in trace.splitlines() if "ENOENT" not in line for match in WRITTEN.finditer(line)}
+    return sorted(path.relative_to(home) for path in paths if path.is_relative_to(home))
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
+def test_no_command_calls_another_machine_or_writes_into_the_home_folder_but_to_its_cache(
+    tree: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    digits = {
+        f"{letter}_{part}": values
+        for part in ("train", "test")
+        for letter, values in (("x", rng.integers(0, 256, (12, 28, 28), np.uint8)), ("y", np.arange(12) % 2))
+    }
+    np.savez(tmp_path / "mnist.npz", **digits)
+    trace = traced(tmp_path, EVERY_COMMAND, tree, tmp_path / "mnist.npz")
+    assert trace.count('"/command/') == 11
+    assert addresses(trace) == set()
+    files = written(trace, tmp_path / "home")
+    assert files, "the cache is written, so writes are seen"
+    assert {path.parts[:2] for path in files} == {(".cache", "blemish")}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
+def test_predicting_from_a_program_calls_nobody_either(saved: Path, tree: Path, tmp_path: Path) -> None:
+    trace = traced(tmp_path, PREDICT, saved, tree)
+    assert addresses(trace) == set()
+    assert written(trace, tmp_path / "home") == []
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
+def test_a_call_and_a_file_would_be_seen(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, socket\n"
+        "pathlib.Path(os.environ['HOME'], 'identifier').write_text('x')\n"
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('192.0.2.1', 53))\n"  # sends nothing
+    )
+    trace = traced(tmp_path, program)
+    assert addresses(trace) == {"192.0.2.1"}
+    assert written(trace, tmp_path / "home") == [Path("identifier")]
