@@ -162,6 +162,20 @@ def test_a_fit_that_is_stopped_by_bad_images_names_them_and_writes_nothing(tmp_p
     assert json.loads((out / "model.json").read_text())["provenance"]["skipped"] == 8
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links are POSIX's")
+def test_a_link_that_leads_nowhere_stops_a_fit_and_is_an_error_of_a_prediction(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_parts(tmp_path / "parts", 6)
+    (tmp_path / "parts" / "gone.png").symlink_to("nowhere.png")
+    words = ("fit", tmp_path / "parts", "-o", tmp_path / "m", "--size", 64)
+    assert "gone.png is a link to what does not exist" in one_line_error(inside(capsys, *words))
+    assert inside(capsys, *words, "--skip-bad").returncode == 0
+    done = inside(capsys, "predict", fitted, tmp_path / "parts", "--json")
+    assert done.returncode == 3
+    assert "mend the link" in json.loads(done.stdout.splitlines()[-1])["error"]
+
+
 def test_every_mistake_of_a_user_is_one_line_with_status_1(
     fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
