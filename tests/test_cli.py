@@ -133,6 +133,71 @@ def test_evaluate_prints_one_object_and_writes_a_report(fitted: Path, tree: Path
     assert "--force" in one_line_error(blemish("evaluate", fitted, tree, "--report", page))
 
 
+def without(module: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """The command where a module is not installed, and where nothing can be scored or fitted."""
+    program = (
+        "import sys\n"
+        f"sys.modules[{module!r}] = None\n"
+        "import blemish.fitting, blemish.model\n"
+        "from blemish.cli import main\n"
+        "def refuse(*_, **__): raise AssertionError('it was asked too late')\n"
+        "blemish.model.stream = blemish.fitting.stream = refuse\n"
+        f"sys.argv = {['blemish', *map(str, words)]!r}\n"
+        "main()\n"
+    )
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT)
+
+
+def test_what_is_not_installed_is_asked_for_before_any_image_is_scored(
+    fitted: Path, gaussian: Path, tree: Path, tmp_path: Path
+) -> None:
+    page, end = tmp_path / "r.html", "; pip install 'blemish[report]'"
+    cases = {
+        ("scipy", "evaluate", fitted, tree): "evaluating needs scipy",
+        ("scipy", "demo", "--report", page): "evaluating needs scipy",
+        ("jinja2", "evaluate", fitted, tree, "--report", page): "a report needs jinja2",
+        ("jinja2", "demo", "--report", page): "a report needs jinja2",
+        ("jinja2", "explain", gaussian, "--gallery", tree, "--out", tmp_path / "g"): "a gallery needs jinja2",
+    }
+    for words, expected in cases.items():
+        assert one_line_error(without(*words)) == f"error: {expected}{end}", words
+
+
+def test_evaluate_asks_for_scipy_itself(saved: Path, tree: Path) -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['scipy'] = sys.modules['torch'] = sys.modules['timm'] = None\n"
+        "import blemish\n"
+        f"model = blemish.load({str(saved)!r})\n"
+        f"assert len(list(model.predict({str(tree)!r}))) == 10, 'predicting needs none of them'\n"
+        "model.predict = None\n"
+        "try:\n"
+        f"    blemish.evaluate(model, {str(tree)!r})\n"
+        "except blemish.errors.MissingExtraError as error:\n"
+        "    assert str(error) == \"evaluating needs scipy; pip install 'blemish[report]'\"\n"
+        "else:\n"
+        "    raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_evaluate_with_a_report_needs_no_torch(saved: Path, tree: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "class Without:\n"  # None in sys.modules would not do: scipy looks there whether torch is in use
+        "    def __init__(self, finder): self.finder = finder\n"
+        "    def __getattr__(self, name): return getattr(self.finder, name)\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        return None if name in ('torch', 'timm') else self.finder.find_spec(name, *rest)\n"
+        "sys.meta_path[:] = map(Without, sys.meta_path)\n"
+        "from blemish.cli import main\n"
+        f"sys.argv = ['blemish', 'evaluate', {str(saved)!r}, {str(tree)!r}, '--report', {str(tmp_path / 'r.html')!r}]\n"
+        "main()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert (tmp_path / "r.html").is_file()
+
+
 def test_figures_that_are_undefined_are_null(fitted: Path, tree: Path, tmp_path: Path) -> None:
     root = write_tree(tmp_path / "t", 2, 3)
     for path in (root / "test" / "good").iterdir():

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
 from blemish.console import bars, err, out, print_diagnoses, print_explanation, print_json, print_pruning
-from blemish.errors import ImageError, SettingError
+from blemish.errors import ImageError, SettingError, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,8 @@ def explain(
         raise SettingError("say what to explain: images, or one of --figures, --gallery and --diagnoses with a SOURCE")
     if (figures or gallery) and out_folder is None:
         raise SettingError("figures and galleries need a folder to write to; give --out DIR")
+    if gallery:
+        require("jinja2", of="a gallery", extra="report")
     loaded = Model.load(model, engine)
     if sources:
         _explain_images(loaded, sources, _components(components), scale, out_folder, force, as_json)
