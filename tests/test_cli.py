@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import blemish as blemish_module
-from conftest import write_parts, write_tree
+from conftest import unprivileged, write_parts, write_tree
 from test_images import bad_files
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
@@ -161,6 +161,53 @@ def test_what_is_not_installed_is_asked_for_before_any_image_is_scored(
     }
     for words, expected in cases.items():
         assert one_line_error(without(*words)) == f"error: {expected}{end}", words
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    cases = {
+        tmp_path: "is a folder; give the name of a file in it",
+        tmp_path / "file" / "r.html": "file is no folder; give another path",
+        tmp_path / "file" / "deeper" / "r.html": "file is no folder; give another path",
+        tmp_path / f"{'r' * 300}.html": "cannot be written (File name too long)",
+        tmp_path / "none" / ("d" * 300) / "r.html": "cannot be written (File name too long)",
+    }
+    if os.name == "posix":
+        (tmp_path / "link").symlink_to("gone")
+        cases[tmp_path / "link" / "r.html"] = "link is no folder"
+    if sys.platform == "linux":
+        cases[Path("/proc/r.html")] = "cannot be written ("
+        cases[Path("/proc/none/r.html")] = "cannot be written ("
+    before = set(tmp_path.iterdir())
+    for path, expected in cases.items():
+        for words in (("demo",), ("demo", "--force"), ("evaluate", "no-model", "no-data")):
+            error = one_line_error(inside(capsys, *words, "--report", path))
+            assert f"{path}: " in error
+            assert expected in error
+        assert expected in one_line_error(inside(capsys, "sample", "no-model", "-o", path))
+    assert set(tmp_path.iterdir()) == before, "nothing is left"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
+def test_a_folder_without_leave_to_write_is_refused_at_once(
+    open_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (open_path / "locked").mkdir()
+    with unprivileged(open_path / "locked"):
+        error = one_line_error(
+            inside(capsys, "evaluate", "no-model", "no-data", "--report", open_path / "locked/r.html")
+        )
+    assert error.endswith("locked/r.html: cannot be written (Permission denied); give another path")
+
+
+def test_a_report_goes_into_a_folder_that_is_not_there_yet(
+    fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "new" / "deeper" / "r.html"
+    assert inside(capsys, "evaluate", fitted, tree, "--report", page).returncode == 0
+    assert [path.name for path in page.parent.iterdir()] == ["r.html"]
 
 
 def test_evaluate_asks_for_scipy_itself(saved: Path, tree: Path) -> None:

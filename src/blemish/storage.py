@@ -161,3 +161,25 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).split("\n", maxsplit=1)[0] or type(error).__name__
+
+
+def check_writable(path: Path) -> None:
+    """Raises `ModelError` if no file could be written to `path`; nothing is left there.
+
+    It is tried for real, by a file that is there for a moment: what permissions say counts nothing for the superuser,
+    and nothing on a disk that is mounted to be read alone.
+    """
+    whole = path.absolute()
+    parent = next(folder for folder in whole.parents if os.path.lexists(folder))
+    if os.path.isdir(path):
+        raise ModelError(f"{path}: is a folder; give the name of a file in it")
+    if not os.path.isdir(parent):
+        raise ModelError(f"{path}: {parent} is no folder; give another path")
+    try:
+        for name in whole.relative_to(parent).parts:  # a name that is too long is refused even where nothing is
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(parent / name)
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=path.suffix, dir=parent):
+            pass
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({_reason(error)}); give another path") from None

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from blemish.errors import ModelError, SettingError
+from blemish.storage import check_writable
 
 SOME_FAILED = 3
 """Status where some images could not be read."""
@@ -41,5 +42,9 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
 
 
 def check_report(report: Path | None, force: bool) -> None:
-    if report is not None and report.exists() and not force:
+    """Raises `ModelError` if the file cannot be written, or is there and is not to be replaced."""
+    if report is None:
+        return
+    check_writable(report)
+    if report.exists() and not force:
         raise ModelError(f"{report}: exists already; give another path, or replace it with --force")
