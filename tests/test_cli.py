@@ -494,11 +494,12 @@ def test_one_class_prints_a_figure_a_class_their_mean_and_the_published(
 
 
 def test_prune_tells_what_it_left_out_and_the_figures_before_and_after(
-    gaussian: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gaussian: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = inside(capsys, "prune", gaussian, "--drop", "1:3,2:0", "-o", tmp_path / "pruned")
     assert done.returncode == 0, done.stderr
     assert "layer 1: 1 components left out: 3" in done.stdout
+    assert f"{tree}: MVTec-style tree, 24 to train" in done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[-3:-1]] == ["before", "after"]
     done = inside(capsys, "prune", tmp_path / "pruned", "--keep-best", "4", "-o", tmp_path / "again", "--json")
     told = json.loads(done.stdout)

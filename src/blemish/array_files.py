@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import pickletools
 import struct
 import zipfile
@@ -56,12 +57,13 @@ def file_of(path: Path) -> Path:
 
 def _held(path: Path) -> tuple[Path, str] | None:
     """The file and the name of the array in it."""
-    if not path.name.isdecimal() or path.exists():
+    # Of `os.path`, as these raise nothing where a folder may not be looked into.
+    if not path.name.isdecimal() or os.path.exists(path):
         return None
-    if path.parent.is_file():
+    if os.path.isfile(path.parent):
         return path.parent, ""
     file = path.parent.parent
-    return (file, path.parent.name) if file.is_file() else None
+    return (file, path.parent.name) if os.path.isfile(file) else None
 
 
 def read_images(file: Path, array: str = "") -> NDArray[np.uint8]:

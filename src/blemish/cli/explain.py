@@ -168,6 +168,7 @@ def prune(
 
     Example: [bold]blemish prune cells.blemish --drop-border 2.0 -o pruned.blemish[/bold]
     """
+    from blemish.datasets import read_source
     from blemish.explain import prune as pruned
     from blemish.model import Model
     from blemish.storage import check_free
@@ -175,8 +176,10 @@ def prune(
     check_free(output, force=force)
     loaded = Model.load(model, engine)
     names = None if drop is None else [name.strip() for name in drop.split(",") if name.strip()]
+    dataset = read_source(source or loaded.provenance["source"], loaded.recipe.seed)
+    err.print(escape(str(dataset)))
     with bars() as progress:
-        result = pruned(loaded, source, border=drop_border, keep_best=keep_best, drop=names, progress=progress)
+        result = pruned(loaded, dataset, border=drop_border, keep_best=keep_best, drop=names, progress=progress)
     result.model.save(output, force=force)
     if as_json:
         figures = [None if found is None else found.as_dict() for found in (result.before, result.after)]
