@@ -6,6 +6,8 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,33 @@ def write_photographs(root: Path) -> Path:
                 pixels = (pixels == [30, 25, 20]).all(2)
             Image.fromarray(pixels).save(root / folder / f"{index}{'_mask' if 'truth' in folder else ''}.png")
     return root
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that every user may look into, as `tmp_path` is not."""
+    with tempfile.TemporaryDirectory(prefix="blemish-open-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextmanager
+def unprivileged(locked: Path) -> Iterator[None]:
+    """Within it, `locked` may not be looked into: the superuser, for whom that counts nothing, is somebody else."""
+    before = locked.stat().st_mode
+    is_superuser = os.geteuid() == 0
+    locked.chmod(0)
+    if is_superuser:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if is_superuser:
+            os.seteuid(0)
+        locked.chmod(before)
 
 
 @pytest.fixture(scope="session")

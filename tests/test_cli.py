@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import blemish as blemish_module
-from conftest import write_parts, write_tree
+from conftest import unprivileged, write_parts, write_tree
 from test_images import bad_files
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
@@ -133,6 +133,118 @@ def test_evaluate_prints_one_object_and_writes_a_report(fitted: Path, tree: Path
     assert "--force" in one_line_error(blemish("evaluate", fitted, tree, "--report", page))
 
 
+def without(module: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """The command where a module is not installed, and where nothing can be scored or fitted."""
+    program = (
+        "import sys\n"
+        f"sys.modules[{module!r}] = None\n"
+        "import blemish.fitting, blemish.model\n"
+        "from blemish.cli import main\n"
+        "def refuse(*_, **__): raise AssertionError('it was asked too late')\n"
+        "blemish.model.stream = blemish.fitting.stream = refuse\n"
+        f"sys.argv = {['blemish', *map(str, words)]!r}\n"
+        "main()\n"
+    )
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT)
+
+
+def test_what_is_not_installed_is_asked_for_before_any_image_is_scored(
+    fitted: Path, gaussian: Path, tree: Path, tmp_path: Path
+) -> None:
+    page, end = tmp_path / "r.html", "; pip install 'blemish[report]'"
+    cases = {
+        ("scipy", "evaluate", fitted, tree): "evaluating needs scipy",
+        ("scipy", "demo", "--report", page): "evaluating needs scipy",
+        ("jinja2", "evaluate", fitted, tree, "--report", page): "a report needs jinja2",
+        ("jinja2", "demo", "--report", page): "a report needs jinja2",
+        ("jinja2", "explain", gaussian, "--gallery", tree, "--out", tmp_path / "g"): "a gallery needs jinja2",
+    }
+    for words, expected in cases.items():
+        assert one_line_error(without(*words)) == f"error: {expected}{end}", words
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    cases = {
+        tmp_path: "is a folder; give the name of a file in it",
+        tmp_path / "file" / "r.html": "file is no folder; give another path",
+        tmp_path / "file" / "deeper" / "r.html": "file is no folder; give another path",
+        tmp_path / f"{'r' * 300}.html": "cannot be written (File name too long)",
+        tmp_path / "none" / ("d" * 300) / "r.html": "cannot be written (File name too long)",
+    }
+    if os.name == "posix":
+        (tmp_path / "link").symlink_to("gone")
+        cases[tmp_path / "link" / "r.html"] = "link is no folder"
+    if sys.platform == "linux":
+        cases[Path("/proc/r.html")] = "cannot be written ("
+        cases[Path("/proc/none/r.html")] = "cannot be written ("
+    before = set(tmp_path.iterdir())
+    for path, expected in cases.items():
+        for words in (("demo",), ("demo", "--force"), ("evaluate", "no-model", "no-data")):
+            error = one_line_error(inside(capsys, *words, "--report", path))
+            assert f"{path}: " in error
+            assert expected in error
+        assert expected in one_line_error(inside(capsys, "sample", "no-model", "-o", path))
+    assert set(tmp_path.iterdir()) == before, "nothing is left"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
+def test_a_folder_without_leave_to_write_is_refused_at_once(
+    open_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (open_path / "locked").mkdir()
+    with unprivileged(open_path / "locked"):
+        error = one_line_error(
+            inside(capsys, "evaluate", "no-model", "no-data", "--report", open_path / "locked/r.html")
+        )
+    assert error.endswith("locked/r.html: cannot be written (Permission denied); give another path")
+
+
+def test_a_report_goes_into_a_folder_that_is_not_there_yet(
+    fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "new" / "deeper" / "r.html"
+    assert inside(capsys, "evaluate", fitted, tree, "--report", page).returncode == 0
+    assert [path.name for path in page.parent.iterdir()] == ["r.html"]
+
+
+def test_evaluate_asks_for_scipy_itself(saved: Path, tree: Path) -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['scipy'] = sys.modules['torch'] = sys.modules['timm'] = None\n"
+        "import blemish\n"
+        f"model = blemish.load({str(saved)!r})\n"
+        f"assert len(list(model.predict({str(tree)!r}))) == 10, 'predicting needs none of them'\n"
+        "model.predict = None\n"
+        "try:\n"
+        f"    blemish.evaluate(model, {str(tree)!r})\n"
+        "except blemish.errors.MissingExtraError as error:\n"
+        "    assert str(error) == \"evaluating needs scipy; pip install 'blemish[report]'\"\n"
+        "else:\n"
+        "    raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_evaluate_with_a_report_needs_no_torch(saved: Path, tree: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "class Without:\n"  # None in sys.modules would not do: scipy looks there whether torch is in use
+        "    def __init__(self, finder): self.finder = finder\n"
+        "    def __getattr__(self, name): return getattr(self.finder, name)\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        return None if name in ('torch', 'timm') else self.finder.find_spec(name, *rest)\n"
+        "sys.meta_path[:] = map(Without, sys.meta_path)\n"
+        "from blemish.cli import main\n"
+        f"sys.argv = ['blemish', 'evaluate', {str(saved)!r}, {str(tree)!r}, '--report', {str(tmp_path / 'r.html')!r}]\n"
+        "main()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert (tmp_path / "r.html").is_file()
+
+
 def test_figures_that_are_undefined_are_null(fitted: Path, tree: Path, tmp_path: Path) -> None:
     root = write_tree(tmp_path / "t", 2, 3)
     for path in (root / "test" / "good").iterdir():
@@ -160,6 +272,20 @@ def test_a_fit_that_is_stopped_by_bad_images_names_them_and_writes_nothing(tmp_p
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["skipped"] == 8
     assert json.loads((out / "model.json").read_text())["provenance"]["skipped"] == 8
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links are POSIX's")
+def test_a_link_that_leads_nowhere_stops_a_fit_and_is_an_error_of_a_prediction(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_parts(tmp_path / "parts", 6)
+    (tmp_path / "parts" / "gone.png").symlink_to("nowhere.png")
+    words = ("fit", tmp_path / "parts", "-o", tmp_path / "m", "--size", 64)
+    assert "gone.png is a link to what does not exist" in one_line_error(inside(capsys, *words))
+    assert inside(capsys, *words, "--skip-bad").returncode == 0
+    done = inside(capsys, "predict", fitted, tmp_path / "parts", "--json")
+    assert done.returncode == 3
+    assert "mend the link" in json.loads(done.stdout.splitlines()[-1])["error"]
 
 
 def test_every_mistake_of_a_user_is_one_line_with_status_1(
@@ -368,11 +494,12 @@ def test_one_class_prints_a_figure_a_class_their_mean_and_the_published(
 
 
 def test_prune_tells_what_it_left_out_and_the_figures_before_and_after(
-    gaussian: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gaussian: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = inside(capsys, "prune", gaussian, "--drop", "1:3,2:0", "-o", tmp_path / "pruned")
     assert done.returncode == 0, done.stderr
     assert "layer 1: 1 components left out: 3" in done.stdout
+    assert f"{tree}: MVTec-style tree, 24 to train" in done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[-3:-1]] == ["before", "after"]
     done = inside(capsys, "prune", tmp_path / "pruned", "--keep-best", "4", "-o", tmp_path / "again", "--json")
     told = json.loads(done.stdout)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 from PIL import Image
 
 from blemish.datasets import read_source
-from blemish.errors import SourceError
-from conftest import part, write_parts, write_tree
+from blemish.errors import ImageError, SourceError
+from blemish.images import Geometry, read_image
+from conftest import part, unprivileged, write_parts, write_tree
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="permissions, links and pipes are POSIX's")
 
 
 def names(samples: list) -> list[str]:
@@ -34,7 +38,7 @@ def test_a_tree_is_recognised_with_its_classes_and_masks(tree: Path) -> None:
     for sample in dataset.test:
         assert sample.is_anomalous == (sample.kind == "scratch") == (sample.mask is not None)
     assert "5 good, 5 scratch" in str(dataset)
-    assert read_source(f"tree:{tree}") == read_source(str(tree))
+    assert read_source(f"tree:{tree}").test == read_source(str(tree)).test
 
 
 def test_masks_with_and_without_the_ending_belong_to_their_image(tmp_path: Path) -> None:
@@ -115,3 +119,109 @@ def test_bad_sources_are_refused_with_what_was_expected(tmp_path: Path) -> None:
         with pytest.raises(SourceError) as caught:
             read_source(source)
         assert expected in str(caught.value), source
+
+
+def test_what_a_source_keeps_of_its_name_leads_to_the_same_images_again(tree: Path) -> None:
+    everything = read_source(f"folder:{tree}")
+    assert read_source(everything.root) == everything
+
+
+def said_of(path: Path) -> str:
+    with pytest.raises(ImageError) as caught:
+        read_image(path, Geometry(32, 32))
+    return caught.value.reason
+
+
+@POSIX
+def test_names_of_images_count_whatever_is_behind_them(tmp_path: Path) -> None:
+    write_parts(tmp_path, 1)
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "lost").symlink_to("unmounted")
+    (tmp_path / "notes.txt").symlink_to("nowhere.txt")
+    (tmp_path / ".hidden.png").symlink_to("nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.bmp").symlink_to("/dev/null")
+    found = read_source(tmp_path).train
+    assert names(found) == ["000.png", "device.bmp", "gone.png", "loop.jpg", "lost", "pipe.png"]
+    for sample in found[1:]:
+        assert said_of(sample.path)
+    for name in ("gone.png", "lost"):
+        assert said_of(tmp_path / name) == "is a link to what does not exist; mend the link, or remove it"
+
+
+@POSIX
+def test_links_to_folders_are_followed_and_each_folder_is_looked_into_once(tmp_path: Path) -> None:
+    write_parts(tmp_path / "source" / "b", 2)
+    write_parts(tmp_path / "other" / "deep", 1)
+    (tmp_path / "source" / "a").symlink_to("b")
+    (tmp_path / "source" / "b" / "up").symlink_to("..")
+    (tmp_path / "source" / "c").symlink_to(tmp_path / "other")
+    (tmp_path / "source" / "d").symlink_to(tmp_path / "other" / "deep")
+    found = [str(sample.path.relative_to(tmp_path / "source")) for sample in read_source(tmp_path / "source").train]
+    assert found == ["b/000.png", "b/001.png", "c/deep/000.png"]
+
+
+@POSIX
+def test_a_sub_folder_that_may_not_be_listed_is_an_image_that_cannot_be_read(open_path: Path) -> None:
+    write_parts(open_path / "a", 1)
+    locked = write_parts(open_path / "locked", 1)
+    with unprivileged(locked):
+        assert names(read_source(open_path).train) == ["000.png", "locked"]
+        assert said_of(locked) == "is a folder that may not be read; check its permissions"
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("layout", "folder"),
+    [
+        ("", "."),
+        ("", "test"),
+        ("", "test/scratch"),
+        ("", "ground_truth"),
+        ("", "ground_truth/scratch"),
+        ("", "train/good"),
+        ("mtd:", "MT_Free/Imgs"),
+        ("mtd:", "MT_Crack"),
+        ("mtd:", "MT_Crack/Imgs"),
+        ("livestock:", "Train"),
+        ("livestock:", "Test"),
+        ("one_class:", "test/scratch"),
+    ],
+)
+def test_a_folder_that_a_layout_needs_and_that_may_not_be_read_is_refused(
+    open_path: Path, layout: str, folder: str
+) -> None:
+    root = write_tree(open_path / "t", 2, 2)
+    for needed in ("MT_Free/Imgs", "MT_Crack/Imgs", "Train", "Test"):
+        (root / needed).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(root / needed / "0.jpg")
+        Image.new("L", (64, 64), 255).save(root / needed / ("0_gt.png" if needed == "Test" else "0.png"))
+    source = f"{layout}{root}{':good' if layout == 'one_class:' else ''}"
+    assert read_source(source).test
+    with unprivileged(root / folder), pytest.raises(SourceError, match=r"may not be read; check its permissions"):
+        read_source(source)
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["ground_truth", "test", "test/scratch"])
+def test_a_folder_of_a_tree_that_is_a_link_to_nowhere_is_refused(tmp_path: Path, name: str) -> None:
+    root = write_tree(tmp_path / "t", 2, 2)
+    (root / name).rename(tmp_path / "away")
+    (root / name).symlink_to("gone")
+    with pytest.raises(SourceError, match=f"{name}: is a link to what does not exist; mend the link"):
+        read_source(root)
+
+
+def test_a_class_of_tiles_without_its_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "MT_Free" / "Imgs").mkdir(parents=True)
+    Image.new("L", (64, 64)).save(tmp_path / "MT_Free" / "Imgs" / "0.JPG")
+    assert names(read_source(tmp_path).test) == ["0.JPG"]
+    (tmp_path / "MT_Crack").mkdir()
+    with pytest.raises(SourceError, match="MT_Crack/Imgs: no such folder"):
+        read_source(tmp_path)
+
+
+def test_a_path_that_no_file_can_have_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="cannot be read .*; check the path"):
+        read_source(tmp_path / ("x" * 300))

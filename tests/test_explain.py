@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -299,6 +300,27 @@ def test_a_pruning_needs_the_images_again_and_for_the_best_their_masks(
     with pytest.raises(SourceError, match="no such file or folder"):
         prune(model, drop=["0"])
     assert prune(model, tmp_path / "elsewhere", drop=["0"]).dropped == ((0,),)
+
+
+def test_a_pruning_on_other_images_is_refused_before_any_work(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here", "there"):
+        shutil.copytree(tree / "train", tmp_path / folder / "parts" / "train")
+    monkeypatch.chdir(tmp_path / "here")
+    model = blemish.fit("parts", detector="gaussian", size=64, layers=[2])
+    (tmp_path / "there" / "parts" / "train" / "good" / "023.png").unlink()
+    monkeypatch.chdir(tmp_path / "there")
+    with monkeypatch.context() as context:
+        context.setattr("blemish.fitting.stream", None)
+        context.setattr(sys.modules["blemish.explain.survey"], "decode_ahead", None)  # the function hides the file
+        for ways in ({"drop": ["0"]}, {"border": 2.0}):
+            with pytest.raises(SourceError, match=r"parts: holds other images .* \(23 now, 24 then\); give the images"):
+                prune(model, **ways)  # type: ignore[arg-type]
+            with pytest.raises(SourceError, match="holds other images"):
+                prune(model, tree.parent, **ways)  # type: ignore[arg-type]
+    shutil.copy(tree / "train" / "good" / "023.png", tmp_path / "there" / "parts" / "train" / "good")
+    assert prune(model, drop=["0"]).dropped == ((0,),), "the same images elsewhere"
 
 
 def test_a_detector_without_shared_components_says_what_it_explains_by(

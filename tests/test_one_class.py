@@ -12,6 +12,7 @@ from PIL import Image
 
 import blemish
 from blemish.array_files import read_images, read_labels, read_member
+from blemish.check import check_source
 from blemish.datasets import classes, read_source
 from blemish.errors import ImageError, SourceError
 from blemish.images import Geometry, read_image, read_size
@@ -76,6 +77,29 @@ def test_one_class_trains_and_all_are_tested_whatever_the_format(source: Path) -
         assert read_image(sample.path, Geometry(32, 32)).shape == (32, 32, 3)
     with pytest.raises(SourceError, match="has 0 training images of class '7'; it has classes 0, 1, 2, 3"):
         read_source(f"one_class:{source}:7")
+
+
+def test_check_looks_at_images_in_files_of_many_and_finds_copies_and_leaks(source: Path) -> None:
+    dataset, findings = check_source(f"one_class:{source}:2")
+    said = [finding.what for finding in findings]
+    leaks = [what for what in said if what.endswith(", which trains")]
+    good = [read_image(sample.path, Geometry(32, 32)) for sample in dataset.test if not sample.is_anomalous]
+    assert len(leaks) == len({image.tobytes() for image in good}) > 0, "the first 12 are in both parts"
+    assert any(what.startswith("under 64 pixels, as 21 more") for what in said)
+    assert not any("under another name" in what for what in said)
+    assert not any(finding.stops_fit for finding in findings)
+
+
+def test_the_same_image_twice_in_a_file_of_many_is_found(tmp_path: Path) -> None:
+    twice = np.concatenate([IMAGES, IMAGES[:1]])
+    labels = np.append(LABELS, LABELS[0])
+    np.savez(tmp_path / "a.npz", x_train=twice, y_train=labels, x_test=IMAGES[1:2], y_test=LABELS[1:2])
+    _, findings = check_source(f"one_class:{tmp_path / 'a.npz'}:0")
+    (copy,) = [finding for finding in findings if "the same" in finding.what]
+    assert (copy.where, copy.what) == (
+        str(tmp_path / "a.npz" / "x_train" / "40"),
+        f"is the same image as {tmp_path / 'a.npz' / 'x_train' / '0'}",
+    )
 
 
 def test_a_member_is_the_image_itself(npz: Path) -> None:

@@ -71,7 +71,9 @@ def addresses(trace: str) -> set[str]:
 
 def written(trace: str, home: Path) -> list[Path]:
     """Files opened for writing in the home folder, from there."""
-    paths = {Path(match["path"]) for line in trace.splitlines() if "ENOENT" not in line for match in WRITTEN.finditer(line)}
+    paths = {
+        Path(match["path"]) for line in trace.splitlines() if "ENOENT" not in line for match in WRITTEN.finditer(line)
+    }
     return sorted(path.relative_to(home) for path in paths if path.is_relative_to(home))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import pickletools
 import struct
 import zipfile
@@ -38,18 +39,31 @@ def read_member(path: Path) -> NDArray[np.uint8] | None:
     Raises:
         SourceError: the file is damaged, or holds no such image.
     """
-    if not path.name.isdecimal() or path.exists():
+    held = _held(path)
+    if held is None:
         return None
-    file, array = path.parent, ""
-    if not file.is_file():
-        file, array = file.parent, file.name
-    if not file.is_file():
-        return None
-    images = read_images(file, array)
+    images = read_images(*held)
     if int(path.name) >= len(images):
         raise SourceError(f"{path}: the file has {len(images)} images, counted from 0")
     image: NDArray[np.uint8] = images[int(path.name)]
     return image
+
+
+def file_of(path: Path) -> Path:
+    """The file of many that holds such a path's image; the path itself if it is none."""
+    held = _held(path)
+    return path if held is None else held[0]
+
+
+def _held(path: Path) -> tuple[Path, str] | None:
+    """The file and the name of the array in it."""
+    # Of `os.path`, as these raise nothing where a folder may not be looked into.
+    if not path.name.isdecimal() or os.path.exists(path):
+        return None
+    if os.path.isfile(path.parent):
+        return path.parent, ""
+    file = path.parent.parent
+    return (file, path.parent.name) if os.path.isfile(file) else None
 
 
 def read_images(file: Path, array: str = "") -> NDArray[np.uint8]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.array_files import file_of, read_member
 from blemish.calibration import DEFAULT_RATE, held_out_count, lowest_rate
 from blemish.cards import digest
 from blemish.datasets import Dataset, Sample, read_source
@@ -42,12 +47,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one look at a sample's files gave."""
+    """What one look at a sample's files gave; an image in a file of many has no format of its own."""
 
     digest: str
     height: int
     width: int
-    format: str
+    format: str | None
     marked: bool | None
 
 
@@ -74,7 +79,7 @@ def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset
             shapes.add((seen.height, seen.width))
             if min(seen.height, seen.width) < TINY:
                 small.append(sample.path)
-            if sample.path.suffix.lower() not in SUFFIXES_OF[seen.format]:
+            if seen.format and sample.path.suffix.lower() not in SUFFIXES_OF[seen.format]:
                 right = SUFFIXES_OF[seen.format][0]
                 findings.append(
                     Finding(str(sample.path), f"holds {seen.format} under another name", f"rename to {right}")
@@ -106,7 +111,15 @@ def _look(sample: Sample, *, has_masks: bool) -> _Seen:
     read_image(sample.path, GEOMETRY)
     height, width = read_size(sample.path)
     marked = bool(read_mask(sample.mask, sample.path).any()) if has_masks and sample.mask else None
+    member = read_member(sample.path)
+    if member is not None:
+        return _Seen(_digest_of(member), height, width, None, marked)
     return _Seen(digest(sample.path), height, width, read_format(sample.path), marked)
+
+
+def _digest_of(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of an image's pixels and shape."""
+    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
 
 
 def _mend(error: ImageError) -> str:
@@ -115,22 +128,23 @@ def _mend(error: ImageError) -> str:
 
 
 def _copies(samples: list[Sample], trained: int, groups: list[list[int]]) -> list[Finding]:
-    """Files with the same bytes: across the split they are a leak, within the training part they count twice."""
+    """Images of the same bytes: across the split they are a leak, within the training part they count twice."""
     findings = []
     for group in groups:
+        what = "file" if file_of(samples[group[0]].path) == samples[group[0]].path else "image"
         train = [index for index in group if index < trained]
         test = [index for index in group if index >= trained]
         if train and test:
             findings.append(
                 Finding(
                     str(samples[test[0]].path),
-                    f"is the same file as {samples[train[0]].path}, which trains",
+                    f"is the same {what} as {samples[train[0]].path}, which trains",
                     "remove one",
                 )
             )
         elif len(train) > 1:
             findings.append(
-                Finding(str(samples[train[1]].path), f"is the same file as {samples[train[0]].path}", "remove one")
+                Finding(str(samples[train[1]].path), f"is the same {what} as {samples[train[0]].path}", "remove one")
             )
     return findings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 
@@ -63,6 +64,22 @@ class MissingExtraError(BlemishError):
 
 class MemoryLimitError(BlemishError):
     """More memory than can be had."""
+
+
+def require(*modules: str, of: str, extra: str) -> None:
+    """Raises `MissingExtraError` if a module cannot be imported, before the work that will need it.
+
+    Args:
+        modules: by name.
+        of: what needs them, as the message begins.
+        extra: of blemish, that brings them.
+    """
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            missing = (error.name or module).partition(".")[0]
+            raise MissingExtraError(f"{of} needs {missing}; pip install 'blemish[{extra}]'") from None
 
 
 _NO_MEMORY = (

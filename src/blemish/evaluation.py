@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.boxes import IOU, find_boxes, matched
 from blemish.datasets import GOOD, Dataset, Sample, read_source
-from blemish.errors import ImageError, SourceError
+from blemish.errors import ImageError, SourceError, require
 from blemish.images import Geometry, decode_ahead, read_mask, read_size
 from blemish.metrics import Decisions, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
 from blemish.model import Model, Progress
@@ -70,6 +70,11 @@ class Evaluation:
         return _tally(self.results)
 
 
+def require_scipy() -> None:
+    """Raises `MissingExtraError` if scipy, which the figures need, is not installed."""
+    require("scipy.ndimage", "scipy.stats", of="evaluating", extra="report")
+
+
 def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | None = None) -> Evaluation:
     """The model on the test part of a source, at the model's input size.
 
@@ -79,9 +84,11 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
         progress: told how far it is.
 
     Raises:
+        MissingExtraError: scipy is not installed; no image was scored then.
         SourceError: the source has no test part, or none of its images can be read.
         ImageError: a mask is unreadable or of another size than its image.
     """
+    require_scipy()
     dataset = source if isinstance(source, Dataset) else read_source(source, model.recipe.seed)
     samples = dataset.test
     if not samples:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.array_files import file_of
 from blemish.calibration import Held, held_out_count, promised_rate
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.engines import BATCH, Engine, choose_engine
@@ -148,18 +152,44 @@ def refit(
         progress: told how far it is.
 
     Raises:
-        BlemishError: as `fit` does; a `SourceError` if the images are no longer there.
+        BlemishError: as `fit` does; a `SourceError` if the images are no longer there, or are others.
     """
     from blemish.backbones import Layer
     from blemish.extraction import Extractor
 
     told = model.provenance
     dataset = source if isinstance(source, Dataset) else read_source(source or told["source"], model.recipe.seed)
+    check_images(model, dataset)
     images = _divided(dataset, model.recipe.seed, told["calibration_share"], told["asked_false_alarm_rate"])
     layers = tuple(Layer(**layer) for layer in told["layers"])
     extractor = Extractor(model.extractor, model.recipe.layers, layers, model.learned.weights, told["weights"])
     recipe = replace(model.recipe, detector=detector.name, settings=detector.settings())
     return _learned(detector, extractor, recipe, images, told["skipped"] > 0, progress)
+
+
+def check_images(model: Model, dataset: Dataset) -> None:
+    """Raises `SourceError` if the training part holds other images than those that the model was fitted on."""
+    told = model.provenance
+    if images_digest([sample.path for sample in dataset.train]) != told["images_digest"]:
+        now, then = len(dataset.train), told["images"] + told["skipped"]
+        raise SourceError(
+            f"{dataset.root}: holds other images than the model was fitted on ({now} now, {then} then); "
+            "give the images that it was fitted on"
+        )
+
+
+def images_digest(paths: Sequence[Path]) -> str:
+    """SHA-256 of which images these are: their paths below the folder that they have in common, and the files' sizes.
+
+    Their order changes nothing, and neither does moving them all; of an image in a file of many, that file's size
+    counts. The content is not read.
+    """
+    whole = [path.absolute() for path in paths]
+    above = len(os.path.commonprefix([path.parent.parts for path in whole]))  # noqa: RUF071 (of names, not of letters)
+    files = set(map(file_of, whole))
+    sizes = {file: os.path.getsize(file) if os.path.isfile(file) else None for file in files}  # some may be bad
+    told = sorted(("/".join(path.parts[above:]), sizes[file_of(path)]) for path in whole)
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -205,6 +235,7 @@ def _learned(
     grids = [(layer.channels, layer.height, layer.width) for layer in extractor.layers]
     features = sum(channels * height * width for channels, height, width in grids)
     paths = [sample.path for sample in (*images.to_fit, *images.to_calibrate)]
+    which = images_digest(paths)  # now, so that what happens to them meanwhile is seen later
     plan = make_plan(
         engine,
         paths,
@@ -275,6 +306,7 @@ def _learned(
         "source": images.dataset.root,
         "layout": images.dataset.layout,
         "images": len(paths) - len(bad),
+        "images_digest": which,
         "held_out": len(held),
         "calibration_share": images.share,
         "skipped": len(bad),

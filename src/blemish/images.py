@@ -282,11 +282,14 @@ def _opened(path: Path) -> Image.Image:
     except SourceError as error:
         raise ImageError(path, str(error).removeprefix(f"{path}: ")) from None
     except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            raise ImageError(path, "is a link to what does not exist; mend the link, or remove it") from None
         raise ImageError(path, "does not exist; check the path") from None
     except IsADirectoryError:
         raise ImageError(path, "is a folder, not an image") from None
     except PermissionError:
-        raise ImageError(path, "may not be read; check its permissions") from None
+        what = "is a folder that may not be read" if os.path.isdir(path) else "may not be read"
+        raise ImageError(path, f"{what}; check its permissions") from None
     except _DECODING_ERRORS as error:
         if isinstance(error, Image.DecompressionBombError):
             raise ImageError(path, f"has more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it") from None

@@ -120,13 +120,15 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """Makes a file beside `path`, or where that folder would be made, and removes it; permissions do not tell root."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        path.lstat()  # which fails where the name is too long
-    parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    """Makes a file where `path`, or a folder for it, would be made, and removes it; permissions do not tell root."""
+    whole = path.absolute()
+    parent = next(folder for folder in whole.parents if os.path.lexists(folder))
     if not parent.is_dir():
         raise ModelError(f"{path}: {parent} is no folder, so nothing can be written there; give another path")
     try:
+        for name in whole.relative_to(parent).parts:  # a name that is too long is refused even where nothing is
+            with contextlib.suppress(FileNotFoundError):
+                (parent / name).lstat()
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
 from blemish.console import bars, err, out, print_diagnoses, print_explanation, print_json, print_pruning
-from blemish.errors import ImageError, SettingError
+from blemish.errors import ImageError, SettingError, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,8 @@ def explain(
         raise SettingError("say what to explain: images, or one of --figures, --gallery and --diagnoses with a SOURCE")
     if (figures or gallery) and out_folder is None:
         raise SettingError("figures and galleries need a folder to write to; give --out DIR")
+    if gallery:
+        require("jinja2", of="a gallery", extra="report")
     loaded = Model.load(model, engine)
     if sources:
         _explain_images(loaded, sources, _components(components), scale, out_folder, force, as_json)
@@ -167,6 +169,7 @@ def prune(
 
     Example: [bold]blemish prune cells.blemish --drop-border 2.0 -o pruned.blemish[/bold]
     """
+    from blemish.datasets import read_source
     from blemish.explain import prune as pruned
     from blemish.model import Model
     from blemish.storage import check_free
@@ -174,8 +177,10 @@ def prune(
     check_free(output, "model", force=force)
     loaded = Model.load(model, engine)
     names = None if drop is None else [name.strip() for name in drop.split(",") if name.strip()]
+    dataset = read_source(source or loaded.provenance["source"], loaded.recipe.seed)
+    err.print(escape(str(dataset)))
     with bars() as progress:
-        result = pruned(loaded, source, border=drop_border, keep_best=keep_best, drop=names, progress=progress)
+        result = pruned(loaded, dataset, border=drop_border, keep_best=keep_best, drop=names, progress=progress)
     result.model.save(output, force=force)
     if as_json:
         figures = [None if found is None else found.as_dict() for found in (result.before, result.after)]

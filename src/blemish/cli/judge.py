@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
 from blemish.console import bars, err, out, print_evaluation, print_json, print_prediction
-from blemish.errors import SettingError
+from blemish.errors import SettingError, require
 
 if TYPE_CHECKING:
     from blemish.evaluation import Evaluation
@@ -77,7 +77,7 @@ def evaluate(
     from blemish.datasets import read_source
     from blemish.model import Model
 
-    check_report(report, force)
+    _check_page(report, force)
     loaded = Model.load(model, engine)
     dataset = read_source(source, loaded.recipe.seed)
     err.print(escape(str(dataset)))
@@ -121,13 +121,23 @@ def demo(
     import blemish
     from blemish.datasets import read_source
 
-    check_report(report, force)
+    _check_page(report, force)
     dataset = read_source("elpv:mono")
     err.print(escape(str(dataset)))
     with bars() as progress:
         model = blemish.fit(dataset, detector="fre", false_alarm_rate=0.05, progress=progress)
         evaluation = blemish.evaluate(model, dataset, progress)
     _finish_evaluation(model, evaluation, report, force, as_json)
+
+
+def _check_page(report: Path | None, force: bool) -> None:
+    """Raises what would else be raised once all images are scored."""
+    from blemish.evaluation import require_scipy
+
+    require_scipy()
+    if report is not None:
+        require("jinja2", of="a report", extra="report")
+        check_report(report, force)
 
 
 def _finish_evaluation(model: Model, evaluation: Evaluation, report: Path | None, force: bool, as_json: bool) -> None:

@@ -7,11 +7,13 @@ good images by seed, so that `fit` and `evaluate` with one seed never share an i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from blemish.array_files import read_member
 from blemish.datasets.elpv import read_elpv
 from blemish.datasets.folder import read_folder, read_tree
+from blemish.datasets.listing import matching
 from blemish.datasets.livestock import read_livestock
 from blemish.datasets.mtd import read_mtd
 from blemish.datasets.one_class import classes, read_one_class
@@ -38,16 +40,26 @@ def read_source(source: str | Path, seed: int = 0) -> Dataset:
         seed: decides the split of layouts that have none of their own.
 
     Raises:
-        SourceError: nothing is there, it holds no images, or it is not laid out as its layout says.
+        SourceError: nothing is there, it may not be read, it holds no images, or it is not laid out as its layout says.
     """
     text = str(source)
     if not text.strip():
         raise SourceError("the source is empty text; give an image, a folder, layout:PATH or elpv")
+    try:
+        return _read(text, seed)
+    except PermissionError as error:
+        raise SourceError(f"{error.filename or text}: may not be read; check its permissions") from None
+    except OSError as error:
+        raise SourceError(f"{error.filename or text}: cannot be read ({error.strerror}); check the path") from None
+
+
+def _read(text: str, seed: int) -> Dataset:
     layout, colon, rest = text.partition(":")
     if layout in LAYOUTS and (colon or layout == "elpv") and not Path(text).exists():
         if not rest and layout != "elpv":
             raise SourceError(f"{text!r} names no folder; give {layout}:PATH")
-        return LAYOUTS[layout](rest, seed)
+        # The whole text, so that what a model keeps of its source leads to the same images again.
+        return replace(LAYOUTS[layout](rest, seed), root=text)
     path = Path(text)
     if read_member(path) is not None:
         return Dataset("an image in a file of many", text, [Sample(path)])
@@ -62,6 +74,6 @@ def _recognise(path: Path) -> str:
         return "tree"
     if (path / "MT_Free" / "Imgs").is_dir():
         return "mtd"
-    if (path / "Train").is_dir() and next((path / "Test").glob("*_gt.png"), None):
+    if (path / "Train").is_dir() and (path / "Test").is_dir() and matching(path / "Test", "*_gt.png"):
         return "livestock"
     return "folder"

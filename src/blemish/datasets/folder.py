@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from blemish.datasets.sample import GOOD, Dataset, Sample, existing_folder, images_in
+from blemish.datasets.listing import folders_in, images_in, listed
+from blemish.datasets.sample import GOOD, Dataset, Sample, existing_folder
 from blemish.errors import SourceError
 from blemish.images import SUFFIXES
 
@@ -27,7 +29,8 @@ def read_tree(path: str, seed: int = 0) -> Dataset:
     """`train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>/<name>[_mask].png`. The seed changes nothing.
 
     Raises:
-        SourceError: `train/good` is absent or empty, or the tree has masks and an anomalous image lacks its own.
+        SourceError: `train/good` is absent or empty, a folder of the tree may not be read, or the tree has masks and an
+            anomalous image lacks its own.
     """
     root = existing_folder(path)
     good = root / "train" / GOOD
@@ -37,10 +40,11 @@ def read_tree(path: str, seed: int = 0) -> Dataset:
     if not train:
         raise SourceError(f"{good}: no images in this folder; put the good images there")
     truth = root / "ground_truth"
-    has_masks = truth.is_dir()
+    has_masks = os.path.lexists(truth)
+    if has_masks:
+        listed(truth)
     test = []
-    kinds = sorted(folder for folder in (root / "test").glob("*") if folder.is_dir() and folder.name[0] != ".")
-    for folder in kinds:
+    for folder in folders_in(root / "test") if os.path.lexists(root / "test") else []:
         masks = _masks_by_stem(truth / folder.name) if has_masks and folder.name != GOOD else {}
         for image in images_in(folder):
             mask = masks.get(image.stem)
@@ -53,4 +57,4 @@ def read_tree(path: str, seed: int = 0) -> Dataset:
 
 def _masks_by_stem(folder: Path) -> dict[str, Path]:
     """Masks by the stem of their image: `000_mask.png` and `000.png` both belong to `000`."""
-    return {mask.stem.removesuffix("_mask"): mask for mask in images_in(folder)} if folder.is_dir() else {}
+    return {mask.stem.removesuffix("_mask"): mask for mask in images_in(folder)} if os.path.lexists(folder) else {}

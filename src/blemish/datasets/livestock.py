@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from blemish.datasets.listing import matching
 from blemish.datasets.sample import GOOD, Dataset, Sample, existing_folder
 from blemish.errors import SourceError
 
@@ -13,14 +16,14 @@ def read_livestock(path: str, seed: int = 0) -> Dataset:
     The seed changes nothing.
 
     Raises:
-        SourceError: `Train` has no images, or a test image has no mask.
+        SourceError: `Train` has no images, `Train` or `Test` may not be read, or a test image has no mask.
     """
     root = existing_folder(path)
-    train = sorted((root / "Train").glob("*.jpg"))
+    train = matching(root / "Train", "*.jpg")
     if not train:
         raise SourceError(f"{path}: no training images; expected {root / 'Train'} with .jpg files")
     test = []
-    for image in sorted((root / "Test").glob("*.jpg")):
+    for image in matching(root / "Test", "*.jpg") if os.path.lexists(root / "Test") else []:
         mask = image.with_name(f"{image.stem}_gt.png")
         if not mask.is_file():
             raise SourceError(f"{image}: has no mask; expected {mask}")

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.array_files import read_images, read_labels
-from blemish.datasets.sample import GOOD, Dataset, Sample, images_in
+from blemish.datasets.listing import images_in, matching
+from blemish.datasets.sample import GOOD, Dataset, Sample
 from blemish.errors import SourceError
+from blemish.images import SUFFIXES
 
 Part = list[tuple[Path, str]]
 """Images and their classes."""
@@ -56,12 +58,8 @@ def _parts(root: Path) -> tuple[Part, Part]:
         )
         return train, test
     if (root / "train").is_dir() and (root / "test").is_dir():
-        train, test = (
-            [(image, image.parent.name) for image in images_in(root / part, recursive=True)]
-            for part in ("train", "test")
-        )
-        return train, test
-    batches = sorted(root.glob("data_batch_[0-9]"))
+        return _by_folder(root / "train"), _by_folder(root / "test")
+    batches = matching(root, "data_batch_[0-9]")
     if batches:
         train, test = (
             _numbered([(file, read_images(file), read_labels(file)) for file in files])
@@ -75,8 +73,18 @@ def _parts(root: Path) -> tuple[Part, Part]:
     return train, test
 
 
+def _by_folder(part: Path) -> Part:
+    """Images by the folder that they are in."""
+    found: Part = []
+    for image in images_in(part, recursive=True):
+        if image.suffix.lower() not in SUFFIXES or image.is_dir():  # its images have no class that could be told
+            raise SourceError(f"{image}: may not be read; check its permissions, or where its link leads")
+        found.append((image, image.parent.name))
+    return found
+
+
 def _only(root: Path, pattern: str) -> Path:
-    found = sorted(root.glob(pattern))
+    found = matching(root, pattern)
     if not found:
         raise SourceError(
             f"{root}: has no {pattern.rstrip('*')}; give an npz file, or a folder of idx files, of CIFAR-10's batches, "

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from blemish.errors import SourceError
-from blemish.images import SUFFIXES
 
 GOOD = "good"
 
@@ -46,18 +45,6 @@ class Dataset:
         kinds = Counter(sample.kind for sample in self.test)
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         return f"{self.root}: {self.layout}, {len(self.train)} to train, {len(self.test)} to test ({counts})"
-
-
-def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """Image files by suffix, sorted by path; dot-files and dot-folders are left out."""
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(
-        path
-        for path in found
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
 
 
 def existing_folder(path: str) -> Path:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.datasets import Dataset
-from blemish.errors import MissingExtraError, SettingError, SourceError
+from blemish.errors import SettingError, SourceError, require
 from blemish.explain.diagnoses import diagnoses
 from blemish.explain.figures import choose, component_maps
 from blemish.explain.survey import gaussian, survey
@@ -55,15 +55,14 @@ def write_gallery(
         MissingExtraError: jinja2 is not installed.
         ModelError: the folder cannot be written.
     """
+    require("jinja2", of="a gallery", extra="report")
+    import jinja2
+
     gaussian(model)
     if not 1 <= images <= MOST:
         raise SettingError(f"{images} images are too few or too many for a gallery; give 1 to {MOST}")
     if not dataset.train:
         raise SourceError(f"{dataset.root}: has no normal images to tell of; give the data that was fitted on")
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtraError(f"a gallery needs {error.name}; pip install 'blemish[report]'") from None
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(resources.files(__package__).joinpath("gallery.html").read_text("utf-8"))
     with new_folder(folder, "gallery", force=force) as temporary:

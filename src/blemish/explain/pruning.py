@@ -12,7 +12,7 @@ from blemish.datasets import Dataset, read_source
 from blemish.errors import SettingError, SourceError
 from blemish.evaluation import Evaluation, evaluate
 from blemish.explain.survey import gaussian, survey
-from blemish.fitting import refit
+from blemish.fitting import check_images, refit
 from blemish.model import Model, Progress
 
 Drop = tuple[tuple[int, ...], ...]
@@ -54,7 +54,7 @@ def prune(
     Raises:
         SettingError: the detector has no components that all positions share, there is no such component, or none
             would be left.
-        SourceError: the images are no longer there, or there are no masks to choose by.
+        SourceError: the images are no longer there, or are others, or there are no masks to choose by.
     """
     found = gaussian(model)
     if sum(way is not None for way in (border, keep_best, drop)) != 1:
@@ -62,6 +62,7 @@ def prune(
     dataset = (
         source if isinstance(source, Dataset) else read_source(source or model.provenance["source"], model.recipe.seed)
     )
+    check_images(model, dataset)
     layers = [found.components(layer) for layer in range(len(model.recipe.layers))]
     if drop is not None:
         chosen = _listed(model, drop)

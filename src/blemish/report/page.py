@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from blemish.datasets import Sample
-from blemish.errors import MissingExtraError
+from blemish.errors import require
 from blemish.evaluation import Evaluation
 from blemish.images import Pixels
 from blemish.metrics import roc_curve
@@ -94,10 +94,9 @@ def write_report(model: Model, evaluation: Evaluation, path: Path, *, force: boo
         MissingExtraError: jinja2 is not installed.
         ModelError: the path exists and is not to be replaced, or cannot be written.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtraError(f"a report needs {error.name}; pip install 'blemish[report]'") from None
+    require("jinja2", of="a report", extra="report")
+    import jinja2
+
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["percent"] = lambda figure: "–" if figure is None else f"{100 * figure:.2f}"
     template = environment.from_string(resources.files(__package__).joinpath("page.html").read_text("utf-8"))

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import blemish
+from blemish.datasets import read_source
+from blemish.detectors import Gaussian
+from blemish.errors import SourceError
+from blemish.fitting import images_digest, refit
+from conftest import write_parts
+
+
+def test_the_digest_of_images_knows_names_and_sizes_and_neither_their_order_nor_their_place(tmp_path: Path) -> None:
+    write_parts(tmp_path / "a" / "left", 2)
+    write_parts(tmp_path / "a" / "right", 2, seed=1)
+    paths = sorted((tmp_path / "a").rglob("*.png"))
+    digest = images_digest(paths)
+    assert images_digest(paths[::-1]) == digest
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = sorted((tmp_path / "b").rglob("*.png"))
+    assert images_digest(moved) == digest
+    assert images_digest(moved[1:]) != digest
+    with moved[0].open("ab") as file:
+        file.write(b"x")
+    longer = images_digest(moved)
+    assert longer != digest
+    assert images_digest([*moved[1:], moved[0].rename(moved[0].with_name("new.png"))]) != longer
+
+
+def test_the_digest_is_the_same_from_within_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = sorted(write_parts(tmp_path / "a", 3).iterdir())
+    monkeypatch.chdir(tmp_path / "a")
+    assert images_digest([Path(path.name) for path in paths]) == images_digest(paths)
+
+
+def test_of_images_in_a_file_of_many_the_size_of_the_file_counts(tmp_path: Path) -> None:
+    members = [tmp_path / "a.npz" / "x_train" / str(number) for number in range(3)]
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((4, 8, 8), np.uint8))
+    digest = images_digest(members)
+    assert images_digest(members[1:]) != digest
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((5, 8, 8), np.uint8))
+    assert images_digest(members) != digest
+
+
+def test_images_that_cannot_be_read_have_a_digest_too(tmp_path: Path) -> None:
+    paths = [*write_parts(tmp_path / "a", 2).iterdir(), tmp_path / "a" / "gone.png", tmp_path / "a" / "0"]
+    assert images_digest(paths) != images_digest(paths[:2])
+
+
+def test_a_refit_takes_the_same_images_and_no_others(tree: Path, tmp_path: Path) -> None:
+    model = blemish.fit(f"folder:{tree / 'train'}", detector="gaussian", size=64, layers=[2])
+    assert model.provenance["images_digest"] == images_digest(sorted((tree / "train").rglob("*.png")))
+    again = refit(model, Gaussian())
+    assert np.allclose(again.calibration.scores, model.calibration.scores, rtol=1e-5)
+    assert again.provenance["images_digest"] == model.provenance["images_digest"]
+    with pytest.raises(SourceError, match=r"holds other images than the model was fitted on \(34 now, 24 then\)"):
+        refit(model, Gaussian(), read_source(f"folder:{write_parts(tmp_path / 'others', 34)}"))
+
+
+def test_a_model_of_one_class_finds_its_images_again(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 28, 28), dtype=np.uint8)
+    labels = np.arange(12) % 2
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    model = blemish.fit(f"one_class:{tmp_path / 'a.npz'}:1", detector="gaussian", size=64, layers=[2])
+    assert refit(model, Gaussian()).provenance["images"] == 6
