@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 import timm
 import torch
@@ -16,6 +15,7 @@ from blemish.backbones import Backbone, Pixels, canonical_name, layers_of_stride
 from blemish.detectors import DETECTORS, make_detector
 from blemish.engines import BATCH, choose_engine
 from blemish.engines.openvino_engine import OpenVINOEngine
+from blemish.engines.openvino_runtime import openvino
 from blemish.engines.stream import stream
 from blemish.engines.torch_engine import TorchEngine
 from blemish.errors import ImageError, ModelError, SettingError

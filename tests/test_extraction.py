@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +90,7 @@ def test_whatever_decides_the_features_has_an_entry_of_its_own(cache: Path, weig
     assert count(weights=other) == 4, "the same name and other numbers"
 
 
-@pytest.mark.parametrize("file", ["features.xml", "features.bin", "weights.safetensors", "model.json"])
+@pytest.mark.parametrize("file", ["features.xml", "features.bin", "weights.safetensors", "blemish.json"])
 @pytest.mark.parametrize("harm", ["altered", "cut short", "missing"])
 def test_an_entry_that_is_not_what_was_written_is_made_again(
     cache: Path, weights: Path, file: str, harm: str, monkeypatch: pytest.MonkeyPatch
@@ -101,9 +104,8 @@ def test_an_entry_that_is_not_what_was_written_is_made_again(
         (entry / file).write_bytes(content[:-9] + (b"" if harm == "cut short" else bytes(9)))
     found = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
     assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
-    if (file, harm) != ("model.json", "missing"):  # a folder without it may be anything, and is left alone
-        no_conversion(monkeypatch)
-        make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+    no_conversion(monkeypatch)
+    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
 
 
 def test_nothing_is_kept_where_the_user_wants_none_or_the_engine_is_torch(
@@ -125,7 +127,7 @@ def test_the_entry_not_used_for_longest_makes_room(cache: Path, weights: Path) -
     make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
     (first,) = cache.iterdir()
     for index in range(ENTRIES - 1):
-        copy = cache / f"other{index}"
+        copy = cache / f"other-{index:020x}"
         shutil.copytree(first, copy)
         os.utime(copy, (1_000_000 + index, 1_000_000 + index))
     os.utime(first, (1_000, 1_000))
@@ -134,4 +136,80 @@ def test_the_entry_not_used_for_longest_makes_room(cache: Path, weights: Path) -
     left = {path.name for path in cache.iterdir()}
     assert len(left) == ENTRIES
     assert first.name in left
-    assert "other0" not in left
+    assert f"other-{0:020x}" not in left
+
+
+def test_nothing_is_deleted_from_the_cache_folder_but_what_was_written_there(
+    cache: Path, weights: Path, saved: Path
+) -> None:
+    for index in range(ENTRIES + 3):
+        shutil.copytree(saved, cache / f"model-{index}")
+    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+    (entry,) = (path for path in cache.iterdir() if not path.name.startswith("model-"))
+    for index in range(ENTRIES):
+        own = Path(shutil.copytree(entry, cache / f"own-{index:020x}"))
+        os.utime(own, (1_000 + index, 1_000 + index))
+    (cache / f"own-{0:020x}" / "thesis.txt").write_text("years")
+    make_extractor(NAME, [2], (), GEOMETRY, "openvino", weights)
+    left = {path.name for path in cache.iterdir()}
+    assert {f"model-{index}" for index in range(ENTRIES + 3)} <= left
+    assert f"own-{0:020x}" in left, "it holds a file of the user's"
+    assert f"own-{1:020x}" not in left
+
+
+def test_an_entry_of_another_user_is_not_read(cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+    (entry,) = cache.iterdir()
+    assert extraction._read(entry) is not None
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert extraction._read(entry) is None
+
+
+@pytest.mark.parametrize("fault", ["name too long", "no folder may be searched", "read-only"])
+def test_a_cache_that_cannot_be_used_is_an_empty_cache(
+    cache: Path, weights: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    if fault == "name too long":
+        monkeypatch.setenv("BLEMISH_CACHE", str(cache / ("n" * 300)))
+    elif fault == "read-only":
+        monkeypatch.setattr(os, "utime", _refused)
+        monkeypatch.setattr("blemish.scratch.tempfile.mkdtemp", _refused_below(cache))
+    else:
+        monkeypatch.setattr(Path, "stat", _refused_in(cache, Path.stat))
+    found = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_model_is_saved_though_the_cache_was_deleted_since_it_was_fitted(
+    cache: Path, tree: Path, tmp_path: Path
+) -> None:
+    blemish.fit(tree, detector="gaussian", size=64, engine="openvino")
+    fitted = blemish.fit(tree, detector="gaussian", size=64, engine="openvino")  # from the cache
+    shutil.rmtree(cache)
+    fitted.save(tmp_path / "model")
+    assert blemish.load(str(tmp_path / "model")).threshold == fitted.threshold
+
+
+def _refused(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def _refused_below(folder: Path) -> Callable[..., str]:
+    made = tempfile.mkdtemp
+
+    def mkdtemp(*words: Any, **named: Any) -> str:
+        if str(named.get("dir", "")).startswith(str(folder)):
+            _refused()
+        return made(*words, **named)
+
+    return mkdtemp
+
+
+def _refused_in(folder: Path, known: Callable[..., Any]) -> Callable[..., Any]:
+    def stat(path: Path, **named: Any) -> Any:
+        if path != folder and path.is_relative_to(folder):
+            _refused()
+        return known(path, **named)
+
+    return stat

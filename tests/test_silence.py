@@ -71,9 +71,8 @@ def addresses(trace: str) -> set[str]:
 
 def written(trace: str, home: Path) -> list[Path]:
     """Files opened for writing in the home folder, from there."""
-    paths = {
-        Path(match["path"]) for line in trace.splitlines() if "ENOENT" not in line for match in WRITTEN.finditer(line)
-    }
+    opened = [line for line in trace.splitlines() if "ENOENT" not in line and "O_TMPFILE" not in line]  # has no name
+    paths = {Path(match["path"]) for line in opened for match in WRITTEN.finditer(line)}
     return sorted(path.relative_to(home) for path in paths if path.is_relative_to(home))
 
 
