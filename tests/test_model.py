@@ -352,8 +352,16 @@ def test_an_unreadable_image_gives_a_prediction_with_its_error_and_the_rest_goes
     assert first.score == last.score
     assert "known format" in str(failed.error)
     assert np.isnan(failed.score)
-    assert not failed.is_anomaly
+    assert failed.is_anomaly is None, "nobody may take it for good"
     assert failed.as_dict() == {"path": str(bad), "error": failed.error}
+
+
+def test_an_array_without_a_score_is_neither_good_nor_anomalous(model: Model) -> None:
+    frame = part(np.random.default_rng(0))
+    good, failed = model.predict([frame, frame.astype(np.float32) / 255])
+    assert good.is_anomaly is False
+    assert failed.is_anomaly is None
+    assert "type float32" in str(failed.error)
 
 
 def test_a_false_alarm_rate_that_cannot_be_had_is_refused_before_the_work(tree: Path) -> None:

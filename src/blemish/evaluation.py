@@ -191,4 +191,4 @@ def _box_figures(found: int, true: int, met: int) -> dict[str, float | None]:
 
 
 def _decisions(results: list[tuple[Sample, Prediction]]) -> Decisions:
-    return Decisions.count([p.is_anomaly for _, p in results], [sample.is_anomalous for sample, _ in results])
+    return Decisions.count([bool(p.is_anomaly) for _, p in results], [sample.is_anomalous for sample, _ in results])

@@ -132,7 +132,7 @@ class Model:
     def _judged(self, scored: Scored, image: Path | Pixels) -> Prediction:
         if scored.error is not None or scored.map is None:
             reason = scored.error.reason if scored.error else None
-            return Prediction(_path(image), float("nan"), float("nan"), False, None, reason)
+            return Prediction(_path(image), float("nan"), float("nan"), None, None, reason)
         (p_value,) = self.calibration.p_values([scored.score])
         is_anomaly = scored.score > self.threshold
         boxes = self._in_image(self.boxes(scored.map), image) if is_anomaly else []

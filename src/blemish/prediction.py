@@ -20,7 +20,7 @@ class Prediction:
         path: the file; `None` for an array.
         score: higher is more anomalous; its unit is the detector's.
         p_value: the share of normal images that score as high, as the held-out ones tell.
-        is_anomaly: the score exceeds the threshold.
+        is_anomaly: whether the score exceeds the threshold; `None` where there is an error, for then nobody knows.
         map: (H, W) at the model's input size, or a photograph's own where it is cut into tiles; higher where more
             anomalous; `None` where there is an error.
         error: why there is no score (it is then not a number), or `None`.
@@ -31,7 +31,7 @@ class Prediction:
     path: Path | None
     score: float
     p_value: float
-    is_anomaly: bool
+    is_anomaly: bool | None
     map: NDArray[np.float32] | None = field(repr=False)
     error: str | None = None
     boxes: tuple[Box, ...] = ()
