@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers read it; to import typing would delay the command's care for Ctrl-C
 if TYPE_CHECKING:
+    from typing import Any
+
     from blemish.detectors import FRE, FREAE, HFR, VAE, VAEGRF, Gaussian, PaDiM
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
@@ -51,6 +51,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'blemish' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(f"blemish.{_HOMES[name]}"), name)
 
 

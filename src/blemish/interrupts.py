@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import signal
 import time
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 WAIT = 0.02
 """Seconds until an interrupt during an import is tried again."""

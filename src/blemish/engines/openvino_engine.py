@@ -204,7 +204,7 @@ class Graph:
     @contextlib.contextmanager
     def requests(self, hint: str) -> Iterator[list[Any]]:
         """As many requests as should run at once, for the caller alone; they go back for others to use."""
-        check_process()
+        check_process(self)
         if hint not in self._compiled:
             options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
             self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
+from typing import Any
 
 if "openvino" not in sys.modules:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an import of it fails from now on
@@ -21,10 +23,19 @@ from blemish.errors import SettingError
 __all__ = ["FrontEndManager", "check_process", "openvino"]
 
 _process: int | None = None
+_users: weakref.WeakSet[Any] = weakref.WeakSet()
+_kept: list[Any] = []
+
+if hasattr(os, "register_at_fork"):
+    # What was compiled cannot be taken apart in a forked child either, which would abort.
+    os.register_at_fork(after_in_child=lambda: _kept.extend(_users))
 
 
-def check_process() -> None:
+def check_process(user: object) -> None:
     """Notes that OpenVINO runs in this process; to be called before anything is compiled or run.
+
+    Args:
+        user: what holds all that is compiled.
 
     Raises:
         SettingError: it ran in the process from which this one was forked. Its threads were not copied, so it would
@@ -33,6 +44,7 @@ def check_process() -> None:
     global _process
     if _process is None:
         _process = os.getpid()
+    _users.add(user)
     if _process != os.getpid():
         raise SettingError(
             "OpenVINO was used before this process was forked, and cannot run in a fork; start processes with "
