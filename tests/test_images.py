@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.decoding import decode_ahead
 from blemish.errors import ImageError, SettingError
-from blemish.images import MAX_PIXELS, Geometry, decode_ahead, read_image, read_mask, read_size
+from blemish.image_files import MAX_PIXELS
+from blemish.images import Geometry, read_image, read_mask, read_size
 
 SAME = Geometry(40, 48)
 

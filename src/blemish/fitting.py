@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Held, held_out_count, promised_rate
 from blemish.datasets import Dataset, Sample, read_source
+from blemish.decoding import decode_ahead
 from blemish.engines import BATCH, Engine, choose_engine
 from blemish.engines.stream import Chunk, stream, whole
 from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
-from blemish.images import Geometry, decode_ahead, read_image
+from blemish.images import Geometry, read_image
 from blemish.model import Learned, Model, Progress, Recipe, write_parts
 from blemish.photographs import count_tiles
 from blemish.planning import Plan, make_plan, with_cache

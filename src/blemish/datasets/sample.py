@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.errors import SourceError
-from blemish.images import SUFFIXES
+from blemish.image_files import SUFFIXES
 
 GOOD = "good"
 
