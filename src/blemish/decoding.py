@@ -6,12 +6,14 @@ time, by all threads of the process together, and those that wait decoded until 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 from blemish.errors import ImageError
@@ -21,6 +23,9 @@ AT_ONCE = 512 << 20
 
 WAITING = 256 << 20
 """Bytes of what was decoded and waits."""
+
+LARGE = 32 << 20
+"""Bytes of a share from which on its memory is handed back to the system at once."""
 
 THREADS = min(8, os.cpu_count() or 1)
 
@@ -47,9 +52,27 @@ class Room:
         try:
             yield
         finally:
+            if size >= LARGE:
+                _hand_back()
             with self._returned:
                 self._taken -= size
                 self._returned.notify()
+
+
+def _hand_back() -> None:
+    """What was freed, to the system: the C library of Linux would keep it, once for every thread that decodes."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):  # another C library, or another system
+        return None
+    return trim
 
 
 DECODING = Room(AT_ONCE)

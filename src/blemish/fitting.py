@@ -198,6 +198,10 @@ def _learned(
     from blemish.graph import OUTPUTS, Scoring
 
     engine, geometry = extractor.engine, recipe.geometry
+    if detector.trains:
+        from blemish.training.detector import check_training
+
+        check_training(detector, checkpoints, resume)
     bad: list[ImageError] = []
     grids = [(layer.channels, layer.height, layer.width) for layer in extractor.layers]
     features = sum(channels * height * width for channels, height, width in grids)

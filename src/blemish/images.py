@@ -195,7 +195,7 @@ def read_image(source: Path | str | Pixels, geometry: Geometry) -> Pixels:
 
 @contextmanager
 def whole_image(source: Path | Pixels) -> Iterator[Image.Image]:
-    """The image at its own size, decoded, upright and RGB; other threads may wait for its memory until it is let go.
+    """The image at its own size, decoded, upright and RGB; it is there within the context alone.
 
     Raises:
         ImageError: as `read_image` does.
@@ -207,10 +207,15 @@ def whole_image(source: Path | Pixels) -> Iterator[Image.Image]:
         with _faults_of(source):
             share = _share(image, None)
         with DECODING.share(share):
-            with _faults_of(source):
-                ImageOps.exif_transpose(image, in_place=True)
-                whole = _to_rgb(image, source)
-            yield whole
+            whole = image
+            try:
+                with _faults_of(source):
+                    ImageOps.exif_transpose(image, in_place=True)
+                    whole = _to_rgb(image, source)
+                yield whole
+            finally:
+                image.close()
+                whole.close()
 
 
 def read_header(path: Path, geometry: Geometry) -> Header:
@@ -268,9 +273,12 @@ def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) ->
 
 @contextmanager
 def _decoding(image: Image.Image, path: Path, geometry: Geometry | None = None) -> Iterator[None]:
-    """Room for the decoding, and an `ImageError` where it fails."""
+    """Room for the decoding, and an `ImageError` where it fails; at the end the image's pixels are gone."""
     with _faults_of(path), DECODING.share(_share(image, geometry)):
-        yield
+        try:
+            yield
+        finally:
+            image.close()
 
 
 @contextmanager

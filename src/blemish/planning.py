@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -86,8 +87,7 @@ def make_plan(
         features: numbers in the features of one image or tile.
         statistics: from how many of these there are to the bytes that the detector will hold at its peak.
     """
-    found = decode_ahead(partial(read_header, geometry=geometry), paths, ahead=256)
-    headers = {path: header for path, header in zip(paths, found, strict=True) if isinstance(header, Header)}
+    headers = _headers(paths, geometry)
     tiles = (
         len(paths) if geometry.tile is None else max(1, sum(_tiles(header, geometry) for header in headers.values()))
     )
@@ -120,6 +120,22 @@ def with_cache(plan: Plan, size: int, budget: int | None) -> Plan:
             f"{_gigabytes(free)} free; allow more --memory, set TMPDIR to a larger folder, or give fewer --layers"
         )
     return replace(plan, disk=size)
+
+
+def _headers(paths: Sequence[Path], geometry: Geometry) -> dict[Path, Header]:
+    """Of the images that have one."""
+
+    def read(some: Sequence[Path]) -> dict[Path, Header]:
+        found = {}
+        for path in some:
+            with suppress(ImageError):
+                found[path] = read_header(path, geometry)
+        return found
+
+    headers: dict[Path, Header] = {}
+    for found in decode_ahead(read, (paths[start : start + 64] for start in range(0, len(paths), 64))):
+        headers |= found if isinstance(found, dict) else {}
+    return headers
 
 
 def _tiles(header: Header, geometry: Geometry) -> int:
