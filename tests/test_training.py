@@ -270,6 +270,14 @@ def test_a_step_that_makes_weights_infinite_is_noticed_before_they_are_kept(
     assert equal(resumed, trained()[0])
 
 
+def test_weights_that_are_not_finite_are_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.training.loop.JUDGED", 1)
+    module = Toy()
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda *_: module.layers[0].weight.data.fill_(float("nan")))
+    with pytest.raises(TrainingError, match="diverged at step 0: the weights are not finite"):
+        train(module, batches, len(DATA), replace(SCHEDULE, patience=3), judge=lambda: pytest.fail("it was asked"))
+
+
 def test_time_that_is_up_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
     _, steps = trained(folder=tmp_path, schedule=replace(SCHEDULE, minutes=1e-9))
     assert len(steps) == 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Held, held_out_count, promised_rate
 from blemish.datasets import Dataset, Sample, read_source
-from blemish.decoding import decode_ahead
+from blemish.decoding import decode_ahead, waiting
 from blemish.engines import BATCH, Engine, choose_engine
 from blemish.engines.stream import Chunk, stream, whole
 from blemish.errors import BadImagesError, ImageError, SettingError, SourceError
@@ -331,7 +331,7 @@ def _chunks(
 def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) -> BadImagesError:
     """The error that names the images found bad and those among the rest, up to ten and whether there are more."""
     read = count_tiles if geometry.tile else read_image
-    for image in decode_ahead(partial(read, geometry=geometry), rest):
+    for image in decode_ahead(partial(read, geometry=geometry), rest, ahead=waiting(geometry.bytes, 32)):
         if len(found) > 10:
             break
         if isinstance(image, ImageError):

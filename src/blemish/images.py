@@ -159,7 +159,7 @@ class Geometry:
         return image.crop((left, top, left + self.crop, top + self.crop))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """What an image's file says of it before it is decoded.
 

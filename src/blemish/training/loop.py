@@ -188,10 +188,7 @@ def train(
     module.to(memory_format=torch.channels_last)  # a twentieth quicker on CPUs, as images come so
     optimizers = _optimizers(module, schedule.learning_rate)
     device_module, *device_optimizers = fabric.setup(module, *optimizers)
-    decisive = {**(identity or {}), **asdict(schedule), "images": count}
-    for name in LENGTHS:
-        decisive.pop(name)
-    known = json.loads(json.dumps(decisive))
+    known = _known({**(identity or {}), **asdict(schedule), "images": count})
     each = schedule.steps(count)
     total = schedule.epochs * each
     done = Place(0, 0.0)
@@ -220,7 +217,11 @@ def train(
             told = {name: float(term.detach()) for name, term in terms.items()}
             late = schedule.minutes is not None and seconds > 60 * schedule.minutes
             last = bool(fabric.broadcast(late or number + 1 == total))
-            if judge is not None and patience is not None and (last or (number + 1) % JUDGED == 0):
+            due = now - saved > EVERY
+            judged = patience is not None and (last or (number + 1) % JUDGED == 0)
+            if last or due or judged:
+                _check_weights(module, number, folder)
+            if judge is not None and patience is not None and judged:
                 device_module.eval()
                 told["judged"] = float(fabric.broadcast(judge()))
                 device_module.train()
@@ -231,11 +232,10 @@ def train(
             log.write(step)
             if watch:
                 watch(step, total)
-            if last or now - saved > EVERY:
-                _check_weights(module, number, folder)
+            if last or due:
+                saved = now
                 if folder is not None and fabric.is_global_zero:
                     checkpoint.save(folder / CHECKPOINT, known, Place(number + 1, seconds), best, module, optimizers)
-                saved = now
             if last:
                 break
         device_module.eval()
@@ -258,6 +258,14 @@ def check_folder(folder: Path, resume: bool) -> None:
         )
     for _ in _lines(folder / LOG):
         pass
+
+
+def _known(decisive: dict[str, Any]) -> dict[str, Any]:
+    """What decides a training, but for how long it is, as a checkpoint's card gives it back."""
+    found: dict[str, Any] = json.loads(
+        json.dumps({name: value for name, value in decisive.items() if name not in LENGTHS})
+    )
+    return found
 
 
 def _one_process(precision: str) -> Fabric:
