@@ -35,6 +35,9 @@ TIMED_TILES = 32
 BUFFERS = 4
 """Batches of features that exist at one time, copies included."""
 
+MAPS = 6
+"""Batches of maps of the input's size that exist while images are scored, enlarging and smoothing included."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -93,7 +96,8 @@ def make_plan(
     )
     seconds = _seconds(engine, headers, geometry, tiles)
     used, available = memory_limits()
-    batches = BATCH * (BUFFERS * 4 * features + 3 * 3 * geometry.shape[0] * geometry.shape[1])
+    area = geometry.shape[0] * geometry.shape[1]
+    batches = BATCH * (BUFFERS * 4 * features + 3 * 3 * area + MAPS * 4 * area)
     memory = used + statistics(tiles) + batches + _reading(list(headers.values()), geometry)
     return Plan(len(paths), tiles, seconds, memory, available)
 
