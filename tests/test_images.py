@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import struct
-import threading
-import time
+import subprocess
+import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -10,8 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from blemish.decoding import decode_ahead
 from blemish.errors import ImageError, SettingError
-from blemish.images import MAX_PIXELS, Geometry, decode_ahead, read_image, read_mask, read_size
+from blemish.image_files import MAX_PIXELS
+from blemish.images import Geometry, read_format, read_header, read_image, read_mask, read_size
+from blemish.photographs import read_tiles
 
 SAME = Geometry(40, 48)
 
@@ -78,14 +83,16 @@ def test_sixteen_bits_are_scaled_by_the_type_not_by_the_image(tmp_path: Path, su
     assert np.array_equal(read_image(tmp_path / f"x.{suffix}", SAME)[..., 0], (values / 257).round().astype(np.uint8))
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_exif_rotation_is_applied_to_pixels_and_to_the_size(tmp_path: Path, turn: int) -> None:
+def test_exif_rotation_is_applied_to_pixels_and_to_the_size(tmp_path: Path, turn: int, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = turn
-    Image.fromarray(gradient()).save(tmp_path / "x.png", exif=exif)
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(gradient()).save(path, exif=exif)
     height, width = (48, 40) if turn >= 5 else (40, 48)
-    assert read_size(tmp_path / "x.png") == (height, width)
-    upright = read_image(tmp_path / "x.png", Geometry(height, width)).astype(int)
+    assert read_size(path) == (height, width)
+    upright = read_image(path, Geometry(height, width)).astype(int)
     ways = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
     assert upright[ways[turn]][:2].tolist() == [0, 0], "the corner that was stored first is dark in red and green"
 
@@ -123,6 +130,128 @@ def test_a_cameras_picture_with_a_second_one_behind_it_is_a_jpeg_like_any_other(
     red, _, blue = read_image(tmp_path / "x.jpg", SAME)[20, 20]
     assert red > 250
     assert blue < 5
+    assert read_format(tmp_path / "x.jpg") == "JPEG"
+
+
+def of_mode(mode: str, height: int, width: int) -> Image.Image:
+    rng = np.random.default_rng(0)
+    if mode == "I;16":
+        return Image.fromarray(rng.integers(0, 65536, (height, width), dtype=np.uint16))
+    colours = Image.fromarray(rng.integers(0, 256, (height, width, 4), dtype=np.uint8))
+    return colours if mode == "RGBA" else colours.convert("RGB").convert(mode)
+
+
+def converted_whole(image: Image.Image) -> Image.Image:
+    if image.mode == "I;16":
+        return Image.fromarray(((np.asarray(image).astype(int) + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in {"RGBA", "LA"} or "transparency" in image.info:
+        visible = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", visible.size, (0, 0, 0, 255)), visible).convert("RGB")
+    return image.convert("RGB")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "I;16", "P", "P with transparency", "CMYK", "1"])
+@pytest.mark.parametrize(("height", "width"), [(137, 203), (200, 64), (33, 700), (130, 66), (64, 64)])
+def test_an_image_that_is_shrunk_in_bands_is_the_same_to_the_bit(
+    tmp_path: Path, mode: str, height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    kind, _, transparent = mode.partition(" with ")
+    of_mode(kind, height, width).save(path, **({"transparency": 3} if transparent else {}))
+    for wanted in (Geometry(32, 32), Geometry(33, 47), Geometry(48, 32, 32)):
+        with Image.open(path) as image:
+            whole = converted_whole(image)
+        resized = whole.resize((wanted.width, wanted.height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        expected = wanted.apply(resized)  # which only crops
+        for band in (1 << 18, 2000, 1):
+            monkeypatch.setattr("blemish.images.BAND", band)
+            assert np.array_equal(read_image(path, wanted), expected)
+
+
+MEASURED = """
+import sys
+from pathlib import Path
+import numpy as np
+from blemish.images import *
+from blemish.images import _share, opened
+def peak():
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+path, whole = Path(sys.argv[1]), sys.argv[2] == "whole"
+read_image(np.zeros((600, 600, 4), np.uint8), Geometry())  # what is loaded once
+before = peak()
+if whole:
+    with opened(path) as image:
+        told = _share(image, None)
+    with whole_image(path):
+        pass
+else:
+    told = read_header(path, Geometry()).decoding
+    read_image(path, Geometry())
+print(told, peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read as on Linux")
+@pytest.mark.parametrize("how", ["shrunk", "whole"])
+@pytest.mark.parametrize(
+    ("mode", "suffix", "options"),
+    [
+        ("RGBA", "png", {"compress_level": 1}),
+        ("I;16", "png", {"compress_level": 1}),
+        ("L", "png", {"compress_level": 1}),
+        ("RGB", "jpg", {"progressive": True}),
+        ("RGB", "tif", {"compression": "tiff_adobe_deflate"}),
+        ("RGB", "webp", {"method": 0}),
+    ],
+)
+def test_an_image_takes_as_much_memory_as_its_header_says(
+    tmp_path: Path, mode: str, suffix: str, options: dict[str, object], how: str
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    of_mode(mode, 500, 500).resize((4000, 4000), Image.Resampling.NEAREST).save(path, **options)
+    done = subprocess.run([sys.executable, "-c", MEASURED, path, how], capture_output=True, text=True, check=True)
+    told, real = map(int, done.stdout.split())
+    assert real < 1.1 * told + (8 << 20)
+    assert told < 2 * real + (8 << 20)
+
+
+def test_a_header_is_read_without_decoding(tmp_path: Path) -> None:
+    header = read_header(bomb(tmp_path / "x.png", 5000), SAME)
+    assert (header.height, header.width) == (5000, 5000)
+    assert header.decoding >= 25_000_000
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "webp", "jpg"])
+def test_large_images_within_the_limit_are_read_without_pillows_warning(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(np.tile(gradient(), (4, 4, 1))).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
+    monkeypatch.setattr("blemish.photographs.BAND", 5000)
+    assert read_size(path) == (160, 192)
+    assert read_image(path, SAME).shape == (40, 48, 3)
+    tiles = [tile for _, tile in read_tiles(path, Geometry(100, 100, tile=100, overlap=10))]
+    assert len(tiles) == 6
+
+
+def test_reading_in_threads_leaves_the_hosts_warnings_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(gradient()).save(tmp_path / "x.png")
+    Image.fromarray(gradient()).save(tmp_path / "x.jpg")
+    before = list(warnings.filters)
+    monkeypatch.setattr(warnings, "catch_warnings", lambda **_: pytest.fail("it is no thread's own"))
+    paths = 50 * [tmp_path / "x.png", tmp_path / "x.jpg", tmp_path / "none.png"]
+    found = list(decode_ahead(lambda path: read_image(path, SAME), paths))
+    assert sum(isinstance(image, np.ndarray) for image in found) == 100
+    assert warnings.filters == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_what_is_no_regular_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    for read in (lambda path: read_image(path, SAME), read_size, read_format):
+        with pytest.raises(ImageError, match="is no regular file; remove it"):
+            read(tmp_path / "x.png")
 
 
 def test_a_crop_is_taken_from_the_middle() -> None:
@@ -216,42 +345,6 @@ def test_a_size_that_makes_no_sense_is_refused(size: str, crop: int | None) -> N
 def test_a_size_is_height_by_width() -> None:
     assert Geometry.parse("40x48").shape == (40, 48)
     assert Geometry.parse(64, 32).shape == (32, 32)
-
-
-def test_results_come_in_order_and_few_wait_in_memory() -> None:
-    lock, waiting, most = threading.Lock(), 0, 0
-
-    def slow(item: int) -> int:
-        nonlocal waiting, most
-        time.sleep(0.002 * (item % 3))
-        with lock:
-            waiting += 1
-            most = max(most, waiting)
-        return item
-
-    seen = []
-    for item in decode_ahead(slow, range(60), ahead=7):
-        with lock:
-            waiting -= 1
-        seen.append(item)
-    assert seen == list(range(60))
-    assert most <= 8
-
-
-def test_an_unreadable_item_is_handed_on_and_another_error_ends_it() -> None:
-    def read(item: int) -> int:
-        if item == 1:
-            raise ImageError("x", "is bad")
-        if item == 3:
-            raise RuntimeError("a fault")
-        return item
-
-    results = decode_ahead(read, range(4))
-    assert next(results) == 0
-    assert isinstance(next(results), ImageError)
-    assert next(results) == 2
-    with pytest.raises(RuntimeError, match="a fault"):
-        next(results)
 
 
 @pytest.mark.parametrize("high", [1, 200, 255])

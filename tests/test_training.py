@@ -1,21 +1,29 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import blemish
 from blemish.errors import ModelError, SettingError, TrainingError
+from blemish.images import Geometry
 from blemish.training import Schedule, Step, train
+from blemish.training.cache import FeatureCache
+from blemish.training.features import CachedFeatures
+from blemish.training.images import Images
 from blemish.training.loop import CHECKPOINT, LOG
 
 DATA = torch.randn(37, 5, generator=torch.Generator().manual_seed(0))
@@ -34,7 +42,7 @@ class Toy(nn.Module):
         return {"loss": 2 * error, "error": error}
 
 
-def batches(orders: list[list[int]]) -> Iterator[Tensor]:
+def batches(orders: Iterable[list[int]]) -> Iterator[Tensor]:
     return (DATA[order] for order in orders)
 
 
@@ -126,7 +134,69 @@ def test_one_may_go_on_for_longer(tmp_path: Path) -> None:
 
 def test_without_a_checkpoint_resuming_starts_from_the_beginning(tmp_path: Path) -> None:
     assert len(trained(folder=tmp_path / "new", resume=True)[1]) == 27
-    assert len(trained(folder=tmp_path / "new")[1]) == 27, "and without resuming, an old one is replaced"
+    assert len((tmp_path / "new" / LOG).read_text().splitlines()) == 27
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("left", ["both", LOG, CHECKPOINT])
+def test_without_resuming_an_earlier_training_is_never_overwritten(tmp_path: Path, left: str) -> None:
+    trained(folder=tmp_path)
+    if left == LOG:
+        (tmp_path / CHECKPOINT).rename(tmp_path / "elsewhere")
+    elif left == CHECKPOINT:
+        (tmp_path / LOG).unlink()
+    before = contents(tmp_path)
+    with pytest.raises(SettingError, match="holds a training already .* go on from it with --resume, or give another"):
+        trained(folder=tmp_path, watch=lambda *_: pytest.fail("it began"))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a diary\n",
+        "no line's end",
+        '{"step": "one"}\n',
+        '{"step": true}\n',
+        "[1]\n",
+        '{"step": 1}\n{"epoch": 1}\n',
+        "\xff\n",
+    ],
+)
+def test_a_log_that_is_of_no_training_is_never_overwritten(tmp_path: Path, text: str) -> None:
+    (tmp_path / LOG).write_text(text, encoding="latin-1")
+    with pytest.raises(SettingError, match="is no log of a training"):
+        trained(folder=tmp_path, resume=True, watch=lambda *_: pytest.fail("it began"))
+    assert (tmp_path / LOG).read_text(encoding="latin-1") == text
+
+
+@pytest.mark.parametrize("length", [1, 5, 30])
+def test_a_log_whose_last_line_was_cut_short_is_gone_on_with(tmp_path: Path, length: int) -> None:
+    trained(folder=tmp_path, schedule=replace(SCHEDULE, epochs=1))
+    line = '{"step": 9, "epoch": 1, "seconds": 0.1, "loss": 1.0}'
+    with (tmp_path / LOG).open("a") as log:
+        log.write(line[:length])
+    trained(folder=tmp_path, resume=True)
+    assert [json.loads(line)["step"] for line in (tmp_path / LOG).read_text().splitlines()] == list(range(27))
+
+
+def test_a_fit_refuses_a_folder_that_holds_a_training_and_a_schedule_that_is_none_before_its_pass(
+    tree: Path, tmp_path: Path
+) -> None:
+    (tmp_path / LOG).write_text('{"step": 0}\n')
+    for settings, message in (({}, "holds a training already"), ({"epochs": 1.5}, "epochs 1.5 is not a whole number")):
+        with pytest.raises(SettingError, match=message):
+            blemish.fit(
+                tree,
+                detector="vae",
+                settings=settings,
+                size=64,
+                checkpoints=tmp_path if not settings else None,
+                announce=lambda _: pytest.fail("it was planned"),
+            )
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
@@ -173,6 +243,41 @@ def test_divergence_stops_it_and_keeps_the_last_good_checkpoint(
     assert equal(resumed, trained()[0])
 
 
+@pytest.mark.parametrize("what", ["parameter", "buffer"])
+@pytest.mark.parametrize("stop", [3, 26])
+def test_a_step_that_makes_weights_infinite_is_noticed_before_they_are_kept(
+    tmp_path: Path, stop: int, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blemish.training.loop.EVERY", -1.0)
+    module, taken = Toy(), 0
+    step = torch.optim.Adam.step
+
+    def too_far(self: torch.optim.Adam, *args: object) -> None:
+        nonlocal taken
+        step(self, *args)
+        if taken == stop:
+            tensor = module.layers[0].weight if what == "parameter" else module.layers[1].running_var
+            tensor.data[0] = float("inf")
+        taken += 1
+
+    monkeypatch.setattr(torch.optim.Adam, "step", too_far)
+    expected = f"diverged at step {stop}: the weights are not finite; lower the learning rate; the last good checkpoint"
+    with pytest.raises(TrainingError, match=expected):
+        train(module, batches, len(DATA), SCHEDULE, folder=tmp_path)
+    monkeypatch.undo()
+    resumed, steps = trained(folder=tmp_path, resume=True)
+    assert steps[0].step == stop
+    assert equal(resumed, trained()[0])
+
+
+def test_weights_that_are_not_finite_are_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.training.loop.JUDGED", 1)
+    module = Toy()
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda *_: module.layers[0].weight.data.fill_(float("nan")))
+    with pytest.raises(TrainingError, match="diverged at step 0: the weights are not finite"):
+        train(module, batches, len(DATA), replace(SCHEDULE, patience=3), judge=lambda: pytest.fail("it was asked"))
+
+
 def test_time_that_is_up_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
     _, steps = trained(folder=tmp_path, schedule=replace(SCHEDULE, minutes=1e-9))
     assert len(steps) == 1
@@ -181,9 +286,9 @@ def test_time_that_is_up_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
 
 def test_an_epoch_draws_some_images_anew_and_leaves_no_batch_of_one() -> None:
     schedule = Schedule(epochs=2, batch=4, drawn=13)
-    first, second = schedule.order(0, 100), schedule.order(1, 100)
+    first, second = list(schedule.order(0, 100)), list(schedule.order(1, 100))
     assert [len(batch) for batch in first] == [4, 4, 5]
-    assert first == schedule.order(0, 100)
+    assert first == list(schedule.order(0, 100))
     assert first != second
     assert len({index for batch in first for index in batch}) == 13
     assert sorted(index for batch in Schedule().order(0, 7) for index in batch) == list(range(7))
@@ -195,6 +300,57 @@ def test_where_more_are_drawn_than_there_are_each_comes_as_often() -> None:
     assert len(drawn) == 17
     assert set(counts) == {2, 3}
     assert sorted(drawn[:7]) == list(range(7))
+
+
+def all_at_one_go(schedule: Schedule, epoch: int, count: int) -> list[list[int]]:
+    """The batches of an epoch as they were once drawn: all rounds put together and cut."""
+    rng = np.random.default_rng([schedule.seed, epoch])
+    rounds = math.ceil((schedule.drawn or count) / count)
+    chosen = np.concatenate([rng.permutation(count) for _ in range(rounds)])[: schedule.drawn]
+    starts = range(0, len(chosen), schedule.batch)
+    found = [chosen[start : start + schedule.batch].tolist() for start in starts]
+    if len(found) > 1 and len(found[-1]) == 1:
+        left_over = found.pop()
+        found[-1] += left_over
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 7, 50])
+@pytest.mark.parametrize("drawn", [None, 1, 2, 9, 13, 21, 22, 43])
+@pytest.mark.parametrize("count", [2, 3, 7, 21])
+def test_batches_that_come_one_by_one_are_those_drawn_at_one_go(batch: int, drawn: int | None, count: int) -> None:
+    schedule = Schedule(epochs=3, batch=batch, drawn=drawn, seed=5)
+    orders = [all_at_one_go(schedule, epoch, count) for epoch in range(3)]
+    assert [list(schedule.order(epoch, count)) for epoch in range(3)] == orders
+    assert [schedule.steps(count)] * 3 == [len(order) for order in orders]
+    whole = [images for order in orders for images in order]
+    for step in range(len(whole) + 2):
+        assert list(schedule.order_from(step, count)) == whole[step:]
+
+
+def test_of_a_schedule_without_end_only_what_is_needed_is_drawn(tmp_path: Path) -> None:
+    def watch(step: Step, steps: int) -> None:
+        assert steps == 10**6 * 250_000_000
+        if step.step == 2:
+            raise KeyboardInterrupt
+
+    endless = replace(SCHEDULE, epochs=10**6, drawn=10**9)
+    with pytest.raises(KeyboardInterrupt):
+        trained(schedule=endless, watch=watch)
+    assert next(endless.order_from(999_999 * 250_000_000, 37)) == next(endless.order(999_999, 37))
+
+
+def test_images_and_kept_features_take_their_batches_one_by_one(tree: Path) -> None:
+    orders = ([number % 3, 0] for number in count())
+    paths = sorted((tree / "train" / "good").glob("*"))[:3]
+    images = Images(paths, Geometry(32, 32)).batches(orders)
+    assert [next(images).shape for _ in range(3)] == 3 * [(2, 3, 32, 32)]
+    assert next(orders)[0] < 3
+    cache = FeatureCache(1 << 20).append([np.arange(4, dtype=np.float32).reshape(4, 1, 1, 1)])
+    kept = CachedFeatures(cache, "these", 0, judged=False).batches(orders)
+    assert [next(kept)[0].shape for _ in range(3)] == 3 * [(2, 1, 1, 1)]
+    for source in (images, kept):
+        source.close()  # type: ignore[attr-defined]
 
 
 def judged(values: list[float], **options: object) -> tuple[Toy, list[Step], list[dict[str, Tensor]]]:
@@ -258,6 +414,28 @@ def test_schedules_out_of_range_are_refused(setting: str) -> None:
         Schedule(**{setting: 0})
     with pytest.raises(SettingError, match="1 images are too few to train on"):
         train(Toy(), batches, 1, SCHEDULE)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("epochs", 1.5, "epochs 1.5 is not a whole number; give one"),
+        ("epochs", "many", "epochs 'many' is not a whole number"),
+        ("epochs", None, "epochs None is not a whole number"),
+        ("batch", True, "batch True is not a whole number"),
+        ("drawn", [3], r"drawn \[3\] is not a whole number"),
+        ("patience", 2.0, "patience 2.0 is not a whole number"),
+        ("seed", 0.5, "seed 0.5 is not a whole number"),
+        ("seed", -1, "seed -1 is out of range"),
+        ("seed", 1 << 70, "seed .* is out of range"),
+        ("learning_rate", "1e-3", "learning_rate '1e-3' is not a number"),
+        ("learning_rate", float("nan"), "learning_rate nan is out of range"),
+        ("minutes", True, "minutes True is not a number"),
+    ],
+)
+def test_schedules_of_the_wrong_type_are_refused(setting: str, value: object, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Schedule(**{setting: value})  # type: ignore[arg-type]
 
 
 class Plain(nn.Module):

@@ -110,7 +110,8 @@ def test_on_real_images_the_exact_prior_is_the_one_known(data: Path) -> None:
     """Of 400 empty photographs of the Livestock set: range 1.7 pixels, variance 0.004, by three tenths."""
     from functools import partial
 
-    from blemish.images import Geometry, decode_ahead, read_image
+    from blemish.decoding import decode_ahead
+    from blemish.images import Geometry, read_image
 
     samples = read_source(data / "livestock").train
     chosen = [samples[index].path for index in np.random.default_rng(0).permutation(len(samples))[:400]]

@@ -16,14 +16,14 @@ from blemish.array_files import file_of, read_member
 from blemish.calibration import DEFAULT_RATE, held_out_count, lowest_rate
 from blemish.cards import digest
 from blemish.datasets import Dataset, Sample, read_source
+from blemish.decoding import decode_ahead
 from blemish.errors import ImageError
-from blemish.images import Geometry, decode_ahead, read_format, read_image, read_mask, read_size
+from blemish.images import Geometry, read_format, read_image, read_mask, read_size
 from blemish.model import Progress
 
 TINY = 64
 SUFFIXES_OF = {
     "JPEG": (".jpg", ".jpeg"),
-    "MPO": (".jpg", ".jpeg"),
     "PNG": (".png",),
     "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from blemish.boxes import IOU, find_boxes, matched
 from blemish.datasets import GOOD, Dataset, Sample, read_source
+from blemish.decoding import decode_ahead, waiting
 from blemish.errors import ImageError, SourceError, require
-from blemish.images import Geometry, decode_ahead, read_mask, read_size
+from blemish.image_files import MAX_PIXELS
+from blemish.images import Geometry, read_mask, read_size
 from blemish.metrics import Decisions, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
 from blemish.model import Model, Progress
 from blemish.prediction import Prediction
@@ -166,7 +168,8 @@ def _masks(samples: list[Sample], geometry: Geometry) -> Iterator[NDArray[np.boo
             return np.zeros(geometry.shape if geometry.tile is None else read_size(sample.path), bool)
         return read_mask(sample.mask, sample.path, None if geometry.tile else geometry)
 
-    return decode_ahead(read, samples, ahead=32 if geometry.tile is None else 2)
+    size = geometry.shape[0] * geometry.shape[1] if geometry.tile is None else MAX_PIXELS
+    return decode_ahead(read, samples, ahead=waiting(size, 32))
 
 
 def _without_map(prediction: Prediction) -> Prediction:

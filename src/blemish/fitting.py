@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from blemish.array_files import file_of
 from blemish.calibration import Held, held_out_count, promised_rate
 from blemish.datasets import Dataset, Sample, read_source
+from blemish.decoding import decode_ahead, waiting
 from blemish.engines import BATCH, Engine, choose_engine
 from blemish.engines.stream import Chunk, NotFiniteError, stream, whole
 from blemish.errors import BadImagesError, DegenerateError, ImageError, SettingError, SourceError
-from blemish.images import Geometry, decode_ahead, read_image
+from blemish.images import Geometry, read_image
 from blemish.model import Learned, Model, Progress, write_parts
 from blemish.model_card import Recipe
 from blemish.photographs import count_tiles
@@ -231,6 +232,10 @@ def _learned(
     from blemish.graph import OUTPUTS, Scoring
 
     engine, geometry = extractor.engine, recipe.geometry
+    if detector.trains:
+        from blemish.training.detector import check_training
+
+        check_training(detector, checkpoints, resume)
     bad: list[ImageError] = []
     grids = [(layer.channels, layer.height, layer.width) for layer in extractor.layers]
     features = sum(channels * height * width for channels, height, width in grids)
@@ -379,7 +384,7 @@ def _chunks(
 def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) -> BadImagesError:
     """The error that names the images found bad and those among the rest, up to ten and whether there are more."""
     read = count_tiles if geometry.tile else read_image
-    for image in decode_ahead(partial(read, geometry=geometry), rest):
+    for image in decode_ahead(partial(read, geometry=geometry), rest, ahead=waiting(geometry.bytes, 32)):
         if len(found) > 10:
             break
         if isinstance(image, ImageError):

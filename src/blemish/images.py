@@ -1,4 +1,4 @@
-"""One image file or array to uint8 RGB of the size a model asks for, safely; many of them in order, decoded ahead.
+"""One image file or array to uint8 RGB of the size a model asks for, with little memory beside its pixels.
 
 The rule by which every image becomes uint8 (H, W, 3):
 
@@ -12,54 +12,42 @@ Resizing is Pillow's bicubic, which widens its kernel when it shrinks (antialias
 size remains, an image is first shrunk by a whole number: a JPEG while it is decoded, by two, four or eight, any other
 by averaging. The result then differs from resizing at one go by at most 2 grey levels on average over an image
 (`tests/test_images.py` holds this on real photographs).
+
+What is not grey or RGB becomes so in bands of rows, each of which is shrunk before the next is converted: to the bit
+what converting all of it would give, without the copies.
 """
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    BmpImagePlugin,
-    Image,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from blemish.array_files import read_member
-from blemish.errors import ImageError, SettingError, SourceError
+from blemish.decoding import DECODING
+from blemish.errors import ImageError, SettingError
+from blemish.image_files import DECODING_ERRORS, damaged, opened
 from blemish.tiling import LARGEST, SMALLEST, Tiling
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-# Named modules, so that no decoder but these five is ever loaded, and none of them late in a thread.
-FORMATS = tuple(
-    plugin.format
-    for plugin in (
-        JpegImagePlugin.JpegImageFile,
-        PngImagePlugin.PngImageFile,
-        BmpImagePlugin.BmpImageFile,
-        TiffImagePlugin.TiffImageFile,
-        WebPImagePlugin.WebPImageFile,
-    )
-)
-MAX_PIXELS = 160_000_000  # 480 MB once decoded; below the limit that Pillow itself enforces
-MAX_BYTES = 1 << 30
+BAND = 1 << 18
+"""Pixels of an image, about, that are converted at one time."""
+
+GAP = 2.0
+"""Before the last step of a resizing at least so many times the wanted size is left."""
+
+DEPTHS = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+"""Bytes of a pixel in Pillow's modes; of all others four."""
+
+ORIENTATION = 0x0112
+"""The number of EXIF's tag for how an image is turned."""
 
 Pixels = NDArray[np.uint8]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -130,6 +118,11 @@ class Geometry:
         return (self.crop, self.crop) if self.crop else (self.height, self.width)
 
     @property
+    def bytes(self) -> int:
+        """Of what the model sees."""
+        return 3 * self.shape[0] * self.shape[1]
+
+    @property
     def margins(self) -> tuple[int, int]:
         """Rows and columns that the crop takes away above and at the left."""
         return (0, 0) if self.crop is None else ((self.height - self.crop) // 2, (self.width - self.crop) // 2)
@@ -137,11 +130,47 @@ class Geometry:
     def apply(self, image: Image.Image, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
         """`image` resized and cropped."""
         if image.size != (self.width, self.height):
-            image = image.resize((self.width, self.height), resample, reducing_gap=2.0)
+            image = image.resize((self.width, self.height), resample, reducing_gap=GAP)
+        return self._cropped(image)
+
+    def apply_to_bands(self, bands: Iterator[tuple[int, Image.Image]], width: int, height: int) -> Image.Image:
+        """What `apply` gives, to the bit, of an image that comes in bands, each with the number of its first row.
+
+        Args:
+            bands: RGB or grey, of as many rows as are a multiple of the second of `factors(width, height)`.
+            width, height: of the whole image.
+        """
+        across, down = self.factors(width, height)
+        first = next(bands)
+        reduced = Image.new(first[1].mode, (math.ceil(width / across), math.ceil(height / down)))
+        for top, band in chain([first], bands):
+            reduced.paste(band.reduce((across, down)), (0, top // down))
+        box = (0, 0, width / across, height / down)  # as in Pillow's `resize`, of which this is the first half
+        return self._cropped(reduced.resize((self.width, self.height), Image.Resampling.BICUBIC, box))
+
+    def factors(self, width: int, height: int) -> tuple[int, int]:
+        """By which whole numbers an image so large is first shrunk, across and down; as in Pillow's `resize`."""
+        return int(width / self.width / GAP) or 1, int(height / self.height / GAP) or 1
+
+    def _cropped(self, image: Image.Image) -> Image.Image:
         if self.crop is None:
             return image
         top, left = self.margins
         return image.crop((left, top, left + self.crop, top + self.crop))
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an image's file says of it before it is decoded.
+
+    Attributes:
+        height, width: as stored, before any rotation.
+        decoding: bytes, estimated, that decoding will take at its peak, for the geometry that was asked for.
+    """
+
+    height: int
+    width: int
+    decoding: int
 
 
 def read_image(source: Path | str | Pixels, geometry: Geometry) -> Pixels:
@@ -155,44 +184,63 @@ def read_image(source: Path | str | Pixels, geometry: Geometry) -> Pixels:
             another shape or type.
     """
     if isinstance(source, np.ndarray):
-        image = _to_rgb(_from_array(source), "<array>")
-        return np.asarray(geometry.apply(image))
+        return _shrunk(_from_array(source), "<array>", geometry)
     path = Path(source)
-    with _opened(path) as image:
-        try:
-            longest = 2 * max(geometry.height, geometry.width)
-            image.draft(None, (longest, longest))  # a no-op but for JPEG; never below the size asked for
+    with opened(path) as image:
+        _draft(image, geometry)
+        with _decoding(image, path, geometry):
             ImageOps.exif_transpose(image, in_place=True)
-            if image.mode == "L":  # three times cheaper: resize first, repeat the channel afterwards
-                return np.asarray(geometry.apply(image).convert("RGB"))
-            return np.asarray(geometry.apply(_to_rgb(image, path)))
-        except _DECODING_ERRORS as error:
-            raise _damaged(path, error) from error
+            return _shrunk(image, path, geometry)
 
 
-def read_whole(source: Path | Pixels) -> Image.Image:
-    """The image at its own size, decoded, upright and RGB. Raises `ImageError` as `read_image` does."""
+@contextmanager
+def whole_image(source: Path | Pixels) -> Iterator[Image.Image]:
+    """The image at its own size, decoded, upright and RGB; it is there within the context alone.
+
+    Raises:
+        ImageError: as `read_image` does.
+    """
     if isinstance(source, np.ndarray):
-        return _to_rgb(_from_array(source), "<array>")
-    with _opened(source) as image:
-        try:
-            ImageOps.exif_transpose(image, in_place=True)
-            image.load()
-            return _to_rgb(image, source)
-        except _DECODING_ERRORS as error:
-            raise _damaged(source, error) from error
+        yield _to_rgb(_from_array(source), "<array>")
+        return
+    with opened(source) as image:
+        with _faults_of(source):
+            share = _share(image, None)
+        with DECODING.share(share):
+            whole = image
+            try:
+                with _faults_of(source):
+                    ImageOps.exif_transpose(image, in_place=True)
+                    whole = _to_rgb(image, source)
+                yield whole
+            finally:
+                image.close()
+                whole.close()
+
+
+def read_header(path: Path, geometry: Geometry) -> Header:
+    """Size and memory of an image, from its first bytes alone. Raises `ImageError` as `read_image` does."""
+    with opened(path) as image, _faults_of(path):
+        width, height = image.size
+        if geometry.tile is None:
+            _draft(image, geometry)
+        return Header(height, width, _share(image, geometry if geometry.tile is None else None))
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of the upright image, from its header alone. Raises `ImageError` as `read_image` does."""
-    with _opened(path) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        return (image.width, image.height) if turned else (image.height, image.width)
+    """Height and width of the upright image. Raises `ImageError` as `read_image` does."""
+    with opened(path) as image:
+        stored = image.height, image.width
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow has turned these already
+            return stored
+        with _decoding(image, path):  # a PNG may say how it is turned behind its pixels
+            turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        return stored[::-1] if turned else stored
 
 
 def read_format(path: Path) -> str:
     """What the content is, whatever the name says: `JPEG`, `PNG`, `BMP`, `TIFF` or `WEBP`. Raises as `read_image`."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return str(image.format)
 
 
@@ -205,12 +253,10 @@ def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) ->
     Raises:
         ImageError: the mask is unreadable, or its size differs from the image's.
     """
-    with _opened(path) as opened:
-        try:
-            mask = ImageOps.exif_transpose(opened)
-            values = np.asarray(mask if mask.mode in {"1", "P", "I;16", "I;16B", "I"} else mask.convert("L"))
-        except _DECODING_ERRORS as error:
-            raise _damaged(path, error) from error
+    with opened(path) as mask, _decoding(mask, path):
+        ImageOps.exif_transpose(mask, in_place=True)
+        values = np.asarray(mask if mask.mode in {"1", "P", "I;16", "I;16B", "I"} else mask.convert("L"))
+        half = 0 if mask.mode == "P" else int(values.max()) // 2
     expected = read_size(image_path)
     if values.shape != expected:
         raise ImageError(
@@ -218,98 +264,109 @@ def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) ->
             f"the mask is {values.shape[0]}x{values.shape[1]} and its image {image_path.name} is "
             f"{expected[0]}x{expected[1]}; save the mask at the size of its image",
         )
-    values = values.astype(np.int64)
-    marked = values > 0 if opened.mode == "P" else 2 * values > values.max()
+    marked: NDArray[np.bool_] = values > half
     if geometry is None:
         return marked
-    resized = geometry.apply(Image.fromarray(marked.astype(np.uint8)), Image.Resampling.NEAREST)
+    resized = geometry.apply(Image.fromarray(marked.view(np.uint8)), Image.Resampling.NEAREST)
     return np.asarray(resized) > 0
 
 
-def decode_ahead(read: Callable[[T], R], items: Iterable[T], *, ahead: int = 32) -> Iterator[R | ImageError]:
-    """`read` over `items` in threads, in order, never more than `ahead` results in memory.
-
-    An `ImageError` is handed on in the place of its result; any other exception ends the iteration.
-    """
-    threads = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        pending: deque[Future[R | ImageError]] = deque()
+@contextmanager
+def _decoding(image: Image.Image, path: Path, geometry: Geometry | None = None) -> Iterator[None]:
+    """Room for the decoding, and an `ImageError` where it fails; at the end the image's pixels are gone."""
+    with _faults_of(path), DECODING.share(_share(image, geometry)):
         try:
-            for item in items:
-                if len(pending) >= ahead:
-                    yield pending.popleft().result()
-                pending.append(pool.submit(_caught, read, item))
-            while pending:
-                yield pending.popleft().result()
+            yield
         finally:
-            for future in pending:
-                future.cancel()
+            image.close()
 
 
-def _caught(read: Callable[[T], R], item: T) -> R | ImageError:
+@contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """What Pillow says against a file, as an `ImageError`."""
     try:
-        return read(item)
-    except ImageError as error:
-        return error
+        yield
+    except DECODING_ERRORS as error:
+        raise damaged(path, error) from error
 
 
-_DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError, Image.DecompressionBombError)
+def _draft(image: Image.Image, geometry: Geometry) -> None:
+    """Has a JPEG shrunk while it is decoded, never below the size asked for; nothing for any other."""
+    longest = 2 * max(geometry.height, geometry.width)
+    image.draft(None, (longest, longest))
 
 
-def _damaged(path: Path, error: BaseException) -> ImageError:
-    reason = str(error).strip() or type(error).__name__
-    return ImageError(path, f"cannot be decoded ({reason}); save it again from its source, or remove it")
+def _share(image: Image.Image, geometry: Geometry | None) -> int:
+    """Bytes that an image takes at the peak of its decoding, to be shrunk or else whole, estimated by its header."""
+    pixels = image.width * image.height
+    decoded = pixels * DEPTHS.get(image.mode, 4)
+    turned = ("exif" in image.info or not isinstance(image, PngImagePlugin.PngImageFile)) and (
+        image.getexif().get(ORIENTATION, 1) != 1
+    )
+    plain = image.mode in {"RGB", "L"}
+    after = 0 if plain else 24 * min(pixels, BAND)  # a band's copies, on the way to RGB
+    if geometry is None:
+        after += 0 if image.mode == "RGB" else 4 * pixels
+    else:
+        across, down = geometry.factors(*image.size)
+        rows = image.height // down + 1
+        if not plain or across * down > 1:
+            after += 4 * rows * (image.width // across + 1)
+        after += 4 * geometry.width * (rows + 2 * geometry.height)
+    return decoded + max(_while_decoding(image), decoded if turned else 0, after)
 
 
-def _opened(path: Path) -> Image.Image:
-    """The file's header, checked against every limit before a pixel is decoded."""
-    try:
-        array = read_member(path)
-        if array is not None:
-            return Image.fromarray(array)
-        size = path.stat().st_size
-        if size == 0:
-            raise ImageError(path, "is empty (zero bytes); copy it again, or remove it")
-        if size > MAX_BYTES:
-            raise ImageError(path, f"has {size:,} bytes, more than the limit of {MAX_BYTES:,}; remove it")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large images; the limit below is ours
-            image = Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError:
-        raise ImageError(
-            path, "is no image of a known format (JPEG, PNG, BMP, TIFF, WebP), whatever its name says; remove it"
-        ) from None
-    except SourceError as error:
-        raise ImageError(path, str(error).removeprefix(f"{path}: ")) from None
-    except (FileNotFoundError, NotADirectoryError):
-        if os.path.islink(path):
-            raise ImageError(path, "is a link to what does not exist; mend the link, or remove it") from None
-        raise ImageError(path, "does not exist; check the path") from None
-    except IsADirectoryError:
-        raise ImageError(path, "is a folder, not an image") from None
-    except PermissionError:
-        what = "is a folder that may not be read" if os.path.isdir(path) else "may not be read"
-        raise ImageError(path, f"{what}; check its permissions") from None
-    except _DECODING_ERRORS as error:
-        if isinstance(error, Image.DecompressionBombError):
-            raise ImageError(path, f"has more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it") from None
-        raise _damaged(path, error) from error
-    if image.width * image.height > MAX_PIXELS:
-        pixels = f"{image.width}x{image.height}"
-        image.close()
-        raise ImageError(path, f"is {pixels}, more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it")
-    return image
+def _while_decoding(image: Image.Image) -> int:
+    """Bytes beside the image itself that its format's decoder needs."""
+    pixels = image.width * image.height
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.info.get("progressive"):
+        # All coefficients, two bytes each, of the full size, whatever size is drafted.
+        scale = image.decoderconfig[0] if image.decoderconfig else 1
+        sampled = sum(across * down for _, across, down, _ in image.layer)
+        full = max(across for _, across, _, _ in image.layer) * max(down for _, _, down, _ in image.layer)
+        return round(2 * pixels * scale**2 * sampled / full)
+    if isinstance(image, WebPImagePlugin.WebPImageFile):
+        return 12 * pixels  # two canvases, and the first as a string of bytes
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile and image.tile[0][0] == "libtiff":
+        strip = image.width * min(image.height, int(image.tag_v2.get(TiffImagePlugin.ROWSPERSTRIP, image.height)))
+        return (pixels + strip) * DEPTHS.get(image.mode, 4)  # the file in memory, and a strip
+    return 0
+
+
+def _shrunk(image: Image.Image, path: Path | str, geometry: Geometry) -> Pixels:
+    """The image at the geometry's shape, as RGB."""
+    if image.mode == "L":  # three times cheaper: resize first, repeat the channel afterwards
+        return np.asarray(geometry.apply(image).convert("RGB"))
+    _, down = factors = geometry.factors(*image.size)
+    if image.mode == "RGB" or factors == (1, 1):
+        return np.asarray(geometry.apply(_to_rgb(image, path)))
+    shrunk = geometry.apply_to_bands(_bands(image, path, down), *image.size)
+    return np.asarray(shrunk if shrunk.mode == "RGB" else shrunk.convert("RGB"))
 
 
 def _to_rgb(image: Image.Image, path: Path | str) -> Image.Image:
-    """Any of Pillow's modes to RGB by the rule at the top of this file."""
     if image.mode == "RGB":
         return image
+    whole = Image.new("RGB", image.size)
+    for top, band in _bands(image, path, 1):
+        whole.paste(band, (0, top))
+    return whole
+
+
+def _bands(image: Image.Image, path: Path | str, multiple: int) -> Iterator[tuple[int, Image.Image]]:
+    """The first row of each band and the band, RGB or grey; of so many rows, or a multiple, but for the last."""
+    rows = max(1, BAND // image.width // multiple) * multiple
+    for top in range(0, image.height, rows):
+        yield top, _visible(image.crop((0, top, image.width, min(top + rows, image.height))), path)
+
+
+def _visible(image: Image.Image, path: Path | str) -> Image.Image:
+    """Any of Pillow's modes to RGB, or 16 bits to grey, by the rule at the top of this file."""
     if image.mode.startswith("I"):  # "I;16", "I;16B", and "I", which Pillow uses for some 16-bit files
         values = np.asarray(image).astype(np.int64)
         if values.size and not 0 <= values.min() <= values.max() <= 65535:
             raise ImageError(path, "has integers beyond 16 bits; save it with 8 or 16 bits a channel")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "F":
         raise ImageError(path, "has floating-point values, whose range is unknown; save it with 8 or 16 bits a channel")
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
@@ -328,6 +385,4 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
             f"has shape {array.shape} and type {array.dtype}; expected uint8 (H, W), (H, W, 3) or (H, W, 4), "
             "or uint16 (H, W)",
         )
-    if array.dtype == np.uint16:
-        return Image.fromarray(((array.astype(np.int64) + 128) // 257).astype(np.uint8))
     return Image.fromarray(np.ascontiguousarray(array))

@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
 from blemish.errors import ImageError
-from blemish.images import Geometry, Pixels, read_size, read_whole
+from blemish.images import BAND, Geometry, Pixels, read_header, whole_image
 from blemish.tiling import Place, Tiling
 
 IN_MEMORY = 128 << 20
@@ -27,19 +28,12 @@ def read_tiles(source: Path | Pixels, geometry: Geometry) -> Iterator[tuple[Plac
         ImageError: as `read_image` does, before the first tile; the photograph is smaller than a tile; or there is no
             space for its pixels.
     """
-    photograph = read_whole(source)
-    height, width = photograph.height, photograph.width
-    places = _places(source, geometry.tiling, height, width)
     side = geometry.tiling.side
-    directory = tempfile.gettempdir()
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as rows:
-        try:
-            for top in range(0, height, side):
-                rows.write(photograph.crop((0, top, width, min(top + side, height))).tobytes())
-        except OSError as error:
-            raise ImageError(
-                _name(source), f"no space in {directory} for its pixels ({error.strerror}); make some, or set TMPDIR"
-            ) from error
+        with whole_image(source) as photograph:
+            height, width = photograph.height, photograph.width
+            places = _places(source, geometry.tiling, height, width)
+            _write(photograph, rows, source)
         del photograph
         for top, tiles in groupby(places, lambda place: place.top):
             rows.seek(3 * top * width)
@@ -51,16 +45,32 @@ def read_tiles(source: Path | Pixels, geometry: Geometry) -> Iterator[tuple[Plac
 
 def read_tile(source: Path | Pixels, place: Place | int, geometry: Geometry) -> Pixels:
     """One of the tiles of a photograph, by its place or its number. Raises `ImageError` as `read_tiles` does."""
-    photograph = read_whole(source)
-    if isinstance(place, int):
-        place = _places(source, geometry.tiling, photograph.height, photograph.width)[place]
     side = geometry.tiling.side
-    return np.asarray(geometry.apply(photograph.crop((place.left, place.top, place.left + side, place.top + side))))
+    with whole_image(source) as photograph:
+        if isinstance(place, int):
+            place = _places(source, geometry.tiling, photograph.height, photograph.width)[place]
+        tile = photograph.crop((place.left, place.top, place.left + side, place.top + side))
+        return np.asarray(geometry.apply(tile))
 
 
 def count_tiles(path: Path, geometry: Geometry) -> int:
     """How many tiles a photograph has, by its header. Raises `ImageError` as `read_tiles` does."""
-    return len(_places(path, geometry.tiling, *read_size(path)))
+    header = read_header(path, geometry)
+    return len(_places(path, geometry.tiling, header.height, header.width))  # as many, however it is turned
+
+
+def _write(photograph: Image.Image, rows: IO[bytes], source: Path | Pixels) -> None:
+    """Its pixels, row by row, a few at a time."""
+    width, height = photograph.size
+    step = max(1, BAND // width)
+    try:
+        for top in range(0, height, step):
+            rows.write(photograph.crop((0, top, width, min(top + step, height))).tobytes())
+    except OSError as error:
+        raise ImageError(
+            _name(source),
+            f"no space in {tempfile.gettempdir()} for its pixels ({error.strerror}); make some, or set TMPDIR",
+        ) from error
 
 
 def _places(source: Path | Pixels, tiling: Tiling, height: int, width: int) -> list[Place]:

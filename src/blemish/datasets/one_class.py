@@ -11,7 +11,7 @@ from blemish.array_files import read_images, read_labels
 from blemish.datasets.listing import images_in, matching
 from blemish.datasets.sample import GOOD, Dataset, Sample
 from blemish.errors import SourceError
-from blemish.images import SUFFIXES
+from blemish.image_files import SUFFIXES
 
 Part = list[tuple[Path, str]]
 """Images and their classes."""

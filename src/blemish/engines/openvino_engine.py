@@ -164,7 +164,9 @@ class Graph:
         self.path = path
         self._scratch = scratch  # which is removed with the graph: the weights are mapped from it till then
         try:
-            self.model = openvino.Core().read_model(path)
+            # By this frontend alone: left to itself, OpenVINO tries those of other formats on a file that is damaged.
+            frontend = FrontEndManager().load_by_framework("ir")
+            self.model = frontend.convert(frontend.load(str(path)))
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.decoding import decode_ahead, waiting
 from blemish.engines import BATCH, Arrays, Engine
 from blemish.errors import ImageError
-from blemish.images import Geometry, Pixels, decode_ahead, read_image
+from blemish.images import Geometry, Pixels, read_image
 from blemish.photographs import read_tiles
 from blemish.tiling import Mosaic, Place
 
@@ -130,7 +131,9 @@ def _is_large(place: Place, geometry: Geometry) -> bool:
 
 def _images(sources: Sequence[Source], geometry: Geometry) -> Iterator[tuple[int, Place | None, Pixels | ImageError]]:
     if geometry.tile is None:
-        decoded = decode_ahead(partial(read_image, geometry=geometry), sources, ahead=2 * BATCH)
+        decoded = decode_ahead(
+            partial(read_image, geometry=geometry), sources, ahead=waiting(geometry.bytes, 2 * BATCH)
+        )
         yield from ((index, None, image) for index, image in enumerate(decoded))
         return
     for index, source in enumerate(sources):

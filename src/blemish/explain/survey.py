@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.datasets import Sample
+from blemish.decoding import decode_ahead, waiting
 from blemish.detectors import Gaussian
 from blemish.engines import BATCH
 from blemish.errors import ImageError, SettingError, SourceError
 from blemish.graph import resizing_matrix
-from blemish.images import Geometry, Pixels, decode_ahead, read_image, read_mask
+from blemish.images import Geometry, Pixels, read_image, read_mask
 from blemish.metrics import PixelTally, RankCounts, auroc
 from blemish.model import Model, Progress
 
@@ -213,7 +214,9 @@ def gaussian(model: Model) -> Gaussian:
 
 
 def _batches(samples: Sequence[Sample], geometry: Geometry) -> Iterator[tuple[list[Sample], NDArray[np.uint8]]]:
-    images = decode_ahead(partial(read_image, geometry=geometry), [sample.path for sample in samples], ahead=2 * BATCH)
+    paths = [sample.path for sample in samples]
+    ahead = waiting(geometry.bytes, 2 * BATCH)
+    images = decode_ahead(partial(read_image, geometry=geometry), paths, ahead=ahead)
     batch: list[tuple[Sample, Pixels]] = []
     for sample, image in zip(samples, images, strict=True):
         if isinstance(image, ImageError):

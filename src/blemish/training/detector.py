@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from torch import nn
 
 from blemish.detectors import Detector
 from blemish.engines import BATCH
-from blemish.training.loop import LENGTHS, Schedule, Step, train
+from blemish.training.loop import LENGTHS, Schedule, Step, check_folder, train
 
 SETTLING = 512
 """Images at most from which a trained detector learns what its maps of normal images are like."""
@@ -27,11 +27,24 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, orders: list[list[int]]) -> Iterator[Any]:
+    def batches(self, orders: Iterable[list[int]]) -> Iterator[Any]:
         """For each list of numbers what the detector's objective takes."""
 
     def judge(self, detector: Detector, module: nn.Module, seed: int) -> Callable[[], float]:
         """How good the detector is as it stands, higher where better."""
+
+
+def check_training(detector: Detector, folder: Path | None, resume: bool) -> Schedule:
+    """How long and how fast the detector is trained; asked before the work that comes before.
+
+    Raises:
+        SettingError: one of its settings makes no schedule, or the folder holds what would be overwritten.
+    """
+    settings = detector.settings()
+    schedule = Schedule(**{field.name: settings[field.name] for field in fields(Schedule)})
+    if folder is not None:
+        check_folder(folder, resume)
+    return schedule
 
 
 def train_detector(
@@ -53,6 +66,7 @@ def train_detector(
     Raises:
         TrainingError: it diverged.
         ModelError: the checkpoint is of another training, or cannot be read or written.
+        SettingError: as `check_training` does.
         ImageError: an image can be read no longer.
     """
 
@@ -60,9 +74,8 @@ def train_detector(
         if progress:
             progress("train", step.step + 1, steps)
 
-    settings = detector.settings()
-    schedule = Schedule(**{field.name: settings[field.name] for field in fields(Schedule)})
-    kept = {name: value for name, value in settings.items() if name not in LENGTHS}
+    schedule = check_training(detector, folder, resume)
+    kept = {name: value for name, value in detector.settings().items() if name not in LENGTHS}
     identity = {"detector": detector.name, **kept, "source": source.identity}
     module = detector.objective()
     judge = None if schedule.patience is None else source.judge(detector, module, schedule.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,14 +37,15 @@ class CachedFeatures:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def batches(self, orders: list[list[int]]) -> Iterator[list[Tensor]]:
+    def batches(self, orders: Iterable[list[int]]) -> Iterator[list[Tensor]]:
         """For each list of numbers the features of each layer (B, C_l, H_l, W_l); the next are read during a step."""
-        rows = [[self._numbers[number] for number in order] for order in orders]
-        if not rows:
+        rows = ([self._numbers[number] for number in order] for order in orders)
+        first = next(rows, None)
+        if first is None:
             return
         with ThreadPoolExecutor(1) as reader:
-            coming = reader.submit(self._tensors, rows[0])
-            for following in rows[1:]:
+            coming = reader.submit(self._tensors, first)
+            for following in rows:
                 found = coming.result()
                 coming = reader.submit(self._tensors, following)
                 yield found

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from blemish.decoding import decode_ahead, waiting
 from blemish.detectors import Detector
 from blemish.engines import BATCH
 from blemish.errors import ImageError
-from blemish.images import Geometry, Pixels, decode_ahead, read_image
+from blemish.images import Geometry, Pixels, read_image
 from blemish.photographs import count_tiles, read_tile
 from blemish.training.spots import Spotted
 
@@ -53,22 +54,26 @@ class Images:
         names = hashlib.sha256("\n".join(map(str, self.paths)).encode()).hexdigest()
         return [*self.geometry.shape, self.geometry.tile, self.geometry.overlap, names]
 
-    def batches(self, orders: list[list[int]]) -> Iterator[Tensor]:
-        """For each list of numbers a tensor (B, 3, H, W) between 0 and 1, channels last."""
-        decoded = decode_ahead(self._read, [number for order in orders for number in order], ahead=2 * BATCH)
+    def batches(self, orders: Iterable[list[int]]) -> Iterator[Tensor]:
+        """For each list of numbers a tensor (B, 3, H, W) between 0 and 1, channels last; the lists are taken lazily."""
+        coming, orders = tee(orders)
+        decoded = self._decoded(chain.from_iterable(coming))
         for order in orders:
             yield _tensor(np.stack([_known(image) for image in islice(decoded, len(order))]))
 
     def judge(self, detector: Detector, module: nn.Module, seed: int) -> Callable[[], float]:
         """How well spots over some of the images are found by the detector's map as it stands."""
         drawn = np.random.default_rng([seed, SPOTTED]).permutation(len(self))[:SPOTTED].tolist()
-        spotted = Spotted.over([_known(image) for image in decode_ahead(self._read, drawn)], seed)
+        spotted = Spotted.over([_known(image) for image in self._decoded(drawn)], seed)
 
         def judge() -> float:
             parts = (spotted.images[start : start + BATCH] for start in range(0, len(spotted.images), BATCH))
             return spotted.found(torch.cat([detector.judged_map([_tensor(part)]) for part in parts]).cpu().numpy())
 
         return judge
+
+    def _decoded(self, numbers: Iterable[int]) -> Iterator[Pixels | ImageError]:
+        return decode_ahead(self._read, numbers, ahead=waiting(self.geometry.bytes, 2 * BATCH))
 
     def _read(self, number: int) -> Pixels:
         index = int(np.searchsorted(self._ends, number, side="right"))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 CHECKPOINT, LOG = "checkpoint", "log.jsonl"
 """Names in a training's folder."""
 
+FIRST = '{"step": '
+"""What a line of the log begins with."""
+
 EVERY = 180.0
 """Seconds between checkpoints."""
 
@@ -39,11 +42,28 @@ JUDGED = 32
 LENGTHS = ("epochs", "minutes", "patience")
 """Of a schedule, what may differ where it is resumed: one may go on for longer."""
 
+KINDS: dict[str, Any] = {
+    "epochs": int,
+    "batch": int,
+    "drawn": int,
+    "learning_rate": (int, float),
+    "minutes": (int, float),
+    "patience": int,
+    "seed": int,
+}
+"""Of a schedule, what is a number, and of which kind."""
+
+OPTIONAL = ("drawn", "minutes", "patience")
+"""Of these, what may be `None`."""
+
+SEEDS = 1 << 32
+"""How many there are; with a step's number they still make a seed of torch's."""
+
 PRECISIONS = ("32-true", "bf16-mixed")
 """Of the arithmetic, by Fabric's names."""
 
-Batches = Callable[[list[list[int]]], Iterable[Any]]
-"""Lists of indices to what the module takes, a tensor or several, each; in order."""
+Batches = Callable[[Iterable[list[int]]], Iterable[Any]]
+"""Lists of indices, which are not all held at one time, to what the module takes, a tensor or several; in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,22 +94,44 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise SettingError(f"precision {self.precision!r} is not known; give one of {', '.join(PRECISIONS)}")
-        for name in ("epochs", "batch", "drawn", "learning_rate", "minutes", "patience"):
+        for name, kind in KINDS.items():
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is None and name in OPTIONAL:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind):
+                whole = "whole " if kind is int else ""
+                raise SettingError(f"{name} {value!r} is not a {whole}number; give one")
+            if not value > 0 and name != "seed":
                 raise SettingError(f"{name} {value} is out of range; give a number above 0")
+        if not 0 <= self.seed < SEEDS:
+            raise SettingError(f"seed {self.seed} is out of range; give 0 to {SEEDS - 1}")
 
-    def order(self, epoch: int, count: int) -> list[list[int]]:
-        """The batches of an epoch over `count` images; one image that is left over goes to the last of them."""
+    def steps(self, count: int) -> int:
+        """How many batches an epoch over `count` images has; one image that is left over goes to the last of them."""
+        drawn = self.drawn or count
+        batches = -(-drawn // self.batch)
+        left_over = batches > 1 and drawn - (batches - 1) * self.batch == 1
+        return batches - 1 if left_over else batches  # a batch of one has no spread to normalise by
+
+    def order(self, epoch: int, count: int) -> Iterator[list[int]]:
+        """The batches of an epoch over `count` images, one after the other; never all of them are held."""
+        numbers = self._numbers(epoch, count)
+        steps = self.steps(count)
+        yield from (list(islice(numbers, self.batch)) for _ in range(steps - 1))
+        yield list(numbers)
+
+    def order_from(self, step: int, count: int) -> Iterator[list[int]]:
+        """The batches of all epochs from a step on; what the epochs before it would have been is not asked."""
+        first, within = divmod(step, self.steps(count))
+        for epoch in range(first, self.epochs):
+            yield from islice(self.order(epoch, count), within if epoch == first else 0, None)
+
+    def _numbers(self, epoch: int, count: int) -> Iterator[int]:
+        """The images of an epoch, all of them in a new order as often as it takes."""
         rng = np.random.default_rng([self.seed, epoch])
-        rounds = math.ceil((self.drawn or count) / count)
-        chosen = np.concatenate([rng.permutation(count) for _ in range(rounds)])[: self.drawn]
-        starts = range(0, len(chosen), self.batch)
-        batches = [chosen[start : start + self.batch].tolist() for start in starts]
-        if len(batches) > 1 and len(batches[-1]) == 1:  # a batch of one has no spread to normalise by
-            left_over = batches.pop()
-            batches[-1] += left_over
-        return batches
+        drawn = self.drawn or count
+        for start in range(0, drawn, count):
+            yield from rng.permutation(count)[: drawn - start].tolist()
 
 
 @dataclass(frozen=True)
@@ -134,22 +176,21 @@ def train(
         watch: told every step, and how many there will be at most.
 
     Raises:
-        TrainingError: a loss or a gradient is not finite; the last good checkpoint is kept.
+        TrainingError: a loss, a gradient or a weight is not finite; the last good checkpoint is kept.
         ModelError: the checkpoint is of another training, or cannot be read or written.
-        SettingError: fewer than two images.
+        SettingError: fewer than two images, or the folder holds what would be overwritten.
     """
     if count < 2:
         raise SettingError(f"{count} images are too few to train on; give at least 2")
     fabric = fabric or _one_process(schedule.precision)
+    if folder is not None and fabric.is_global_zero:
+        check_folder(folder, resume)
     module.to(memory_format=torch.channels_last)  # a twentieth quicker on CPUs, as images come so
     optimizers = _optimizers(module, schedule.learning_rate)
     device_module, *device_optimizers = fabric.setup(module, *optimizers)
-    decisive = {**(identity or {}), **asdict(schedule), "images": count}
-    for name in LENGTHS:
-        decisive.pop(name)
-    known = json.loads(json.dumps(decisive))
-    orders = [schedule.order(epoch, count) for epoch in range(schedule.epochs)]
-    numbered = [(epoch, batch) for epoch, order in enumerate(orders) for batch in order]
+    known = _known({**(identity or {}), **asdict(schedule), "images": count})
+    each = schedule.steps(count)
+    total = schedule.epochs * each
     done = Place(0, 0.0)
     best = Best()
     if folder is not None and resume and (folder / CHECKPOINT).exists():
@@ -159,9 +200,10 @@ def train(
     start = saved = time.monotonic()
     with torch.random.fork_rng(), _Log(folder if fabric.is_global_zero else None, done.step) as log:
         device_module.train()
-        left = [] if patience is not None and best.since >= patience else numbered[done.step :]
-        share = [batch[fabric.global_rank :: fabric.world_size] for _, batch in left]
-        for number, ((epoch, _), images) in enumerate(zip(left, batches(share), strict=True), done.step):
+        left = range(done.step, done.step if patience is not None and best.since >= patience else total)
+        orders = schedule.order_from(done.step, count) if left else iter(())
+        share = (batch[fabric.global_rank :: fabric.world_size] for batch in orders)
+        for number, images in zip(left, batches(share), strict=True):
             torch.manual_seed(schedule.seed * 1_000_003 + number + 500_009 * fabric.global_rank)
             for optimizer in device_optimizers:
                 optimizer.zero_grad(set_to_none=True)
@@ -174,21 +216,26 @@ def train(
             seconds = done.seconds + now - start
             told = {name: float(term.detach()) for name, term in terms.items()}
             late = schedule.minutes is not None and seconds > 60 * schedule.minutes
-            last = bool(fabric.broadcast(late or number + 1 == len(numbered)))
-            if judge is not None and patience is not None and (last or (number + 1) % JUDGED == 0):
+            last = bool(fabric.broadcast(late or number + 1 == total))
+            due = now - saved > EVERY
+            judged = patience is not None and (last or (number + 1) % JUDGED == 0)
+            if last or due or judged:
+                _check_weights(module, number, folder)
+            if judge is not None and patience is not None and judged:
                 device_module.eval()
                 told["judged"] = float(fabric.broadcast(judge()))
                 device_module.train()
                 best = best.or_better(told["judged"], module)
                 last = last or best.since >= patience
-            step = Step(number, epoch, seconds, told)
+            step = Step(number, number // each, seconds, told)
             steps.append(step)
             log.write(step)
             if watch:
-                watch(step, len(numbered))
-            if folder is not None and fabric.is_global_zero and (last or now - saved > EVERY):
-                checkpoint.save(folder / CHECKPOINT, known, Place(number + 1, seconds), best, module, optimizers)
+                watch(step, total)
+            if last or due:
                 saved = now
+                if folder is not None and fabric.is_global_zero:
+                    checkpoint.save(folder / CHECKPOINT, known, Place(number + 1, seconds), best, module, optimizers)
             if last:
                 break
         device_module.eval()
@@ -196,6 +243,29 @@ def train(
         module.load_state_dict(best.state)
     module.to(memory_format=torch.contiguous_format)
     return steps
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """Sees to it that a training in this folder overwrites nothing but what it goes on from.
+
+    Raises:
+        SettingError: a training is there and is not to be resumed, or a log that is of no training.
+    """
+    held = [name for name in (CHECKPOINT, LOG) if (folder / name).exists()]
+    if held and not resume:
+        raise SettingError(
+            f"{folder}: holds a training already ({held[0]}); go on from it with --resume, or give another folder"
+        )
+    for _ in _lines(folder / LOG):
+        pass
+
+
+def _known(decisive: dict[str, Any]) -> dict[str, Any]:
+    """What decides a training, but for how long it is, as a checkpoint's card gives it back."""
+    found: dict[str, Any] = json.loads(
+        json.dumps({name: value for name, value in decisive.items() if name not in LENGTHS})
+    )
+    return found
 
 
 def _one_process(precision: str) -> Fabric:
@@ -221,12 +291,18 @@ def _check(terms: dict[str, Tensor], module: nn.Module, number: int, folder: Pat
     if not bad and not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
         bad = ["the gradient"]
     if bad:
-        kept = (
-            f"; the last good checkpoint is {folder / CHECKPOINT}" if folder and (folder / CHECKPOINT).exists() else ""
-        )
-        raise TrainingError(
-            f"training diverged at step {number}: {bad[0]} is not finite; lower the learning rate{kept}"
-        )
+        raise _diverged(f"{bad[0]} is not finite", number, folder)
+
+
+def _check_weights(module: nn.Module, number: int, folder: Path | None) -> None:
+    """After the step: a gradient may be finite, and what the optimiser makes of it not."""
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in (*module.parameters(), *module.buffers())):
+        raise _diverged("the weights are not finite", number, folder)
+
+
+def _diverged(what: str, number: int, folder: Path | None) -> TrainingError:
+    kept = f"; the last good checkpoint is {folder / CHECKPOINT}" if folder and (folder / CHECKPOINT).exists() else ""
+    return TrainingError(f"training diverged at step {number}: {what}; lower the learning rate{kept}")
 
 
 class _Log:
@@ -241,7 +317,7 @@ class _Log:
             return self
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / LOG
-        earlier = [line for line in _lines(path) if json.loads(line)["step"] < self.step]
+        earlier = [line for step, line in _lines(path) if step < self.step]
         path.write_text("".join(earlier), encoding="utf-8")
         self._lines = path.open("a", encoding="utf-8", buffering=1)
         try:
@@ -265,8 +341,24 @@ class _Log:
                 output.close()
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Whole lines of an earlier log; one that was cut short by a crash is left out."""
-    if path.exists():
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The steps of an earlier log and their lines; one that was cut short by a crash is left out.
+
+    Raises:
+        SettingError: there is a line that no training wrote.
+    """
+    if not path.exists():
+        return
+    try:
         with path.open(encoding="utf-8") as lines:
-            yield from (line for line in lines if line.endswith("\n"))
+            for line in lines:
+                if not line.endswith("\n") and line[: len(FIRST)] == FIRST[: len(line)]:
+                    return
+                step = json.loads(line)["step"]
+                if isinstance(step, bool) or not isinstance(step, int):
+                    raise TypeError("no number of a step")
+                yield step, line
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise SettingError(
+            f"{path}: is no log of a training ({type(error).__name__}), and would be overwritten; give another folder"
+        ) from None
