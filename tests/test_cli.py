@@ -169,17 +169,20 @@ def test_a_report_that_cannot_be_written_is_refused_before_any_work(
     (tmp_path / "file").write_text("no folder")
     cases = {
         tmp_path: "is a folder; give the name of a file in it",
-        tmp_path / "file" / "r.html": "file is no folder; give another path",
-        tmp_path / "file" / "deeper" / "r.html": "file is no folder; give another path",
-        tmp_path / f"{'r' * 300}.html": "cannot be written (File name too long)",
-        tmp_path / "none" / ("d" * 300) / "r.html": "cannot be written (File name too long)",
+        tmp_path / "file" / "r.html": "file is no folder, so nothing can be written there; give another path",
+        tmp_path
+        / "file"
+        / "deeper"
+        / "r.html": "file is no folder, so nothing can be written there; give another path",
+        tmp_path / f"{'r' * 300}.html": "may not be written to (File name too long)",
+        tmp_path / "none" / ("d" * 300) / "r.html": "may not be written to (File name too long)",
     }
     if os.name == "posix":
         (tmp_path / "link").symlink_to("gone")
         cases[tmp_path / "link" / "r.html"] = "link is no folder"
     if sys.platform == "linux":
-        cases[Path("/proc/r.html")] = "cannot be written ("
-        cases[Path("/proc/none/r.html")] = "cannot be written ("
+        cases[Path("/proc/r.html")] = "may not be written to ("
+        cases[Path("/proc/none/r.html")] = "may not be written to ("
     before = set(tmp_path.iterdir())
     for path, expected in cases.items():
         for words in (("demo",), ("demo", "--force"), ("evaluate", "no-model", "no-data")):
@@ -199,7 +202,7 @@ def test_a_folder_without_leave_to_write_is_refused_at_once(
         error = one_line_error(
             inside(capsys, "evaluate", "no-model", "no-data", "--report", open_path / "locked/r.html")
         )
-    assert error.endswith("locked/r.html: cannot be written (Permission denied); give another path")
+    assert error.endswith("locked may not be written to (Permission denied); give another path")
 
 
 def test_a_report_goes_into_a_folder_that_is_not_there_yet(
@@ -302,7 +305,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tmp_path / "empty", "-o", out): "no images",
         ("fit", tmp_path / "none", "-o", out): "no such file or folder",
         ("fit", "", "-o", out): "empty text",
-        ("fit", tree, "-o", tree / "train" / "good" / "000.png" / "m"): "may not be written to",
+        ("fit", tree, "-o", tree / "train" / "good" / "000.png" / "m"): "000.png is no folder",
         ("fit", tmp_path / "one", "-o", out): "at least 2",
         ("fit", tree, "-o", fitted): "--force",
         ("fit", tree, "-o", tmp_path, "--force"): "holds no model.json",
@@ -408,7 +411,11 @@ def test_explain_says_what_each_layer_and_component_adds(
     assert "anomalous  score" in lines[0]
     assert [line.split(":")[0].strip() for line in lines[1:3]] == ["layer 1", "layer 2"]
     assert len(lines) == 1 + 2 + 3
-    assert {path.name for path in (tmp_path / "why").iterdir()} == {"explanations.jsonl", "000_why.png"}
+    assert {path.name for path in (tmp_path / "why").iterdir()} == {
+        "blemish.json",
+        "explanations.jsonl",
+        "000_why.png",
+    }
     done = inside(capsys, "explain", gaussian, image, "--components", "7,", "--json")
     told = json.loads(done.stdout)
     assert [(entry["layer"], entry["index"]) for entry in told["components"]] in (

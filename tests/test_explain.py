@@ -341,7 +341,7 @@ def test_figures_are_three_a_layer_and_a_table(gaussian: blemish.Model, dataset:
     names = write_figures(gaussian, dataset, tmp_path / "figures", components=3, images=2)
     kinds = ("worst-normal", "worst-anomalous", "best-anomalous")
     wanted = {DIAGNOSES} | {f"layer-{layer}-{kind}.png" for layer in (1, 2) for kind in kinds}
-    assert set(names) == wanted == {path.name for path in (tmp_path / "figures").iterdir()}
+    assert set(names) == wanted == {path.name for path in (tmp_path / "figures").iterdir()} - {"blemish.json"}
     sizes = {}
     for kind in kinds:
         with Image.open(tmp_path / "figures" / f"layer-1-{kind}.png") as picture:
@@ -421,7 +421,7 @@ def gallery(gaussian: blemish.Model, dataset: Dataset, tmp_path_factory: pytest.
 
 def test_the_gallery_has_a_strip_of_every_component(gallery: Path) -> None:
     files = {path.name for path in gallery.iterdir()}
-    assert len(files) == 2 + 24 + 1 + 40 + 1, "page, images, and a strip each"
+    assert len(files) == 3 + 24 + 1 + 40 + 1, "page, images, card, and a strip each"
     with Image.open(gallery / "layer0-0003.jpg") as strip:
         assert strip.size == (4 * 128, 128)
 

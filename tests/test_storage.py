@@ -204,7 +204,9 @@ def test_only_a_regular_file_that_says_it_is_ours_is_replaced(tmp_path: Path) ->
     (tmp_path / "folder.html").mkdir()
     (tmp_path / "empty.html").touch()
     os.mkfifo(tmp_path / "pipe.html")
-    for name in ("page.html", "link.html", "folder.html", "empty.html", "pipe.html", "/dev/null"):
+    with pytest.raises(ModelError, match="is a folder"), new_file(tmp_path / "folder.html", force=True):
+        pass
+    for name in ("page.html", "link.html", "empty.html", "pipe.html", "/dev/null"):
         with pytest.raises(ModelError, match="does not replace it"), new_file(tmp_path / name, force=True):
             pass
     page.write_text(f"<!-- {MADE_BY} -->")

@@ -105,6 +105,8 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
     with _told(path):
         if not os.path.lexists(path):
             return _check_writable(path)
+        if path.is_dir():
+            raise ModelError(f"{path}: is a folder; give the name of a file in it")
         if not force:
             raise ModelError(f"{path}: exists already; give another path, or replace it with --force")
         if not stat.S_ISREG(path.lstat().st_mode):

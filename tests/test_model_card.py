@@ -1,0 +1,178 @@
+"""A model's card is checked as a whole: every field, its type and its range, each with a sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+import blemish
+from blemish.cards import _digest_of, digest
+from blemish.errors import ModelError
+
+Card = dict[str, Any]
+
+
+def sign(folder: Path, card: Card) -> None:
+    """Writes the card with digests that are right, as somebody who means harm would."""
+    for name in card["files"]:
+        if (folder / name).is_file():
+            card["files"][name] = digest(folder / name)
+    card.pop("digest", None)
+    (folder / "model.json").write_text(json.dumps({**card, "digest": _digest_of(card)}))
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "m"))
+
+
+def load_both(folder: Path) -> None:
+    for engine in ("openvino", "torch"):
+        blemish.load(str(folder), engine)
+
+
+def test_a_card_that_is_signed_again_unchanged_is_read(folder: Path) -> None:
+    sign(folder, json.loads((folder / "model.json").read_text()))
+    load_both(folder)
+
+
+def at(*keys: Any, value: Any) -> Callable[[Card], None]:
+    def change(card: Card) -> None:
+        for key in keys[:-1]:
+            card = card[key]
+        card[keys[-1]] = value
+
+    return change
+
+
+def without(*keys: str) -> Callable[[Card], None]:
+    def change(card: Card) -> None:
+        for key in keys[:-1]:
+            card = card[key]
+        del card[keys[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (without("recipe"), "the card has no recipe"),
+        (without("recipe", "seed"), "recipe has no seed"),
+        (without("calibration", "rate"), "calibration has no rate"),
+        (without("provenance", "layers"), "provenance has no layers"),
+        (at("payload", value="x"), "unknown 'payload'"),
+        (at("recipe", "command", value="x"), "recipe has an unknown 'command'"),
+        (at("recipe", value=[]), "recipe is no object"),
+        (at("recipe", "detector", value=7), "recipe.detector is no text"),
+        (at("recipe", "backbone", value="x" * 70_000), "more than 65536 letters"),
+        (at("recipe", "layers", value=[]), "recipe.layers is no list, or an empty one"),
+        (at("recipe", "layers", value=[-1, 2, 3]), "recipe.layers is not a whole number"),
+        (at("recipe", "layers", value=[2]), "1 layers do not fit the shapes of 3"),
+        (at("recipe", "seed", value=True), "recipe.seed is not a whole number"),
+        (at("recipe", "settings", value=None), "recipe.settings is no object"),
+        (at("recipe", "geometry", "height", value=1 << 30), "size 1073741824 is out of range"),
+        (at("recipe", "geometry", "height", value="64"), "recipe.geometry.height is not a whole number"),
+        (at("recipe", "geometry", "crop", value=900), "crop 900 does not fit"),
+        (at("calibration", "rate", value=2), "calibration.rate is not a finite number from 0 to 1"),
+        (at("calibration", "rate", value=0.0001), "cannot promise a rate"),
+        (at("calibration", "threshold", value=0.5), "which its scores give"),
+        (at("calibration", "scores", value=[]), "calibration.scores is no list"),
+        (at("calibration", "scores", value=["1"] * 12), "calibration.scores is not a finite number"),
+        (at("calibration", "scores", 0, value=1e300), "calibration.scores are not sorted"),
+        (at("calibration", "display", value=[1.0, 1.0]), "is no range of values"),
+        (at("calibration", "display", value=[1.0]), "is no range of values"),
+        (at("provenance", "held_out", value=3), "12 scores do not fit 3 held-out images"),
+        (at("provenance", "images", value=-1), "provenance.images is not a whole number"),
+        (at("provenance", "source", value=None), "provenance.source is no text"),
+        (at("provenance", "layers", 0, value={}), "provenance.layers has no channels"),
+        (at("provenance", "layers", 0, "width", value=1 << 40), "provenance.layers.width is not a whole number"),
+        (at("provenance", "versions", value={"torch": 2}), "provenance.versions.torch is no text"),
+        (at("files", value={}), "its files are not those of a model"),
+        (at("files", "payload.sh", value="0" * 64), "payload.sh is missing"),
+        (at("files", "features.bin", value=7), "without a digest"),
+        (at("kind", value="gallery"), "is not a model but a folder of 'gallery'"),
+    ],
+)
+def test_a_field_that_is_not_as_it_should_be_is_named_in_a_sentence(
+    folder: Path, change: Callable[[Card], None], said: str
+) -> None:
+    card = json.loads((folder / "model.json").read_text())
+    change(card)
+    if said != "without a digest":
+        sign(folder, card)
+    else:
+        card.pop("digest")
+        (folder / "model.json").write_text(json.dumps({**card, "digest": _digest_of(card)}))
+    for engine in ("openvino", "torch"):
+        with pytest.raises(ModelError) as caught:
+            blemish.load(str(folder), engine)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_does_not_have_is_refused(folder: Path, number: str) -> None:
+    text = (folder / "model.json").read_text()
+    (folder / "model.json").write_text(text.replace('"rate": ', f'"rate": {number}, "was": ', 1))
+    with pytest.raises(ModelError, match="is no number"):
+        blemish.load(str(folder))
+
+
+def test_a_file_that_is_named_outside_of_the_folder_is_neither_read_nor_written(folder: Path, tmp_path: Path) -> None:
+    card = json.loads((folder / "model.json").read_text())
+    card["files"]["../payload.sh"] = "0" * 64
+    sign(folder, card)
+    (tmp_path / "payload.sh").write_text("x")
+    with pytest.raises(ModelError, match="no plain name"):
+        blemish.load(str(folder)).save(tmp_path / "copy")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "payload.sh"]
+
+
+def swapped(folder: Path) -> None:
+    (folder / "scoring.xml").write_bytes((folder / "features.xml").read_bytes())
+    (folder / "scoring.bin").write_bytes((folder / "features.bin").read_bytes())
+
+
+def of_another_format(folder: Path) -> None:
+    (folder / "features.xml").write_text("node { op: 'ReadFile' }")
+
+
+def of_other_sides(folder: Path) -> None:
+    graph = folder / "scoring.xml"
+    graph.write_text(graph.read_text().replace("<dim>64</dim>", "<dim>65</dim>"))
+
+
+@pytest.mark.parametrize("change", [swapped, of_another_format, of_other_sides])
+def test_graphs_that_do_not_fit_the_card_are_refused(folder: Path, change: Callable[[Path], None]) -> None:
+    change(folder)
+    sign(folder, json.loads((folder / "model.json").read_text()))
+    with pytest.raises(ModelError, match=r"do not fit its model\.json|cannot read this graph"):
+        blemish.load(str(folder), "openvino")
+
+
+@pytest.mark.parametrize("way", ["gone", "of another shape", "not finite", "empty"])
+def test_tensors_that_do_not_fit_the_card_are_refused(folder: Path, way: str) -> None:
+    tensors = load_file(folder / "learned.safetensors")
+    name = "detector.layer1.rows"
+    if way == "gone":
+        del tensors[name]
+    elif way == "of another shape":
+        tensors[name] = tensors[name][:, :-1].contiguous()
+    elif way == "empty":
+        tensors = {}
+    else:
+        tensors[name][0, 0] = float("inf")
+    save_file(tensors, folder / "learned.safetensors")
+    sign(folder, json.loads((folder / "model.json").read_text()))
+    with pytest.raises(ModelError):
+        blemish.load(str(folder), "torch")
+    loaded = blemish.load(str(folder), "openvino")  # whose graphs are good
+    with pytest.raises(ModelError):
+        loaded.learned  # noqa: B018
