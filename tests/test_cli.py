@@ -169,11 +169,8 @@ def test_a_report_that_cannot_be_written_is_refused_before_any_work(
     (tmp_path / "file").write_text("no folder")
     cases = {
         tmp_path: "is a folder; give the name of a file in it",
-        tmp_path / "file" / "r.html": "file is no folder, so nothing can be written there; give another path",
-        tmp_path
-        / "file"
-        / "deeper"
-        / "r.html": "file is no folder, so nothing can be written there; give another path",
+        tmp_path / "file" / "r.html": "file is no folder, so nothing can be written there",
+        tmp_path / "file" / "deeper" / "r.html": "file is no folder, so nothing can be written there",
         tmp_path / f"{'r' * 300}.html": "may not be written to (File name too long)",
         tmp_path / "none" / ("d" * 300) / "r.html": "may not be written to (File name too long)",
     }

@@ -145,8 +145,8 @@ def of_another_format(folder: Path) -> None:
 
 
 def of_other_sides(folder: Path) -> None:
-    graph = folder / "scoring.xml"
-    graph.write_text(graph.read_text().replace("<dim>64</dim>", "<dim>65</dim>"))
+    graph = folder / "features.xml"
+    graph.write_text(graph.read_text().replace('shape="1,64,64,3"', 'shape="1,96,96,3"'))
 
 
 @pytest.mark.parametrize("change", [swapped, of_another_format, of_other_sides])

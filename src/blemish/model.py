@@ -323,13 +323,24 @@ def _restored(folder: Path, card: Mapping[str, Any], recipe: Recipe) -> Learned:
         _check_finite(tensors)
         grids = [(layer["channels"], layer["height"], layer["width"]) for layer in card["provenance"]["layers"]]
         detector = make_detector(recipe.detector, recipe.settings).restore(grids, _below(tensors, "detector."))
-        detector.head()
+        _try(detector, grids, recipe.geometry.shape)
     except (SafetensorError, BlemishError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0].partition("; ")[0] or type(error).__name__
         raise ModelError(
             f"{folder}: what was learned does not fit its description ({reason}); fit the model again"
         ) from None
     return Learned(detector, _below(tensors, "backbone."))
+
+
+def _try(detector: Detector, grids: Sequence[tuple[int, int, int]], shape: tuple[int, int]) -> None:
+    """Scores features of these shapes once. Raises what torch does where the tensors do not fit one another."""
+    import torch
+
+    from blemish.graph import Scoring
+
+    scoring = Scoring(detector, shape)
+    if not detector.needs_gradients:  # which would take seconds
+        scoring.arrays([torch.zeros(1, *grid) for grid in grids])
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
