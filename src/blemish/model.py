@@ -235,8 +235,8 @@ class Model:
     def load(cls, path: str | Path, engine: str = "auto") -> Model:
         """The model that `save` wrote, with the same scores to the last bit on the same engine and machine.
 
-        Every file of it is read and compared with its digest first, which takes about a second for each gigabyte. On
-        OpenVINO neither torch nor timm is imported.
+        Every file of it is read and compared with its digest first, which takes about half a second for each gigabyte.
+        On OpenVINO neither torch nor timm is imported.
 
         Raises:
             ModelError: not a model, incomplete, altered, or of another format.
