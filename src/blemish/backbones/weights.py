@@ -99,7 +99,9 @@ def _renamed(timm_name: str, stored: Weights) -> Weights:
 
 def _from_hub(timm_name: str) -> Weights:
     import timm
+    from huggingface_hub import constants
 
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # the download was asked for, and nothing else
     try:
         weights: Weights = timm.create_model(timm_name, pretrained=True).state_dict()
     except Exception as error:  # the hub's client raises whatever its transport raises
