@@ -90,7 +90,8 @@ PROBES = {
         parts("good")
         weights = timm.create_model("resnet18").state_dict()
         save_file({k: v * float("nan") if "conv" in k else v for k, v in weights.items()}, "w.safetensors")
-        done = fit("good", "m", "--backbone", "resnet18", "--weights", "w.safetensors", "--layers", "2")
+        words = ["--backbone", "resnet18", "--weights", "w.safetensors", "--layers", "2"]
+        done = blemish("fit", "good", "-o", "m", "--size", 64, *words)
         told = done.stdout + done.stderr
         verdict("not finite" not in told, told.strip().splitlines()[-1])"""),
     "a frame of floats is called normal": ("test_model", """
@@ -100,7 +101,7 @@ PROBES = {
     "a last step that diverges goes unnoticed": ("test_training", """
         parts("good")
         done = blemish("fit", "good", "-o", "m", "--size", 64, "--detector", "vae", "--set", "epochs=1",
-                       "--set", "drawn=16", "--set", "learning_rate=1e38", "--set", "patience=null")
+                       "--set", "drawn=16", "--set", "learning_rate=1e30", "--set", "patience=null")
         verdict("training diverged" not in done.stderr, (done.stdout + done.stderr).strip()[-160:])"""),
     "altered tensors are accepted": ("test_model", """
         parts("good"); fit(); file = Path("m/learned.safetensors")
@@ -148,7 +149,8 @@ PROBES = {
                                         "--force"], env={**os.environ, "TMPDIR": os.path.abspath("tmp")},
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(moment); process.terminate(); process.wait()
-            left |= {*os.listdir("."), *os.listdir("tmp")} - {"good", "m", "tmp"}
+            names = [*os.listdir("."), *os.listdir("tmp")]
+            left |= {name for name in names if name.startswith((".m.", ".blemish-", "blemish-"))}
         verdict(left, f"{len(left)} folders left")"""),
     "Ctrl-C during imports gives a traceback": ("test_interrupts", """
         parts("good"); bad = 0
@@ -178,7 +180,7 @@ PROBES = {
         before = list(warnings.filters)
         for _ in range(5):
             list(b.load("m").predict("good"))
-        verdict(warnings.filters != before, f"{len(warnings.filters) - len(before)} filters more")"""),
+        verdict(warnings.filters != before, "the filters are others")"""),
     "prune fits on other images": ("test_explain", """
         parts("good"); fit(); shutil.rmtree("good"); parts("good", 30)
         done = blemish("prune", "m", "-o", "n", "--drop", "0")

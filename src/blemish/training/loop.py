@@ -59,6 +59,9 @@ OPTIONAL = ("drawn", "minutes", "patience")
 SEEDS = 1 << 32
 """How many there are; with a step's number they still make a seed of torch's."""
 
+FASTEST = 1e30
+"""The largest learning rate; single precision ends soon after."""
+
 PRECISIONS = ("32-true", "bf16-mixed")
 """Of the arithmetic, by Fabric's names."""
 
@@ -103,6 +106,8 @@ class Schedule:
                 raise SettingError(f"{name} {value!r} is not a {whole}number; give one")
             if not value > 0 and name != "seed":
                 raise SettingError(f"{name} {value} is out of range; give a number above 0")
+        if self.learning_rate > FASTEST:
+            raise SettingError(f"learning_rate {self.learning_rate} is out of range; give a number up to {FASTEST:g}")
         if not 0 <= self.seed < SEEDS:
             raise SettingError(f"seed {self.seed} is out of range; give 0 to {SEEDS - 1}")
 
