@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import blemish
 from blemish.datasets import read_source
 from blemish.errors import ImageError, SourceError
 from blemish.images import Geometry, read_image
@@ -225,3 +226,21 @@ def test_a_class_of_tiles_without_its_images_is_refused(tmp_path: Path) -> None:
 def test_a_path_that_no_file_can_have_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be read .*; check the path"):
         read_source(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("way", ["train/good is a dangling link", "train/good is gone", "train is gone"])
+def test_a_tree_without_its_good_images_is_not_taken_for_a_folder_of_good_ones(tmp_path: Path, way: str) -> None:
+    root = write_tree(tmp_path / "t", 2, 2)
+    good = root / "train" / "good"
+    good.rename(tmp_path / "elsewhere")
+    if way == "train/good is a dangling link":
+        good.symlink_to(tmp_path / "nowhere")
+    if way != "train is gone":
+        with pytest.raises(SourceError, match=f"no train/good in this tree.*folder:{root}"):
+            read_source(root)
+        return
+    (root / "train").rmdir()
+    dataset = read_source(root)
+    assert (dataset.train, len(dataset.test)) == ([], 4), "which can be evaluated"
+    with pytest.raises(SourceError, match="has 0 image to fit"):
+        blemish.fit(dataset, size=64)

@@ -407,7 +407,7 @@ def test_what_is_there_is_replaced_only_when_told(gaussian: blemish.Model, datas
     for write in (write_figures, write_gallery):
         with pytest.raises(ModelError, match="exists already"):
             write(gaussian, dataset, tmp_path / "precious")
-        with pytest.raises(ModelError, match="so --force does not replace it"):
+        with pytest.raises(ModelError, match="so it is not replaced"):
             write(gaussian, dataset, tmp_path / "precious", force=True)
     assert (tmp_path / "precious" / "work.txt").read_text() == "mine"
 

@@ -97,7 +97,7 @@ def without(*keys: str) -> Callable[[Card], None]:
         (at("files", value={}), "its files are not those of a model"),
         (at("files", "payload.sh", value="0" * 64), "payload.sh is missing"),
         (at("files", "features.bin", value=7), "without a digest"),
-        (at("kind", value="gallery"), "is not a model but a folder of 'gallery'"),
+        (at("kind", value="gallery"), "holds 'gallery' by its model.json, not 'model'"),
     ],
 )
 def test_a_field_that_is_not_as_it_should_be_is_named_in_a_sentence(

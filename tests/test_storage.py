@@ -14,7 +14,7 @@ from blemish import storage
 from blemish.cards import card_name, read_card
 from blemish.errors import ModelError
 from blemish.pictures import PICTURES, write_picture
-from blemish.storage import MADE_BY, check_free, check_free_file, new_file, new_folder, remove_folder
+from blemish.storage import MADE_BY, check_free, check_free_file, new_file, new_folder, remove_folder, signed
 
 
 def write(path: Path, text: str = "x", kind: str = "predictions", *, force: bool = False) -> None:
@@ -75,6 +75,10 @@ def another_kind(path: Path) -> None:
     write(path, kind="gallery")
 
 
+def a_changed_file(path: Path) -> None:
+    (path / "content").write_text("x, and my remarks")
+
+
 def a_link_to_the_folder(path: Path) -> None:
     path.rename(path.with_name("real"))
     path.symlink_to(path.with_name("real"))
@@ -90,7 +94,8 @@ def a_link_to_the_folder(path: Path) -> None:
         (an_altered_card, "was altered"),
         (no_card, "holds no blemish.json"),
         (another_kind, "'gallery'"),
-        (a_link_to_the_folder, "is no folder of its own"),
+        (a_link_to_the_folder, "is a link"),
+        (a_changed_file, "content was changed after blemish wrote it"),
     ],
 )
 def test_force_refuses_what_is_not_known_to_be_ours_and_names_it(tmp_path: Path, change: object, named: str) -> None:
@@ -207,12 +212,15 @@ def test_only_a_regular_file_that_says_it_is_ours_is_replaced(tmp_path: Path) ->
     with pytest.raises(ModelError, match="is a folder"), new_file(tmp_path / "folder.html", force=True):
         pass
     for name in ("page.html", "link.html", "empty.html", "pipe.html", "/dev/null"):
-        with pytest.raises(ModelError, match="does not replace it"), new_file(tmp_path / name, force=True):
+        with pytest.raises(ModelError, match="so it is not replaced"), new_file(tmp_path / name, force=True):
             pass
-    page.write_text(f"<!-- {MADE_BY} -->")
+    page.write_text(signed("<html>old</html>"))
     with new_file(page, force=True) as file:
-        file.write_text("new")
-    assert page.read_text() == "new"
+        file.write_text(signed("<html>new</html>"))
+    assert page.read_text().startswith("<html>new</html>")
+    page.write_text(page.read_text().replace("new", "my remarks"))
+    with pytest.raises(ModelError, match="was changed since"), new_file(page, force=True):
+        pass
 
 
 @pytest.mark.parametrize("name", ["../payload.sh", "/etc/x", "a/b", "..", "", "a\\b", "C:x", "line\nbreak", "nul\0"])

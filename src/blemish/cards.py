@@ -45,7 +45,6 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
     Raises:
         ModelError: not a folder of this kind, of another format, altered, or incomplete.
     """
-    article = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
     if not folder.exists():
         raise ModelError(f"{folder}: no such {kind}; check the path")
     file = folder / card_name(kind)
@@ -59,7 +58,7 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
         card = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
         version = card["format"]
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-        raise ModelError(f"{file}: cannot be read ({reason_of(error)}); fit the model again") from None
+        raise ModelError(f"{file}: cannot be read ({reason_of(error)}); copy the whole folder again") from None
     if type(version) is not int or version != FORMAT:
         which = "newer" if isinstance(version, int) and version > FORMAT else "other"
         advice = "upgrade blemish" if which == "newer" else "fit the model again"
@@ -70,9 +69,9 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
     except RecursionError:
         altered = True
     if altered:
-        raise ModelError(f"{file}: was altered after it was written; fit the model again, or restore the file")
+        raise ModelError(f"{file}: was altered after it was written; copy the whole folder again")
     if card.get("kind") != kind:
-        raise ModelError(f"{folder}: is not {article} but a folder of {card.get('kind')!r}; give another path")
+        raise ModelError(f"{folder}: holds {card.get('kind')!r} by its {file.name}, not {kind!r}; give another path")
     _check_names(file, card.get("files"))
     for name in card["files"] if complete else ():
         if not (folder / name).is_file():

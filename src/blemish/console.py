@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,15 @@ def bars() -> Iterator[Progress]:
             shown.update(tasks[stage], completed=done, total=total)  # a training may end before its time
 
         yield show
+
+
+@contextmanager
+def whoever_reads() -> Iterator[None]:
+    """Goes on in silence where the reader of the output has gone away, as `head` does, so that work is not lost."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(content: dict[str, Any]) -> None:

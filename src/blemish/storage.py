@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
+import re
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from blemish.cards import card_name, read_card, reason_of, write_card
+from blemish.cards import card_name, digest, read_card, reason_of, write_card
 from blemish.errors import ModelError
 from blemish.scratch import FINISHED, Scratch
 
@@ -24,6 +26,10 @@ MADE_BY = "made by blemish"
 
 NEAR = 1024
 """Bytes from the beginning and from the end of a file that are looked through for it."""
+
+_SIGNATURE = re.compile(rb"<!-- made by blemish, ([0-9a-f]{64}) -->\n$")
+_PAGE = re.compile(rb"<html", re.IGNORECASE)
+EXISTS = "exists already; give another path, or replace it with --force (in Python, force=True)"
 
 _EXCHANGE = 2
 _HERE = -100  # AT_FDCWD: paths are relative to the working folder
@@ -72,7 +78,9 @@ def check_free(path: Path, kind: str, *, force: bool = False) -> None:
         if not os.path.lexists(path):
             _check_writable(path)
         elif not force:
-            raise ModelError(f"{path}: exists already; give another path, or replace it with --force")
+            raise ModelError(
+                f"{path}: exists already; give another path, or replace it with --force (force=True in Python)"
+            )
         else:
             _own_files(path, kind)
             _check_writable(path)
@@ -82,7 +90,8 @@ def check_free(path: Path, kind: str, *, force: bool = False) -> None:
 def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     """The same for one file: a path to write to, renamed to `path` at the end.
 
-    With `force`, a regular file is replaced if it says that it is `MADE_BY` blemish.
+    With `force`, a regular file is replaced if it says that it is `MADE_BY` blemish; a page that was `signed` must not
+    have been changed since.
 
     Raises:
         ModelError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
@@ -108,17 +117,39 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
         if path.is_dir():
             raise ModelError(f"{path}: is a folder; give the name of a file in it")
         if not force:
-            raise ModelError(f"{path}: exists already; give another path, or replace it with --force")
+            raise ModelError(
+                f"{path}: exists already; give another path, or replace it with --force (force=True in Python)"
+            )
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise ModelError(f"{path}: is no regular file, so --force does not replace it; give another path")
-        with path.open("rb") as file:
-            start = file.read(NEAR)
-            file.seek(-min(NEAR, path.stat().st_size), os.SEEK_END)
-            if MADE_BY.encode() not in start + file.read(NEAR):
-                raise ModelError(
-                    f"{path}: was not made by blemish, so --force does not replace it; give another path, or remove it"
-                )
+            raise ModelError(f"{path}: is no regular file, so it is not replaced; give another path")
+        if not _is_own(path):
+            raise ModelError(
+                f"{path}: was not made by blemish, or was changed since, so it is not replaced; give another path, or "
+                "remove it"
+            )
         return _check_writable(path)
+
+
+def signed(page: str) -> str:
+    """The page with a last line that says who made it, and a digest of all before."""
+    return f"{page}<!-- {MADE_BY}, {_digest(page.encode())} -->\n"
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file says that it was made by blemish, and nothing in a signed page says that it was changed since."""
+    with path.open("rb") as file:
+        start = file.read(NEAR)
+        file.seek(-min(NEAR, path.stat().st_size), os.SEEK_END)
+        end = file.read(NEAR)
+    mark = _SIGNATURE.search(end)
+    if mark is None:
+        return MADE_BY.encode() in start + end and not _PAGE.search(start)
+    content = path.read_bytes()
+    return _digest(content[: len(content) - len(mark[0])]).encode() == mark[1]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _check_writable(path: Path) -> None:
@@ -137,29 +168,40 @@ def _check_writable(path: Path) -> None:
         raise ModelError(f"{path}: {parent} may not be written to ({reason_of(error)}); give another path") from error
 
 
-def _own_files(path: Path, kind: str) -> list[str]:
-    """The names of all files in a folder of a kind. Raises `ModelError` if any of them, or the folder, is not ours."""
+def _own_files(path: Path, kind: str, *, moved: bool = False) -> list[str]:
+    """The names of all files in a folder of a kind. Raises `ModelError` if any of them, or the folder, is not ours.
+
+    Of a folder that has just been `moved` away, what its files hold is not looked at once more.
+    """
     card = card_name(kind)
     if path.is_symlink() or not path.is_dir():
-        raise ModelError(f"{path}: is no folder of its own, so --force does not replace it; give another path")
+        what = "is a link" if path.is_symlink() else "is no folder"
+        raise ModelError(f"{path}: {what}, so it is not replaced; give another path")
     if not (path / card).is_file():
-        raise ModelError(f"{path}: holds no {card}, so --force does not replace it; give another path")
+        raise ModelError(f"{path}: holds no {card}, so it is not replaced; give another path, or remove it")
     try:
-        known = {card, *read_card(path, kind, complete=False)["files"]}
+        files = read_card(path, kind, complete=False)["files"]
     except ModelError as error:
         reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{path / card}: ").partition("; ")[0]
         raise ModelError(
-            f"{path}: is not known to be blemish's own ({card}: {reason}), so --force does not replace it; "
+            f"{path}: is not known to be blemish's own ({reason}), so it is not replaced; "
             "give another path, or remove it"
         ) from None
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name not in known or not entry.is_file(follow_symlinks=False):
+            if entry.name == card:
+                continue
+            if entry.name not in files or not entry.is_file(follow_symlinks=False):
                 raise ModelError(
-                    f"{path}: holds {entry.name}, which blemish did not write, so --force does not replace it; "
+                    f"{path}: holds {entry.name}, which blemish did not write, so it is not replaced; "
                     "move that away, or give another path"
                 )
-    return sorted(known)
+            if not moved and digest(Path(entry.path)) != files[entry.name]:
+                raise ModelError(
+                    f"{path}: {entry.name} was changed after blemish wrote it, so it is not replaced; "
+                    "remove the folder, or give another path"
+                )
+    return sorted({card, *files})
 
 
 def _replace(draft: Path, path: Path, kind: str, scratch: Scratch) -> None:
@@ -171,12 +213,12 @@ def _replace(draft: Path, path: Path, kind: str, scratch: Scratch) -> None:
         path.rename(old)
         draft.rename(path)
     try:
-        _own_files(old, kind)  # nothing was put there at the last moment
+        names = _own_files(old, kind, moved=True)  # nothing was put there at the last moment
     except ModelError as error:
         kept = path.with_name(f"{path.name}.kept")
         old.rename(kept)
         raise ModelError(f"{kept}: holds what was put into {path} while it was replaced ({error})") from None
-    remove_folder(old, kind)
+    _remove(old, names)
 
 
 def remove_folder(path: Path, kind: str) -> None:
@@ -186,7 +228,11 @@ def remove_folder(path: Path, kind: str) -> None:
         ModelError: it is not, and nothing was removed.
         OSError: it cannot be removed.
     """
-    for name in _own_files(path, kind):
+    _remove(path, _own_files(path, kind))
+
+
+def _remove(path: Path, names: list[str]) -> None:
+    for name in names:
         (path / name).unlink(missing_ok=True)
     path.rmdir()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
-from blemish.console import bars, err, out, print_diagnoses, print_explanation, print_json, print_pruning
+from blemish.console import bars, err, out, print_diagnoses, print_explanation, print_json, print_pruning, whoever_reads
 from blemish.errors import ImageError, SettingError, require
 
 if TYPE_CHECKING:
@@ -89,10 +90,11 @@ def _explain_images(
         if out_folder is not None:
             explanations = write_explanations(explanations, out_folder, scale, force=force)
         for explanation in explanations:
-            if as_json:
-                print_json(explanation.as_dict())
-            else:
-                print_explanation(explanation)
+            with whoever_reads() if out_folder is not None else nullcontext():
+                if as_json:
+                    print_json(explanation.as_dict())
+                else:
+                    print_explanation(explanation)
     if failed:
         raise typer.Exit(SOME_FAILED)
 

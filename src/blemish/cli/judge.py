@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
-from blemish.console import bars, err, out, print_evaluation, print_json, print_prediction
+from blemish.console import bars, err, out, print_evaluation, print_json, print_prediction, whoever_reads
 from blemish.errors import SettingError, require
 
 if TYPE_CHECKING:
@@ -52,10 +53,11 @@ def predict(
             predictions = write_results(loaded, predictions, out_folder, (maps or Maps.png).value, force=force)
         for prediction in predictions:
             failed += prediction.error is not None
-            if as_json:
-                print_json(prediction.as_dict())
-            else:
-                print_prediction(prediction)
+            with whoever_reads() if out_folder is not None else nullcontext():
+                if as_json:
+                    print_json(prediction.as_dict())
+                else:
+                    print_prediction(prediction)
             del prediction  # maps of large photographs take room
     if failed:
         raise typer.Exit(SOME_FAILED)

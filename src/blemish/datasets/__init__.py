@@ -6,6 +6,7 @@ good images by seed, so that `fit` and `evaluate` with one seed never share an i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -70,8 +71,10 @@ def _read(text: str, seed: int) -> Dataset:
 
 
 def _recognise(path: Path) -> str:
-    if (path / "train" / "good").is_dir():
+    if os.path.lexists(path / "train" / GOOD) or (path / "test" / GOOD).is_dir():
         return "tree"
+    if (path / "test").is_dir() and ((path / "ground_truth").is_dir() or (path / "train").is_dir()):
+        return "tree"  # whose good images are missing, which must not be taken for a folder of good images
     if (path / "MT_Free" / "Imgs").is_dir():
         return "mtd"
     if (path / "Train").is_dir() and (path / "Test").is_dir() and matching(path / "Test", "*_gt.png"):

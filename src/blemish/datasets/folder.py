@@ -28,17 +28,24 @@ def read_folder(path: str, seed: int = 0) -> Dataset:
 def read_tree(path: str, seed: int = 0) -> Dataset:
     """`train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>/<name>[_mask].png`. The seed changes nothing.
 
+    A tree without `train` has nothing to fit on, and can be predicted and evaluated.
+
     Raises:
-        SourceError: `train/good` is absent or empty, a folder of the tree may not be read, or the tree has masks and an
-            anomalous image lacks its own.
+        SourceError: `train/good` is empty, or absent beside another `train` or without a `test`; a folder of the tree
+            may not be read; or the tree has masks and an anomalous image lacks its own.
     """
     root = existing_folder(path)
     good = root / "train" / GOOD
-    if not good.is_dir():
-        raise SourceError(f"{path}: no train/{GOOD} in this tree; put the good images there")
-    train = [Sample(image) for image in images_in(good, recursive=True)]
-    if not train:
-        raise SourceError(f"{good}: no images in this folder; put the good images there")
+    train: list[Sample] = []
+    if os.path.lexists(root / "train") or not (root / "test").is_dir():
+        if not good.is_dir():
+            raise SourceError(
+                f"{path}: no train/{GOOD} in this tree; put the good images there, or give folder:{path} to take all "
+                "images below it for good ones"
+            )
+        train = [Sample(image) for image in images_in(good, recursive=True)]
+        if not train:
+            raise SourceError(f"{good}: no images in this folder; put the good images there")
     truth = root / "ground_truth"
     has_masks = os.path.lexists(truth)
     if has_masks:

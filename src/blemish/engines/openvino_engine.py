@@ -209,7 +209,14 @@ class Graph:
         check_process(self)
         if hint not in self._compiled:
             options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
-            self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
+            try:
+                self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                raise ModelError(
+                    f"{self.path}: OpenVINO cannot run this graph; was its file altered? load the model again"
+                ) from error
         compiled = self._compiled[hint]
         free = self._free.setdefault(hint, [])
         try:

@@ -27,7 +27,7 @@ from blemish.model import Model
 from blemish.pictures import heat_map
 from blemish.prediction import Prediction
 from blemish.report.view import view
-from blemish.storage import new_file
+from blemish.storage import new_file, signed
 
 GALLERY = 12
 """Images of each sort in the gallery, at most: the highest scores, false alarms, missed ones, and some in between."""
@@ -132,7 +132,7 @@ def write_report(model: Model, evaluation: Evaluation, path: Path, *, force: boo
         ).replace("<", "\\u003c"),
     )
     with new_file(path, force=force) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(signed(page), encoding="utf-8", newline="\n")
 
 
 def _count(rate: float | None, total: float | None) -> int | None:
