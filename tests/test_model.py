@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from blemish.errors import BadImagesError, BlemishError, ModelError, SettingErro
 from blemish.images import Geometry, read_image
 from blemish.model import Model
 from blemish.presets import PRESETS, find_preset
-from conftest import part, scratched, write_parts
+from conftest import part, scratched, unprivileged, write_parts
 
 
 def scores(model: Model, source: object) -> list[float]:
@@ -225,6 +226,60 @@ def test_a_model_that_is_altered_after_it_was_loaded_is_not_saved_as_a_good_one(
     with pytest.raises(ModelError, match=f"m/{file}: was altered"):
         loaded.save(tmp_path / "copy")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_graph_that_cannot_be_run_is_told_in_a_line(saved: Path, tmp_path: Path, tree: Path) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "m"))
+    loaded = Model.load(folder)
+    loaded.engine.scoring._compiled = {"LATENCY": _Refusing()}  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match=r"scoring\.xml: OpenVINO cannot run this graph"):
+        list(loaded.predict(tree))
+
+
+class _Refusing:
+    def get_property(self, name: str) -> int:
+        raise RuntimeError("Exception from src/inference:117\nand more lines")
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one_and_never_a_mixture(
+    model: Model, saved: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = blemish.fit(tree, size=64, engine="openvino", settings={"power": 1.0})
+    image = tree / "test" / "good" / "000.png"
+    pairs = {(m.threshold, next(m.predict(image)).score) for m in (model, other)}
+    folder = Path(shutil.copytree(saved, tmp_path / "m"))
+    from blemish import model as module
+
+    known, done = module.check_files, []
+
+    def replaced(place: Path, card: object) -> None:
+        known(place, card)  # type: ignore[arg-type]
+        if len(done) < 3:
+            done.append(True)
+            (other if len(done) % 2 else model).save(folder, force=True)
+
+    monkeypatch.setattr(module, "check_files", replaced)
+    loaded = Model.load(folder)
+    assert len(done) == 3
+    assert (loaded.threshold, next(loaded.predict(image)).score) in pairs
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user here")
+@pytest.mark.parametrize("file", ["learned.safetensors", "scoring.bin", "model.json", "."])
+def test_a_model_that_may_not_be_read_is_refused_in_a_line(saved: Path, open_path: Path, file: str) -> None:
+    folder = Path(shutil.copytree(saved, open_path / "m"))
+    folder.chmod(0o755)
+    with unprivileged(folder / file), pytest.raises(ModelError, match="cannot be read|not a saved model") as caught:
+        Model.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b"])
+def test_a_path_that_cannot_be_is_refused_in_a_line(model: Model, name: str) -> None:
+    with pytest.raises(ModelError):
+        Model.load(name)
+    with pytest.raises(ModelError):
+        model.save(name)
 
 
 def test_what_is_no_model_at_all_is_refused(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def without(*keys: str) -> Callable[[Card], None]:
         (at("calibration", "scores", 0, value=1e300), "calibration.scores are not sorted"),
         (at("calibration", "display", value=[1.0, 1.0]), "is no range of values"),
         (at("calibration", "display", value=[1.0]), "is no range of values"),
+        (at("calibration", "threshold", value=10**400), "larger than any number here"),
         (at("provenance", "held_out", value=3), "12 scores do not fit 3 held-out images"),
         (at("provenance", "images", value=-1), "provenance.images is not a whole number"),
         (at("provenance", "source", value=None), "provenance.source is no text"),
@@ -149,11 +150,17 @@ def of_other_sides(folder: Path) -> None:
     graph.write_text(graph.read_text().replace('shape="1,64,64,3"', 'shape="1,96,96,3"'))
 
 
-@pytest.mark.parametrize("change", [swapped, of_another_format, of_other_sides])
+def with_a_number_that_is_none(folder: Path) -> None:
+    content = bytearray((folder / "scoring.bin").read_bytes())
+    content[4000:4004] = bytes.fromhex("0000c07f")
+    (folder / "scoring.bin").write_bytes(content)
+
+
+@pytest.mark.parametrize("change", [swapped, of_another_format, of_other_sides, with_a_number_that_is_none])
 def test_graphs_that_do_not_fit_the_card_are_refused(folder: Path, change: Callable[[Path], None]) -> None:
     change(folder)
     sign(folder, json.loads((folder / "model.json").read_text()))
-    with pytest.raises(ModelError, match=r"do not fit its model\.json|cannot read this graph"):
+    with pytest.raises(ModelError, match=r"do not fit its model\.json|cannot read this graph|not finite"):
         blemish.load(str(folder), "openvino")
 
 

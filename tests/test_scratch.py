@@ -73,6 +73,7 @@ def test_a_folder_that_was_not_made_here_is_left_alone(tmp_path: Path) -> None:
     linked.mkdir()
     (linked / MARKER).touch()
     (linked / "link").symlink_to(unmarked)
+    (tmp_path / f"{PREFIX}abcdefg3").mkdir()
     other = tmp_path / f"{PREFIX}too-long-a-name"
     other.mkdir()
     (other / MARKER).touch()
@@ -81,12 +82,21 @@ def test_a_folder_that_was_not_made_here_is_left_alone(tmp_path: Path) -> None:
     assert (unmarked / "thesis.txt").exists()
     assert (linked / "link").is_symlink()
     assert other.exists()
+    assert (tmp_path / f"{PREFIX}abcdefg3").exists(), "it is empty, and may be anybody's"
 
 
-def test_an_empty_folder_of_that_name_is_removed_since_its_maker_never_came_to_mark_it(tmp_path: Path) -> None:
-    (tmp_path / f"{PREFIX}abcdefgh").mkdir()
-    with Scratch(tmp_path) as made:
-        assert list(tmp_path.iterdir()) == [made.path]
+def test_processes_that_make_folders_in_one_place_leave_one_another_alone(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom blemish import scratch\n"
+        "for _ in range(300):\n"
+        "    scratch._swept.clear()\n"
+        "    with scratch.Scratch(Path(sys.argv[1])) as made:\n"
+        "        (made.path / 'file').write_text('x')\n"
+        "        assert (made.path / 'file').exists()\n"
+    )
+    several = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(4)]
+    assert [process.wait() for process in several] == [0, 0, 0, 0]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_replacement_that_was_cut_in_the_middle_is_finished(tmp_path: Path) -> None:

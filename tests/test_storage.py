@@ -204,6 +204,7 @@ def test_a_picture_of_ours_is_replaced_and_no_other(tmp_path: Path, ending: str)
 
 def test_only_a_regular_file_that_says_it_is_ours_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
+    (tmp_path / "notes.png").write_text(f"my notes: these pictures were {MADE_BY} on Monday")
     page.write_text("my own page " + 5000 * "x" + MADE_BY + 5000 * "x")
     (tmp_path / "link.html").symlink_to(page)
     (tmp_path / "folder.html").mkdir()
@@ -211,7 +212,7 @@ def test_only_a_regular_file_that_says_it_is_ours_is_replaced(tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe.html")
     with pytest.raises(ModelError, match="is a folder"), new_file(tmp_path / "folder.html", force=True):
         pass
-    for name in ("page.html", "link.html", "empty.html", "pipe.html", "/dev/null"):
+    for name in ("page.html", "notes.png", "link.html", "empty.html", "pipe.html", "/dev/null"):
         with pytest.raises(ModelError, match="so it is not replaced"), new_file(tmp_path / name, force=True):
             pass
     page.write_text(signed("<html>old</html>"))

@@ -211,7 +211,7 @@ def test_a_checkpoint_that_was_altered_is_refused(tmp_path: Path) -> None:
     trained(folder=tmp_path)
     file = tmp_path / CHECKPOINT / "state.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(ModelError, match="was altered or cut short"):
+    with pytest.raises(ModelError, match="was changed after blemish wrote it"):
         trained(folder=tmp_path, resume=True)
 
 
@@ -485,3 +485,42 @@ def test_two_processes_train_as_one_does(tmp_path: Path, monkeypatch: pytest.Mon
     found = torch.load(tmp_path / "weights", weights_only=True)
     assert all(torch.allclose(a, found[name], atol=1e-6) for name, a in module.state_dict().items())
     assert len((tmp_path / LOG).read_text().splitlines()) == 18, "one of them writes"
+
+
+def mine_with_other_fields(log: Path) -> None:
+    log.write_text('{"step": 0, "loss": 1, "mine": "precious"}\n')
+
+
+def a_link_to_mine(log: Path) -> None:
+    (log.parents[1] / "mine.txt").write_text('{"step": 0, "epoch": 0, "seconds": 1, "loss": 1}\n')
+    log.symlink_to(log.parents[1] / "mine.txt")
+
+
+def a_dangling_link(log: Path) -> None:
+    log.symlink_to(log.parents[1] / "victim")
+
+
+def a_pipe(log: Path) -> None:
+    os.mkfifo(log)
+
+
+@pytest.mark.parametrize("what", [mine_with_other_fields, a_link_to_mine, a_dangling_link, a_pipe])
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_log_that_no_training_wrote_is_never_overwritten(tmp_path: Path, what: object, resume: bool) -> None:
+    folder = tmp_path / "training"
+    folder.mkdir()
+    what(folder / "log.jsonl")  # type: ignore[operator]
+    before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(SettingError):
+        train(Toy(), batches, 8, SCHEDULE, folder=folder, resume=resume)
+    assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_file_or_a_users_folder_in_the_place_of_checkpoints_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match="is no folder"):
+        train(Toy(), batches, 8, SCHEDULE, folder=tmp_path / "file")
+    (tmp_path / "mine" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "mine" / "checkpoint" / "thesis.txt").write_text("years")
+    with pytest.raises(ModelError, match="holds no blemish.json"):
+        train(Toy(), batches, 8, SCHEDULE, folder=tmp_path / "mine", resume=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from blemish.boxes import LEAST_AREA, Box, find_boxes
 from blemish.calibration import Calibration
-from blemish.cards import check_files, copy_files, read_card, write_card
+from blemish.cards import check_files, copy_files, read_card, reason_of, write_card
 from blemish.datasets import read_source
 from blemish.engines import Engine, choose_engine
 from blemish.engines.stream import NOT_FINITE, Scored, stream, whole
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Told the stage, and how many of how many images are done."""
 
-AGAIN = 0.1
-"""Seconds before a model is read again whose folder may just have been replaced."""
+TRIES, AGAIN = 5, 0.1
+"""How often a model is read whose folder is replaced meanwhile, and the seconds between."""
 
 
 @dataclass(frozen=True)
@@ -242,11 +242,22 @@ class Model:
             ModelError: not a model, incomplete, altered, or of another format.
             SettingError: the engine is unknown or not installed.
         """
-        try:
-            return cls._load(Path(path), engine)
-        except ModelError:
-            time.sleep(AGAIN)  # it may have been replaced while it was read
-            return cls._load(Path(path), engine)
+        folder = Path(path)
+        for _ in range(TRIES):
+            before = _identity(folder)
+            try:
+                loaded = cls._load(folder, engine)
+            except (ModelError, OSError, ValueError) as error:
+                if _identity(folder) == before:
+                    if isinstance(error, ModelError):
+                        raise
+                    told = f"{folder}: cannot be read ({reason_of(error)}); check the path and its permissions"
+                    raise ModelError(told) from None
+            else:
+                if _identity(folder) == before:
+                    return loaded
+            time.sleep(AGAIN)  # it was replaced while it was read, so its parts may be of two models
+        raise ModelError(f"{folder}: was replaced again and again while it was read; load it again later")
 
     @classmethod
     def _load(cls, folder: Path, engine: str) -> Model:
@@ -261,7 +272,7 @@ class Model:
 
             graphs = OpenVINOEngine.from_folder(folder)
             shapes = [(layer["channels"], layer["height"], layer["width"]) for layer in provenance["layers"]]
-            graphs.check_shapes(recipe.geometry.shape, shapes)
+            graphs.check(recipe.geometry.shape, shapes)
             running, extractor = graphs, graphs.extractor
         else:
             from blemish.backbones import PIXELS, Backbone, Pixels
@@ -341,6 +352,15 @@ def _try(detector: Detector, grids: Sequence[tuple[int, int, int]], shape: tuple
     scoring = Scoring(detector, shape)
     if not detector.needs_gradients:  # which would take seconds
         scoring.arrays([torch.zeros(1, *grid) for grid in grids])
+
+
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """Which folder it is that has this path; `None` if there is none. One that is replaced has another."""
+    try:
+        status = folder.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -167,6 +167,8 @@ def _integer(name: str, found: Any, low: int, high: int = MOST) -> int:
 
 
 def _number(name: str, found: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    if type(found) is int and abs(found) > MOST:
+        raise ValueError(f"{name} is larger than any number here")
     if type(found) not in (int, float) or not math.isfinite(found) or not low <= found <= high:
         raise ValueError(f"{name} is not a finite number" + (f" from {low:g} to {high:g}" if low > -math.inf else ""))
     return float(found)

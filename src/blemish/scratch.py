@@ -66,18 +66,13 @@ class Scratch:
 
 def _made(parent: Path) -> tuple[Path, int | None]:
     """A new folder with its marker, and the descriptor that holds its lock, where there are locks."""
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        descriptor = _locked(path)
-        try:
-            (path / MARKER).touch()
-        except FileNotFoundError:  # another process took the empty folder for one that nobody holds
-            _unlock(descriptor)
-            continue
-        return path, descriptor
+    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    descriptor = _locked(path, wait=True)  # another process may just look whether anybody holds it
+    (path / MARKER).touch()
+    return path, descriptor
 
 
-def _locked(path: Path) -> int | None:
+def _locked(path: Path, *, wait: bool = False) -> int | None:
     """A descriptor with the folder's lock; `None` if another process holds it, or there are no locks here."""
     try:
         import fcntl
@@ -88,7 +83,7 @@ def _locked(path: Path) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         os.close(descriptor)
         return None
@@ -126,9 +121,6 @@ def _sweep_one(path: Path) -> None:
     if descriptor is None:
         return
     try:
-        if not any(path.iterdir()):
-            path.rmdir()  # its maker was killed before it could write the marker
-            return
         files, folders = _contents(path)
         if path / MARKER not in files:
             return

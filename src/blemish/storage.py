@@ -28,7 +28,7 @@ NEAR = 1024
 """Bytes from the beginning and from the end of a file that are looked through for it."""
 
 _SIGNATURE = re.compile(rb"<!-- made by blemish, ([0-9a-f]{64}) -->\n$")
-_PAGE = re.compile(rb"<html", re.IGNORECASE)
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 EXISTS = "exists already; give another path, or replace it with --force (in Python, force=True)"
 
 _EXCHANGE = 2
@@ -74,6 +74,7 @@ def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
 
 def check_free(path: Path, kind: str, *, force: bool = False) -> None:
     """Raises `ModelError` if a folder of a kind cannot be written at `path` (see `new_folder`)."""
+    _check_name(path)
     with _told(path):
         if not os.path.lexists(path):
             _check_writable(path)
@@ -111,6 +112,7 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 def check_free_file(path: Path, *, force: bool = False) -> None:
     """Raises `ModelError` if a file cannot be written at `path` (see `new_file`)."""
+    _check_name(path)
     with _told(path):
         if not os.path.lexists(path):
             return _check_writable(path)
@@ -130,6 +132,11 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
         return _check_writable(path)
 
 
+def _check_name(path: Path) -> None:
+    if "\0" in str(path):
+        raise ModelError(f"{str(path)!r}: no file can have this name; give another path")
+
+
 def signed(page: str) -> str:
     """The page with a last line that says who made it, and a digest of all before."""
     return f"{page}<!-- {MADE_BY}, {_digest(page.encode())} -->\n"
@@ -143,7 +150,7 @@ def _is_own(path: Path) -> bool:
         end = file.read(NEAR)
     mark = _SIGNATURE.search(end)
     if mark is None:
-        return MADE_BY.encode() in start + end and not _PAGE.search(start)
+        return start.startswith(_PICTURES) and MADE_BY.encode() in start + end
     content = path.read_bytes()
     return _digest(content[: len(content) - len(mark[0])]).encode() == mark[1]
 

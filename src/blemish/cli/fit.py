@@ -63,6 +63,8 @@ def fit(
     check_free(output, "model", force=force)
     if resume and checkpoints is None:
         raise SettingError("--resume needs the folder of the checkpoint; give --checkpoints DIR")
+    if checkpoints is not None and output.absolute() in {checkpoints.absolute(), *checkpoints.absolute().parents}:
+        raise SettingError(f"{checkpoints}: lies in the place of the model; give --checkpoints another folder")
     chosen = {**parse_settings(settings or []), **({"map": map} if map else {})}
     if method is not None:
         if detector not in {None, "fre", "fre-ae"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ def existing_folder(path: str) -> Path:
     """`path` as a folder. Raises `SourceError` if it is none."""
     folder = Path(path)
     if not folder.is_dir():
-        raise SourceError(f"{path}: no such folder; check the path")
+        raise SourceError(f"{path}: {'is no folder' if os.path.lexists(folder) else 'no such folder'}; check the path")
     return folder
 
 

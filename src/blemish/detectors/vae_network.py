@@ -161,7 +161,7 @@ def elbo(network: Network, prior: RandomField, images: Tensor, *, noise: bool) -
 
 def log_likelihood(logits: Tensor, images: Tensor) -> Tensor:
     """Of a continuous Bernoulli (Loaiza-Ganem & Cunningham 2019), at every pixel and colour."""
-    distribution: Any = ContinuousBernoulli(logits=_whole(logits))  # torch gives it no types
+    distribution: Any = ContinuousBernoulli(logits=_whole(logits), validate_args=False)  # torch gives it no types
     found: Tensor = distribution.log_prob(images)
     return found
 

@@ -91,9 +91,9 @@ class OpenVINOEngine:
             shutil.copyfile(folder / name, scratch.path / name)
         return cls(Graph(scratch.path / f"{FEATURES}.xml", scratch))
 
-    def check_shapes(self, shape: tuple[int, int], layers: Sequence[tuple[int, ...]]) -> None:
-        """Raises `ModelError` unless the graphs take images of this height and width, have these layers (C, H, W), and
-        make of them a score and a map for each image."""
+    def check(self, shape: tuple[int, int], layers: Sequence[tuple[int, ...]]) -> None:
+        """Raises `ModelError` unless the graphs take images of this height and width, have these layers (C, H, W), make
+        of them a score and a map for each image, and hold finite numbers."""
         taken = [(str(port.element_type), _sides(port)) for port in self.features.model.inputs]
         scoring = self.scoring.model if self.scoring is not None else None
         results = [_sides(port) for port in scoring.outputs] if scoring is not None else []
@@ -105,6 +105,9 @@ class OpenVINOEngine:
             or results != [(-1,), (-1, *shape)]
         ):
             raise ModelError(f"{self.features.path.parent}: its graphs do not fit its model.json; fit the model again")
+        for graph in filter(None, (self.features, self.scoring)):
+            if not graph.is_finite():
+                raise ModelError(f"{graph.path}: holds numbers that are not finite; fit the model again")
 
     def save(self, folder: Path) -> None:
         """Writes its graphs (.xml) and their weights (.bin) into the folder. Raises `OSError` if it cannot."""
@@ -115,11 +118,12 @@ class OpenVINOEngine:
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
         """The results for each batch, in order."""
         for images in batches:
-            features = self._extracted(images)
+            with _faults_of(self.features):
+                features = self._extracted(images)
             if self.scoring is None:
                 yield features
                 continue
-            with self.scoring.requests("LATENCY") as (request, *_):
+            with _faults_of(self.scoring), self.scoring.requests("LATENCY") as (request, *_):
                 for index, maps in enumerate(features):
                     request.set_input_tensor(index, openvino.Tensor(maps, shared_memory=True))
                 request.infer()
@@ -203,20 +207,18 @@ class Graph:
         """Of each output, without the batch."""
         return [_sides(output)[1:] for output in self.model.outputs]
 
+    def is_finite(self) -> bool:
+        """Whether all its constants are."""
+        constants = (node.data for node in self.model.get_ops() if node.get_type_name() == "Constant")
+        return all(bool(np.isfinite(values).all()) for values in constants if values.dtype.kind == "f")
+
     @contextlib.contextmanager
     def requests(self, hint: str) -> Iterator[list[Any]]:
         """As many requests as should run at once, for the caller alone; they go back for others to use."""
         check_process(self)
         if hint not in self._compiled:
             options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
-            try:
-                self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-                raise ModelError(
-                    f"{self.path}: OpenVINO cannot run this graph; was its file altered? load the model again"
-                ) from error
+            self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
         compiled = self._compiled[hint]
         free = self._free.setdefault(hint, [])
         try:
@@ -228,6 +230,19 @@ class Graph:
             requests = [compiled.create_infer_request() for _ in range(count)]
         yield requests
         free.append(requests)
+
+
+@contextlib.contextmanager
+def _faults_of(graph: Graph) -> Iterator[None]:
+    """What OpenVINO says against a graph that it was given to run, as a `ModelError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{graph.path}: OpenVINO cannot run this graph; was its file altered? load the model again"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +23,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from blemish.errors import SettingError, TrainingError
+from blemish.scratch import Scratch
+from blemish.storage import check_free
 from blemish.training import checkpoint
 from blemish.training.checkpoint import Best, Place
 
@@ -256,11 +260,14 @@ def check_folder(folder: Path, resume: bool) -> None:
     Raises:
         SettingError: a training is there and is not to be resumed, or a log that is of no training.
     """
-    held = [name for name in (CHECKPOINT, LOG) if (folder / name).exists()]
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise SettingError(f"{folder}: is no folder; give another one for checkpoints")
+    held = [name for name in (CHECKPOINT, LOG) if os.path.lexists(folder / name)]
     if held and not resume:
         raise SettingError(
             f"{folder}: holds a training already ({held[0]}); go on from it with --resume, or give another folder"
         )
+    check_free(folder / CHECKPOINT, checkpoint.KIND, force=resume)
     for _ in _lines(folder / LOG):
         pass
 
@@ -323,7 +330,9 @@ class _Log:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / LOG
         earlier = [line for step, line in _lines(path) if step < self.step]
-        path.write_text("".join(earlier), encoding="utf-8")
+        with Scratch(self.folder) as scratch:
+            (scratch.path / LOG).write_text("".join(earlier), encoding="utf-8")
+            (scratch.path / LOG).replace(path)
         self._lines = path.open("a", encoding="utf-8", buffering=1)
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -352,14 +361,17 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         SettingError: there is a line that no training wrote.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise SettingError(f"{path}: is no regular file, and would be overwritten; give another folder")
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
                 if not line.endswith("\n") and line[: len(FIRST)] == FIRST[: len(line)]:
                     return
-                step = json.loads(line)["step"]
+                found = json.loads(line)
+                step, _ = found["step"], {name: found[name] for name in ("epoch", "seconds", "loss")}
                 if isinstance(step, bool) or not isinstance(step, int):
                     raise TypeError("no number of a step")
                 yield step, line
