@@ -79,9 +79,7 @@ def check_free(path: Path, kind: str, *, force: bool = False) -> None:
         if not os.path.lexists(path):
             _check_writable(path)
         elif not force:
-            raise ModelError(
-                f"{path}: exists already; give another path, or replace it with --force (force=True in Python)"
-            )
+            raise ModelError(f"{path}: {EXISTS}")
         else:
             _own_files(path, kind)
             _check_writable(path)
@@ -119,9 +117,7 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
         if path.is_dir():
             raise ModelError(f"{path}: is a folder; give the name of a file in it")
         if not force:
-            raise ModelError(
-                f"{path}: exists already; give another path, or replace it with --force (force=True in Python)"
-            )
+            raise ModelError(f"{path}: {EXISTS}")
         if not stat.S_ISREG(path.lstat().st_mode):
             raise ModelError(f"{path}: is no regular file, so it is not replaced; give another path")
         if not _is_own(path):
