@@ -161,6 +161,17 @@ PROBES = {
             time.sleep(moment); process.send_signal(signal.SIGINT); told = process.communicate()[1]
             bad += "Traceback" in told or "terminate called" in told
         verdict(bad, f"{bad} of 20")"""),
+    "large photographs take more memory than announced": ("test_decoding", """
+        os.mkdir("good"); rng = np.random.default_rng(0); import re
+        tile = rng.integers(0, 256, (100, 100, 4), np.uint8)
+        for index in range(6):
+            pixels = np.tile(np.roll(tile, index * 7, 0), (90, 90, 1))
+            Image.fromarray(pixels).save(f"good/{index}.png", compress_level=1)
+        del pixels
+        done = fit("good", "m")
+        told = float(re.search(r"and ([0-9.]+) GB of memory", done.stderr)[1])
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+        verdict(peak > 1.1 * told, f"{told} GB were announced, {peak:.1f} GB taken")"""),
     "a long schedule is built in memory": ("test_training", """
         parts("good")
         words = ["fit", "good", "-o", "m", "--size", "64", "--detector", "hfr", "--set", "epochs=10000000",

@@ -267,11 +267,8 @@ def _learned(
         if cache is not None:
             cache.append(chunk.arrays)
     _enough(detector.count, bad)
-    if variety.count > 1 and not variety.found:
-        raise DegenerateError(
-            f"{images.dataset.root}: all {variety.count} images to fit are the same picture, so nothing can be learned "
-            "of how good ones differ; give different ones"
-        )
+    if variety.count > 1:
+        variety.check(images.dataset.root)
     if detector.trains:
         from blemish.training.detector import train_detector
         from blemish.training.features import CachedFeatures
@@ -288,6 +285,7 @@ def _learned(
 
     def scored() -> Iterator[Chunk]:
         for chunk in _chunks(engine, "calibrate", images.to_calibrate, [], geometry, bad, skip_bad, progress):
+            variety.update(chunk.arrays)
             found = _tensors(chunk.arrays)
             yield replace(chunk, arrays=scoring.arrays(found))
             if not detector.trains:
@@ -302,6 +300,7 @@ def _learned(
         if image.map is not None:
             held.update(image.score, image.map)
     _enough(len(held), bad)
+    variety.check(images.dataset.root)
     calibration = held.finish(promised_rate(len(held), images.rate))
 
     detector.compact()
@@ -409,6 +408,14 @@ class _Variety:
             bool(np.abs(array - first).max() > SAME * np.abs(first).max())
             for array, first in zip(arrays, self._first, strict=True)
         )
+
+    def check(self, root: str) -> None:
+        """Raises `DegenerateError` if all images so far are the same."""
+        if not self.found:
+            raise DegenerateError(
+                f"{root}: all {self.count} images to fit are the same picture, so nothing can be learned of how good "
+                "ones differ; give different ones"
+            )
 
 
 def _enough(count: int, bad: list[ImageError]) -> None:
