@@ -34,12 +34,19 @@ main()
 """
 
 
+def as_in_a_terminal() -> None:
+    """Signals that a background job or `nohup` would have ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def started(program: list[str], folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "TMPDIR": str(folder / "tmp")}
     (folder / "tmp").mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, *program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs ignore it
+        preexec_fn=as_in_a_terminal,
     )  # fmt: skip
 
 

@@ -153,7 +153,7 @@ def _read(entry: Path) -> Extractor | None:
     from blemish.engines.openvino_engine import OpenVINOEngine
 
     try:
-        if hasattr(os, "geteuid") and entry.stat().st_uid != os.geteuid():
+        if not _is_own(entry):
             return None
         card = read_card(entry, KIND)
         if card["files"].keys() != FILES:
@@ -200,11 +200,19 @@ def _is_entry(path: Path) -> bool:
 
 
 def _remove_damaged(entry: Path) -> None:
-    """Makes room for an entry that was damaged: its name is a digest that was made here, as its files' names are."""
-    if not entry.is_dir() or entry.is_symlink() or _is_entry(entry):
+    """Makes room for an entry that could not be used: its name is a digest that was made here, as its files' names are.
+
+    One that holds anything else, or is another user's, stays.
+    """
+    if not entry.is_dir() or entry.is_symlink() or not _is_own(entry):
         return
     files = list(entry.iterdir())
     if all(file.name in FILES | {card_name(KIND)} and file.is_file() and not file.is_symlink() for file in files):
         for file in files:
             file.unlink()
         entry.rmdir()
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is this user's, as far as the system tells."""
+    return not hasattr(os, "geteuid") or path.stat().st_uid == os.geteuid()
