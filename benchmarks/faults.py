@@ -102,7 +102,7 @@ PROBES = {
         parts("good")
         done = blemish("fit", "good", "-o", "m", "--size", 64, "--detector", "vae", "--set", "epochs=1",
                        "--set", "drawn=16", "--set", "learning_rate=1e30", "--set", "patience=null")
-        verdict("training diverged" not in done.stderr, (done.stdout + done.stderr).strip()[-160:])"""),
+        verdict(done.returncode == 0 or "fault of blemish" in done.stderr, done.stderr.strip().splitlines()[-1])"""),
     "altered tensors are accepted": ("test_model", """
         parts("good"); fit(); file = Path("m/learned.safetensors")
         file.write_bytes(file.read_bytes()[:-1] + b"x")
@@ -144,14 +144,17 @@ PROBES = {
             verdict(True, error)"""),
     "SIGTERM leaves halves": ("test_interrupts", """
         parts("good"); fit(); os.mkdir("tmp"); left = set()
-        for moment in np.linspace(1.5, 4, 12):
+        def names():
+            found = [*os.listdir("."), *os.listdir("tmp")]
+            return {name for name in found if name.startswith((".m.", ".blemish-", "blemish-"))}
+        for _ in range(4):
             process = subprocess.Popen([sys.executable, "-m", "blemish", "fit", "good", "-o", "m", "--size", "64",
                                         "--force"], env={**os.environ, "TMPDIR": os.path.abspath("tmp")},
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(moment); process.terminate(); process.wait()
-            names = [*os.listdir("."), *os.listdir("tmp")]
-            left |= {name for name in names if name.startswith((".m.", ".blemish-", "blemish-"))}
-        verdict(left, f"{len(left)} folders left")"""),
+            while not names() - left and process.poll() is None:
+                time.sleep(0.001)
+            process.terminate(); process.wait(); left |= names()
+        verdict(left, f"{len(left)} folders left after 4 tries")"""),
     "Ctrl-C during imports gives a traceback": ("test_interrupts", """
         parts("good"); bad = 0
         for moment in np.linspace(0.08, 1.6, 20):

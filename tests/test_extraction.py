@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,7 +173,7 @@ def test_a_cache_that_cannot_be_used_is_an_empty_cache(
         monkeypatch.setenv("BLEMISH_CACHE", str(cache / ("n" * 300)))
     elif fault == "read-only":
         monkeypatch.setattr(os, "utime", _refused)
-        monkeypatch.setattr("blemish.scratch.tempfile.mkdtemp", _refused_below(cache))
+        monkeypatch.setattr("os.mkdir", _refused_below(cache))
     else:
         monkeypatch.setattr(Path, "stat", _refused_in(cache, Path.stat))
     found = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
@@ -195,15 +194,15 @@ def _refused(*_: object, **__: object) -> None:
     raise PermissionError(13, "Permission denied")
 
 
-def _refused_below(folder: Path) -> Callable[..., str]:
-    made = tempfile.mkdtemp
+def _refused_below(folder: Path) -> Callable[..., None]:
+    known = os.mkdir
 
-    def mkdtemp(*words: Any, **named: Any) -> str:
-        if str(named.get("dir", "")).startswith(str(folder)):
+    def mkdir(path: Any, *words: Any, **named: Any) -> None:
+        if Path(path).is_relative_to(folder):
             _refused()
-        return made(*words, **named)
+        known(path, *words, **named)
 
-    return mkdtemp
+    return mkdir
 
 
 def _refused_in(folder: Path, known: Callable[..., Any]) -> Callable[..., Any]:

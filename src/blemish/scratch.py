@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import stat
 import tempfile
@@ -44,8 +45,19 @@ class Scratch:
     def __init__(self, parent: Path | None = None) -> None:
         parent = Path(tempfile.gettempdir()) if parent is None else parent
         _sweep(parent)
-        self.path, descriptor = _made(parent)
-        self._end = weakref.finalize(self, _close, self.path, descriptor, os.getpid())
+        self.path = parent / f"{PREFIX}{secrets.token_hex(4)}"
+        self._lock: list[int] = []
+        # Before it is made, so that an interrupt at any moment finds it.
+        self._end = weakref.finalize(self, _close, self.path, self._lock, os.getpid())
+        try:
+            self.path.mkdir(0o700)
+        except FileExistsError:
+            self._end.detach()  # somebody else's
+            raise
+        descriptor = _locked(self.path, wait=True)  # another process may just look whether anybody holds it
+        if descriptor is not None:
+            self._lock.append(descriptor)
+        (self.path / MARKER).touch()
 
     def close(self) -> None:
         """Removes the folder with all that is in it."""
@@ -62,14 +74,6 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _made(parent: Path) -> tuple[Path, int | None]:
-    """A new folder with its marker, and the descriptor that holds its lock, where there are locks."""
-    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    descriptor = _locked(path, wait=True)  # another process may just look whether anybody holds it
-    (path / MARKER).touch()
-    return path, descriptor
 
 
 def _locked(path: Path, *, wait: bool = False) -> int | None:
@@ -90,15 +94,16 @@ def _locked(path: Path, *, wait: bool = False) -> int | None:
     return descriptor
 
 
-def _unlock(descriptor: int | None) -> None:
-    if descriptor is not None:
-        os.close(descriptor)
-
-
-def _close(path: Path, descriptor: int | None, owner: int) -> None:
-    if os.getpid() == owner:  # and not a child that was forked from it
+def _close(path: Path, lock: list[int], owner: int) -> None:
+    try:
+        if os.getpid() == owner:  # and not a child that was forked from it
+            shutil.rmtree(path, ignore_errors=True)
+    except BaseException:  # an interrupt, which is no reason to leave half of it
         shutil.rmtree(path, ignore_errors=True)
-    _unlock(descriptor)
+        raise
+    finally:
+        for descriptor in lock:
+            os.close(descriptor)
 
 
 def _sweep(parent: Path) -> None:
@@ -135,7 +140,7 @@ def _sweep_one(path: Path) -> None:
             folder.rmdir()
         path.rmdir()
     finally:
-        _unlock(descriptor)
+        os.close(descriptor)
 
 
 def _contents(path: Path) -> tuple[list[Path], list[Path]]:
