@@ -39,6 +39,7 @@ command("explain", "gaussian", tree + "/test/scratch/000.png", "--out", "why")
 command("explain", "gaussian", "--gallery", tree, "--out", "gallery")
 command("sample", "vae", "-n", "1", "-o", "drawn.png")
 command("prune", "gaussian", "--drop", "0", "-o", "pruned")
+command("demo", "--report", "demo.html")
 command("bench", "one-class", "--dataset", "mnist", "--path", digits, "--detector", "gaussian", "--size", "64")
 """
 
@@ -88,7 +89,7 @@ def test_no_command_calls_another_machine_or_writes_into_the_home_folder_but_to_
     }
     np.savez(tmp_path / "mnist.npz", **digits)
     trace = traced(tmp_path, EVERY_COMMAND, tree, tmp_path / "mnist.npz")
-    assert trace.count('"/command/') == 11
+    assert trace.count('"/command/') == 12
     assert addresses(trace) == set()
     files = written(trace, tmp_path / "home")
     assert files, "the cache is written, so writes are seen"

@@ -20,7 +20,7 @@ DEFAULT_SHARE = 0.2
 FEWEST_HELD_OUT = 20
 
 ROUNDING = 1e-4
-"""By how much, as a share of itself, a score must exceed another to count as higher: engines round differently."""
+"""Share of itself by which a score must exceed another to count as higher, since engines round differently."""
 
 
 def held_out_count(images: int, share: float = DEFAULT_SHARE) -> int:

@@ -76,7 +76,7 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 
 DECODING = Room(AT_ONCE)
-"""Of this process."""
+"""Bytes that are being decoded in this process, within `AT_ONCE`."""
 
 
 def decoding_peak(shares: Sequence[int]) -> int:

@@ -39,7 +39,7 @@ _HERE = -100  # AT_FDCWD: paths are relative to the working folder
 def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
     """A folder to fill, which becomes `path` at the end of the `with` statement; on any error nothing is left.
 
-    With `force`, what stands there is replaced if blemish wrote it and all that is in it. Where the system can
+    With `force`, a folder that blemish wrote and nobody changed is replaced. Where the system can
     exchange two folders (Linux), the old or the new one is at `path` at any moment.
 
     Args:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from blemish.backbones.backbone import Layer
 
 PIXELS = "pixels"
-"""In the place of a backbone's name."""
+"""Name that stands where a backbone's would."""
 
 
 class Pixels(nn.Module):

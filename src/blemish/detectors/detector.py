@@ -162,7 +162,7 @@ class Detector(ABC):
         return self
 
     def objective(self) -> nn.Module:
-        """Of a detector that trains: a batch of its features to the terms of its loss, of which `loss` is minimised."""
+        """Module to train: a batch of features to the terms of its loss, of which `loss` is minimised."""
         raise NotImplementedError(f"{self.name} is not trained")
 
     @property
@@ -171,19 +171,19 @@ class Detector(ABC):
         return False
 
     def judged_map(self, features: Features) -> Tensor:
-        """Of a detector that trains: the map (B, h, w) of a batch by which its training is judged, as it stands."""
+        """Map (B, h, w) of a batch, as the detector stands, by which its training is judged."""
         raise NotImplementedError(f"{self.name} is not trained")
 
     def settle(self, features: Features) -> None:
-        """Of a detector that trains: once it has, a batch of normal features again, to learn what its maps are like."""
+        """Called after training with normal batches, so the detector learns how its own maps look on normal images."""
         raise NotImplementedError(f"{self.name} is not trained")
 
     def reconstruct(self, features: Features) -> Tensor | None:
-        """Of a detector that reconstructs images, these (B, 3, H, W) between 0 and 1; of others `None`."""
+        """Reconstructed images (B, 3, H, W) between 0 and 1; `None` where the detector does not reconstruct."""
         return None
 
     def sample(self, count: int, seed: int) -> Tensor:
-        """Of a detector with a prior over images, some drawn from it (count, 3, H, W) between 0 and 1.
+        """Images (count, 3, H, W) between 0 and 1, drawn from the detector's prior over images.
 
         Raises:
             SettingError: it has none.
