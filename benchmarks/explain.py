@@ -19,13 +19,13 @@ from pathlib import Path
 from PIL import Image
 
 import blemish
+from blemish.components import Survey, prune, survey
+from blemish.components.figures import choose, component_maps
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SettingError
 from blemish.evaluation import Evaluation, evaluate
-from blemish.explain import Survey, prune, survey
-from blemish.explain.figures import choose, component_maps
 from blemish.images import Pixels
-from blemish.pictures import Tile, heat_map, sheet
+from blemish.maps import Tile, heat_map, sheet
 from results import Table, append, data_folder
 
 SOURCES = ("mvtec/hazelnut_reduced", "mvtec/bottle")

@@ -25,15 +25,14 @@ from torch import Tensor
 
 from blemish.backbones import DEFAULT, Backbone, find_weights
 from blemish.datasets import Sample, read_source
-from blemish.detectors.fre import Projection
-from blemish.detectors.linear_autoencoder import LinearAutoencoder, principal_angles
+from blemish.detectors.fre.fre import Projection
+from blemish.detectors.fre.linear_autoencoder import LinearAutoencoder, principal_angles
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.stream import stream
 from blemish.images import Geometry
 from blemish.metrics import auroc, tally
 from blemish.statistics import Principal, Subspace
-from blemish.training import Schedule, train
-from blemish.training.loop import Step
+from blemish.training import Schedule, Step, train
 from results import HERE, Table, append, data_folder
 
 VARIANCE = 0.675

@@ -33,17 +33,17 @@ import blemish
 from blemish.backbones import DEFAULT, Backbone, find_weights
 from blemish.datasets import Dataset, read_source
 from blemish.detectors import HFR
+from blemish.detectors.scoring import Scoring
 from blemish.engines import Engine
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.stream import stream
-from blemish.graph import Scoring
+from blemish.evaluation.protocols.one_class import PUBLISHED, one_class
+from blemish.fitting.trained.cache import FeatureCache
+from blemish.fitting.trained.kept_features import CachedFeatures
+from blemish.fitting.trained.learn import train_detector
 from blemish.images import Geometry, read_mask
 from blemish.metrics import PixelTally, auroc, tally
-from blemish.one_class import PUBLISHED, one_class
 from blemish.training import Schedule, train
-from blemish.training.cache import FeatureCache
-from blemish.training.detector import train_detector
-from blemish.training.features import CachedFeatures
 from results import Table, append, data_folder, held_against
 
 STRIDES = {4: 1, 8: 2, 16: 3, 32: 4}

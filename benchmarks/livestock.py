@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 import blemish
 from blemish.datasets import read_source
 from blemish.detectors import VAE, VAEGRF
-from blemish.detectors.vae_head import GRADIENTS
-from blemish.graph import Scoring
+from blemish.detectors.scoring import Scoring
+from blemish.detectors.vae.head import GRADIENTS
 from blemish.images import Geometry, decode_ahead, read_image, read_mask
 from blemish.metrics import PixelTally, auroc, tally
 from results import Table, append, data_folder

@@ -130,7 +130,8 @@ def changed_tensors(path: Path, rng: random.Random) -> None:
 
 def signed(folder: Path, card: dict[str, Any]) -> str:
     """The card with digests that are right for what is there now, where it is still a card."""
-    from blemish.cards import _digest_of, digest
+    from blemish.storage import digest
+    from blemish.storage.cards import _digest_of
 
     if isinstance(card, dict):
         card.pop("digest", None)
@@ -224,9 +225,9 @@ def trial(origin: Path, good: blemish.Model, sandbox: Path, number: int, seed: i
 
 def some(origin: Path, numbers: list[int], seed: int, pipe: Any) -> None:
     """Trials in this process; each is told before it begins and when it is done."""
-    import blemish.model
+    import blemish.model.model
 
-    blemish.model.AGAIN = 0.0  # nothing is replaced meanwhile
+    blemish.model.model.AGAIN = 0.0  # nothing is replaced meanwhile
     good = blemish.load(str(origin / "fre"))
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from blemish.maps import Tile, overlay, sheet
 from blemish.model import Model
-from blemish.pictures import Tile, overlay, sheet
 from results import HERE, Table, append
 
 Box = tuple[int, int, int, int]

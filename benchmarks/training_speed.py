@@ -24,8 +24,8 @@ from torch.distributions import ContinuousBernoulli
 from torchvision.models import resnet18
 
 from blemish.detectors import VAEGRF
-from blemish.detectors.vae_network import FixedField, Network, Objective
-from blemish.random_field import RandomField, base
+from blemish.detectors.vae.network import FixedField, Network, Objective
+from blemish.detectors.vae.random_field import RandomField, base
 from blemish.training import Schedule, train
 from results import Table, append
 

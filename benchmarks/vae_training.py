@@ -25,10 +25,10 @@ import torch
 
 from blemish.datasets import Dataset, read_source
 from blemish.detectors import VAEGRF
+from blemish.fitting.trained.spots import Spotted
 from blemish.images import Geometry, decode_ahead, read_image, read_mask
 from blemish.metrics import auroc, tally
 from blemish.training import Schedule, loop, train
-from blemish.training.spots import Spotted
 from results import HERE, Table, append, data_folder
 
 BETAS = (0.001, 0.1, 10.0)

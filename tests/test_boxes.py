@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from blemish.boxes import Box, find_boxes, matched
+from blemish.maps import Box, find_boxes, matched
 
 MASKS = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=14))
 
@@ -23,7 +23,7 @@ def test_boxes_are_those_of_scipys_parts_that_are_large_enough(mask: np.ndarray,
         if (labels == number).sum() >= least
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blemish.boxes.STRIP", 3)  # parts reach over strips
+        patch.setattr("blemish.maps.boxes.STRIP", 3)  # parts reach over strips
         found = find_boxes(values, 0.5, least)
     assert sorted((b.top, b.left, b.bottom, b.right, b.area, b.peak) for b in found) == sorted(wanted)
     ofmask = find_boxes(mask, 0.5, least)

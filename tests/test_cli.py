@@ -141,7 +141,7 @@ def without(module: str, *words: object) -> subprocess.CompletedProcess[str]:
         "import blemish.fitting, blemish.model\n"
         "from blemish.cli import main\n"
         "def refuse(*_, **__): raise AssertionError('it was asked too late')\n"
-        "blemish.model.stream = blemish.fitting.stream = refuse\n"
+        "blemish.model.model.stream = blemish.fitting.passes.stream = refuse\n"
         f"sys.argv = {['blemish', *map(str, words)]!r}\n"
         "main()\n"
     )

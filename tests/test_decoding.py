@@ -6,8 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from blemish.decoding import AT_ONCE, THREADS, WAITING, Room, decode_ahead, decoding_peak, waiting
 from blemish.errors import ImageError
+from blemish.images import decode_ahead, decoding_peak, waiting
+from blemish.images.ahead import AT_ONCE, THREADS, WAITING, Room
 
 
 def test_results_come_in_order_and_few_wait_in_memory() -> None:

@@ -16,14 +16,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import blemish
-from blemish.calibration import ROUNDING, Calibration
+from blemish.calibration import Calibration
+from blemish.calibration.conformal import ROUNDING
 from blemish.detectors import FRE
+from blemish.detectors.scoring import Scoring
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.stream import Chunk, NotFiniteError, whole
 from blemish.errors import DegenerateError, SourceError, WeightsError
-from blemish.graph import Scoring
-from blemish.images import Geometry
-from blemish.tiling import Tiling
+from blemish.images import Geometry, Tiling
 from conftest import part, scratched
 
 TRAINED = {"hfr": {"epochs": 1}, "fre-ae": {"epochs": 1}, "vae": {"epochs": 1, "drawn": 32}}

@@ -13,13 +13,13 @@ from torch import nn
 
 from blemish.backbones import Backbone, Pixels, canonical_name, layers_of_strides
 from blemish.detectors import DETECTORS, make_detector
+from blemish.detectors.scoring import Scoring
 from blemish.engines import BATCH, choose_engine
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.openvino_runtime import openvino
 from blemish.engines.stream import stream
 from blemish.engines.torch_engine import TorchEngine
 from blemish.errors import ImageError, ModelError, SettingError
-from blemish.graph import Scoring
 from blemish.images import Geometry
 from conftest import part, scratched
 

@@ -19,14 +19,15 @@ from sklearn.metrics import roc_auc_score
 
 import blemish
 from blemish.backbones import Backbone, find_weights
+from blemish.components import Survey, diagnose, prune, survey, write_figures, write_gallery
+from blemish.components.figures import DIAGNOSES
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.detectors import Gaussian
+from blemish.detectors.scoring import resizing_matrix
 from blemish.errors import ModelError, SettingError, SourceError
 from blemish.evaluation import evaluate
-from blemish.explain import Survey, diagnose, prune, survey, write_figures, write_gallery, write_layers
-from blemish.explain.figures import DIAGNOSES
-from blemish.graph import resizing_matrix
 from blemish.images import read_mask
+from blemish.report import write_layers
 from browser import open_page
 
 GRID = (8, 8)
@@ -312,8 +313,8 @@ def test_a_pruning_on_other_images_is_refused_before_any_work(
     (tmp_path / "there" / "parts" / "train" / "good" / "023.png").unlink()
     monkeypatch.chdir(tmp_path / "there")
     with monkeypatch.context() as context:
-        context.setattr("blemish.fitting.stream", None)
-        context.setattr(sys.modules["blemish.explain.survey"], "decode_ahead", None)  # the function hides the file
+        context.setattr("blemish.fitting.passes.stream", None)
+        context.setattr(sys.modules["blemish.components.survey"], "decode_ahead", None)  # the function hides the file
         for ways in ({"drop": ["0"]}, {"border": 2.0}):
             with pytest.raises(SourceError, match=r"parts: holds other images .* \(23 now, 24 then\); give the images"):
                 prune(model, **ways)  # type: ignore[arg-type]

@@ -10,7 +10,8 @@ from PIL import Image
 import blemish
 from blemish.detectors import FRE, Detector, Gaussian, PaDiM
 from blemish.errors import ImageError, ModelError, SettingError
-from blemish.explanation import COLUMNS, Explanation
+from blemish.explanation import Explanation
+from blemish.explanation.explanation import COLUMNS
 from conftest import part, scratched
 
 RNG = np.random.default_rng(5)

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 import blemish
-from blemish import extraction
-from blemish.extraction import ENTRIES, Extractor, make_extractor
+from blemish.engines import extractor as extraction
+from blemish.engines.extractor import ENTRIES, Extractor, make_extractor
 from blemish.images import Geometry
 
 NAME = "resnet18"

@@ -9,7 +9,8 @@ import blemish
 from blemish.datasets import read_source
 from blemish.detectors import Gaussian
 from blemish.errors import SourceError
-from blemish.fitting import images_digest, refit
+from blemish.fitting import refit
+from blemish.fitting.refit import images_digest
 from conftest import write_parts
 
 

@@ -9,8 +9,8 @@ from scipy.linalg import subspace_angles
 
 import blemish
 from blemish.detectors import FRE, FREAE
-from blemish.detectors.fre import Projection
-from blemish.detectors.linear_autoencoder import LinearAutoencoder, principal_angles
+from blemish.detectors.fre.fre import Projection
+from blemish.detectors.fre.linear_autoencoder import LinearAutoencoder, principal_angles
 from blemish.errors import SettingError
 from blemish.model import Model
 from blemish.statistics import Principal, Subspace

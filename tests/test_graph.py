@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from blemish.graph import resizing_matrix, smoothing_matrix
+from blemish.detectors.scoring import resizing_matrix, smoothing_matrix
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

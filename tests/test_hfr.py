@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import blemish
 from blemish.detectors import HFR, make_detector
-from blemish.detectors.hfr_network import Decoder, Reconstruction, residuals
+from blemish.detectors.hfr.network import Decoder, Reconstruction, residuals
 from blemish.errors import SettingError
 from blemish.model import Model
 

@@ -12,11 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.decoding import decode_ahead
 from blemish.errors import ImageError, SettingError
-from blemish.image_files import MAX_PIXELS
-from blemish.images import Geometry, read_format, read_header, read_image, read_mask, read_size
-from blemish.photographs import read_tiles
+from blemish.images import (
+    Geometry,
+    decode_ahead,
+    read_format,
+    read_header,
+    read_image,
+    read_mask,
+    read_size,
+    read_tiles,
+)
+from blemish.images.files import MAX_PIXELS
 
 SAME = Geometry(40, 48)
 
@@ -164,7 +171,7 @@ def test_an_image_that_is_shrunk_in_bands_is_the_same_to_the_bit(
         resized = whole.resize((wanted.width, wanted.height), Image.Resampling.BICUBIC, reducing_gap=2.0)
         expected = wanted.apply(resized)  # which only crops
         for band in (1 << 18, 2000, 1):
-            monkeypatch.setattr("blemish.images.BAND", band)
+            monkeypatch.setattr("blemish.images.reading.BAND", band)
             assert np.array_equal(read_image(path, wanted), expected)
 
 
@@ -172,8 +179,9 @@ MEASURED = """
 import sys
 from pathlib import Path
 import numpy as np
-from blemish.images import *
-from blemish.images import _share, opened
+from blemish.images.reading import *
+from blemish.images.files import opened
+from blemish.images.reading import _share
 def peak():
     return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 path, whole = Path(sys.argv[1]), sys.argv[2] == "whole"
@@ -228,7 +236,7 @@ def test_large_images_within_the_limit_are_read_without_pillows_warning(
     path = tmp_path / f"x.{suffix}"
     Image.fromarray(np.tile(gradient(), (4, 4, 1))).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
-    monkeypatch.setattr("blemish.photographs.BAND", 5000)
+    monkeypatch.setattr("blemish.images.photographs.BAND", 5000)
     assert read_size(path) == (160, 192)
     assert read_image(path, SAME).shape == (40, 48, 3)
     tiles = [tile for _, tile in read_tiles(path, Geometry(100, 100, tile=100, overlap=10))]

@@ -23,12 +23,12 @@ from blemish import interrupts
 from blemish.cli import main
 
 interrupts.install()
-known = blemish.model.write_card
+known = blemish.model.model.write_card
 def slowly(*words):
     print("saving", flush=True)
     time.sleep(60)
     known(*words)
-blemish.model.write_card = slowly
+blemish.model.model.write_card = slowly
 sys.argv = ["blemish", "fit", sys.argv[1], "-o", sys.argv[2], "--size", "64", "--detector", "gaussian", "--force"]
 main()
 """

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 import blemish
 from blemish.datasets import read_source
 from blemish.errors import BadImagesError, BlemishError, ModelError, SettingError, SourceError
+from blemish.fitting.presets import PRESETS, find_preset
 from blemish.images import Geometry, read_image
 from blemish.model import Model
-from blemish.presets import PRESETS, find_preset
 from conftest import part, scratched, unprivileged, write_parts
 
 
@@ -248,7 +248,7 @@ def test_a_model_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one_and
     image = tree / "test" / "good" / "000.png"
     pairs = {(m.threshold, next(m.predict(image)).score) for m in (model, other)}
     folder = Path(shutil.copytree(saved, tmp_path / "m"))
-    from blemish import model as module
+    from blemish.model import model as module
 
     known, done = module.check_files, []
 

@@ -12,8 +12,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import blemish
-from blemish.cards import _digest_of, digest
 from blemish.errors import ModelError
+from blemish.storage import digest
+from blemish.storage.cards import _digest_of
 
 Card = dict[str, Any]
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 import blemish
-from blemish.array_files import read_images, read_labels, read_member
-from blemish.check import check_source
 from blemish.datasets import classes, read_source
+from blemish.datasets.check import check_source
 from blemish.errors import ImageError, SourceError
 from blemish.images import Geometry, read_image, read_size
+from blemish.images.array_files import read_images, read_labels, read_member
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (40, 28, 28), dtype=np.uint8)

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 import blemish
-from blemish import decoding, planning
 from blemish.errors import BadImagesError, ImageError, MemoryLimitError
+from blemish.fitting import Plan
+from blemish.fitting import plan as planning
+from blemish.fitting.plan import make_plan, memory_limits
 from blemish.images import Geometry, read_image
-from blemish.planning import Plan, make_plan, memory_limits
+from blemish.images import ahead as decoding
 
 
 def test_a_fit_announces_its_images_time_and_memory_before_it_starts(tree: Path) -> None:

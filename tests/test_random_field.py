@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 from torch import Tensor
 
+from blemish.detectors.vae.random_field import CORRELATIONS, FLOOR, RandomField, base, fit_prior, torus_distances
 from blemish.errors import SettingError, ShapeError
-from blemish.random_field import CORRELATIONS, FLOOR, RandomField, base, fit_prior, torus_distances
 from blemish.statistics import Periodogram
 
 SHAPES = [(4, 4), (5, 5), (3, 6), (4, 7), (1, 5), (8, 8)]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import blemish
-from blemish.pictures import heat_map, overlay
+from blemish.maps import heat_map, overlay
 from blemish.report import write_report
 from browser import open_page
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from blemish import scratch
-from blemish.scratch import FINISHED, MARKER, PREFIX, Scratch
+from blemish.storage import Scratch, scratch
+from blemish.storage.scratch import FINISHED, MARKER, PREFIX
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from blemish.scratch import Scratch
+from blemish.storage.scratch import Scratch
 made = Scratch(Path(sys.argv[1]))
 (made.path / "half").write_text("x")
 print(made.path.name, flush=True)
@@ -87,7 +87,7 @@ def test_a_folder_that_was_not_made_here_is_left_alone(tmp_path: Path) -> None:
 
 def test_processes_that_make_folders_in_one_place_leave_one_another_alone(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom blemish import scratch\n"
+        "import sys\nfrom pathlib import Path\nfrom blemish.storage import scratch\n"
         "for _ in range(300):\n"
         "    scratch._swept.clear()\n"
         "    with scratch.Scratch(Path(sys.argv[1])) as made:\n"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from blemish.training.spots import SPOTS, Spotted
+from blemish.fitting.trained.spots import SPOTS, Spotted
 
 RNG = np.random.default_rng(0)
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish import storage
-from blemish.cards import card_name, read_card
 from blemish.errors import ModelError
-from blemish.pictures import PICTURES, write_picture
-from blemish.storage import MADE_BY, check_free, check_free_file, new_file, new_folder, remove_folder, signed
+from blemish.maps import write_picture
+from blemish.maps.pictures import PICTURES
+from blemish.storage import check_free, check_free_file, new_file, new_folder, read_card, remove_folder, signed
+from blemish.storage import folders as storage
+from blemish.storage.cards import card_name
+from blemish.storage.folders import MADE_BY
 
 
 def write(path: Path, text: str = "x", kind: str = "predictions", *, force: bool = False) -> None:
@@ -226,7 +228,7 @@ def test_only_a_regular_file_that_says_it_is_ours_is_replaced(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["../payload.sh", "/etc/x", "a/b", "..", "", "a\\b", "C:x", "line\nbreak", "nul\0"])
 def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
-    from blemish.cards import _digest_of
+    from blemish.storage.cards import _digest_of
 
     write(tmp_path / "m")
     file = tmp_path / "m" / card_name("predictions")

@@ -12,15 +12,13 @@ from scipy import ndimage
 
 import blemish
 from blemish.cli import app
+from blemish.components import diagnose
 from blemish.datasets import read_source
 from blemish.detectors import DETECTORS
 from blemish.errors import BadImagesError, ImageError, SettingError, ShapeError
-from blemish.explain import diagnose
-from blemish.images import Geometry, read_image, read_size
+from blemish.images import Geometry, Mosaic, Tiling, read_image, read_size, read_tile, read_tiles
 from blemish.model import Model
-from blemish.photographs import read_tile, read_tiles
 from blemish.report import write_report, write_results
-from blemish.tiling import Mosaic, Tiling
 
 TILE, OVERLAP = 64, 16
 SHAPE = (150, 210)
@@ -84,7 +82,7 @@ def test_a_map_cut_into_tiles_is_put_together_again() -> None:
 def test_tiles_are_the_photographs_own_pixels_in_memory_or_outside(
     tmp_path: Path, mode: str, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blemish.photographs.IN_MEMORY", kept)
+    monkeypatch.setattr("blemish.images.photographs.IN_MEMORY", kept)
     pixels = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(tmp_path / "a.png")
     geometry = Geometry(TILE, TILE, tile=TILE, overlap=OVERLAP)
@@ -249,7 +247,7 @@ def test_a_photograph_smaller_than_a_tile_is_named(tiled: Model, photographs: Pa
 def test_a_full_disk_is_said_to_be_full(
     tiled: Model, photographs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("blemish.photographs.IN_MEMORY", 1)
+    monkeypatch.setattr("blemish.images.photographs.IN_MEMORY", 1)
     monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", _full)
     (prediction,) = tiled.predict(photographs / "test" / "good" / "0.png")
     assert prediction.error is not None

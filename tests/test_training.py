@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 import blemish
 from blemish.errors import ModelError, SettingError, TrainingError
+from blemish.fitting.trained.cache import FeatureCache
+from blemish.fitting.trained.image_files import Images
+from blemish.fitting.trained.kept_features import CachedFeatures
 from blemish.images import Geometry
 from blemish.training import Schedule, Step, train
-from blemish.training.cache import FeatureCache
-from blemish.training.features import CachedFeatures
-from blemish.training.images import Images
 from blemish.training.loop import CHECKPOINT, LOG
 
 DATA = torch.randn(37, 5, generator=torch.Generator().manual_seed(0))

@@ -11,9 +11,8 @@ from torch.distributions import ContinuousBernoulli, Normal, kl_divergence
 import blemish
 from blemish.datasets import read_source
 from blemish.detectors import VAE, VAEGRF, Detector, make_detector
-from blemish.detectors.similarity import Similarity
-from blemish.detectors.vae_head import GRADIENTS, MAPS
-from blemish.detectors.vae_network import (
+from blemish.detectors.vae.head import GRADIENTS, MAPS
+from blemish.detectors.vae.network import (
     FixedField,
     JointField,
     Objective,
@@ -21,9 +20,10 @@ from blemish.detectors.vae_network import (
     elbo,
     log_likelihood,
 )
+from blemish.detectors.vae.random_field import RandomField, base
+from blemish.detectors.vae.similarity import Similarity
 from blemish.errors import ModelError, SettingError
 from blemish.model import Model
-from blemish.random_field import RandomField, base
 from conftest import write_parts
 
 RNG = np.random.default_rng(0)
@@ -110,8 +110,7 @@ def test_on_real_images_the_exact_prior_is_the_one_known(data: Path) -> None:
     """Of 400 empty photographs of the Livestock set: range 1.7 pixels, variance 0.004, by three tenths."""
     from functools import partial
 
-    from blemish.decoding import decode_ahead
-    from blemish.images import Geometry, read_image
+    from blemish.images import Geometry, decode_ahead, read_image
 
     samples = read_source(data / "livestock").train
     chosen = [samples[index].path for index in np.random.default_rng(0).permutation(len(samples))[:400]]

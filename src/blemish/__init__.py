@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
     from blemish.fitting import fit
-    from blemish.model import Model
-    from blemish.prediction import Prediction
+    from blemish.model import Model, Prediction
 
 __all__ = [
     "FRE",
@@ -40,7 +39,7 @@ _HOMES = {
     "HFR": "detectors",
     "Model": "model",
     "PaDiM": "detectors",
-    "Prediction": "prediction",
+    "Prediction": "model",
     "VAE": "detectors",
     "VAEGRF": "detectors",
     "evaluate": "evaluation",

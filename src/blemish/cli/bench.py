@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from blemish.cli.console import bars, err, print_json, print_one_class
 from blemish.cli.options import EngineName, Json, parse_layers, parse_settings
-from blemish.console import bars, err, print_json, print_one_class
-from blemish.one_class import IMAGES, PUBLISHED, find_files
-from blemish.one_class import one_class as run
+from blemish.evaluation.protocols.one_class import IMAGES, PUBLISHED, find_files
+from blemish.evaluation.protocols.one_class import one_class as run
 
 
 def one_class(

@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from blemish.cli.console import (
+    bars,
+    err,
+    out,
+    print_diagnoses,
+    print_explanation,
+    print_json,
+    print_pruning,
+    whoever_reads,
+)
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
-from blemish.console import bars, err, out, print_diagnoses, print_explanation, print_json, print_pruning, whoever_reads
 from blemish.errors import ImageError, SettingError, require
 
 if TYPE_CHECKING:
@@ -109,8 +118,9 @@ def _explain_model(
     force: bool,
     as_json: bool,
 ) -> None:
+    from blemish.components import diagnose, write_figures, write_gallery
     from blemish.datasets import read_source
-    from blemish.explain import diagnose, write_figures, write_gallery, write_layers
+    from blemish.report import write_layers
 
     dataset = read_source(figures or gallery or diagnoses or "", model.recipe.seed)
     err.print(escape(str(dataset)))
@@ -171,8 +181,8 @@ def prune(
 
     Example: [bold]blemish prune cells.blemish --drop-border 2.0 -o pruned.blemish[/bold]
     """
+    from blemish.components import prune as pruned
     from blemish.datasets import read_source
-    from blemish.explain import prune as pruned
     from blemish.model import Model
     from blemish.storage import check_free
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from blemish.cli.console import bars, described, err, print_json, print_model
 from blemish.cli.options import EngineName, Force, Json, parse_layers, parse_settings
-from blemish.console import bars, described, err, print_json, print_model
 from blemish.errors import SettingError
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from blemish.cli.console import bars, err, out, print_evaluation, print_json, print_prediction, whoever_reads
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
-from blemish.console import bars, err, out, print_evaluation, print_json, print_prediction, whoever_reads
 from blemish.errors import SettingError, require
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def check(
 
     Example: [bold]blemish check bottle[/bold]
     """
-    from blemish.check import check_source
+    from blemish.datasets.check import check_source
 
     with bars() as progress:
         dataset, findings = check_source(source, progress)

@@ -14,10 +14,10 @@ from rich.markup import escape
 
 from blemish import interrupts
 from blemish.cli.bench import one_class
+from blemish.cli.console import err
 from blemish.cli.explain import explain, prune, sample
 from blemish.cli.fit import fit
 from blemish.cli.judge import check, demo, evaluate, predict
-from blemish.console import err
 from blemish.errors import BlemishError, is_out_of_memory
 from blemish.interrupts import Interrupted
 

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.array_files import read_member
+from blemish.datasets.classes import classes, read_one_class
 from blemish.datasets.elpv import read_elpv
 from blemish.datasets.folder import read_folder, read_tree
 from blemish.datasets.listing import matching
 from blemish.datasets.livestock import read_livestock
 from blemish.datasets.mtd import read_mtd
-from blemish.datasets.one_class import classes, read_one_class
 from blemish.datasets.sample import GOOD, Dataset, Sample
 from blemish.errors import SourceError
+from blemish.images.array_files import read_member
 
 __all__ = ["GOOD", "LAYOUTS", "Dataset", "Sample", "classes", "read_source"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from blemish.datasets.listing import folders_in, images_in, listed
 from blemish.datasets.sample import GOOD, Dataset, Sample, existing_folder
 from blemish.errors import SourceError
-from blemish.image_files import SUFFIXES
+from blemish.images.files import SUFFIXES
 
 
 def read_folder(path: str, seed: int = 0) -> Dataset:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from blemish.errors import SourceError
-from blemish.image_files import SUFFIXES
+from blemish.images.files import SUFFIXES
 
 Entry = os.DirEntry[str]
 

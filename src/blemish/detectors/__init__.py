@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from blemish.detectors.detector import Detector, Features, Head
-from blemish.detectors.fre import FRE
-from blemish.detectors.fre_ae import FREAE
+from blemish.detectors.detector import Detector, Features
+from blemish.detectors.fre.fre import FRE
+from blemish.detectors.fre.fre_ae import FREAE
 from blemish.detectors.gaussian import Gaussian
-from blemish.detectors.hfr import HFR
-from blemish.detectors.padim import PaDiM
-from blemish.detectors.vae import VAE
-from blemish.detectors.vae_grf import VAEGRF
+from blemish.detectors.head import Head
+from blemish.detectors.hfr.hfr import HFR
+from blemish.detectors.padim.padim import PaDiM
+from blemish.detectors.vae.vae import VAE
+from blemish.detectors.vae.vae_grf import VAEGRF
 from blemish.errors import SettingError
 
 __all__ = [

@@ -9,60 +9,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from blemish.detectors.head import Head
 from blemish.errors import SettingError, ShapeError
 
 Features = Sequence[Tensor]
 Grid = tuple[int, int, int]
 """Channels, height and width of one layer's feature map."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """What a map is made of, by layer.
-
-    Attributes:
-        layers: indices of the layers concerned, more than one where components mix them.
-        components: indices of their components, in the order of their maps; empty where a detector has none.
-    """
-
-    layers: tuple[int, ...]
-    components: tuple[int, ...] = ()
-
-
-class Head(nn.Module, ABC):
-    """From feature maps to a coarse map of anomaly, from maps to one score an image, and back to what made them.
-
-    Attributes:
-        grid: height and width of the coarse map.
-        parts: what the map is made of.
-        adds_up: whether the maps of the parts, each on the head's grid, add up to the coarse map.
-    """
-
-    grid: tuple[int, int]
-    parts: list[Part]
-    adds_up: bool = True
-
-    @abstractmethod
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        """Feature maps (B, C_l, H_l, W_l) to a map (B, h, w) on the head's grid, higher where more anomalous."""
-
-    def score(self, coarse: Tensor, full: Tensor) -> Tensor:
-        """Maps (B, h, w) and (B, H, W), the second resized and smoothed, to scores (B,): the maximum of the second."""
-        return full.amax((1, 2))
-
-    def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """For each part the maps (B, K, h, w) of its components, which add up to the part's.
-
-        Raises:
-            SettingError: the detector has none.
-        """
-        raise SettingError("this detector has no components")
-
-    def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """For each part its map (B, h, w)."""
-        return [maps.sum(1) for maps in self.components(features)]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -205,15 +158,3 @@ def stored(statistic: Any, prefix: str) -> dict[str, Tensor]:
         f"{prefix}.{name}": value.contiguous() if isinstance(value, Tensor) else torch.tensor(value)
         for name, value in values.items()
     }
-
-
-def fixed(tensor: Tensor) -> nn.Parameter:
-    """A constant of a head, in float32."""
-    return nn.Parameter(tensor.float().contiguous(), requires_grad=False)
-
-
-def to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Maps (B, h, w) on another layer's grid, bilinearly."""
-    if maps.shape[1:] == grid:
-        return maps
-    return F.interpolate(maps[:, None], size=grid, mode="bilinear", align_corners=False)[:, 0]

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.detector import Detector, Features, Grid, Head, Part, fixed, stored, to_grid
+from blemish.detectors.detector import Detector, Features, Grid, stored
+from blemish.detectors.head import Head, Part, fixed, to_grid
 from blemish.errors import SettingError
 from blemish.statistics import Moments
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from blemish.engines import Arrays
 from blemish.engines.openvino_runtime import FrontEndManager, check_process, openvino
 from blemish.errors import ModelError, is_out_of_memory
-from blemish.scratch import Scratch
+from blemish.storage import Scratch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

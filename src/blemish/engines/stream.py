@@ -14,12 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.decoding import decode_ahead, waiting
 from blemish.engines import BATCH, Arrays, Engine
 from blemish.errors import ImageError
-from blemish.images import Geometry, Pixels, read_image
-from blemish.photographs import read_tiles
-from blemish.tiling import Mosaic, Place
+from blemish.images import Geometry, Mosaic, Pixels, Place, decode_ahead, read_image, read_tiles, waiting
 
 Source = Path | Pixels
 

@@ -1,6 +1,7 @@
 """What people look at: files of results, and one self-contained page."""
 
+from blemish.report.layers import write_layers
 from blemish.report.page import write_report
 from blemish.report.results import write_explanations, write_grid, write_results
 
-__all__ = ["write_explanations", "write_grid", "write_report", "write_results"]
+__all__ = ["write_explanations", "write_grid", "write_layers", "write_report", "write_results"]

@@ -21,11 +21,10 @@ from blemish.datasets import Sample
 from blemish.errors import require
 from blemish.evaluation import Evaluation
 from blemish.images import Pixels
+from blemish.maps import heat_map
 from blemish.metrics import roc_curve
 from blemish.metrics.ranking import Floats
-from blemish.model import Model
-from blemish.pictures import heat_map
-from blemish.prediction import Prediction
+from blemish.model import Model, Prediction
 from blemish.report.view import view
 from blemish.storage import new_file, signed
 

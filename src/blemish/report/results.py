@@ -13,9 +13,8 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.explanation import Explanation
-from blemish.model import Model
-from blemish.pictures import Tile, overlay, sheet, write_picture
-from blemish.prediction import Prediction
+from blemish.maps import Tile, overlay, sheet, write_picture
+from blemish.model import Model, Prediction
 from blemish.report.view import view
 from blemish.storage import new_folder
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.images import Geometry, Pixels, read_image
-from blemish.tiling import SMALLEST
+from blemish.images.tiling import SMALLEST
 
 
 def view(

@@ -13,9 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from blemish.cards import check_files, read_card, write_card
 from blemish.errors import ModelError
-from blemish.storage import new_folder
+from blemish.storage import check_files, new_folder, read_card, write_card
 
 STATE = "state.safetensors"
 

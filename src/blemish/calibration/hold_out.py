@@ -1,0 +1,52 @@
+"""How many normal images to hold out, and which false-alarm rate they can promise."""
+
+from __future__ import annotations
+
+import math
+
+from blemish.errors import SettingError
+
+DEFAULT_RATE = 0.01
+
+
+DEFAULT_SHARE = 0.2
+
+
+FEWEST_HELD_OUT = 20
+
+
+def held_out_count(images: int, share: float = DEFAULT_SHARE) -> int:
+    """How many of `images` normal images to hold out: the share, at least 20, never more than half.
+
+    Raises:
+        SettingError: a share that is not above 0 and at most 0.5.
+    """
+    if not 0 < share <= 0.5:
+        raise SettingError(f"calibration share {share} is out of range; give a share above 0 and up to 0.5")
+    return min(max(FEWEST_HELD_OUT, round(share * images)), images // 2)
+
+
+def lowest_rate(held_out: int) -> float:
+    """The lowest false-alarm rate that `held_out` scores can promise: 1 / (n + 1)."""
+    return 1 / (held_out + 1)
+
+
+def promised_rate(held_out: int, asked: float | None) -> float:
+    """The rate to calibrate to: the one asked for, or 1 %, which gives way to the lowest that can be had.
+
+    Raises:
+        SettingError: a rate that is no probability, or one asked for that is lower than can be had.
+    """
+    lowest = lowest_rate(held_out)
+    if asked is None:
+        return max(DEFAULT_RATE, lowest)
+    if not 0 < asked < 1:
+        raise SettingError(f"false-alarm rate {asked} is out of range; give a rate above 0 and below 1")
+    if asked < lowest - 1e-12:
+        needed = math.ceil(1 / asked) - 1
+        raise SettingError(
+            f"a false-alarm rate of {asked:g} needs {needed} held-out good images, and there are {held_out}, which "
+            f"allow {math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, add images, or hold out a larger share "
+            "(--calibration-share, up to 0.5)"
+        )
+    return asked

@@ -1,0 +1,190 @@
+"""What the command prints: bars while it works, lines for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from blemish.calibration import DEFAULT_RATE
+
+if TYPE_CHECKING:
+    from blemish.components import Diagnosis, Pruning
+    from blemish.evaluation import Evaluation
+    from blemish.evaluation.protocols.one_class import ClassResult
+    from blemish.explanation import Explanation
+    from blemish.model import Model
+    from blemish.progress import Progress
+from blemish.model import Prediction
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """A bar a stage on the terminal's error stream; nothing where that is no terminal."""
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = shown.add_task(stage, total=total)
+            shown.update(tasks[stage], completed=done, total=total)  # a training may end before its time
+
+        yield show
+
+
+@contextmanager
+def whoever_reads() -> Iterator[None]:
+    """Goes on in silence where the reader of the output has gone away, as `head` does, so that work is not lost."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, allow_nan=False), flush=True)
+
+
+def described(model: Model) -> dict[str, Any]:
+    calibration = model.calibration
+    return {
+        "detector": model.recipe.detector,
+        "backbone": model.recipe.backbone,
+        "layers": list(model.recipe.layers),
+        "input": list(model.recipe.geometry.shape),
+        "images": model.provenance["images"],
+        "held_out": len(calibration.scores),
+        "skipped": model.provenance["skipped"],
+        "threshold": model.threshold,
+        "false_alarm_rate": calibration.rate,
+    }
+
+
+def print_model(model: Model, output: Path) -> None:
+    told = described(model)
+    out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
+    skipped = f", {told['skipped']} unreadable left out" if told["skipped"] else ""
+    out.print(f"fitted on {told['images']} images, {told['held_out']} of them held out to calibrate{skipped}")
+    out.print(
+        f"threshold {told['threshold']:.6g} for a false-alarm rate of at most {100 * told['false_alarm_rate']:.2g} %"
+    )
+    if model.provenance["asked_false_alarm_rate"] is None and told["false_alarm_rate"] > DEFAULT_RATE:
+        out.print(f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} held-out images)")
+    out.print(f"saved to {escape(str(output))}")
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    table = Table(box=None, pad_edge=False)
+    longest = max(map(len, ["all", *evaluation.per_class]))
+    for column in ("", "images", "AUROC", "AUPR", "best F1", "detected", "pixel AUROC", "pixel AUPR", "AUPRO"):
+        table.add_column(column, justify="right" if column else "left", min_width=0 if column else longest)
+
+    def row(name: str, count: int, image: dict[str, Any], detected: float | None, pixel: dict[str, Any]) -> None:
+        figures = [image["auroc"], image["aupr"], image["f1_max"], detected, *pixel.values()]
+        table.add_row(
+            escape(name), str(count), *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures)
+        )
+
+    decisions = evaluation.decisions
+    row("all", len(evaluation.results), evaluation.image, decisions["detection_rate"], evaluation.pixel)
+    for kind, figures in evaluation.per_class.items():
+        row(kind, figures["count"], figures["image"], figures["detection_rate"], figures["pixel"])
+    out.print(table)
+
+    def percent(rate: float | None) -> str:
+        return "undefined" if rate is None else f"{100 * rate:.2f} %"
+
+    out.print(
+        f"threshold {decisions['threshold']:.6g}, for a false-alarm rate of at most {percent(decisions['stated_rate'])}"
+    )
+    out.print(f"false alarms {percent(decisions['false_alarm_rate'])}, detected {percent(decisions['detection_rate'])}")
+    if decisions["false_alarms_by_chance"]:
+        low, high = decisions["false_alarms_by_chance"]
+        normal = evaluation.image["normal"]
+        out.print(f"(of {normal} good images, {low} to {high} false alarms are what the stated rate gives by chance)")
+    boxes = evaluation.boxes
+    if boxes:
+        out.print(
+            f"boxes: {boxes['matched']} of {boxes['true']} met at an overlap of {boxes['iou']} by {boxes['found']}; "
+            f"precision {percent(boxes['precision'])}, recall {percent(boxes['recall'])}, F1 {percent(boxes['f1'])}"
+        )
+    out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """One line an image; what could not be read goes to the error stream."""
+    path = escape(str(prediction.path))
+    if prediction.error is not None:
+        err.print(f"[red]error[/red]  {path}: {escape(prediction.error)}")
+        return
+    verdict = "[red]anomaly[/red]" if prediction.is_anomaly else "[green]good[/green]   "
+    out.print(f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {path}")
+
+
+def print_explanation(explanation: Explanation) -> None:
+    word = "[red]anomalous[/red]" if explanation.score > explanation.threshold else "normal"
+    out.print(
+        f"{escape(str(explanation.path))}  {word}  score {explanation.score:.6g}, threshold "
+        f"{explanation.threshold:.6g}; largest at row {explanation.peak[0]}, column {explanation.peak[1]}"
+    )
+    for cause in [*explanation.layers, *explanation.components]:
+        out.print("  " + escape(str(cause).replace("\n", ": ")))
+
+
+def print_diagnoses(rows: list[Diagnosis]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("layer", "component", "eigenvalue", "99 %", "within 3σ", "border", "corner", "frontier", "AUROC"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for row in rows:
+        table.add_row(
+            escape(row.layer),
+            "sum" if row.component < 0 else str(row.component),
+            "" if row.eigenvalue is None else f"{row.eigenvalue:.3g}",
+            f"{row.percentile_99:.3g}",
+            "" if row.within_3 is None else f"{100 * row.within_3:.2f}",
+            *(f"{value:.2f}" for value in (row.border, row.corner, row.frontier)),
+            "–" if row.auroc is None else f"{100 * row.auroc:.2f}",
+        )
+    out.print(table)
+
+
+def print_pruning(pruning: Pruning, output: Path) -> None:
+    for layer, dropped in zip(pruning.model.recipe.layers, pruning.dropped, strict=True):
+        listed = f": {', '.join(map(str, dropped))}" if dropped else ""
+        out.print(f"layer {escape(str(layer))}: {len(dropped)} components left out{listed}")
+    if pruning.before is not None and pruning.after is not None:
+        table = Table(box=None, pad_edge=False)
+        for column in ("", "image AUROC", "pixel AUROC", "pixel AUPR", "AUPRO"):
+            table.add_column(column, justify="right" if column else "left")
+        for name, found in (("before", pruning.before), ("after", pruning.after)):
+            figures = [found.image["auroc"], *found.pixel.values()]
+            table.add_row(name, *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures))
+        out.print(table)
+    out.print(f"saved to {escape(str(output))}")
+
+
+def print_one_class(results: list[ClassResult], mean: float, published: dict[str, float]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("class", "to train", "to test", "AUROC", "fit s", "predict s"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for result in results:
+        seconds = (f"{result.fit_seconds:.1f}", f"{result.predict_seconds:.1f}")
+        table.add_row(escape(result.kind), str(result.train), str(result.test), f"{result.auroc:.4f}", *seconds)
+    table.add_row("mean", "", "", f"{mean:.4f}", "", "")
+    for name, figure in published.items():
+        table.add_row(f"{escape(name)}, published", "", "", f"{figure:.3f}", "", "")
+    out.print(table)

@@ -1,0 +1,113 @@
+"""What one reads off pictures of components by eye, as figures: one row a component."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+from blemish.components.survey import Survey, gaussian, survey
+from blemish.datasets import Sample
+from blemish.model import Model
+from blemish.progress import Progress
+
+THREE_SIGMA = 9.0
+"""The square of three standard deviations."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One component's, or with index -1 the whole layer's, on normal images unless it says otherwise.
+
+    Attributes:
+        layer: its name.
+        component: its index by eigenvalue, smallest first, counted from 0; -1 for the sum of all.
+        eigenvalue: of the covariance; `None` of the sum.
+        pixels_a_cell: input pixels to a side of one position of the layer: no defect is placed more exactly.
+        within_3: share of |y| <= 3; 0.997 if y is normally distributed. `None` of the sum.
+        percentile_99: of y²; 6.63 if y is normally distributed.
+        border: mean of y² on the outermost ring of positions over the mean inside; 1 where the border is as any place.
+            Zero padding of the backbone's convolutions makes it larger.
+        corner: the same of the four corners alone.
+        frontier: correlation of y² with the image's gradient magnitude, over positions; high where a component responds
+            to the edges of the normal object itself.
+        auroc: of pixels, of y² alone, on the labelled images; `None` without any.
+    """
+
+    layer: str
+    component: int
+    eigenvalue: float | None
+    pixels_a_cell: float
+    within_3: float | None
+    percentile_99: float
+    border: float
+    corner: float
+    frontier: float
+    auroc: float | None
+
+
+def diagnose(
+    model: Model, normal: Sequence[Sample], labelled: Sequence[Sample] = (), progress: Progress | None = None
+) -> list[Diagnosis]:
+    """Diagnoses of all components of all layers of a `gaussian` model, each layer's sum behind its components.
+
+    Args:
+        model: fitted.
+        normal: images without defects, best those it was fitted on.
+        labelled: images with masks, for the AUROC of each component.
+        progress: told how far it is.
+
+    Raises:
+        SettingError: the detector has no components that all positions share.
+        SourceError: there are no normal images.
+        ImageError: a mask is unreadable or of another size than its image.
+    """
+    surveys = survey(model, normal, progress=progress)
+    judged = survey(model, labelled, masks=True, progress=progress) if labelled else None
+    return diagnoses(model, surveys, judged)
+
+
+def diagnoses(model: Model, surveys: Sequence[Survey], judged: Sequence[Survey] | None = None) -> list[Diagnosis]:
+    """The same from surveys of normal images and of labelled ones."""
+    detector = gaussian(model)
+    rows = []
+    for layer, normal in enumerate(surveys):
+        found = detector.components(layer)
+        areas = judged[layer].auroc() if judged else [None] * (len(found.indices) + 1)
+        columns = zip(
+            (*found.indices, -1),
+            normal.share_within(THREE_SIGMA),
+            normal.percentile(),
+            normal.ring(),
+            normal.ring(corners=True),
+            normal.frontier(),
+            areas,
+            strict=True,
+        )
+        for index, within, percentile, border, corner, frontier, area in columns:
+            rows.append(
+                Diagnosis(
+                    layer=str(model.recipe.layers[layer]),
+                    component=index,
+                    eigenvalue=None if index < 0 else float(found.values[index]),
+                    pixels_a_cell=model.recipe.geometry.shape[0] / normal.total.shape[1],
+                    within_3=None if index < 0 else float(within),
+                    percentile_99=float(percentile),
+                    border=float(border),
+                    corner=float(corner),
+                    frontier=float(frontier),
+                    auroc=area,
+                )
+            )
+    return rows
+
+
+def as_csv(rows: Sequence[Diagnosis]) -> str:
+    """The table as comma-separated values, its first line the names."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Diagnosis)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: "" if value is None else value for name, value in asdict(row).items()})
+    return text.getvalue()

@@ -1,0 +1,163 @@
+"""The figures of the paper on whitened components, for any data set, backbone and layers: its text, section IV.
+
+The worst components on normal images of the training part; the same ones on anomalous images; the best ones on the same
+anomalous images, the layer's own map at the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from blemish.components.diagnoses import as_csv, diagnoses
+from blemish.components.survey import Survey, gaussian, survey
+from blemish.datasets import Dataset, Sample
+from blemish.errors import SettingError, SourceError
+from blemish.images import Pixels, read_image
+from blemish.maps import Tile, overlay, sheet, short
+from blemish.model import Model
+from blemish.progress import Progress
+from blemish.storage import new_folder
+
+DIAGNOSES = "diagnoses.csv"
+
+Maps = list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Images to show, with their places in the part they are of."""
+
+    places: list[int]
+    images: list[Pixels]
+    samples: list[Sample]
+
+
+def write_figures(
+    model: Model,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    components: int = 3,
+    images: int = 3,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Writes three figures a layer and `diagnoses.csv`, all or nothing; gives their names.
+
+    Args:
+        model: of detector `gaussian`.
+        dataset: with masks; its training part gives the normal images.
+        folder: new, or with `force` one that this function wrote.
+        components: how many of the worst and of the best.
+        images: how many normal and how many anomalous ones, at equal distances through their part.
+        force: replace what is there.
+        progress: told how far it is.
+
+    Raises:
+        SettingError: the detector has no components that all positions share, or a number is not positive.
+        SourceError: the data set has no masks, no training part or no anomalous images.
+        ModelError: the folder cannot be written.
+    """
+    found = gaussian(model)
+    if components < 1 or images < 1:
+        raise SettingError(f"{components} components of {images} images are none to show; give 1 or more")
+    anomalous = [sample for sample in dataset.test if sample.is_anomalous]
+    if not (dataset.has_masks and dataset.train and anomalous):
+        raise SourceError(
+            f"{dataset.root}: the figures need normal images, anomalous ones and their masks; "
+            "give a tree with train/good, test and ground_truth"
+        )
+    with new_folder(folder, "figures", force=force) as temporary:
+        normal = survey(model, dataset.train, progress=progress)
+        judged = survey(model, dataset.test, masks=True, progress=progress)
+        (temporary / DIAGNOSES).write_text(as_csv(diagnoses(model, normal, judged)), encoding="utf-8")
+        shown = choose(model, dataset.train, images), choose(model, anomalous, images, dataset.test)
+        maps = [component_maps(model, chosen.images) for chosen in shown]
+        names = [DIAGNOSES]
+        for layer, name in enumerate(model.recipe.layers):
+            indices = found.components(layer).indices
+            areas = [area or 0.0 for area in judged[layer].auroc()[:-1]]
+            order = [int(row) for row in np.argsort(areas, kind="stable")]
+            worst, best = order[:components], order[::-1][:components]
+            title = _title(model, layer, judged[layer])
+            (at, before), (at_test, after) = ((chosen, of[layer]) for chosen, of in zip(shown, maps, strict=True))
+            own, own_test = normal[layer].percentile(), judged[layer].percentile()
+            together = [judged[layer].percentile_together()] * len(own_test)
+            for kind, words, tiles in (
+                ("worst-normal", "worst components, training images", _grid(at, before, worst, indices, own)),
+                ("worst-anomalous", "worst components, test images", _grid(at_test, after, worst, indices, own_test)),
+                (
+                    "best-anomalous",
+                    "best components and the layer's map, test images",
+                    _grid(at_test, after, best, indices, together, own_test[-1]),
+                ),
+            ):
+                names.append(f"layer-{_plain(name)}-{kind}.png")
+                Image.fromarray(sheet(tiles, f"{title}\n{words}")).save(temporary / names[-1])
+    return names
+
+
+def choose(model: Model, samples: Sequence[Sample], count: int, part: Sequence[Sample] | None = None) -> Chosen:
+    """Images at equal distances through the samples, and their places in the part that these are of."""
+    places = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)) if count > 1 else [0]
+    chosen = [samples[place] for place in places]
+    return Chosen(
+        [list(part if part is not None else samples).index(sample) for sample in chosen],
+        [read_image(sample.path, model.recipe.geometry) for sample in chosen],
+        chosen,
+    )
+
+
+def component_maps(model: Model, images: Sequence[Pixels]) -> list[NDArray[np.float32]]:
+    """For each layer the squared components of images at the input's size (B, K + 1, H, W), their sum last."""
+    (arrays,) = model.extractor.run([np.stack(images)])
+    with torch.inference_mode():
+        found = model.scoring.head.components(tuple(torch.from_numpy(array) for array in arrays))
+        return [model.scoring.resized(torch.cat([maps, maps.sum(1, keepdim=True)], 1)).numpy() for maps in found]
+
+
+def _grid(
+    chosen: Chosen,
+    maps: NDArray[np.float32],
+    rows: Sequence[int],
+    indices: Sequence[int],
+    limits: Sequence[float] | NDArray[np.float64],
+    score_limit: float | None = None,
+) -> list[list[Tile]]:
+    """A row an image, a column a component; the layer's map at the right where it has a limit."""
+    tiles: list[list[Tile]] = []
+    columns = [*rows, -1] if score_limit is not None else list(rows)
+    for row, (place, image) in enumerate(zip(chosen.places, chosen.images, strict=True)):
+        tiles.append([])
+        for column, component in enumerate(columns):
+            limit = score_limit if component < 0 and score_limit is not None else float(limits[component])
+            name = "map" if component < 0 else f"component {indices[component]}"
+            tiles[-1].append(
+                Tile(
+                    overlay(image, maps[row, component], (0.0, max(limit, 1e-12))),
+                    f"image {place}, {name}\nplace {row * len(columns) + column + 1}, to {short(limit)}",
+                )
+            )
+    return tiles
+
+
+def _title(model: Model, layer: int, judged: Survey) -> str:
+    height, width = judged.total.shape[1:]
+    figures = judged.tally.figures()
+    told = ", ".join(
+        f"{name} {'–' if value is None else f'{100 * value:.2f}'}"
+        for name, value in zip(("pixel AUROC", "AUPR", "AUPRO"), figures.values(), strict=True)
+    )
+    return f"{model.recipe.backbone}, layer {model.recipe.layers[layer]}, {height}x{width}\n{told}"
+
+
+def _plain(name: int | str) -> str:
+    """A layer's name as part of a file's."""
+    return "".join(letter if letter.isalnum() else "-" for letter in str(name))

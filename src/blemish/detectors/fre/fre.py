@@ -1,0 +1,223 @@
+"""FRE: the part of an image's features outside the principal subspace of normal images' features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blemish.detectors.detector import Detector, Features, Grid
+from blemish.detectors.head import Head, Part, fixed, to_grid
+from blemish.detectors.power_mean import power_mean
+from blemish.errors import SettingError
+from blemish.statistics import Principal, Subspace
+from blemish.statistics.subspace import ROOM
+
+MEMORY = 1 << 30
+"""Bytes that the rows of one layer's subspace may take."""
+
+FLOOR = 1e-3
+"""Added to a layer's map before the geometric mean, as a share of the layer's variance a position: a position where all
+normal images agree to the last bit would otherwise silence the other layers there."""
+
+TINY = 1e-12
+"""Below which no variance is divided by."""
+
+
+@dataclass(kw_only=True)
+class FRE(Detector):
+    """Squared reconstruction error by principal components, of each layer's features flattened.
+
+    The map of one layer is the squared residual summed over channels; several layers are joined by their geometric mean
+    (eq. 3) on the finest layer's grid. The score is sqrt(P · M_power(map)): P positions, M_p the power mean over them.
+    With one layer and power 1 this is the paper's ||e||_2; as the power grows it becomes the largest value. Plain norms
+    miss small defects on large images, maxima miss faint ones all over; `docs/detectors.md` has the measurements.
+
+    Attributes:
+        variance: the share of variance that the subspace keeps, above 0 and below 1.
+        power: exponent of the power mean, 1 to 64.
+        weights: of the layers in the geometric mean, one each; `None` takes binomial coefficients, so that of three
+            layers the middle one, the best alone, counts twice. The paper's are equal.
+    """
+
+    name: ClassVar[str] = "fre"
+    strides: ClassVar[tuple[int, ...]] = (8, 16, 32)
+
+    variance: float = 0.97
+    power: float = 6.0
+    weights: tuple[float, ...] | None = None
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.subspaces_: list[Subspace] = []
+        if not 0 < self.variance < 1:
+            raise SettingError(f"variance {self.variance} is out of range; give a share above 0 and below 1")
+        if not 1 <= self.power <= 64:
+            raise SettingError(f"power {self.power} is out of range; give 1 to 64")
+        if self.weights is not None:
+            self.weights = tuple(float(weight) for weight in self.weights)
+            if not self.weights or min(self.weights) < 0 or not sum(self.weights) > 0:
+                raise SettingError(f"weights {self.weights} are out of range; give numbers from 0, not all of them 0")
+
+    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
+        # The rows, those that are left of them at the end, and these again in the graph.
+        return sum(3 * 4 * dim * min(images + images // 16, _room(dim)) for dim in _dims(grids))
+
+    def _start(self, grids: list[Grid]) -> None:
+        if self.weights is not None and len(self.weights) != len(grids):
+            raise SettingError(f"{len(self.weights)} weights for {len(grids)} layers; give one a layer")
+        self.subspaces_ = [Subspace.empty(dim, _room(dim)) for dim in _dims(grids)]
+
+    def _take_in(self, features: Features) -> None:
+        for subspace, layer in zip(self.subspaces_, features, strict=True):
+            subspace.update(layer.flatten(1))
+
+    @property
+    def count(self) -> int:
+        return self.subspaces_[0].count if self.subspaces_ else 0
+
+    def head(self) -> Head:
+        principals = [subspace.finish(self.variance) for subspace in self.subspaces_]
+        variances = self.variances(principals)
+        left = [(1 - principal.kept) * own for principal, own in zip(principals, variances, strict=True)]
+        return self.joined([Projection(principal) for principal in principals], left, variances)
+
+    def variances(self, principals: Sequence[Principal]) -> list[float]:
+        """Of each layer, the variance at a position, on average."""
+        return [
+            principal.energy / (max(self.count, 1) * height * width)
+            for principal, (_, height, width) in zip(principals, self.grids_, strict=True)
+        ]
+
+    def joined(self, residuals: Sequence[nn.Module], left: Sequence[float], variances: Sequence[float]) -> FREHead:
+        """The head with this detector's weights and power."""
+        last = len(residuals) - 1
+        weights = self.weights or [math.comb(last, index) for index in range(last + 1)]
+        return FREHead(residuals, self.grids_, left, variances, weights, self.power)
+
+    def compact(self) -> None:
+        """Keeps the directions that scoring uses and the energy of the others."""
+        for subspace in self.subspaces_:
+            subspace.truncate(subspace.room, self.variance)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            f"layer{i}.{name}": value
+            for i, subspace in enumerate(self.subspaces_)
+            for name, value in {
+                "count": torch.tensor(subspace.count),
+                "mean": subspace.mean,
+                "rows": subspace.rows,
+                "lost": torch.tensor(subspace.lost, dtype=torch.float64),
+                "gram": subspace.products(),
+            }.items()
+        }
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.subspaces_ = [
+            Subspace(
+                int(tensors[f"layer{i}.count"]),
+                tensors[f"layer{i}.mean"],
+                tensors[f"layer{i}.rows"],
+                float(tensors[f"layer{i}.lost"]),
+                empty.room,
+                tensors[f"layer{i}.gram"],
+            )
+            for i, empty in enumerate(self.subspaces_)
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        return {"directions": [len(subspace.rows) for subspace in self.subspaces_]}
+
+
+def _dims(grids: list[Grid]) -> list[int]:
+    """Numbers in each layer's features."""
+    return [channels * height * width for channels, height, width in grids]
+
+
+def _room(dim: int) -> int:
+    """Rows that a subspace of vectors so long may keep."""
+    return max(64, min(ROOM, MEMORY // (4 * dim)))
+
+
+class Projection(nn.Module):
+    """Vectors (B, D) to their residuals, what lies outside a principal subspace: (u - m) - B B^T (u - m)."""
+
+    def __init__(self, principal: Principal) -> None:
+        super().__init__()
+        self.mean, self.rows, self.mixing = map(fixed, (principal.mean, principal.rows, principal.mixing))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        centred: Tensor = vectors - self.mean
+        if not len(self.mixing):  # a layer that never varies; some engines leave an empty product's memory as it was
+            return centred
+        # The long rows (k, D) serve both ways, and are stored once.
+        components = F.linear(F.linear(centred, self.rows), self.mixing)  # (B, r)
+        residual: Tensor = centred - components @ self.mixing @ self.rows
+        return residual
+
+
+class FREHead(Head):
+    """Squared residuals of each layer, joined by their weighted geometric mean.
+
+    Args:
+        residuals: of each layer, vectors (B, D) to what of them is not reconstructed (B, D).
+        grids: of the layers.
+        left: of each layer, what the images learned from leave at a position, on average.
+        variances: of each layer, their variance at a position, on average.
+        weights: of each layer in the geometric mean.
+        power: of the power mean of the score.
+    """
+
+    adds_up = False
+
+    def __init__(
+        self,
+        residuals: Sequence[nn.Module],
+        grids: list[Grid],
+        left: Sequence[float],
+        variances: Sequence[float],
+        weights: Sequence[float],
+        power: float,
+    ) -> None:
+        super().__init__()
+        self.weights = [weight / sum(weights) for weight in weights]
+        self.grid = max((height, width) for _, height, width in grids)
+        self.power = power
+        self.residuals = nn.ModuleList(residuals)
+        self.parts = [Part((index,)) for index in range(len(grids))]
+        together = math.exp(sum(w * math.log(max(own, TINY)) for w, own in zip(self.weights, left, strict=True)))
+        self.units = [together / max(own, TINY) for own in left]
+        self.floors = [max(FLOOR * own, TINY) for own in variances]
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        maps = self._maps(features)
+        if len(maps) == 1:
+            return maps[0]
+        logs = [
+            weight * to_grid(torch.log(layer + floor), self.grid)
+            for weight, layer, floor in zip(self.weights, maps, self.floors, strict=True)
+        ]
+        return torch.exp(torch.stack(logs).sum(0))
+
+    def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """Each layer's squared residuals, in units that make the layers comparable with one another and with the map:
+        where every layer is as many times above its mean on the images learned from, all show the map's value."""
+        return [unit * layer for unit, layer in zip(self.units, self._maps(features), strict=True)]
+
+    def _maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        return [
+            residual(layer.flatten(1)).unflatten(1, layer.shape[1:]).square().sum(1)
+            for residual, layer in zip(self.residuals, features, strict=True)
+        ]
+
+    def score(self, coarse: Tensor, full: Tensor) -> Tensor:
+        if self.power == 1:
+            return torch.sqrt(coarse.sum((1, 2)))
+        return torch.sqrt(power_mean(coarse, self.power) * (coarse.shape[1] * coarse.shape[2]))

@@ -1,0 +1,140 @@
+"""HFR: what a decoder cannot reconstruct, from the coarsest layer of a frozen backbone, of all its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from blemish.detectors.detector import Detector, Features, Grid
+from blemish.detectors.head import Head, Part, to_grid
+from blemish.detectors.hfr.network import Decoder, Reconstruction, residuals
+from blemish.detectors.power_mean import power_mean
+from blemish.errors import SettingError
+
+
+@dataclass(kw_only=True)
+class HFR(Detector):
+    """The backbone is frozen; a decoder learns to draw its layers from the coarsest of them, on normal images alone.
+
+    The map is the sum over layers of the squared distances of normalised features, the score its power mean.
+
+    Attributes:
+        width: channels inside of the decoder's blocks, as a multiple of the layer's own. The paper does not give it.
+        depth: blocks with a kernel of 3x3 in each of the decoder's levels; the paper's is 1.
+        weighting: of the layers in the map: `area`, each divided by its number of positions, as the paper's eq. 9 has
+            it; or `equal`.
+        power: exponent of the power mean, 1 to 64; `None` takes the map's largest value, as the paper does.
+        epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
+            `training.Schedule`. It is judged by the loss on normal images that it is not trained on.
+    """
+
+    name: ClassVar[str] = "hfr"
+    strides: ClassVar[tuple[int, ...]] = (8, 16, 32)
+    trains: ClassVar[bool] = True
+
+    width: float = 2.0
+    depth: int = 1
+    weighting: str = "area"
+    power: float | None = 12.0
+    epochs: int = 40
+    batch: int = 8
+    drawn: int | None = None
+    learning_rate: float = 0.4
+    minutes: float | None = None
+    precision: str = "32-true"
+    patience: int | None = 8
+    seed: int = 0
+    smoothing: float = 4.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.decoder_: Decoder | None = None
+        self.count_ = 0
+        if not 0 < self.width <= 16:
+            raise SettingError(f"width {self.width} is out of range; give a number above 0 and up to 16")
+        if self.power is not None and not 1 <= self.power <= 64:
+            raise SettingError(f"power {self.power} is out of range; give 1 to 64")
+        if not 1 <= self.depth <= 8:
+            raise SettingError(f"depth {self.depth} is out of range; give 1 to 8")
+        if self.weighting not in {"area", "equal"}:
+            raise SettingError(f"weighting {self.weighting!r} is not known; give area or equal")
+
+    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
+        # What a step keeps for its gradient: of each block about three maps inside, and some outside.
+        return sum(
+            4 * self.batch * height * width * channels * round(3 * (self.depth + 2) * max(1.0, self.width) + 4)
+            for channels, height, width in grids
+        )
+
+    def _start(self, grids: list[Grid]) -> None:
+        areas = [height * width for _, height, width in grids]
+        if sorted(areas, reverse=True) != areas:
+            raise SettingError(
+                "hfr reconstructs from the coarsest layer; give --layers from the finest to the coarsest"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            self.decoder_ = Decoder(grids, self.width, self.depth)
+
+    def _take_in(self, features: Features) -> None:
+        self.count_ += len(features[0])
+
+    @property
+    def count(self) -> int:
+        return self.count_
+
+    @property
+    def decoder(self) -> Decoder:
+        """What is trained. Raises `SettingError` before the first features."""
+        if self.decoder_ is None:
+            raise SettingError("hfr has seen no features yet")
+        return self.decoder_
+
+    def objective(self) -> nn.Module:
+        return Reconstruction(self.decoder)
+
+    def head(self) -> Head:
+        return _HFRHead(self.decoder, self.grids_, self.weighting, self.power)
+
+    def tensors(self) -> dict[str, Tensor]:
+        weights = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
+        return {"count": torch.tensor(self.count_), **weights}
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.count_ = int(tensors["count"])
+        prefix = "decoder."
+        weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        self.decoder.load_state_dict(weights)
+        self.decoder.eval()
+
+    def summary(self) -> dict[str, Any]:
+        return {"parameters": sum(parameter.numel() for parameter in self.decoder.parameters())}
+
+
+class _HFRHead(Head):
+    def __init__(self, decoder: Decoder, grids: list[Grid], weighting: str, power: float | None) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.power = power
+        self.grid = grids[0][1:]
+        self.parts = [Part((layer,)) for layer in range(len(grids))]
+        areas = [height * width for _, height, width in grids]
+        # Against the finest layer, so that scores have a size that can be read.
+        self.gains = [areas[0] / area if weighting == "area" else 1.0 for area in areas]
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        total: Tensor = torch.stack(self.layers(features)).sum(0)
+        return total
+
+    def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        found = residuals(features, self.decoder(features[-1]))
+        return [to_grid(gain * map, self.grid) for gain, map in zip(self.gains, found, strict=True)]
+
+    def score(self, coarse: Tensor, full: Tensor) -> Tensor:
+        if self.power is None:
+            return super().score(coarse, full)
+        return power_mean(full, self.power)

@@ -1,0 +1,5 @@
+"""PaDiM: one Gaussian a position, over the channels of several layers joined."""
+
+from blemish.detectors.padim.padim import PaDiM
+
+__all__ = ["PaDiM"]

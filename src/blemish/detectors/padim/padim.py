@@ -1,0 +1,271 @@
+"""PaDiM: one Gaussian a position, over the channels of several layers joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blemish.detectors.detector import Detector, Features, Grid, stored
+from blemish.detectors.head import Head, Part
+from blemish.detectors.padim.cells import Level, by_position, embedding, find_levels, finest
+from blemish.errors import SettingError
+from blemish.statistics import GridMoments
+from blemish.statistics.memory import uninitialised
+
+BLOCK = 256
+"""Cells to a statistic of their own: what an update or a factorisation touches then stays in the cache."""
+
+
+@dataclass(kw_only=True)
+class PaDiM(Detector):
+    """Mahalanobis distance of each position's embedding from the normal images' at the same position.
+
+    Attributes:
+        reduction: `random` (Rd: channels drawn once by `seed`), `pca` (principal components of the embeddings of all
+            positions together), or `all`.
+        dims: how many dimensions `random` and `pca` leave; all there are where there are fewer.
+        epsilon: added to the diagonal of every covariance.
+        seed: of the random choice.
+    """
+
+    name: ClassVar[str] = "padim"
+    strides: ClassVar[tuple[int, ...]] = (4, 8, 16)
+
+    reduction: str = "random"
+    dims: int = 100
+    epsilon: float = 0.01
+    seed: int = 0
+    smoothing: float = 4.0
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.channels_ = torch.zeros(0, dtype=torch.int64)
+        self.by_layer_: list[Tensor] = []
+        self.levels_: list[Level] = []
+        self.moments_: list[list[GridMoments]] = []
+        if self.reduction not in {"random", "pca", "all"}:
+            raise SettingError(f"reduction {self.reduction!r} is not known; give random, pca or all")
+        if self.dims < 1:
+            raise SettingError(f"dims {self.dims} is out of range; give 1 or more")
+        if not self.epsilon > 0:
+            raise SettingError(f"epsilon {self.epsilon} is out of range; give a number above 0")
+
+    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
+        channels = self._drawn(grids)
+        height, width = finest(grids)
+        levels = find_levels(grids, _by_layer(channels, grids), together=self._mixes(channels))
+        scatter = sum(len(level) * level.added * level.dim for level in levels)
+        # The scatter, its factors twice, and these again in the graph; and a batch's embeddings on their way.
+        return 4 * (5 * scatter + 6 * batch * height * width * len(channels))
+
+    def _start(self, grids: list[Grid]) -> None:
+        self._lay_out(grids, self._drawn(grids))
+
+    def _drawn(self, grids: list[Grid]) -> Tensor:
+        """The channels to keep, of all layers together."""
+        total = sum(channels for channels, _, _ in grids)
+        if self.reduction != "random" or self.dims >= total:
+            return torch.arange(total)
+        return torch.from_numpy(np.sort(np.random.default_rng(self.seed).choice(total, self.dims, replace=False)))
+
+    def _lay_out(self, grids: list[Grid], channels: Tensor) -> None:
+        """Empty statistics for these channels of all layers together."""
+        self.channels_ = channels
+        self.by_layer_ = _by_layer(channels, grids)
+        self.levels_ = find_levels(grids, self.by_layer_, together=self._mixes(channels))
+        self.moments_ = [
+            [GridMoments.empty(len(block), level.dim, level.added) for block in torch.split(level.parents, BLOCK)]
+            for level in self.levels_
+        ]
+
+    def _mixes(self, channels: Tensor) -> bool:
+        """Whether components mix the channels of all layers, so that none concerns coarse ones alone."""
+        return self.reduction == "pca" and self.dims < len(channels)
+
+    def _take_in(self, features: Features) -> None:
+        rows = by_position(features, self.by_layer_)
+        above = torch.zeros(1, len(features[0]), 0)
+        for level, blocks in zip(self.levels_, self.moments_, strict=True):
+            own = [rows[layer] for layer in level.layers]
+            places = zip(*(torch.split(index, BLOCK) for index in (level.parents, *level.places)), strict=True)
+            joined = []
+            for moments, (parents, *indices) in zip(blocks, places, strict=True):
+                block = embedding(above, parents, own, indices)
+                moments.update(block.transpose(0, 1))
+                if level is not self.levels_[-1]:
+                    joined.append(block)
+            above = torch.cat(joined) if joined else above
+
+    @property
+    def count(self) -> int:
+        return self.moments_[0][0].count if self.moments_ else 0
+
+    def head(self) -> Head:
+        if self.count < 2:
+            raise SettingError(
+                f"PaDiM was given {self.count} image to fit besides those held out, and a covariance needs 2; "
+                "give more images"
+            )
+        projection = self._principal() if self._mixes(self.channels_) else None
+        means, factors = [], []
+        whole = torch.zeros(1, 0, 0, dtype=torch.float64)  # the coarser level's whitening (N, d, d), lower triangular
+        for level, blocks in zip(self.levels_, self.moments_, strict=True):
+            added = level.added if projection is None else self.dims
+            dim = level.dim if projection is None else self.dims
+            mean = uninitialised(len(level), dim)
+            factor = uninitialised(len(level), added, dim)
+            of_blocks = (torch.split(tensor, BLOCK) for tensor in (mean, factor, level.parents))
+            for moments, mean_of_block, factor_of_block, parents in zip(blocks, *of_blocks, strict=True):
+                centre, covariance = moments.finish()
+                covariance = covariance.double()
+                if projection is not None:
+                    centre, covariance = centre @ projection, projection.T @ covariance @ projection
+                mean_of_block.copy_(centre)
+                factor_of_block.copy_(_whitening(covariance, whole[parents], self.epsilon))
+            means.append(mean)
+            factors.append(factor)
+            if level is not self.levels_[-1]:
+                above = torch.nn.functional.pad(whole[level.parents], (0, added))
+                whole = torch.cat([above, factor.double()], dim=1)
+        return _PaDiMHead(self.by_layer_, self.levels_, finest(self.grids_), means, factors, projection)
+
+    def _principal(self) -> Tensor:
+        """Leading eigenvectors (D, dims) of the covariance of all positions' embeddings together."""
+        (blocks,) = self.moments_
+        mean = torch.cat([moments.mean for moments in blocks])
+        scatter = torch.stack([moments.scatter.sum(0, dtype=torch.float64) for moments in blocks]).sum(0)
+        centred = mean - mean.mean(0)
+        _, vectors = torch.linalg.eigh(scatter / self.count + centred.T @ centred)
+        leading: Tensor = vectors.flip(1)[:, : self.dims]
+        return leading
+
+    def tensors(self) -> dict[str, Tensor]:
+        blocks = {
+            name: tensor
+            for level, blocks in enumerate(self.moments_)
+            for block, moments in enumerate(blocks)
+            for name, tensor in stored(moments, f"level{level}.block{block}").items()
+        }
+        return {"channels": self.channels_, **blocks}
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self._lay_out(self.grids_, tensors["channels"])
+        for level, blocks in enumerate(self.moments_):
+            for block in range(len(blocks)):
+                count, mean, scatter = (
+                    tensors[f"level{level}.block{block}.{name}"] for name in ("count", "mean", "scatter")
+                )
+                blocks[block] = GridMoments(int(count), mean, scatter)
+
+    def summary(self) -> dict[str, Any]:
+        height, width = finest(self.grids_)
+        return {"positions": [height, width], "channels": len(self.channels_)}
+
+
+class _PaDiMHead(Head):
+    """Squared distances by level, each computed once a cell, and their sum at every position.
+
+    An embedding's components are whitened by a lower triangular factor (Cholesky), so those of the coarse layers depend
+    on these layers alone. A level's cost is the reading of its factors, once a batch of images.
+
+    Args:
+        channels: chosen of each layer.
+        levels: coarsest first.
+        grid: the finest.
+        means: for each level (N, D).
+        factors: for each level the rows (N, r, D) of the whitening that it adds.
+        projection: (D, d) from the chosen channels to d components, or `None`.
+    """
+
+    projection: Tensor | None
+
+    def __init__(
+        self,
+        channels: list[Tensor],
+        levels: list[Level],
+        grid: tuple[int, int],
+        means: list[Tensor],
+        factors: list[Tensor],
+        projection: Tensor | None,
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.by_level = [level.layers for level in levels]
+        ordered = [layer for level in levels for layer in level.layers]
+        if projection is None:
+            # By the triangular factor a component is what one channel has beyond what those before it explain.
+            self.parts = [Part((layer,), tuple(channels[layer].tolist())) for layer in ordered]
+        else:
+            self.parts = [Part(tuple(ordered), tuple(range(projection.shape[1])))]
+        for index, chosen in enumerate(channels):
+            self.register_buffer(f"channels{index}", chosen)
+        for index, level in enumerate(levels):
+            for layer, places in enumerate(level.places):
+                self.register_buffer(f"places{index}_{layer}", places)
+            self.register_buffer(f"parents{index}", level.parents)
+            self.register_buffer(f"cells{index}", level.cells)
+            self.register_buffer(f"mean{index}", means[index][:, None])  # (N, 1, D)
+            self.register_buffer(f"factor{index}", uninitialised(*factors[index].mT.shape).copy_(factors[index].mT))
+        self.register_buffer("projection", None if projection is None else projection.float().contiguous())
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        total = torch.zeros(())
+        for index, whitened in enumerate(self._whitened(features)):
+            squared = whitened.square().sum(2).index_select(0, self.get_buffer(f"cells{index}"))  # (P, B)
+            total = total.to(squared) + squared
+        return total.sqrt().T.reshape(-1, *self.grid)
+
+    def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """Of the distance M: y_c² / M, which add up to M, as the y_c² do to M²."""
+        squares = [
+            whitened.square().index_select(0, self.get_buffer(f"cells{index}"))  # (P, B, r)
+            for index, whitened in enumerate(self._whitened(features))
+        ]
+        joined = torch.cat(squares, 2)
+        shares = joined / joined.sum(2, keepdim=True).sqrt().clamp_min(1e-12)
+        maps = shares.permute(1, 2, 0).reshape(shares.shape[1], shares.shape[2], *self.grid)  # (B, K, h, w)
+        return list(torch.split(maps, [len(part.components) for part in self.parts], dim=1))
+
+    def _whitened(self, features: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """Level by level, the components (N, B, r) that it adds, at its cells."""
+        rows = by_position(features, [self.get_buffer(f"channels{index}") for index in range(len(features))])
+        joined = rows[0][:1, :, :0]
+        for index, layers in enumerate(self.by_level):
+            own = [rows[layer] for layer in layers]
+            places = [self.get_buffer(f"places{index}_{place}") for place in range(len(layers))]
+            joined = embedding(joined, self.get_buffer(f"parents{index}"), own, places)  # (N, B, D)
+            components = joined if self.projection is None else joined @ self.projection
+            yield (components - self.get_buffer(f"mean{index}")) @ self.get_buffer(f"factor{index}")
+
+
+def _whitening(covariance: Tensor, above: Tensor, epsilon: float) -> Tensor:
+    """The rows (N, r, D) that r more dimensions add to a lower triangular whitening (block Cholesky).
+
+    Args:
+        covariance: their rows (N, r, D) of the covariance, with all D dimensions so far.
+        above: the whitening of the others (N, D - r, D - r).
+        epsilon: added to the diagonal.
+    """
+    before = above.shape[1]
+    mixed = covariance[:, :, :before] @ above.mT  # (N, r, D - r): of the added ones with the whitened others
+    left = covariance[:, :, before:] - mixed @ mixed.mT
+    left.diagonal(dim1=1, dim2=2).add_(epsilon)
+    own = torch.eye(left.shape[1], dtype=left.dtype).expand_as(left)
+    rows = torch.cat([-mixed @ above, own], dim=2)
+    whitening: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(left), rows, upper=False)
+    return whitening
+
+
+def _by_layer(channels: Tensor, grids: list[Grid]) -> list[Tensor]:
+    """The chosen channels of each layer, counted within it."""
+    ends = np.cumsum([count for count, _, _ in grids])
+    starts = [0, *ends[:-1]]
+    return [
+        channels[(channels >= start) & (channels < end)] - int(start) for start, end in zip(starts, ends, strict=True)
+    ]

@@ -1,0 +1,109 @@
+"""The scoring graph, the one path by which anything is scored: uint8 images in, scores and maps out.
+
+Resizing and Gaussian smoothing are linear and separable, so both together are one small matrix on each side of the
+coarse map. Equal to `torch.nn.functional.interpolate` followed by `scipy.ndimage.gaussian_filter` up to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blemish.detectors.detector import Detector
+from blemish.detectors.head import to_grid
+from blemish.errors import DegenerateError
+
+OUTPUTS = ("score", "map")
+"""The names of the graph's outputs in a saved model."""
+
+REFERENCE_SIDE = 224
+"""The input size at which a detector's smoothing is stated in pixels."""
+
+
+class Scoring(nn.Module):
+    """Head, resizing and smoothing: features (B, C_l, H_l, W_l) to scores (B,) and maps (B, H, W).
+
+    Args:
+        detector: fitted.
+        shape: H and W, the input's.
+
+    Raises:
+        DegenerateError: what was learned is not finite.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, detector: Detector, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.head = detector.head()
+        sigma = detector.smoothing * min(shape) / REFERENCE_SIDE
+        rows, columns = (
+            smoothing_matrix(full, sigma) @ resizing_matrix(coarse, full, detector.interpolation)
+            for coarse, full in zip(self.head.grid, shape, strict=True)
+        )
+        self.register_buffer("rows", torch.from_numpy(rows).float())
+        self.register_buffer("columns", torch.from_numpy(columns.T.copy()).float())
+        self.eval().requires_grad_(False)
+        for name, tensor in self.state_dict().items():
+            if not bool(tensor.isfinite().all()):
+                raise DegenerateError(
+                    f"what {detector.name} learned is not finite ({name}); give images that differ, or other settings"
+                )
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        coarse = self.head(features)
+        full = self.resized(coarse)
+        return self.head.score(coarse, full), full
+
+    def resized(self, maps: Tensor) -> Tensor:
+        """Maps (B, ..., h, w) of any grid as the scoring resizes and smooths its own, (B, ..., H, W)."""
+        grid = self.head.grid
+        if maps.shape[-2:] != grid:
+            maps = to_grid(maps.flatten(0, -3), grid).reshape(*maps.shape[:-2], *grid)
+        full: Tensor = self.rows @ maps @ self.columns
+        return full
+
+    def at(self, maps: Tensor, place: tuple[int, int]) -> Tensor:
+        """What `resized` makes of maps (K, h, w) at one row and column, (K,)."""
+        row, column = place
+        if maps.shape[1:] != self.head.grid:
+            maps = to_grid(maps, self.head.grid)
+        found: Tensor = self.rows[row] @ maps @ self.columns[:, column]
+        return found
+
+    def arrays(self, features: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same by torch on the spot, where to compile the graph would take longer than to run it."""
+        with torch.inference_mode():
+            score, full = self(tuple(features))
+        return score.numpy(), full.numpy()
+
+
+def resizing_matrix(coarse: int, full: int, interpolation: str) -> NDArray[np.float64]:
+    """(full, coarse): what `interpolate(..., align_corners=False)` does along one axis."""
+    unit = torch.eye(coarse, dtype=torch.float64)[None, None]
+    corners = None if interpolation == "nearest" else False
+    resized = F.interpolate(unit, size=(full, coarse), mode=interpolation, align_corners=corners)
+    return np.asarray(resized[0, 0].numpy())
+
+
+def smoothing_matrix(size: int, sigma: float) -> NDArray[np.float64]:
+    """(size, size): a Gaussian filter along one axis, cut off at 4 sigma; the border is mirrored, its edge repeated."""
+    if sigma == 0:
+        return np.eye(size)
+    radius = math.floor(4 * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    places = np.arange(size)[:, None] + offsets  # (size, 2 radius + 1)
+    mirrored = places % (2 * size)
+    mirrored = np.minimum(mirrored, 2 * size - 1 - mirrored)
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (np.arange(size)[:, None], mirrored), weights)
+    return matrix

@@ -1,0 +1,6 @@
+"""Variational autoencoders trained on normal images, with independent codes or a random field as prior."""
+
+from blemish.detectors.vae.vae import VAE
+from blemish.detectors.vae.vae_grf import VAEGRF
+
+__all__ = ["VAE", "VAEGRF"]

@@ -1,0 +1,186 @@
+"""The network of Gangloff et al. (2023) and its loss.
+
+The stem and the first two stages of a ResNet-18 encode an image of l×l pixels to Gaussians on a grid of l/8×l/8 sites;
+three transposed convolutions decode.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import ContinuousBernoulli
+from torch.optim import Optimizer
+
+from blemish.detectors.vae.random_field import RandomField, base
+
+
+class Network(nn.Module):
+    """Encoder and decoder; images (B, 3, l, l) between 0 and 1.
+
+    Args:
+        latent: channels of the code.
+    """
+
+    def __init__(self, latent: int) -> None:
+        import timm
+
+        super().__init__()
+        # The stem, layer1 and layer2, untrained; the features are those of stride 8.
+        self.encoder: nn.Module = timm.create_model(
+            "resnet18", pretrained=False, features_only=True, out_indices=(2,), zero_init_last=False
+        )
+        self.code = nn.Conv2d(128, 2 * latent, 1)
+        self.decoder = nn.Sequential(
+            nn.Conv2d(latent, 128, 1),
+            *_grown(128, 64),
+            *_grown(64, 32),
+            *_grown(32, 3),
+        )
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log variances (B, latent, l/8, l/8) of the codes."""
+        (features,) = self.encoder(images)
+        mean, log_variance = self.code(features).chunk(2, 1)
+        return mean, log_variance.clamp(-20, 20)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Logits (B, 3, l, l) of the continuous Bernoulli's parameter at each pixel."""
+        logits: Tensor = self.decoder(codes)
+        return logits
+
+
+class FixedField(nn.Module):
+    """A prior of the codes that does not change: the same field for each channel."""
+
+    eigenvalues: Tensor
+
+    def __init__(self, field: RandomField) -> None:
+        super().__init__()
+        self.width = field.width
+        self.register_buffer("eigenvalues", field.eigenvalues.float(), persistent=False)
+
+    def forward(self) -> RandomField:
+        return RandomField(self.eigenvalues, self.width)
+
+    def terms(self, images: Tensor) -> dict[str, Tensor]:
+        """What it adds to the loss: nothing."""
+        return {}
+
+
+class JointField(nn.Module):
+    """A prior of the codes whose range and variance follow the gradient of the images' likelihood, step by step.
+
+    As the published code has it: from range 1 and variance 0.01, by Rprop, held between 0.1 and 10 pixels, 0.001 and
+    25 in variance.
+
+    Args:
+        correlation: one of `CORRELATIONS`.
+        shape: of the images.
+        stride: pixels to a site of the code.
+    """
+
+    def __init__(self, correlation: str, shape: tuple[int, int], stride: int) -> None:
+        super().__init__()
+        self.correlation, self.shape, self.stride = correlation, shape, stride
+        self.log_range = nn.Parameter(torch.tensor(0.0))
+        self.log_deviation = nn.Parameter(torch.tensor(math.log(0.1)))
+
+    @property
+    def range(self) -> Tensor:
+        """In pixels of the images."""
+        return self.log_range.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        """At a pixel."""
+        return (2 * self.log_deviation).exp()
+
+    def forward(self) -> RandomField:
+        sites = self.shape[0] // self.stride, self.shape[1] // self.stride
+        return self._field(self.range.detach() / self.stride, self.variance.detach(), sites)
+
+    def terms(self, images: Tensor) -> dict[str, Tensor]:
+        """The images' negative log likelihood, a mean over pixels, summed over colours (paper, eqs. 10 and 14)."""
+        with torch.no_grad():
+            self.log_range.clamp_(math.log(0.1), math.log(10))
+            self.log_deviation.clamp_(math.log(0.001) / 2, math.log(5))
+        centred = images.float() - images.float().mean((2, 3), keepdim=True)
+        likelihood = self._field(self.range, self.variance, self.shape).log_likelihood(centred).sum(1).mean()
+        return {"prior": -likelihood / (self.shape[0] * self.shape[1])}
+
+    def _field(self, range_: Tensor, variance: Tensor, sites: tuple[int, int]) -> RandomField:
+        return RandomField.from_base(base(self.correlation, range_, variance, *sites, torch.float32))
+
+
+class Objective(nn.Module):
+    """-(E[log p(x|z)] - beta KL): the first a mean over pixels and colours, the second over sites and channels.
+
+    Args:
+        network: to be trained.
+        prior: of the codes; what it adds to the loss is of its own parameters alone.
+        beta: weight of the divergence.
+    """
+
+    def __init__(self, network: Network, prior: FixedField | JointField, beta: float) -> None:
+        super().__init__()
+        self.network = network
+        self.prior = prior
+        self.beta = beta
+
+    def optimizers(self, learning_rate: float) -> list[Optimizer]:
+        """Adam for the network, and the published Rprop for the prior's parameters, if it has any."""
+        found: list[Optimizer] = [torch.optim.Adam(self.network.parameters(), lr=learning_rate)]
+        if own := list(self.prior.parameters()):
+            found.append(torch.optim.Rprop(own, lr=1e-10))
+        return found
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        reconstruction, divergence = (term.mean() for term in elbo(self.network, self.prior(), images, noise=True))
+        added = self.prior.terms(images)
+        return {
+            "loss": reconstruction + self.beta * divergence + sum(added.values()),
+            "reconstruction": reconstruction,
+            "divergence": divergence,
+            **added,
+        }
+
+
+def elbo(network: Network, prior: RandomField, images: Tensor, *, noise: bool) -> tuple[Tensor, Tensor]:
+    """Of each image (B, 3, l, l) its -log p(x|z), a mean over pixels and colours, and KL, over sites and channels.
+
+    With `noise` z is drawn from the posterior; else it is its mean.
+    """
+    mean, log_variance = network.encode(images)
+    codes = mean + torch.exp(log_variance / 2) * torch.randn_like(mean) if noise else mean
+    divergence = prior.divergence(_whole(mean), _whole(log_variance).exp()).mean(1)
+    return -log_likelihood(network.decode(codes), images).mean((1, 2, 3)), divergence / mean[0, 0].numel()
+
+
+def log_likelihood(logits: Tensor, images: Tensor) -> Tensor:
+    """Of a continuous Bernoulli (Loaiza-Ganem & Cunningham 2019), at every pixel and colour."""
+    distribution: Any = ContinuousBernoulli(logits=_whole(logits), validate_args=False)  # torch gives it no types
+    found: Tensor = distribution.log_prob(images)
+    return found
+
+
+def _whole(values: Tensor) -> Tensor:
+    """In float32 at least, whatever the network computes in."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _grown(channels: int, left: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels), nn.ReLU(), nn.ConvTranspose2d(channels, left, 4, stride=2, padding=1)]
+
+
+def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
+    """p / (2p - 1) + 1 / (2 artanh(1 - 2p)) with p = sigmoid(l), which is 1 / (1 - exp(-l)) - 1 / l.
+
+    Near l = 0 by its series (Loaiza-Ganem & Cunningham 2019, eq. 8).
+    """
+    near = logits.abs() < 0.1
+    safe = torch.where(near, torch.ones_like(logits), logits)
+    exact = -1 / torch.expm1(-safe) - 1 / safe
+    return torch.where(near, 0.5 + logits / 12 - logits**3 / 720, exact)

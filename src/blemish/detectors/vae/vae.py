@@ -1,0 +1,179 @@
+"""A variational autoencoder trained on normal images: where its code or its reconstruction is unusual, it is anomalous.
+
+The maps are those of Gangloff et al. (2023), standardised by position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from blemish.detectors.detector import Detector, Features, Grid, stored
+from blemish.detectors.head import Head
+from blemish.detectors.vae.head import GRADIENTS, MAPS, STRIDE, VAEHead, grid_of, spread
+from blemish.detectors.vae.network import FixedField, Network, Objective, continuous_bernoulli_mean
+from blemish.detectors.vae.random_field import RandomField, base
+from blemish.errors import SettingError
+from blemish.statistics import GridMoments
+
+
+@dataclass(kw_only=True)
+class VAE(Detector):
+    """The ordinary VAE: its prior is independent standard Gaussians.
+
+    Attributes:
+        map: `mad`, how far the code's channels lie apart at a site (mean absolute deviation), which needs no decoder;
+            `sm`, the dissimilarity of image and reconstruction (1 - SSIM); `mad-sm`, the product of both, each scaled
+            to [0, 1] by image; `l2`, the squared error. Through torch alone, and slower: `gradient`, how the loss
+            changes with each pixel; `gradient-sm`; `projection`, the dissimilarity of the image and the
+            reconstruction of its projection on normal ones.
+        standardised: of each position of the map, take the mean over normal images away and divide by the standard
+            deviation. Borders differ from the inside by the network's padding alone; without this the largest value,
+            which is the score, is nearly always there. The paper's maps are without.
+        beta: weight of the divergence from the prior in the loss.
+        latent: channels of the code.
+        window: side of the window of SSIM, in pixels, odd.
+        epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
+            `training.Schedule`. It is judged by how well `mad` finds spots laid over training images.
+    """
+
+    name: ClassVar[str] = "vae"
+    strides: ClassVar[tuple[int, ...]] = (1,)
+    sees_pixels: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+
+    map: str = "mad"
+    standardised: bool = True
+    beta: float = 0.1
+    latent: int = 256
+    window: int = 11
+    epochs: int = 4
+    batch: int = 16
+    drawn: int | None = 1024
+    learning_rate: float = 1e-4
+    minutes: float | None = None
+    precision: str = "32-true"
+    patience: int | None = 3
+    seed: int = 0
+    interpolation: str = "nearest"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.network_: Network | None = None
+        self.count_ = 0
+        self.maps_ = GridMoments.empty(0, 1)
+        if self.map not in MAPS:
+            raise SettingError(f"map {self.map!r} is not known; give one of {', '.join(MAPS)}")
+        if not 0 <= self.beta <= 1000:
+            raise SettingError(f"beta {self.beta} is out of range; give 0 to 1000")
+        if not 1 <= self.latent <= 4096:
+            raise SettingError(f"latent {self.latent} is out of range; give 1 to 4096 channels")
+        if self.window < 3 or self.window % 2 == 0:
+            raise SettingError(f"window {self.window} is out of range; give an odd number of pixels from 3")
+
+    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
+        # What a step keeps for its gradient, as measured: some 340 numbers a pixel of each image.
+        return sum(4 * 340 * self.batch * height * width for _, height, width in grids)
+
+    def _start(self, grids: list[Grid]) -> None:
+        if [channels for channels, _, _ in grids] != [3]:
+            raise SettingError(f"{self.name} takes images of 3 colours, not features of shapes {grids}")
+        _, height, width = grids[0]
+        if height % STRIDE or width % STRIDE:
+            raise SettingError(
+                f"images of {height}x{width} pixels cannot be encoded to whole sites; "
+                f"give a --size that is a multiple of {STRIDE}"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            self.network_ = Network(self.latent)
+        height, width = grid_of(self.map, grids[0][1:])
+        self.maps_ = GridMoments.empty(height * width, 1)
+
+    def _take_in(self, features: Features) -> None:
+        self.count_ += len(features[0])
+
+    @property
+    def needs_gradients(self) -> bool:
+        return self.map in GRADIENTS
+
+    @property
+    def count(self) -> int:
+        return self.count_
+
+    @property
+    def network(self) -> Network:
+        """What is trained. Raises `SettingError` before the first images."""
+        if self.network_ is None:
+            raise SettingError(f"{self.name} has seen no images yet")
+        return self.network_
+
+    def prior(self) -> RandomField:
+        """Of each channel of the code."""
+        _, height, width = self.grids_[0]
+        return RandomField.from_base(base("identity", 1.0, 1.0, height // STRIDE, width // STRIDE))
+
+    def objective(self) -> nn.Module:
+        """Images (B, 3, l, l) between 0 and 1 to the terms of the loss; its parameters are the network's."""
+        return Objective(self.network, FixedField(self.prior()), self.beta)
+
+    @property
+    def settles(self) -> bool:
+        return self.standardised
+
+    def judged_map(self, features: Features) -> Tensor:
+        device = self.network.code.weight.device
+        with torch.inference_mode():
+            return spread(self.network.encode(features[0].to(device))[0])
+
+    def settle(self, features: Features) -> None:
+        head = self._head()
+        with torch.inference_mode():
+            maps = head(tuple(features))
+        self.maps_.update(maps.flatten(1)[:, :, None])
+
+    def head(self) -> Head:
+        head = self._head()
+        if self.standardised and self.maps_.count > 1:
+            mean, variance = self.maps_.finish()
+            floor = 0.01 * float(mean.abs().mean()) + 1e-12  # where images hardly differ, rounding must not count
+            deviation = variance[:, 0].double().sqrt().clamp_min(floor)
+            head.standardise(mean.reshape(head.grid), deviation.reshape(head.grid))
+        return head
+
+    def _head(self) -> VAEHead:
+        network = self.network
+        _, height, width = self.grids_[0]
+        field = FixedField(self.prior()) if self.needs_gradients else None
+        return VAEHead(network, self.map, self.window, (height, width), field, self.beta)
+
+    def reconstruct(self, features: Features) -> Tensor | None:
+        with torch.inference_mode():
+            return continuous_bernoulli_mean(self.network.decode(self.network.encode(features[0])[0]))
+
+    def sample(self, count: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        codes = self.prior().sample(count * self.latent, generator).float()
+        codes = codes.reshape(count, self.latent, *codes.shape[1:])
+        with torch.inference_mode():
+            return torch.cat([continuous_bernoulli_mean(self.network.decode(code[None])) for code in codes])
+
+    def tensors(self) -> dict[str, Tensor]:
+        weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        return {"count": torch.tensor(self.count_), **weights, **stored(self.maps_, "maps")}
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.count_ = int(tensors["count"])
+        prefix = "network."
+        weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        self.network.load_state_dict(weights)
+        self.network.eval()
+        self.maps_ = GridMoments(int(tensors["maps.count"]), tensors["maps.mean"], tensors["maps.scatter"])
+
+    def summary(self) -> dict[str, Any]:
+        _, height, width = self.grids_[0]
+        return {"sites": [height // STRIDE, width // STRIDE], "channels": self.latent}

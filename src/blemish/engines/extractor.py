@@ -1,0 +1,218 @@
+"""Where a fit's features come from: a frozen backbone in an engine, kept on disk so that the next fit need not make it.
+
+To import timm and to convert a network for OpenVINO takes longer than to look at a hundred images. What came of it is
+kept in the user's cache folder, or where `BLEMISH_CACHE` says; if that is empty, nothing is kept. An entry's name is a
+digest of all that decides its content, the weights and the libraries' versions among them, and an entry that is not
+what was written is made again. A cache that cannot be used, for whatever reason, is an empty cache; and nothing is
+deleted in its folder but what was written there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from blemish.backbones import PIXELS, Backbone, Layer, Pixels, find_weights, layers_of_strides, weights_file
+from blemish.engines import Engine
+from blemish.errors import ModelError, WeightsError
+from blemish.images import Geometry
+from blemish.storage import check_files, digest, new_folder, read_card, remove_folder, write_card
+from blemish.storage.cards import card_name
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+ENTRIES = 8
+"""Backbones that are kept; the one not used for longest makes room."""
+
+WEIGHTS = "weights.safetensors"
+
+KIND = "backbone"
+"""What the card of an entry says that it is."""
+
+FILES = {"features.xml", "features.bin", WEIGHTS}
+
+_NAME = re.compile(r".+-[0-9a-f]{20}")
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A backbone ready to run.
+
+    Attributes:
+        engine: uint8 images to the maps of each layer.
+        asked: the layers as they were asked for: levels, or names of modules.
+        layers: what they look like.
+        weights: the network's parameters by name.
+        origin: a line that says where they came from.
+    """
+
+    engine: Engine
+    asked: tuple[int | str, ...]
+    layers: tuple[Layer, ...]
+    weights: Mapping[str, Tensor]
+    origin: str
+
+
+def make_extractor(
+    name: str,
+    layers: Sequence[int | str] | None,
+    strides: Sequence[int],
+    geometry: Geometry,
+    running: str,
+    weights: Path | None = None,
+    *,
+    download: bool = False,
+) -> Extractor:
+    """The backbone in an engine, from the cache if it is there.
+
+    Args:
+        name: of the backbone, timm's.
+        layers: levels, or names of modules; those of the `strides` where not given.
+        strides: of the layers by default.
+        geometry: of the images.
+        running: `openvino` or `torch`.
+        weights: a file with the backbone's weights.
+        download: allow timm to fetch them. What is fetched is not known before it is, and is not looked for here.
+
+    Raises:
+        SettingError: the network or one of its layers does not exist.
+        WeightsError: there are no weights, or not this network's.
+    """
+    if name == PIXELS:
+        pixels = Pixels()
+        return Extractor(_engine(running, pixels, geometry), pixels.layers, pixels.shapes(*geometry.shape), {}, "none")
+    entry = None
+    if running == "openvino" and (weights is not None or not download):
+        entry = _entry(
+            name, [f"stride {stride}" for stride in strides] if layers is None else layers, geometry, weights
+        )
+    if entry is not None and (found := _read(entry)) is not None:
+        return found
+    asked = tuple(layers) if layers is not None else layers_of_strides(name, strides)
+    tensors, origin = find_weights(name, weights, download=download)
+    network = Backbone(name, asked, tensors)
+    shapes = network.shapes(*geometry.shape)
+    extractor = Extractor(_engine(running, network, geometry), asked, shapes, network.network.state_dict(), origin)
+    if entry is not None:
+        _keep(entry, extractor)
+    return extractor
+
+
+def _engine(running: str, module: nn.Module, geometry: Geometry) -> Engine:
+    if running == "torch":
+        from blemish.engines.torch_engine import TorchEngine
+
+        return TorchEngine(module)
+    from blemish.engines.openvino_engine import OpenVINOEngine
+
+    return OpenVINOEngine.from_module(module, *geometry.shape)
+
+
+def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: Path | None) -> Path | None:
+    """The folder of this backbone in the cache, or `None` where nothing is kept."""
+    place = os.environ.get("BLEMISH_CACHE")
+    if place is None:
+        from platformdirs import user_cache_path
+
+        place = str(user_cache_path("blemish", appauthor=False))
+    if not place:
+        return None
+    try:
+        file = weights_file(name, weights)
+        content = digest(file)
+    except (WeightsError, OSError):
+        return None  # whoever needs the weights says why
+    decisive = {
+        "backbone": name,
+        "layers": list(layers),
+        "shape": geometry.shape,
+        "weights": [file.name, content],
+        "versions": {package: version(package) for package in ("blemish", "timm", "torch", "openvino")},
+    }
+    key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return Path(place) / f"{name}-{key[:20]}"
+
+
+def _read(entry: Path) -> Extractor | None:
+    """What an entry holds; `None` if it is not what was written, is somebody else's, or cannot be read.
+
+    It is copied first and then checked, so that it does not matter what happens to it later.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from blemish.engines.openvino_engine import OpenVINOEngine
+
+    try:
+        if not _is_own(entry):
+            return None
+        card = read_card(entry, KIND)
+        if card["files"].keys() != FILES:
+            return None
+        engine = OpenVINOEngine.from_copy(entry, FILES)
+        copy = engine.features.path.parent
+        check_files(copy, card)
+        layers = tuple(Layer(**layer) for layer in card["layers"])
+        found = Extractor(engine, tuple(card["asked"]), layers, load_file(copy / WEIGHTS), card["origin"])
+    except (ModelError, SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+    with suppress(OSError):
+        os.utime(entry)  # the one not used for longest makes room
+    return found
+
+
+def _keep(entry: Path, extractor: Extractor) -> None:
+    """Best done, but no harm if it cannot be: the folder may be read-only, the disk full, another process quicker."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from blemish.engines.openvino_engine import OpenVINOEngine
+
+    with suppress(ModelError, SafetensorError, OSError):
+        _remove_damaged(entry)
+        with new_folder(entry, KIND, force=True) as folder:
+            cast(OpenVINOEngine, extractor.engine).save(folder)
+            save_file(dict(extractor.weights), folder / WEIGHTS)
+            content: dict[str, Any] = {"asked": list(extractor.asked), "origin": extractor.origin}
+            write_card(folder, KIND, {**content, "layers": [asdict(layer) for layer in extractor.layers]})
+    with suppress(OSError):
+        kept = [path for path in entry.parent.iterdir() if _NAME.fullmatch(path.name) and _is_entry(path)]
+        for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-ENTRIES]:
+            with suppress(ModelError, OSError):
+                remove_folder(old, KIND)
+
+
+def _is_entry(path: Path) -> bool:
+    try:
+        read_card(path, KIND, complete=False)
+    except (ModelError, OSError):
+        return False
+    return True
+
+
+def _remove_damaged(entry: Path) -> None:
+    """Makes room for an entry that could not be used: its name is a digest that was made here, as its files' names are.
+
+    One that holds anything else, or is another user's, stays.
+    """
+    if not entry.is_dir() or entry.is_symlink() or not _is_own(entry):
+        return
+    files = list(entry.iterdir())
+    if all(file.name in FILES | {card_name(KIND)} and file.is_file() and not file.is_symlink() for file in files):
+        for file in files:
+            file.unlink()
+        entry.rmdir()
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is this user's, as far as the system tells."""
+    return not hasattr(os, "geteuid") or path.stat().st_uid == os.geteuid()

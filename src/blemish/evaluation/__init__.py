@@ -1,0 +1,9 @@
+"""A model on labelled images."""
+
+from blemish.evaluation.evaluate import Evaluation, evaluate, require_scipy
+
+__all__ = [
+    "Evaluation",
+    "evaluate",
+    "require_scipy",
+]

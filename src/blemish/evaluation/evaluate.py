@@ -1,0 +1,197 @@
+"""A model on labelled images: figures of images, of pixels, of decisions at the calibrated threshold, and by class."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.datasets import GOOD, Dataset, Sample, read_source
+from blemish.errors import ImageError, SourceError, require
+from blemish.images import Geometry, decode_ahead, read_mask, read_size, waiting
+from blemish.images.files import MAX_PIXELS
+from blemish.maps import find_boxes, matched
+from blemish.maps.boxes import IOU
+from blemish.metrics import Decisions, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
+from blemish.model import Model, Prediction
+from blemish.progress import Progress
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found. Figures lie between 0 and 1; one that is undefined for want of data is `None`.
+
+    Attributes:
+        dataset: what was evaluated on.
+        image: `auroc`, `aupr`, `f1_max`, and the counts `normal` and `anomalous`.
+        pixel: `auroc`, `aupr`, `aupro`; all `None` where there are no masks.
+        decisions: `threshold`, the `stated_rate`, the realised `false_alarm_rate` and `detection_rate`, and
+            `false_alarms_by_chance`, the range of counts that the stated rate gives in 95 of 100 cases.
+        boxes: found around what lies above the map's threshold on images judged anomalous, against those around the
+            masks' parts: `precision`, `recall` and `f1` at the overlap `iou`, and the counts `found`, `true` and
+            `matched`; empty where there are no masks.
+        per_class: by class of anomaly the same figures, against all good images, and the `count` of its images.
+        seconds_per_image: wall time, decoding and ground truth included.
+        results: samples with their predictions (without maps), in order.
+        unreadable: predictions that have an error instead of a score.
+        pixels: values of the maps against the masks, counted.
+    """
+
+    dataset: Dataset
+    image: dict[str, float | None]
+    pixel: dict[str, float | None]
+    decisions: dict[str, Any]
+    boxes: dict[str, float | None]
+    per_class: dict[str, dict[str, Any]]
+    seconds_per_image: float
+    results: list[tuple[Sample, Prediction]]
+    unreadable: list[Prediction]
+    pixels: PixelTally
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures, as JSON can hold them."""
+        return {
+            "image": self.image,
+            "pixel": self.pixel,
+            "decisions": self.decisions,
+            "boxes": self.boxes,
+            "per_class": self.per_class,
+            "seconds_per_image": self.seconds_per_image,
+            "images": len(self.results),
+            "unreadable": len(self.unreadable),
+        }
+
+    @property
+    def counts(self) -> RankCounts:
+        """Image scores, tallied."""
+        return _tally(self.results)
+
+
+def require_scipy() -> None:
+    """Raises `MissingExtraError` if scipy, which the figures need, is not installed."""
+    require("scipy.ndimage", "scipy.stats", of="evaluating", extra="report")
+
+
+def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | None = None) -> Evaluation:
+    """The model on the test part of a source, at the model's input size.
+
+    Args:
+        model: fitted; its seed decides the split of sources that have none of their own.
+        source: a path, `layout:PATH`, or a data set that was read.
+        progress: told how far it is.
+
+    Raises:
+        MissingExtraError: scipy is not installed; no image was scored then.
+        SourceError: the source has no test part, or none of its images can be read.
+        ImageError: a mask is unreadable or of another size than its image.
+    """
+    require_scipy()
+    dataset = source if isinstance(source, Dataset) else read_source(source, model.recipe.seed)
+    samples = dataset.test
+    if not samples:
+        raise SourceError(
+            f"{dataset.root}: has no labelled images to evaluate on ({dataset.layout}); "
+            "give a tree with test/good and test/<defect> folders"
+        )
+    tallies: dict[str, PixelTally] = {}
+    results: list[tuple[Sample, Prediction]] = []
+    unreadable: list[Prediction] = []
+    boxes = np.zeros(3, np.int64)
+    start = time.perf_counter()
+    predictions = model.predict([sample.path for sample in samples], progress)
+    masks = _masks(samples, model.recipe.geometry) if dataset.has_masks else iter([None] * len(samples))
+    for sample, prediction, mask in zip(samples, predictions, masks, strict=True):
+        if prediction.error is not None or prediction.map is None:
+            unreadable.append(prediction)
+            continue
+        if isinstance(mask, ImageError):
+            raise mask
+        if mask is not None:
+            tallies.setdefault(sample.kind, PixelTally()).update(prediction.map, mask)
+            found = model.boxes(prediction.map) if prediction.is_anomaly else []
+            true = find_boxes(mask, 0.5, 1)
+            boxes += [len(found), len(true), matched(found, true)]
+        results.append((sample, _without_map(prediction)))
+    seconds = (time.perf_counter() - start) / len(samples)
+    if not results:
+        raise SourceError(f"{dataset.root}: none of its {len(samples)} test images can be read; {unreadable[0].error}")
+
+    good = tallies.get(GOOD, PixelTally())
+    everything = PixelTally()
+    for pixels in tallies.values():
+        everything = everything.merge(pixels)
+    per_class = {}
+    for kind in sorted({sample.kind for sample, _ in results} - {GOOD}):
+        chosen = [result for result in results if result[0].kind in {kind, GOOD}]
+        per_class[kind] = {
+            "count": sum(sample.kind == kind for sample, _ in chosen),
+            "image": _image_figures(chosen),
+            "pixel": good.merge(tallies.get(kind, PixelTally())).figures(),
+            "detection_rate": _decisions(chosen).detection_rate,
+        }
+    decisions = _decisions(results)
+    return Evaluation(
+        dataset=dataset,
+        image={**_image_figures(results), "normal": decisions.normal, "anomalous": decisions.anomalous},
+        pixel=everything.figures(),
+        decisions={
+            "threshold": model.threshold,
+            "stated_rate": model.calibration.rate,
+            "false_alarm_rate": decisions.false_alarm_rate,
+            "detection_rate": decisions.detection_rate,
+            "false_alarms_by_chance": (
+                list(model.calibration.false_alarms_by_chance(decisions.normal)) if decisions.normal else None
+            ),
+        },
+        boxes=_box_figures(*boxes.tolist()) if dataset.has_masks else {},
+        per_class=per_class,
+        seconds_per_image=seconds,
+        results=results,
+        unreadable=unreadable,
+        pixels=everything,
+    )
+
+
+def _masks(samples: list[Sample], geometry: Geometry) -> Iterator[NDArray[np.bool_] | ImageError]:
+    """Ground truth in order, or why there is none; nothing is marked on an image without a mask.
+
+    Of the size of the maps: the model's input's, or the photograph's where it is cut into tiles.
+    """
+
+    def read(sample: Sample) -> NDArray[np.bool_]:
+        if sample.mask is None:
+            return np.zeros(geometry.shape if geometry.tile is None else read_size(sample.path), bool)
+        return read_mask(sample.mask, sample.path, None if geometry.tile else geometry)
+
+    size = geometry.shape[0] * geometry.shape[1] if geometry.tile is None else MAX_PIXELS
+    return decode_ahead(read, samples, ahead=waiting(size, 32))
+
+
+def _without_map(prediction: Prediction) -> Prediction:
+    return Prediction(prediction.path, prediction.score, prediction.p_value, prediction.is_anomaly, None)
+
+
+def _tally(results: list[tuple[Sample, Prediction]]) -> RankCounts:
+    return tally([p.score for _, p in results], [sample.is_anomalous for sample, _ in results])
+
+
+def _image_figures(results: list[tuple[Sample, Prediction]]) -> dict[str, float | None]:
+    counts = _tally(results)
+    return {"auroc": auroc(counts), "aupr": average_precision(counts), "f1_max": f1_max(counts)}
+
+
+def _box_figures(found: int, true: int, met: int) -> dict[str, float | None]:
+    precision = met / found if found else None
+    recall = met / true if true else None
+    f1 = 2 * met / (found + true) if found + true else None
+    counts = {"found": found, "true": true, "matched": met}
+    return {"iou": IOU, "precision": precision, "recall": recall, "f1": f1, **counts}
+
+
+def _decisions(results: list[tuple[Sample, Prediction]]) -> Decisions:
+    return Decisions.count([bool(p.is_anomaly) for _, p in results], [sample.is_anomalous for sample, _ in results])

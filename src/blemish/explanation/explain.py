@@ -1,0 +1,119 @@
+"""From the features of one image to the explanation of its score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blemish.errors import SettingError
+from blemish.explanation.explanation import Cause, Explanation, Map
+from blemish.images import Pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from blemish.detectors.scoring import Scoring
+
+
+SHOWN = 12
+"""Components that `worst` and `best` show."""
+
+
+CHANCE = 6.6349
+"""The 99th percentile of the square of a standard normal variable, whose mean is 1."""
+
+
+def explain(
+    scoring: Scoring,
+    features: list[Tensor],
+    names: Sequence[str],
+    components: int | str | Sequence[int] | None,
+    *,
+    path: Path | None,
+    image: Pixels,
+    map: Map,
+    score: float,
+    p_value: float,
+    threshold: float,
+    display: tuple[float, float],
+    reconstruction: Pixels | None = None,
+    tile: tuple[int, int, int] | None = None,
+) -> Explanation:
+    """The explanation of one image from its features (1, C_l, H_l, W_l); `Model.explain` tells of `components`.
+
+    Args:
+        scoring: of the fitted detector.
+        features: of each layer.
+        names: of the layers.
+        components: which to show.
+        path, image, map, score, p_value, threshold, display, reconstruction, tile: as the explanation has them.
+    """
+    import torch
+
+    head = scoring.head
+    peak = (int(map.argmax()) // map.shape[1], int(map.argmax()) % map.shape[1])
+    whole = float(map[peak])
+
+    def cause(layers: Sequence[int], index: int | None, values: Tensor) -> Cause:
+        name = "+".join(names[layer] for layer in layers)
+        full = scoring.resized(values[None])[0].numpy()
+        at_peak = float(full[peak])
+        return Cause(name, index, full, at_peak, at_peak / whole if head.adds_up and whole else None)
+
+    with torch.inference_mode():
+        layers = [
+            cause(part.layers, None, maps[0])
+            for part, maps in zip(head.parts, head.layers(tuple(features)), strict=True)
+        ]
+        shown: list[Cause] = []
+        if any(part.components for part in head.parts):
+            found = head.components(tuple(features))
+            at_peak = torch.cat([scoring.at(maps[0], peak) for maps in found])
+            places = [(part, row) for part, maps in enumerate(found) for row in range(maps.shape[1])]
+            for place in _chosen(components, at_peak, [head.parts[part].components[row] for part, row in places]):
+                part, row = places[place]
+                of_part = head.parts[part]
+                shown.append(cause(of_part.layers, of_part.components[row], found[part][0, row]))
+        elif components is not None:
+            raise SettingError(
+                f"this detector has no components, it explains by layers ({', '.join(names)}); "
+                "leave --components out, or fit gaussian or padim"
+            )
+    # The map's typical value on held-out good images, shared out among the components.
+    limit = CHANCE * display[0] / max(1, sum(len(part.components) for part in head.parts))
+    return Explanation(
+        path, image, map, score, p_value, threshold, display, peak, layers, shown, limit, reconstruction, tile
+    )
+
+
+def _chosen(asked: int | str | Sequence[int] | None, at_peak: Tensor, indices: Sequence[int]) -> list[int]:
+    """Places of the components to show among all of them."""
+    order = at_peak.argsort(descending=True, stable=True).tolist()
+    if asked is None or asked == "best":
+        return list(order[:SHOWN])
+    if asked == "worst":
+        return list(order[::-1][:SHOWN])
+    if isinstance(asked, str):
+        raise SettingError(f"components {asked!r} are not known; give a number, best, worst, or indices")
+    if isinstance(asked, int):
+        if asked < 1:
+            raise SettingError(f"{asked} components are none to show; give 1 or more")
+        return list(order[:asked])
+    missing = [index for index in asked if index not in indices]
+    if missing:
+        raise SettingError(f"there is no component {missing[0]}; there are {_ranges(sorted(set(indices)))}")
+    wanted = set(asked)
+    return [place for place in order if indices[place] in wanted]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0 to 4, 7, 9 to 12`, shortened where there are many gaps."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    texts = [" to ".join(map(str, run)) for run in runs]
+    return ", ".join(texts[:8]) + (f", and others up to {numbers[-1]}" if len(texts) > 8 else "")

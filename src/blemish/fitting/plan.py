@@ -1,0 +1,267 @@
+"""What a fit will need, told before it starts: memory from the sizes of what is held, time from a few images.
+
+Every image's header is read, for images differ: one of them may decide the memory, and a few of them the time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from blemish.engines import BATCH, Engine
+from blemish.errors import ImageError, MemoryLimitError
+from blemish.images import (
+    Geometry,
+    Header,
+    Pixels,
+    decode_ahead,
+    decoding_peak,
+    read_header,
+    read_image,
+    read_tiles,
+    waiting,
+)
+from blemish.images.photographs import IN_MEMORY
+
+TIMED = 8
+"""Images at most whose decoding and extracting are timed."""
+
+TIMED_PIXELS = 50_000_000
+"""Pixels of these together, at most, where one image does not have more."""
+
+TIMED_TILES = 32
+"""Tiles of these together, at most."""
+
+BUFFERS = 4
+"""Batches of features that exist at one time, copies included."""
+
+MAPS = 6
+"""Batches of maps of the input's size that exist while images are scored, enlarging and smoothing included."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit will take.
+
+    Attributes:
+        images: how many will be read.
+        tiles: how many these have in all; as many, where they are not cut.
+        seconds: estimated, for decoding and extracting them all here; a few were timed.
+        memory: bytes, estimated, of the whole process at its peak.
+        available: bytes that the process may have in all, what it has already included.
+        trains: a training follows, whose time is not in `seconds`.
+        cache: bytes of features that may be kept in memory for it.
+        disk: bytes, estimated, of features that are kept in the folder for temporary files instead.
+    """
+
+    images: int
+    tiles: int
+    seconds: float
+    memory: int
+    available: int
+    trains: bool = False
+    cache: int = 0
+    disk: int = 0
+
+    def check(self) -> None:
+        """Raises `MemoryLimitError` if the memory will not do."""
+        if self.memory > self.available:
+            raise MemoryLimitError(
+                f"fitting needs about {_gigabytes(self.memory)} of memory, {_gigabytes(self.available)} can be had; "
+                "give coarser or fewer layers (--layers), a smaller --size, or another detector"
+            )
+
+    def __str__(self) -> str:
+        images = f"{self.images} images" + (f" of {self.tiles} tiles" if self.tiles != self.images else "")
+        disk = f", {_gigabytes(self.disk)} of disk in {tempfile.gettempdir()}" if self.disk else ""
+        told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory{disk} for {images}"
+        return told + ("; then training, whose bar tells how long" if self.trains else "")
+
+
+def make_plan(
+    engine: Engine, paths: Sequence[Path], geometry: Geometry, features: int, statistics: Callable[[int], int]
+) -> Plan:
+    """Reads all headers, times a few images or tiles of them, and adds up.
+
+    Args:
+        engine: extracts features.
+        paths: of all images; those that cannot be read count as nothing.
+        geometry: of the images.
+        features: numbers in the features of one image or tile.
+        statistics: from how many of these there are to the bytes that the detector will hold at its peak.
+    """
+    headers = _headers(paths, geometry)
+    tiles = (
+        len(paths) if geometry.tile is None else max(1, sum(_tiles(header, geometry) for header in headers.values()))
+    )
+    seconds = _seconds(engine, headers, geometry, tiles)
+    used, available = memory_limits()
+    area = geometry.shape[0] * geometry.shape[1]
+    batches = BATCH * (BUFFERS * 4 * features + 3 * 3 * area + MAPS * 4 * area)
+    memory = used + statistics(tiles) + batches + _reading(list(headers.values()), geometry)
+    return Plan(len(paths), tiles, seconds, memory, available)
+
+
+def with_cache(plan: Plan, size: int, budget: int | None) -> Plan:
+    """The plan of a fit that keeps so many bytes of features: in memory, if these fit the budget, else on disk.
+
+    Args:
+        plan: without them.
+        size: of the features.
+        budget: bytes of memory for them; half of what is left by default.
+
+    Raises:
+        MemoryLimitError: the disk has no room for them.
+    """
+    room = max(0, plan.available - plan.memory) // 2 if budget is None else budget
+    if size <= room:
+        return replace(plan, memory=plan.memory + size, cache=room)
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise MemoryLimitError(
+            f"features take {_gigabytes(size)}, more than the {_gigabytes(room)} of memory for them, and {folder} has "
+            f"{_gigabytes(free)} free; allow more --memory, set TMPDIR to a larger folder, or give fewer --layers"
+        )
+    return replace(plan, disk=size)
+
+
+def _headers(paths: Sequence[Path], geometry: Geometry) -> dict[Path, Header]:
+    """Of the images that have one."""
+
+    def read(some: Sequence[Path]) -> dict[Path, Header]:
+        found = {}
+        for path in some:
+            with suppress(ImageError):
+                found[path] = read_header(path, geometry)
+        return found
+
+    headers: dict[Path, Header] = {}
+    for found in decode_ahead(read, (paths[start : start + 64] for start in range(0, len(paths), 64))):
+        headers |= found if isinstance(found, dict) else {}
+    return headers
+
+
+def _tiles(header: Header, geometry: Geometry) -> int:
+    """How many a photograph has; none, where it is smaller than one."""
+    tiling = geometry.tiling
+    return tiling.count(header.height, header.width) if min(header.height, header.width) >= tiling.side else 0
+
+
+def _reading(headers: Sequence[Header], geometry: Geometry) -> int:
+    """Bytes at the peak of what is being decoded and of what waits for the engine."""
+    if geometry.tile is None:
+        ahead = min(len(headers), waiting(geometry.bytes, 2 * BATCH))
+        return decoding_peak([header.decoding for header in headers]) + ahead * geometry.bytes
+    peaks = [0]
+    for header in headers:  # photographs are read one by one
+        pixels = header.height * header.width
+        kept = min(IN_MEMORY, 3 * pixels)
+        row_of_tiles = 3 * geometry.tiling.side * max(header.height, header.width)
+        peaks.append(kept + max(header.decoding, row_of_tiles) + 4 * pixels)  # and the map of the one before
+    return max(peaks)
+
+
+def _seconds(engine: Engine, headers: dict[Path, Header], geometry: Geometry, tiles: int) -> float:
+    """Estimated for all images, by decoding some of them once; none, where none of these can be read."""
+    area = {path: header.height * header.width for path, header in headers.items()}
+    some = _spread(list(headers), area)
+    if geometry.tile is None:
+        images, pixels, decoding, cutting = _timed_images(some, area, geometry)
+    else:
+        images, pixels, decoding, cutting = _timed_tiles(some, area, geometry)
+    if not images:
+        return 0.0
+    rows = max(len(images), min(TIMED, tiles))  # one alone would take another time than one of many
+    batch = np.stack([images[row % len(images)] for row in range(rows)])
+    for _ in range(2):  # the first time compiles
+        start = time.perf_counter()
+        for _ in engine.run([batch]):
+            pass
+        running = time.perf_counter() - start
+    return decoding * sum(area.values()) / pixels + (running / rows + cutting / len(images)) * tiles
+
+
+def _spread(paths: Sequence[Path], area: Mapping[Path, int]) -> list[Path]:
+    """Images from all over the list, within the limits on what is timed; one at least, if there is any."""
+    if not paths:
+        return []
+    mean = sum(area.values()) / len(paths)
+    count = max(1, min(TIMED, len(paths), int(TIMED_PIXELS / mean)))
+    chosen: list[Path] = []
+    for number in range(count):
+        path = paths[(2 * number + 1) * len(paths) // (2 * count)]
+        if not chosen or sum(area[other] for other in chosen) + area[path] <= TIMED_PIXELS:
+            chosen.append(path)
+    return chosen
+
+
+def _timed_images(
+    paths: Sequence[Path], area: Mapping[Path, int], geometry: Geometry
+) -> tuple[list[Pixels], int, float, float]:
+    """Images, how many pixels their files have, the seconds of decoding them, and none of cutting."""
+    start = time.perf_counter()
+    found = list(decode_ahead(partial(read_image, geometry=geometry), paths))
+    seconds = time.perf_counter() - start
+    pixels = sum(area[path] for path, image in zip(paths, found, strict=True) if not isinstance(image, ImageError))
+    return [image for image in found if not isinstance(image, ImageError)], pixels, seconds, 0.0
+
+
+def _timed_tiles(
+    paths: Sequence[Path], area: Mapping[Path, int], geometry: Geometry
+) -> tuple[list[Pixels], int, float, float]:
+    """Some tiles, how many pixels their photographs have, the seconds until the first of each, and of the others."""
+    tiles: list[Pixels] = []
+    pixels, decoding, cutting = 0, 0.0, 0.0
+    for path in paths:
+        start = time.perf_counter()
+        reading = read_tiles(path, geometry)
+        try:
+            tiles.append(next(reading)[1])
+        except ImageError:
+            continue
+        first = time.perf_counter()
+        tiles += [tile for _, tile in islice(reading, TIMED_TILES // len(paths) - 1)]
+        pixels, decoding, cutting = pixels + area[path], decoding + first - start, cutting + time.perf_counter() - first
+    return tiles, pixels, decoding, cutting
+
+
+def memory_limits() -> tuple[int, int]:
+    """Bytes that this process has, and that it may have in all.
+
+    The least of what the machine has free, what a control group (container) allows, and the limit on address space
+    (`ulimit -v`); under the last, what is mapped counts as used, resident or not.
+    """
+    import psutil
+
+    here = psutil.Process().memory_info()
+    used = int(here.rss)
+    available = used + int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, current = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        if limit != "max":
+            available = min(available, used + int(limit) - int(current))
+    except (OSError, ValueError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return used, available
+    limit_of_addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit_of_addresses != resource.RLIM_INFINITY:
+        available = min(available, used + limit_of_addresses - int(here.vms))
+    return used, available
+
+
+def _gigabytes(count: int) -> str:
+    return f"{max(count, 0) / 1e9:.1f} GB"

@@ -1,0 +1,55 @@
+"""Another detector, or another setting, in the place of a model's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blemish.datasets import Dataset, read_source
+from blemish.errors import SourceError
+from blemish.fitting.fit import _learned
+from blemish.fitting.split import divide, images_digest
+from blemish.model import Model
+from blemish.progress import Progress
+
+if TYPE_CHECKING:
+    from blemish.detectors import Detector
+
+
+def refit(
+    model: Model, detector: Detector, source: str | Path | Dataset | None = None, progress: Progress | None = None
+) -> Model:
+    """Another detector, or another setting, in the place of a model's: same images, features, hold-out and rate.
+
+    Args:
+        model: fitted.
+        detector: not fitted yet.
+        source: the images that the model was fitted on; looked for where they were then, if not given.
+        progress: told how far it is.
+
+    Raises:
+        BlemishError: as `fit` does; a `SourceError` if the images are no longer there, or are others.
+    """
+    from blemish.backbones import Layer
+    from blemish.engines.extractor import Extractor
+
+    told = model.provenance
+    dataset = source if isinstance(source, Dataset) else read_source(source or told["source"], model.recipe.seed)
+    check_images(model, dataset)
+    images = divide(dataset, model.recipe.seed, told["calibration_share"], told["asked_false_alarm_rate"])
+    layers = tuple(Layer(**layer) for layer in told["layers"])
+    extractor = Extractor(model.extractor, model.recipe.layers, layers, model.learned.weights, told["weights"])
+    recipe = replace(model.recipe, detector=detector.name, settings=detector.settings())
+    return _learned(detector, extractor, recipe, images, told["skipped"] > 0, progress)
+
+
+def check_images(model: Model, dataset: Dataset) -> None:
+    """Raises `SourceError` if the training part holds other images than those that the model was fitted on."""
+    told = model.provenance
+    if images_digest([sample.path for sample in dataset.train]) != told["images_digest"]:
+        now, then = len(dataset.train), told["images"] + told["skipped"]
+        raise SourceError(
+            f"{dataset.root}: holds other images than the model was fitted on ({now} now, {then} then); "
+            "give the images that it was fitted on"
+        )

@@ -1,0 +1,54 @@
+"""The training images, divided into those to learn from and those to calibrate on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from blemish.calibration import held_out_count, promised_rate
+from blemish.datasets import Dataset, Sample
+from blemish.errors import SourceError
+from blemish.images.array_files import file_of
+
+
+@dataclass(frozen=True)
+class Division:
+    """What to learn from, what to calibrate on, and the rate that is asked for."""
+
+    dataset: Dataset
+    to_fit: list[Sample]
+    to_calibrate: list[Sample]
+    share: float
+    rate: float | None
+
+
+def divide(dataset: Dataset, seed: int, share: float, rate: float | None) -> Division:
+    """The training part, divided at random. Raises `SettingError` if the rate cannot be promised."""
+    samples = dataset.train
+    if len(samples) < 2:
+        raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
+    order = np.random.default_rng(seed).permutation(len(samples))
+    held_out = held_out_count(len(samples), share)
+    promised_rate(held_out, rate)  # before the work, not after it
+    chosen = [samples[index] for index in order]
+    return Division(dataset, chosen[held_out:], chosen[:held_out], share, rate)
+
+
+def images_digest(paths: Sequence[Path]) -> str:
+    """SHA-256 of which images these are: their paths below the folder that they have in common, and the files' sizes.
+
+    Their order changes nothing, and neither does moving them all; of an image in a file of many, that file's size
+    counts. The content is not read.
+    """
+    whole = [path.absolute() for path in paths]
+    above = len(os.path.commonprefix([path.parent.parts for path in whole]))  # noqa: RUF071 (of names, not of letters)
+    files = set(map(file_of, whole))
+    sizes = {file: os.path.getsize(file) if os.path.isfile(file) else None for file in files}  # some may be bad
+    told = sorted(("/".join(path.parts[above:]), sizes[file_of(path)]) for path in whole)
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()

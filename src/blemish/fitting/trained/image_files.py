@@ -1,0 +1,92 @@
+"""What a detector of pixels is trained on: files of images, or tiles of photographs, decoded for every batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, islice, tee
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blemish.detectors import Detector
+from blemish.engines import BATCH
+from blemish.errors import ImageError
+from blemish.fitting.trained.spots import Spotted
+from blemish.images import Geometry, Pixels, count_tiles, decode_ahead, read_image, read_tile, waiting
+
+T = TypeVar("T")
+
+SPOTTED = 64
+"""Images at most by which training is judged."""
+
+
+class Images:
+    """Images, or the tiles of photographs, each of which is decoded anew for every one of them, by number.
+
+    Args:
+        paths: of the images.
+        geometry: of the images.
+
+    Raises:
+        ImageError: here and wherever they are read, an image can be read no longer.
+    """
+
+    def __init__(self, paths: Sequence[Path], geometry: Geometry) -> None:
+        self.paths, self.geometry = paths, geometry
+        counts = [1] * len(paths)
+        if geometry.tile is not None:
+            counts = [_known(count) for count in decode_ahead(partial(count_tiles, geometry=geometry), paths)]
+        self._ends = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def identity(self) -> list[Any]:
+        """Their shape, how they are cut, and a digest of which they are."""
+        names = hashlib.sha256("\n".join(map(str, self.paths)).encode()).hexdigest()
+        return [*self.geometry.shape, self.geometry.tile, self.geometry.overlap, names]
+
+    def batches(self, orders: Iterable[list[int]]) -> Iterator[Tensor]:
+        """For each list of numbers a tensor (B, 3, H, W) between 0 and 1, channels last; the lists are taken lazily."""
+        coming, orders = tee(orders)
+        decoded = self._decoded(chain.from_iterable(coming))
+        for order in orders:
+            yield _tensor(np.stack([_known(image) for image in islice(decoded, len(order))]))
+
+    def judge(self, detector: Detector, module: nn.Module, seed: int) -> Callable[[], float]:
+        """How well spots over some of the images are found by the detector's map as it stands."""
+        drawn = np.random.default_rng([seed, SPOTTED]).permutation(len(self))[:SPOTTED].tolist()
+        spotted = Spotted.over([_known(image) for image in self._decoded(drawn)], seed)
+
+        def judge() -> float:
+            parts = (spotted.images[start : start + BATCH] for start in range(0, len(spotted.images), BATCH))
+            return spotted.found(torch.cat([detector.judged_map([_tensor(part)]) for part in parts]).cpu().numpy())
+
+        return judge
+
+    def _decoded(self, numbers: Iterable[int]) -> Iterator[Pixels | ImageError]:
+        return decode_ahead(self._read, numbers, ahead=waiting(self.geometry.bytes, 2 * BATCH))
+
+    def _read(self, number: int) -> Pixels:
+        index = int(np.searchsorted(self._ends, number, side="right"))
+        path = self.paths[index]
+        if self.geometry.tile is None:
+            return read_image(path, self.geometry)
+        first = int(self._ends[index - 1]) if index else 0
+        return read_tile(path, number - first, self.geometry)
+
+
+def _tensor(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
+def _known(found: T | ImageError) -> T:
+    if isinstance(found, ImageError):
+        raise found  # it could be read a moment ago, and no longer
+    return found

@@ -1,0 +1,27 @@
+"""Files, arrays and photographs to uint8 RGB of the size that a model asks for."""
+
+from blemish.images.ahead import decode_ahead, decoding_peak, waiting
+from blemish.images.geometry import Geometry
+from blemish.images.photographs import count_tiles, read_tile, read_tiles
+from blemish.images.reading import Header, Pixels, read_format, read_header, read_image, read_mask, read_size
+from blemish.images.tiling import Mosaic, Place, Tiling
+
+__all__ = [
+    "Geometry",
+    "Header",
+    "Mosaic",
+    "Pixels",
+    "Place",
+    "Tiling",
+    "count_tiles",
+    "decode_ahead",
+    "decoding_peak",
+    "read_format",
+    "read_header",
+    "read_image",
+    "read_mask",
+    "read_size",
+    "read_tile",
+    "read_tiles",
+    "waiting",
+]

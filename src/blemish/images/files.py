@@ -1,0 +1,129 @@
+"""Files opened as images of five formats, and refused before a pixel is decoded where they are none.
+
+Pillow's `Image.open` is not asked: it tries plugins that nobody named, and warns of large images, which only a change
+to the whole process's warnings would silence.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from blemish.errors import ImageError, SourceError
+from blemish.images.array_files import read_member
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+MAX_PIXELS = 160_000_000  # 640 MB once decoded; below the limit that Pillow itself enforces
+MAX_BYTES = 1 << 30
+
+DECODING_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises of a file that is damaged."""
+
+
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    """A TIFF that does not warn of its size when it is decoded, which `opened` has checked."""
+
+    def load_prepare(self) -> None:
+        if self._im is None and hasattr(self, "_tile_size"):
+            self.im = Image.core.new(self.mode, self._tile_size)  # type: ignore[attr-defined]  # Pillow's, not exported
+        super().load_prepare()
+
+
+_PLUGINS: tuple[type[ImageFile.ImageFile], ...] = (
+    JpegImagePlugin.JpegImageFile,  # of a file of several pictures the first, which is a JPEG like any other
+    PngImagePlugin.PngImageFile,
+    BmpImagePlugin.BmpImageFile,
+    _Tiff,
+    WebPImagePlugin.WebPImageFile,
+)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The file's header, checked against every limit; the file is open within the context.
+
+    Raises:
+        ImageError: it is missing, no file, empty, too large, or no image of a known format.
+    """
+    try:
+        array = read_member(path)
+    except SourceError as error:
+        raise ImageError(path, str(error).removeprefix(f"{path}: ")) from None
+    if array is not None:
+        yield Image.fromarray(array)
+        return
+    with _file(path) as file:
+        image = _identified(file, path)
+        if image.width * image.height > MAX_PIXELS:
+            pixels = f"{image.width}x{image.height}"
+            raise ImageError(path, f"is {pixels}, more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it")
+        yield image
+
+
+def damaged(path: Path, error: BaseException) -> ImageError:
+    """What to say of a file that cannot be decoded."""
+    reason = str(error).strip() or type(error).__name__
+    return ImageError(path, f"cannot be decoded ({reason}); save it again from its source, or remove it")
+
+
+def _file(path: Path) -> IO[bytes]:
+    """The file, open; one that is no regular file is not even opened, for that might wait forever."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            with os.scandir(path):  # raises if it may not be read
+                raise ImageError(path, "is a folder, not an image")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(path, "is no regular file; remove it")
+        if status.st_size == 0:
+            raise ImageError(path, "is empty (zero bytes); copy it again, or remove it")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(path, f"has {status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}; remove it")
+        return path.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise ImageError(path, "is a link to what does not exist; mend the link, or remove it") from None
+        raise ImageError(path, "does not exist; check the path") from None
+    except PermissionError:
+        what = "is a folder that may not be read" if path.is_dir() else "may not be read"
+        raise ImageError(path, f"{what}; check its permissions") from None
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+
+
+def _identified(file: IO[bytes], path: Path) -> ImageFile.ImageFile:
+    """By its first bytes and its header."""
+    try:
+        start = file.read(16)
+        for plugin in _PLUGINS:
+            accepts = Image.OPEN[str(plugin.format)][1]
+            if accepts is None or accepts(start) is not True:
+                continue
+            file.seek(0)
+            try:
+                return plugin(file, str(path))
+            except (SyntaxError, IndexError, TypeError, KeyError, EOFError, struct.error):
+                continue
+    except Image.DecompressionBombError:
+        raise ImageError(path, f"has more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it") from None
+    except DECODING_ERRORS as error:
+        raise damaged(path, error) from error
+    raise ImageError(
+        path, "is no image of a known format (JPEG, PNG, BMP, TIFF, WebP), whatever its name says; remove it"
+    )

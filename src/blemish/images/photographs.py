@@ -1,0 +1,88 @@
+"""Photographs that are cut into tiles, each of which goes the way of an image by itself."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from blemish.errors import ImageError
+from blemish.images.geometry import Geometry
+from blemish.images.reading import BAND, Pixels, read_header, whole_image
+from blemish.images.tiling import Place, Tiling
+
+IN_MEMORY = 128 << 20
+"""Bytes of a photograph's pixels that are kept in memory while its tiles are read."""
+
+
+def read_tiles(source: Path | Pixels, geometry: Geometry) -> Iterator[tuple[Place, Pixels]]:
+    """The tiles of a photograph, each of the geometry's shape, row by row; the photograph is decoded once.
+
+    Its pixels then wait outside of memory where they are many, and a row of tiles is there at a time.
+
+    Raises:
+        ImageError: as `read_image` does, before the first tile; the photograph is smaller than a tile; or there is no
+            space for its pixels.
+    """
+    side = geometry.tiling.side
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as rows:
+        with whole_image(source) as photograph:
+            height, width = photograph.height, photograph.width
+            places = _places(source, geometry.tiling, height, width)
+            _write(photograph, rows, source)
+        del photograph
+        for top, tiles in groupby(places, lambda place: place.top):
+            rows.seek(3 * top * width)
+            band = np.frombuffer(rows.read(3 * side * width), np.uint8).reshape(side, width, 3)
+            for place in tiles:
+                cut = Image.fromarray(band[:, place.left : place.left + side])
+                yield place, np.asarray(geometry.apply(cut))
+
+
+def read_tile(source: Path | Pixels, place: Place | int, geometry: Geometry) -> Pixels:
+    """One of the tiles of a photograph, by its place or its number. Raises `ImageError` as `read_tiles` does."""
+    side = geometry.tiling.side
+    with whole_image(source) as photograph:
+        if isinstance(place, int):
+            place = _places(source, geometry.tiling, photograph.height, photograph.width)[place]
+        tile = photograph.crop((place.left, place.top, place.left + side, place.top + side))
+        return np.asarray(geometry.apply(tile))
+
+
+def count_tiles(path: Path, geometry: Geometry) -> int:
+    """How many tiles a photograph has, by its header. Raises `ImageError` as `read_tiles` does."""
+    header = read_header(path, geometry)
+    return len(_places(path, geometry.tiling, header.height, header.width))  # as many, however it is turned
+
+
+def _write(photograph: Image.Image, rows: IO[bytes], source: Path | Pixels) -> None:
+    """Its pixels, row by row, a few at a time."""
+    width, height = photograph.size
+    step = max(1, BAND // width)
+    try:
+        for top in range(0, height, step):
+            rows.write(photograph.crop((0, top, width, min(top + step, height))).tobytes())
+    except OSError as error:
+        raise ImageError(
+            _name(source),
+            f"no space in {tempfile.gettempdir()} for its pixels ({error.strerror}); make some, or set TMPDIR",
+        ) from error
+
+
+def _places(source: Path | Pixels, tiling: Tiling, height: int, width: int) -> list[Place]:
+    if min(height, width) < tiling.side:
+        raise ImageError(
+            _name(source),
+            f"is {height}x{width}, smaller than the model's tiles of {tiling.side}; leave it out, "
+            "or fit with a smaller --tile",
+        )
+    return tiling.places(height, width)
+
+
+def _name(source: Path | Pixels) -> Path | str:
+    return "<array>" if isinstance(source, np.ndarray) else source

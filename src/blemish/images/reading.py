@@ -1,0 +1,275 @@
+"""One image file or array to uint8 RGB of the size a model asks for, with little memory beside its pixels.
+
+The rule by which every image becomes uint8 (H, W, 3):
+
+- the first frame counts; EXIF rotation is applied;
+- grey is repeated to three channels; palettes are looked up; CMYK and YCbCr are converted as Pillow does, without
+  colour profiles; transparency is laid over black;
+- 16-bit values v become round(v / 257), so that 65535 is white whatever the image holds. Floating point is refused:
+  its range is not stated in the file.
+
+Resizing is Pillow's bicubic, which widens its kernel when it shrinks (antialiased). Where at least twice the wanted
+size remains, an image is first shrunk by a whole number: a JPEG while it is decoded, by two, four or eight, any other
+by averaging. The result then differs from resizing at one go by at most 2 grey levels on average over an image
+(`tests/test_images.py` holds this on real photographs).
+
+What is not grey or RGB becomes so in bands of rows, each of which is shrunk before the next is converted: to the bit
+what converting all of it would give, without the copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from blemish.errors import ImageError
+from blemish.images.ahead import DECODING
+from blemish.images.files import DECODING_ERRORS, damaged, opened
+from blemish.images.geometry import Geometry
+
+BAND = 1 << 18
+"""Pixels of an image, about, that are converted at one time."""
+
+
+DEPTHS = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+"""Bytes of a pixel in Pillow's modes; of all others four."""
+
+ORIENTATION = 0x0112
+"""The number of EXIF's tag for how an image is turned."""
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an image's file says of it before it is decoded.
+
+    Attributes:
+        height, width: as stored, before any rotation.
+        decoding: bytes, estimated, that decoding will take at its peak, for the geometry that was asked for.
+    """
+
+    height: int
+    width: int
+    decoding: int
+
+
+def read_image(source: Path | str | Pixels, geometry: Geometry) -> Pixels:
+    """The image as uint8 RGB (H, W, 3) of the geometry's shape.
+
+    Args:
+        source: a file, or an array: uint8 (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W).
+
+    Raises:
+        ImageError: the file is missing, empty, truncated, too large, or no image of a known format; or the array has
+            another shape or type.
+    """
+    if isinstance(source, np.ndarray):
+        return _shrunk(_from_array(source), "<array>", geometry)
+    path = Path(source)
+    with opened(path) as image:
+        _draft(image, geometry)
+        with _decoding(image, path, geometry):
+            ImageOps.exif_transpose(image, in_place=True)
+            return _shrunk(image, path, geometry)
+
+
+@contextmanager
+def whole_image(source: Path | Pixels) -> Iterator[Image.Image]:
+    """The image at its own size, decoded, upright and RGB; it is there within the context alone.
+
+    Raises:
+        ImageError: as `read_image` does.
+    """
+    if isinstance(source, np.ndarray):
+        yield _to_rgb(_from_array(source), "<array>")
+        return
+    with opened(source) as image:
+        with _faults_of(source):
+            share = _share(image, None)
+        with DECODING.share(share):
+            whole = image
+            try:
+                with _faults_of(source):
+                    ImageOps.exif_transpose(image, in_place=True)
+                    whole = _to_rgb(image, source)
+                yield whole
+            finally:
+                image.close()
+                whole.close()
+
+
+def read_header(path: Path, geometry: Geometry) -> Header:
+    """Size and memory of an image, from its first bytes alone. Raises `ImageError` as `read_image` does."""
+    with opened(path) as image, _faults_of(path):
+        width, height = image.size
+        if geometry.tile is None:
+            _draft(image, geometry)
+        return Header(height, width, _share(image, geometry if geometry.tile is None else None))
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of the upright image. Raises `ImageError` as `read_image` does."""
+    with opened(path) as image:
+        stored = image.height, image.width
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow has turned these already
+            return stored
+        with _decoding(image, path):  # a PNG may say how it is turned behind its pixels
+            turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        return stored[::-1] if turned else stored
+
+
+def read_format(path: Path) -> str:
+    """What the content is, whatever the name says: `JPEG`, `PNG`, `BMP`, `TIFF` or `WEBP`. Raises as `read_image`."""
+    with opened(path) as image:
+        return str(image.format)
+
+
+def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) -> NDArray[np.bool_]:
+    """The ground truth of an image, (H, W): True where the defect is; at the model's input, or else at its own size.
+
+    A mask with two values or a palette: what is not zero counts. A mask with grey edges: what lies above half of its
+    maximum. Resized by nearest neighbour.
+
+    Raises:
+        ImageError: the mask is unreadable, or its size differs from the image's.
+    """
+    with opened(path) as mask, _decoding(mask, path):
+        ImageOps.exif_transpose(mask, in_place=True)
+        values = np.asarray(mask if mask.mode in {"1", "P", "I;16", "I;16B", "I"} else mask.convert("L"))
+        half = 0 if mask.mode == "P" else int(values.max()) // 2
+    expected = read_size(image_path)
+    if values.shape != expected:
+        raise ImageError(
+            path,
+            f"the mask is {values.shape[0]}x{values.shape[1]} and its image {image_path.name} is "
+            f"{expected[0]}x{expected[1]}; save the mask at the size of its image",
+        )
+    marked: NDArray[np.bool_] = values > half
+    if geometry is None:
+        return marked
+    resized = geometry.apply(Image.fromarray(marked.view(np.uint8)), Image.Resampling.NEAREST)
+    return np.asarray(resized) > 0
+
+
+@contextmanager
+def _decoding(image: Image.Image, path: Path, geometry: Geometry | None = None) -> Iterator[None]:
+    """Room for the decoding, and an `ImageError` where it fails; at the end the image's pixels are gone."""
+    with _faults_of(path), DECODING.share(_share(image, geometry)):
+        try:
+            yield
+        finally:
+            image.close()
+
+
+@contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """What Pillow says against a file, as an `ImageError`."""
+    try:
+        yield
+    except DECODING_ERRORS as error:
+        raise damaged(path, error) from error
+
+
+def _draft(image: Image.Image, geometry: Geometry) -> None:
+    """Has a JPEG shrunk while it is decoded, never below the size asked for; nothing for any other."""
+    longest = 2 * max(geometry.height, geometry.width)
+    image.draft(None, (longest, longest))
+
+
+def _share(image: Image.Image, geometry: Geometry | None) -> int:
+    """Bytes that an image takes at the peak of its decoding, to be shrunk or else whole, estimated by its header."""
+    pixels = image.width * image.height
+    decoded = pixels * DEPTHS.get(image.mode, 4)
+    turned = ("exif" in image.info or not isinstance(image, PngImagePlugin.PngImageFile)) and (
+        image.getexif().get(ORIENTATION, 1) != 1
+    )
+    plain = image.mode in {"RGB", "L"}
+    after = 0 if plain else 24 * min(pixels, BAND)  # a band's copies, on the way to RGB
+    if geometry is None:
+        after += 0 if image.mode == "RGB" else 4 * pixels
+    else:
+        across, down = geometry.factors(*image.size)
+        rows = image.height // down + 1
+        if not plain or across * down > 1:
+            after += 4 * rows * (image.width // across + 1)
+        after += 4 * geometry.width * (rows + 2 * geometry.height)
+    return decoded + max(_while_decoding(image), decoded if turned else 0, after)
+
+
+def _while_decoding(image: Image.Image) -> int:
+    """Bytes beside the image itself that its format's decoder needs."""
+    pixels = image.width * image.height
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.info.get("progressive"):
+        # All coefficients, two bytes each, of the full size, whatever size is drafted.
+        scale = image.decoderconfig[0] if image.decoderconfig else 1
+        sampled = sum(across * down for _, across, down, _ in image.layer)
+        full = max(across for _, across, _, _ in image.layer) * max(down for _, _, down, _ in image.layer)
+        return round(2 * pixels * scale**2 * sampled / full)
+    if isinstance(image, WebPImagePlugin.WebPImageFile):
+        return 12 * pixels  # two canvases, and the first as a string of bytes
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile and image.tile[0][0] == "libtiff":
+        strip = image.width * min(image.height, int(image.tag_v2.get(TiffImagePlugin.ROWSPERSTRIP, image.height)))
+        return (pixels + strip) * DEPTHS.get(image.mode, 4)  # the file in memory, and a strip
+    return 0
+
+
+def _shrunk(image: Image.Image, path: Path | str, geometry: Geometry) -> Pixels:
+    """The image at the geometry's shape, as RGB."""
+    if image.mode == "L":  # three times cheaper: resize first, repeat the channel afterwards
+        return np.asarray(geometry.apply(image).convert("RGB"))
+    _, down = factors = geometry.factors(*image.size)
+    if image.mode == "RGB" or factors == (1, 1):
+        return np.asarray(geometry.apply(_to_rgb(image, path)))
+    shrunk = geometry.apply_to_bands(_bands(image, path, down), *image.size)
+    return np.asarray(shrunk if shrunk.mode == "RGB" else shrunk.convert("RGB"))
+
+
+def _to_rgb(image: Image.Image, path: Path | str) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    whole = Image.new("RGB", image.size)
+    for top, band in _bands(image, path, 1):
+        whole.paste(band, (0, top))
+    return whole
+
+
+def _bands(image: Image.Image, path: Path | str, multiple: int) -> Iterator[tuple[int, Image.Image]]:
+    """The first row of each band and the band, RGB or grey; of so many rows, or a multiple, but for the last."""
+    rows = max(1, BAND // image.width // multiple) * multiple
+    for top in range(0, image.height, rows):
+        yield top, _visible(image.crop((0, top, image.width, min(top + rows, image.height))), path)
+
+
+def _visible(image: Image.Image, path: Path | str) -> Image.Image:
+    """Any of Pillow's modes to RGB, or 16 bits to grey, by the rule at the top of this file."""
+    if image.mode.startswith("I"):  # "I;16", "I;16B", and "I", which Pillow uses for some 16-bit files
+        values = np.asarray(image).astype(np.int64)
+        if values.size and not 0 <= values.min() <= values.max() <= 65535:
+            raise ImageError(path, "has integers beyond 16 bits; save it with 8 or 16 bits a channel")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ImageError(path, "has floating-point values, whose range is unknown; save it with 8 or 16 bits a channel")
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        visible = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", visible.size, (0, 0, 0, 255)), visible).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_array(array: NDArray[np.generic]) -> Image.Image:
+    """A uint8 or uint16 array as an image of Pillow's."""
+    grey = array.ndim == 2 and array.dtype in (np.dtype(np.uint8), np.dtype(np.uint16))
+    colour = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8
+    if not (grey or colour) or 0 in array.shape:
+        raise ImageError(
+            "<array>",
+            f"has shape {array.shape} and type {array.dtype}; expected uint8 (H, W), (H, W, 3) or (H, W, 4), "
+            "or uint16 (H, W)",
+        )
+    return Image.fromarray(np.ascontiguousarray(array))

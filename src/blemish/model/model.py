@@ -1,0 +1,284 @@
+"""A fitted, calibrated model: predict, save, load. `fitting.py` makes one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.calibration import Calibration
+from blemish.datasets import read_source
+from blemish.engines import Engine, choose_engine
+from blemish.engines.stream import NOT_FINITE, Scored, stream, whole
+from blemish.errors import DegenerateError, ModelError
+from blemish.images import Pixels, Place, read_image, read_size, read_tile
+from blemish.maps import Box, find_boxes
+from blemish.maps.boxes import LEAST_AREA
+from blemish.model.card import card_content, read_content
+from blemish.model.prediction import Prediction
+from blemish.model.recipe import GRAPHS, Learned, Recipe
+from blemish.model.saved import identity_of, restore
+from blemish.progress import Progress
+from blemish.storage import check_files, copy_files, new_folder, read_card, write_card
+from blemish.storage.cards import reason_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from blemish.detectors.scoring import Scoring
+    from blemish.explanation import Explanation
+
+
+TRIES, AGAIN = 5, 0.1
+"""How often a model is read whose folder is replaced meanwhile, and the seconds between."""
+
+
+class Model:
+    """A fitted, calibrated detector. Made by `blemish.fit` or `Model.load`.
+
+    Attributes:
+        recipe: detector, backbone, layers, geometry and seed.
+        calibration: held-out scores, stated rate, threshold, display scale.
+        provenance: where the images and weights came from, counts, library versions.
+        engine: images to scores and maps.
+        extractor: images to features, the first part of it.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        calibration: Calibration,
+        provenance: dict[str, Any],
+        engine: Engine,
+        extractor: Engine,
+        learned: Callable[[], Learned],
+        write: Callable[[Path], None],
+    ) -> None:
+        self.recipe = recipe
+        self.calibration = calibration
+        self.provenance = provenance
+        self.engine = engine
+        self.extractor = extractor
+        self._learned = learned
+        self._write = write
+
+    @property
+    def threshold(self) -> float:
+        """The calibrated threshold: an image is anomalous above it."""
+        return self.calibration.threshold
+
+    @cached_property
+    def learned(self) -> Learned:
+        """Detector and weights; needs torch. Raises `ModelError` if a saved model's tensors were altered."""
+        return self._learned()
+
+    @cached_property
+    def scoring(self) -> Scoring:
+        """The scoring graph in torch, on the CPU, whose parts explain what the engine computes."""
+        from blemish.detectors.scoring import Scoring
+
+        return Scoring(self.learned.detector, self.recipe.geometry.shape)
+
+    def predict(
+        self,
+        sources: str | Path | Pixels | Sequence[str | Path | Pixels],
+        progress: Progress | None = None,
+    ) -> Iterator[Prediction]:
+        """One prediction an image, in order. An image that cannot be read gives a prediction with its error.
+
+        Args:
+            sources: a source, an array, or several: images, folders, arrays (uint8 (H, W), (H, W, 3)). Of a source that
+                has a test part, that part is meant.
+            progress: told how far it is.
+
+        Raises:
+            SourceError: a source is missing or empty.
+        """
+        images: list[Path | Pixels] = []
+        for source in [sources] if isinstance(sources, (str, Path, np.ndarray)) else sources:
+            if isinstance(source, np.ndarray):
+                images.append(source)
+            else:
+                dataset = read_source(source, self.recipe.seed)
+                images += [sample.path for sample in dataset.test or dataset.train]
+        return self._predict(images, progress)
+
+    def _predict(self, images: Sequence[Path | Pixels], progress: Progress | None) -> Iterator[Prediction]:
+        for scored in whole(stream(self.engine, images, self.recipe.geometry), self.recipe.geometry):
+            done = scored.index + 1
+            yield self._judged(scored, images[scored.index])
+            del scored  # maps of large photographs take room
+            if progress:
+                progress("predict", done, len(images))
+
+    def _judged(self, scored: Scored, image: Path | Pixels) -> Prediction:
+        if scored.error is not None or scored.map is None:
+            reason = scored.error.reason if scored.error else None
+            return Prediction(_path(image), float("nan"), float("nan"), None, None, reason)
+        (p_value,) = self.calibration.p_values([scored.score])
+        is_anomaly = scored.score > self.threshold
+        boxes = self._in_image(self.boxes(scored.map), image) if is_anomaly else []
+        return Prediction(_path(image), scored.score, float(p_value), is_anomaly, scored.map, boxes=tuple(boxes))
+
+    def boxes(self, values: NDArray[np.float32]) -> list[Box]:
+        """Around what lies above the map's threshold, in the pixels of the map (H, W), the highest peak first."""
+        geometry = self.recipe.geometry
+        share = 1.0 if geometry.tile is None else geometry.tile**2 / (geometry.height * geometry.width)
+        return find_boxes(values, self.calibration.map_threshold, round(LEAST_AREA * share))
+
+    def _in_image(self, boxes: Sequence[Box], image: Path | Pixels) -> list[Box]:
+        """The same in the pixels of the image, whose map has another size unless it is cut into tiles."""
+        geometry = self.recipe.geometry
+        if geometry.tile is not None or not boxes:
+            return list(boxes)
+        size = image.shape[:2] if isinstance(image, np.ndarray) else read_size(image)
+        scale = (size[0] / geometry.height, size[1] / geometry.width)
+        return [box.moved(*geometry.margins, scale) for box in boxes]
+
+    def explain(self, image: str | Path | Pixels, components: int | str | Sequence[int] | None = None) -> Explanation:
+        """Why an image has its score: the maps of layers, and of components where the detector has them.
+
+        Of a photograph that is cut into tiles, the tile with the highest score is explained.
+
+        Args:
+            image: a file, or uint8 (H, W), (H, W, 3).
+            components: how many, those that add the most where the map is largest; `best`, the twelve that do, which is
+                the default; `worst`, the twelve that add the least there; or their indices, in every layer that has
+                them.
+
+        Raises:
+            ImageError: the image cannot be read.
+            DegenerateError: its score is not finite.
+            SettingError: there is no such component, or the detector has none.
+        """
+        import torch
+
+        from blemish.explanation import explain
+
+        source = image if isinstance(image, np.ndarray) else Path(image)
+        geometry = self.recipe.geometry
+        place = None if geometry.tile is None else self._worst(source)
+        pixels = read_image(source, geometry) if place is None else read_tile(source, place, geometry)
+        batch = np.stack([pixels])
+        ((scores, maps),) = self.engine.run([batch])
+        if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
+            raise DegenerateError(f"{_path(source) or '<array>'}: {NOT_FINITE}")
+        (features,) = self.extractor.run([batch])
+        layers = [torch.from_numpy(layer) for layer in features]
+        made = self.learned.detector.reconstruct(layers)
+        return explain(
+            self.scoring,
+            layers,
+            [str(layer) for layer in self.recipe.layers],
+            components,
+            path=_path(source),
+            image=pixels,
+            map=maps[0],
+            score=float(scores[0]),
+            p_value=float(self.calibration.p_values(scores.astype(np.float64))[0]),
+            threshold=self.threshold,
+            display=self.calibration.display,
+            reconstruction=None if made is None else _pixels(made)[0],
+            tile=None if place is None or geometry.tile is None else (place.top, place.left, geometry.tile),
+        )
+
+    def _worst(self, source: Path | Pixels) -> Place:
+        """The tile of a photograph with the highest score."""
+        scored: list[tuple[float, Place]] = []
+        for chunk in stream(self.engine, [source], self.recipe.geometry):
+            for error in chunk.errors.values():
+                raise error
+            scored += zip(chunk.arrays[0].tolist(), chunk.places, strict=True)
+        return max(scored, key=lambda found: math.inf if math.isnan(found[0]) else found[0])[1]
+
+    def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
+        """Images (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it takes for normal.
+
+        Raises:
+            SettingError: the detector has no prior over images.
+        """
+        return _pixels(self.learned.detector.sample(count, seed))
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Writes the model as a folder, whole or not at all.
+
+        Args:
+            path: the folder; its parent is made where it is absent.
+            force: replace a model that is there.
+
+        Raises:
+            ModelError: the path exists and is not to be replaced, or cannot be written.
+        """
+        with new_folder(Path(path), "model", force=force) as folder:
+            self._write(folder)
+            write_card(folder, "model", card_content(self.recipe, self.calibration, self.provenance))
+
+    @classmethod
+    def load(cls, path: str | Path, engine: str = "auto") -> Model:
+        """The model that `save` wrote, with the same scores to the last bit on the same engine and machine.
+
+        Every file of it is read and compared with its digest first, which takes about half a second for each gigabyte.
+        On OpenVINO neither torch nor timm is imported.
+
+        Raises:
+            ModelError: not a model, incomplete, altered, or of another format.
+            SettingError: the engine is unknown or not installed.
+        """
+        folder = Path(path)
+        for _ in range(TRIES):
+            before = identity_of(folder)
+            try:
+                loaded = cls._load(folder, engine)
+            except (ModelError, OSError, ValueError) as error:
+                if identity_of(folder) == before:
+                    if isinstance(error, ModelError):
+                        raise
+                    told = f"{folder}: cannot be read ({reason_of(error)}); check the path and its permissions"
+                    raise ModelError(told) from None
+            else:
+                if identity_of(folder) == before:
+                    return loaded
+            time.sleep(AGAIN)  # it was replaced while it was read, so its parts may be of two models
+        raise ModelError(f"{folder}: was replaced again and again while it was read; load it again later")
+
+    @classmethod
+    def _load(cls, folder: Path, engine: str) -> Model:
+        card = read_card(folder, "model")
+        recipe, calibration, provenance = read_content(folder, card)
+        running: Engine
+        extractor: Engine
+        chosen = choose_engine(engine, gradients=not {*GRAPHS} & card["files"].keys())
+        check_files(folder, card)
+        if chosen == "openvino":
+            from blemish.engines.openvino_engine import OpenVINOEngine
+
+            graphs = OpenVINOEngine.from_folder(folder)
+            shapes = [(layer["channels"], layer["height"], layer["width"]) for layer in provenance["layers"]]
+            graphs.check(recipe.geometry.shape, shapes)
+            running, extractor = graphs, graphs.extractor
+        else:
+            from blemish.backbones import PIXELS, Backbone, Pixels
+            from blemish.detectors.scoring import Scoring
+            from blemish.engines.torch_engine import TorchEngine
+
+            found = restore(folder, card, recipe)
+            pixels = recipe.backbone == PIXELS
+            extractor = TorchEngine(Pixels() if pixels else Backbone(recipe.backbone, recipe.layers, found.weights))
+            running = extractor.then(Scoring(found.detector, recipe.geometry.shape))
+        learned = partial(restore, folder, card, recipe)
+        return cls(recipe, calibration, provenance, running, extractor, learned, partial(copy_files, folder, card=card))
+
+
+def _pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Images (B, 3, H, W) between 0 and 1 as uint8 (B, H, W, 3)."""
+    return np.asarray((255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy())
+
+
+def _path(source: Path | Pixels) -> Path | None:
+    return None if isinstance(source, np.ndarray) else source

@@ -1,0 +1,50 @@
+"""What a model says of one image."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.maps import Box
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image.
+
+    Attributes:
+        path: the file; `None` for an array.
+        score: higher is more anomalous; its unit is the detector's.
+        p_value: the share of normal images that score as high, as the held-out ones tell.
+        is_anomaly: whether the score exceeds the threshold; `None` where there is an error, for then nobody knows.
+        map: (H, W) at the model's input size, or a photograph's own where it is cut into tiles; higher where more
+            anomalous; `None` where there is an error.
+        error: why there is no score (it is then not a number), or `None`.
+        boxes: of an anomalous image, around what lies above the map's threshold, in the image's own pixels, the highest
+            peak first.
+    """
+
+    path: Path | None
+    score: float
+    p_value: float
+    is_anomaly: bool | None
+    map: NDArray[np.float32] | None = field(repr=False)
+    error: str | None = None
+    boxes: tuple[Box, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """`path, score, p_value, is_anomaly, boxes`, or `path, error`, as JSON can hold them."""
+        path = None if self.path is None else str(self.path)
+        if self.error is not None:
+            return {"path": path, "error": self.error}
+        return {
+            "path": path,
+            "score": self.score,
+            "p_value": self.p_value,
+            "is_anomaly": self.is_anomaly,
+            "boxes": [asdict(box) for box in self.boxes],
+        }

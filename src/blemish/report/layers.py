@@ -1,0 +1,93 @@
+"""Images beside their ground truth, the map of each layer, and the map: the columns of the paper on HFR."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from blemish.datasets import Dataset, Sample
+from blemish.errors import SettingError, SourceError
+from blemish.explanation import Explanation
+from blemish.images import Geometry, Pixels, read_mask
+from blemish.maps import Tile, sheet
+from blemish.model import Model
+from blemish.progress import Progress
+from blemish.storage import new_folder
+
+LAYERS = "layers.png"
+
+
+def write_layers(
+    model: Model,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    images: int = 3,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Writes one figure, all or nothing, a row an image, and gives its name.
+
+    The columns are the image, its ground truth if there are masks, each layer's map, and the map; a VAE, which has no
+    layers, shows its reconstruction instead. Colours are on the model's fixed scale, so a good part is dark.
+
+    Args:
+        model: of any detector.
+        dataset: with a test part.
+        folder: new, or with `force` one that this function wrote.
+        images: how many anomalous ones, at equal distances through the test part; a good one comes before them.
+        force: replace what is there.
+        progress: told how far it is.
+
+    Raises:
+        SettingError: `images` is not positive.
+        SourceError: the data set has no anomalous images.
+        ImageError: an image or a mask cannot be read.
+        ModelError: the folder cannot be written.
+    """
+    if images < 1:
+        raise SettingError(f"{images} images are none to show; give 1 or more")
+    anomalous = [sample for sample in dataset.test if sample.is_anomalous]
+    good = [sample for sample in dataset.test if not sample.is_anomalous]
+    if not anomalous:
+        raise SourceError(
+            f"{dataset.root}: has no labelled anomalous images to show; give a tree with test/<defect> folders"
+        )
+    places = np.unique(np.linspace(0, len(anomalous) - 1, images).round().astype(int))
+    shown = [*good[:1], *(anomalous[place] for place in places)]
+    rows: list[Sequence[Tile]] = []
+    with new_folder(folder, "figures", force=force) as temporary:
+        for done, sample in enumerate(shown, 1):
+            rows.append(_row(model.explain(sample.path), sample, dataset.has_masks, model.recipe.geometry))
+            if progress:
+                progress("explain", done, len(shown))
+        title = f"{model.recipe.detector} on {model.recipe.backbone}"
+        Image.fromarray(sheet(rows, title)).save(temporary / LAYERS)
+    return [LAYERS]
+
+
+def _row(explanation: Explanation, sample: Sample, has_masks: bool, geometry: Geometry) -> list[Tile]:
+    image, *layers, whole = explanation.tiles()
+    word = "anomalous" if explanation.score > explanation.threshold else "normal"
+    found = Tile(
+        whole.pixels, f"map, judged {word}\nscore {explanation.score:.4g}, threshold {explanation.threshold:.4g}"
+    )
+    truth = [Tile(_truth(explanation, sample, geometry), "ground truth")] if has_masks else []
+    return [Tile(image.pixels, f"{sample.path.name}\n{sample.kind}"), *truth, *layers, found]
+
+
+def _truth(explanation: Explanation, sample: Sample, geometry: Geometry) -> Pixels:
+    """The mask in black and white; of a photograph that is cut into tiles, the part of it that is explained."""
+    mask: NDArray[np.bool_] = np.zeros(explanation.map.shape, bool)
+    if sample.mask is not None:
+        marked = read_mask(sample.mask, sample.path, None if geometry.tile else geometry)
+        if explanation.tile is not None:
+            top, left, side = explanation.tile
+            marked = marked[top : top + side, left : left + side]
+        height, width = marked.shape  # smaller than the tile where the photograph is
+        mask[:height, :width] = marked
+    return np.repeat(np.where(mask, np.uint8(255), np.uint8(0))[..., None], 3, axis=2)

@@ -1,0 +1,270 @@
+"""Folders and files that are written whole or not at all, and replaced only where they are known to be blemish's own.
+
+Every folder that blemish writes holds a card that says what it is and lists its files: `model.json` in a saved model,
+`blemish.json` in any other. A page or a picture holds a line that says who made it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import re
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from blemish.errors import ModelError
+from blemish.storage.cards import card_name, digest, read_card, reason_of, write_card
+from blemish.storage.scratch import FINISHED, Scratch
+
+MADE_BY = "made by blemish"
+"""What a page or a picture of ours says of itself, near its beginning or its end."""
+
+NEAR = 1024
+"""Bytes from the beginning and from the end of a file that are looked through for it."""
+
+_SIGNATURE = re.compile(rb"<!-- made by blemish, ([0-9a-f]{64}) -->\n$")
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
+EXISTS = "exists already; give another path, or replace it with --force (in Python, force=True)"
+
+_EXCHANGE = 2
+_HERE = -100  # AT_FDCWD: paths are relative to the working folder
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` at the end of the `with` statement; on any error nothing is left.
+
+    With `force`, a folder that blemish wrote and nobody changed is replaced. Where the system can
+    exchange two folders (Linux), the old or the new one is at `path` at any moment.
+
+    Args:
+        path: where it goes; its parent is made where it is absent.
+        kind: of folder, which its card says; a card without further content is written here, if there is none yet.
+        force: replace a folder of the same kind.
+
+    Raises:
+        ModelError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
+    """
+    check_free(path, kind, force=force)
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Scratch(path.parent) as scratch:
+            draft = scratch.path / FINISHED
+            draft.mkdir()
+            yield draft
+            if not (draft / card_name(kind)).exists():
+                write_card(draft, kind, {})
+            for file in sorted(draft.iterdir()):
+                file.chmod(0o644)
+                _sync(file)
+            draft.chmod(0o755)
+            _sync(draft)
+            if os.path.lexists(path):
+                check_free(path, kind, force=force)  # once more, since it may be another by now
+                _replace(draft, path, kind, scratch)
+            else:
+                draft.rename(path)
+            _sync(path.parent)
+
+
+def check_free(path: Path, kind: str, *, force: bool = False) -> None:
+    """Raises `ModelError` if a folder of a kind cannot be written at `path` (see `new_folder`)."""
+    _check_name(path)
+    with _told(path):
+        if not os.path.lexists(path):
+            _check_writable(path)
+        elif not force:
+            raise ModelError(f"{path}: {EXISTS}")
+        else:
+            _own_files(path, kind)
+            _check_writable(path)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """The same for one file: a path to write to, renamed to `path` at the end.
+
+    With `force`, a regular file is replaced if it says that it is `MADE_BY` blemish; a page that was `signed` must not
+    have been changed since.
+
+    Raises:
+        ModelError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
+    """
+    check_free_file(path, force=force)
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Scratch(path.parent) as scratch:
+            draft = scratch.path / path.name
+            yield draft
+            draft.chmod(0o644)
+            _sync(draft)
+            check_free_file(path, force=force)
+            draft.replace(path)
+            _sync(path.parent)
+
+
+def check_free_file(path: Path, *, force: bool = False) -> None:
+    """Raises `ModelError` if a file cannot be written at `path` (see `new_file`)."""
+    _check_name(path)
+    with _told(path):
+        if not os.path.lexists(path):
+            return _check_writable(path)
+        if path.is_dir():
+            raise ModelError(f"{path}: is a folder; give the name of a file in it")
+        if not force:
+            raise ModelError(f"{path}: {EXISTS}")
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ModelError(f"{path}: is no regular file, so it is not replaced; give another path")
+        if not _is_own(path):
+            raise ModelError(
+                f"{path}: was not made by blemish, or was changed since, so it is not replaced; give another path, or "
+                "remove it"
+            )
+        return _check_writable(path)
+
+
+def _check_name(path: Path) -> None:
+    if "\0" in str(path):
+        raise ModelError(f"{str(path)!r}: no file can have this name; give another path")
+
+
+def signed(page: str) -> str:
+    """The page with a last line that says who made it, and a digest of all before."""
+    return f"{page}<!-- {MADE_BY}, {_digest(page.encode())} -->\n"
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file says that it was made by blemish, and nothing in a signed page says that it was changed since."""
+    with path.open("rb") as file:
+        start = file.read(NEAR)
+        file.seek(-min(NEAR, path.stat().st_size), os.SEEK_END)
+        end = file.read(NEAR)
+    mark = _SIGNATURE.search(end)
+    if mark is None:
+        return start.startswith(_PICTURES) and MADE_BY.encode() in start + end
+    content = path.read_bytes()
+    return _digest(content[: len(content) - len(mark[0])]).encode() == mark[1]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _check_writable(path: Path) -> None:
+    """Makes a file where `path`, or a folder for it, would be made, and removes it; permissions do not tell root."""
+    whole = path.absolute()
+    parent = next(folder for folder in whole.parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise ModelError(f"{path}: {parent} is no folder, so nothing can be written there; give another path")
+    try:
+        for name in whole.relative_to(parent).parts:  # a name that is too long is refused even where nothing is
+            with contextlib.suppress(FileNotFoundError):
+                (parent / name).lstat()
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise ModelError(f"{path}: {parent} may not be written to ({reason_of(error)}); give another path") from error
+
+
+def _own_files(path: Path, kind: str, *, moved: bool = False) -> list[str]:
+    """The names of all files in a folder of a kind. Raises `ModelError` if any of them, or the folder, is not ours.
+
+    Of a folder that has just been `moved` away, what its files hold is not looked at once more.
+    """
+    card = card_name(kind)
+    if path.is_symlink() or not path.is_dir():
+        what = "is a link" if path.is_symlink() else "is no folder"
+        raise ModelError(f"{path}: {what}, so it is not replaced; give another path")
+    if not (path / card).is_file():
+        raise ModelError(f"{path}: holds no {card}, so it is not replaced; give another path, or remove it")
+    try:
+        files = read_card(path, kind, complete=False)["files"]
+    except ModelError as error:
+        reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{path / card}: ").partition("; ")[0]
+        raise ModelError(
+            f"{path}: is not known to be blemish's own ({reason}), so it is not replaced; "
+            "give another path, or remove it"
+        ) from None
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name == card:
+                continue
+            if entry.name not in files or not entry.is_file(follow_symlinks=False):
+                raise ModelError(
+                    f"{path}: holds {entry.name}, which blemish did not write, so it is not replaced; "
+                    "move that away, or give another path"
+                )
+            if not moved and digest(Path(entry.path)) != files[entry.name]:
+                raise ModelError(
+                    f"{path}: {entry.name} was changed after blemish wrote it, so it is not replaced; "
+                    "remove the folder, or give another path"
+                )
+    return sorted({card, *files})
+
+
+def _replace(draft: Path, path: Path, kind: str, scratch: Scratch) -> None:
+    """Puts `draft` in the place of the folder at `path`, and removes that."""
+    old = draft
+    if not _exchanged(draft, path):
+        old = scratch.path / "old"
+        scratch.will_replace(path.name)
+        path.rename(old)
+        draft.rename(path)
+    try:
+        names = _own_files(old, kind, moved=True)  # nothing was put there at the last moment
+    except ModelError as error:
+        kept = path.with_name(f"{path.name}.kept")
+        old.rename(kept)
+        raise ModelError(f"{kept}: holds what was put into {path} while it was replaced ({error})") from None
+    _remove(old, names)
+
+
+def remove_folder(path: Path, kind: str) -> None:
+    """Removes a folder of a kind, if all that is in it is blemish's own.
+
+    Raises:
+        ModelError: it is not, and nothing was removed.
+        OSError: it cannot be removed.
+    """
+    _remove(path, _own_files(path, kind))
+
+
+def _remove(path: Path, names: list[str]) -> None:
+    for name in names:
+        (path / name).unlink(missing_ok=True)
+    path.rmdir()
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchanges two folders at once; `False` where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What the system refuses becomes a `ModelError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({reason_of(error)}); nothing was written") from error
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no handle to flush a folder by
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
