@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from command import inside
 from conftest import ROOT, write_parts, write_photographs, write_tree
-from test_cli import inside
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

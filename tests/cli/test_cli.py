@@ -16,30 +16,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import blemish as blemish_module
+from bad_images import bad_files
+from command import ENVIRONMENT, blemish, inside
 from conftest import unprivileged, write_parts, write_tree
-from test_images import bad_files
-
-ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-
-
-def blemish(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "blemish", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, **options)  # type: ignore[call-overload, no-any-return]
-
-
-def inside(capsys: pytest.CaptureFixture[str], *words: object) -> subprocess.CompletedProcess[str]:
-    """The same within this process, which has imported torch already."""
-    from blemish.cli import main
-
-    capsys.readouterr()
-    before, sys.argv = sys.argv, ["blemish", *map(str, words)]
-    try:
-        with pytest.raises(SystemExit) as left:
-            main()
-    finally:
-        sys.argv = before
-    captured = capsys.readouterr()
-    return subprocess.CompletedProcess(sys.argv, int(left.value.code or 0), captured.out, captured.err)
 
 
 def one_line_error(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
