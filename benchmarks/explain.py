@@ -47,7 +47,7 @@ def main() -> int:
         dataset = read_source(f"{arguments.data}/{name}", 0)
         for layer in LAYERS:
             model = blemish.fit(dataset, detector="gaussian", layers=[layer])
-            (described,) = model.provenance["layers"]
+            (described,) = model.provenance.layers
             grid = f"{described['height']}×{described['width']}"
             whole = evaluate(model, dataset)
             start = time.perf_counter()
@@ -96,7 +96,7 @@ def pruned(model: blemish.Model, dataset: Dataset, name: str, **way: float) -> l
         result = prune(model, dataset, **way)  # type: ignore[arg-type]
     except SettingError as error:
         return [f"{name}: {error}", "", "", ""]
-    kept = result.model.provenance["learned"]["components"][0]
+    kept = result.model.provenance.learned["components"][0]
     return [f"{name}: {kept}", *figures(result.after)]
 
 

@@ -23,7 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.backbones import DEFAULT, Backbone, find_weights
+from blemish.backbones import DEFAULT
+from blemish.backbones.backbone import Backbone
+from blemish.backbones.weights import find_weights
 from blemish.datasets import Sample, read_source
 from blemish.detectors.fre.fre import Projection
 from blemish.detectors.fre.linear_autoencoder import LinearAutoencoder, principal_angles

@@ -17,7 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blemish.backbones import DEFAULT, Backbone, find_weights
+from blemish.backbones import DEFAULT
+from blemish.backbones.backbone import Backbone
+from blemish.backbones.weights import find_weights
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.detectors import FRE
 from blemish.engines.openvino_engine import OpenVINOEngine

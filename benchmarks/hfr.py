@@ -30,7 +30,9 @@ import torch
 from torch import Tensor
 
 import blemish
-from blemish.backbones import DEFAULT, Backbone, find_weights
+from blemish.backbones import DEFAULT
+from blemish.backbones.backbone import Backbone
+from blemish.backbones.weights import find_weights
 from blemish.datasets import Dataset, read_source
 from blemish.detectors import HFR
 from blemish.detectors.scoring import Scoring
@@ -39,7 +41,7 @@ from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.stream import stream
 from blemish.evaluation.protocols.one_class import PUBLISHED, one_class
 from blemish.fitting.trained.cache import FeatureCache
-from blemish.fitting.trained.kept_features import CachedFeatures
+from blemish.fitting.trained.kept_features import KeptFeatures
 from blemish.fitting.trained.learn import train_detector
 from blemish.images import Geometry, read_mask
 from blemish.metrics import PixelTally, auroc, tally
@@ -163,8 +165,8 @@ def speed(rounds: int, compiled: bool) -> None:
     ready = {size: [[layer[i : i + size] for layer in features] for i in range(0, 64, size)] for size in (8, 16)}
     sources: dict[str, Callable[[list[list[int]]], Iterator[list[Tensor]]]] = {
         "the decoder's own steps": lambda given: iter(ready[len(given[0])]),
-        "features kept in memory": CachedFeatures(caches[1 << 34], None, 0, judged=False).batches,
-        "features kept in a file": CachedFeatures(caches[0], None, 0, judged=False).batches,
+        "features kept in memory": KeptFeatures(caches[1 << 34], 0, judged=False).batches,
+        "features kept in a file": KeptFeatures(caches[0], 0, judged=False).batches,
         "the backbone in OpenVINO, every time": by_openvino,
         "the backbone in torch, every time": by_torch,
     }
@@ -282,7 +284,7 @@ def judged(
     detector.update([torch.from_numpy(train[layer]) for layer in layers])
     cache = FeatureCache(1 << 34).append([train[layer] for layer in layers])
     start = time.perf_counter()
-    train_detector(detector, CachedFeatures(cache, None, 0, judged=False), None, False, None)
+    train_detector(detector, KeptFeatures(cache, 0, judged=False), None, False, None)
     seconds = time.perf_counter() - start
     scoring = Scoring(detector, Geometry().shape)
     scores: list[float] = []

@@ -26,9 +26,11 @@ import numpy as np
 from PIL import Image
 
 import blemish
-from blemish.backbones import DEFAULT, Backbone, find_weights, layers_of_strides
+from blemish.backbones import DEFAULT
+from blemish.backbones.backbone import Backbone, layers_of_strides
+from blemish.backbones.weights import find_weights
 from blemish.datasets import Dataset, Sample, read_source
-from blemish.detectors import DETECTORS
+from blemish.detectors import DETECTORS, Trained
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.images import Geometry, decode_ahead, read_image
 from blemish.model import Model
@@ -49,7 +51,7 @@ def main() -> int:
         (name, source.format(data=arguments.data), detector)
         for name, source in SOURCES.items()
         for detector, kind in DETECTORS.items()
-        if not kind.trains and (not arguments.only or arguments.only in f"{name} {detector}")
+        if not issubclass(kind, Trained) and (not arguments.only or arguments.only in f"{name} {detector}")
     ]
     head = ["data", "detector", "stage", "images", "decode", "backbone", "all, ms/image", "ratio to the floor"]
     whole = Table(head, 3)

@@ -46,8 +46,12 @@ class WeightsError(BlemishError):
     """Backbone weights that are absent or do not fit the network."""
 
 
+class StorageError(BlemishError):
+    """A folder or a file that cannot be written, or that is not what blemish wrote."""
+
+
 class ModelError(BlemishError):
-    """A saved model that cannot be read or written."""
+    """A saved model that cannot be used."""
 
 
 class DegenerateError(BlemishError):

@@ -9,7 +9,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from blemish.backbones import Backbone, canonical_name, find_weights, layers_of_strides
+from blemish.backbones import canonical_name
+from blemish.backbones.backbone import Backbone, layers_of_strides
+from blemish.backbones.weights import find_weights
 from blemish.errors import SettingError, WeightsError
 from blemish.images import Geometry, read_image
 

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from blemish.calibration import Calibration, Held, held_out_count, lowest_rate, promised_rate
+from blemish.calibration import Calibration, Gathered, held_out_count, lowest_rate, promised_rate
+from blemish.calibration.conformal import ROUNDING
 from blemish.errors import SettingError
+
+
+def calibrated(scores: np.ndarray, rate: float) -> Calibration:
+    """By scores alone; what their maps were like is made up."""
+    return Calibration(scores, np.zeros(len(scores)), np.ones(len(scores)), rate)
 
 
 @pytest.mark.parametrize(("count", "rate"), [(19, 0.05), (20, 0.05), (99, 0.01), (150, 0.1), (37, 0.3)])
@@ -16,7 +24,7 @@ def test_over_many_draws_the_false_alarm_rate_is_the_stated_one_within_binomial_
     draws = 40_000
     scores = np.sort(rng.lognormal(size=(draws, count)), axis=1)
     fresh = rng.lognormal(size=draws)
-    alarms = sum(score > Calibration(held, rate, (0, 1)).threshold for held, score in zip(scores, fresh, strict=True))
+    alarms = sum(score > calibrated(held, rate).threshold for held, score in zip(scores, fresh, strict=True))
     # The exact chance of a new score above the k-th smallest of n is (n + 1 - k) / (n + 1), at most the stated rate.
     exact = np.floor((count + 1) * rate + 1e-9) / (count + 1)
     low, high = stats.binom.interval(0.9999, draws, exact)
@@ -26,10 +34,10 @@ def test_over_many_draws_the_false_alarm_rate_is_the_stated_one_within_binomial_
 
 def test_the_range_of_false_alarms_by_chance_holds_what_it_says() -> None:
     rng = np.random.default_rng(1)
-    low, high = Calibration(np.zeros(94), 0.05, (0, 1)).false_alarms_by_chance(118)
+    low, high = calibrated(np.zeros(94), 0.05).false_alarms_by_chance(118)
     inside = 0
     for _ in range(4000):
-        calibration = Calibration(np.sort(rng.normal(size=94)), 0.05, (0, 1))
+        calibration = calibrated(np.sort(rng.normal(size=94)), 0.05)
         inside += low <= (rng.normal(size=118) > calibration.threshold).sum() <= high
     assert 0.94 < inside / 4000 < 0.99
 
@@ -37,7 +45,7 @@ def test_the_range_of_false_alarms_by_chance_holds_what_it_says() -> None:
 def test_over_many_draws_p_values_of_normal_images_are_uniform() -> None:
     rng = np.random.default_rng(0)
     held, fresh = np.sort(rng.normal(size=(20_000, 19)), axis=1), rng.normal(size=20_000)
-    found = [Calibration(h, 0.1, (0, 1)).p_values([s])[0] for h, s in zip(held, fresh, strict=True)]
+    found = [calibrated(h, 0.1).p_values([s])[0] for h, s in zip(held, fresh, strict=True)]
     counts = np.bincount(np.round(np.array(found) * 20).astype(int), minlength=21)[1:]
     assert stats.chisquare(counts).pvalue > 1e-4
 
@@ -50,9 +58,10 @@ def test_over_many_draws_p_values_of_normal_images_are_uniform() -> None:
 def test_an_image_is_above_the_threshold_only_with_a_p_value_of_at_most_the_rate(
     scores: list[float], rate: float, new: list[float]
 ) -> None:
-    calibration = Calibration(np.sort(np.array(scores)), rate, (0, 1))
+    calibration = calibrated(np.sort(np.array(scores)), rate)
     for score, p_value in zip(new, calibration.p_values(new), strict=True):
-        assert p_value == (1 + sum(held >= score for held in scores)) / (len(scores) + 1)
+        as_high = sum(held + ROUNDING * abs(held) >= score for held in scores)
+        assert p_value == (1 + as_high) / (len(scores) + 1)
         if score > calibration.threshold:
             assert p_value <= rate + 1e-9
 
@@ -86,7 +95,7 @@ def test_a_share_that_leaves_too_little_is_refused(share: float) -> None:
 def test_good_maps_stay_in_the_lower_half_of_the_colours_but_for_the_stated_rate() -> None:
     rng = np.random.default_rng(0)
     maps = rng.gamma(3, size=(100, 16, 16)).astype(np.float32)
-    held = Held()
+    held = Gathered()
     for values in maps:
         held.update(float(values.max()), values)
     calibration = held.finish(0.05)
@@ -97,7 +106,7 @@ def test_good_maps_stay_in_the_lower_half_of_the_colours_but_for_the_stated_rate
 
 
 def test_maps_that_never_vary_still_have_a_scale() -> None:
-    held = Held()
+    held = Gathered()
     for _ in range(3):
         held.update(0.0, np.zeros((4, 4), np.float32))
     bottom, top = held.finish(0.5).display
@@ -106,7 +115,32 @@ def test_maps_that_never_vary_still_have_a_scale() -> None:
 
 def test_the_scale_of_large_maps_comes_from_some_of_their_pixels() -> None:
     values = np.random.default_rng(0).normal(5, 1, (3000, 3100)).astype(np.float32)
-    held = Held().update(9.0, values).update(9.0, values)
+    held = Gathered().update(9.0, values).update(9.0, values)
     bottom, top = held.finish(0.5).display
     assert bottom == pytest.approx(float(np.median(values)), abs=0.01)
     assert (bottom + top) / 2 == pytest.approx(float(values.max()))
+
+
+@given(st.lists(st.floats(0, 100, width=32), min_size=1, max_size=30), st.integers(0, 30))
+def test_calibrations_of_two_halves_merge_to_that_of_all(values: list[float], cut: int) -> None:
+    def gathered(some: list[float]) -> Gathered:
+        found = Gathered()
+        for value in some:
+            found.update(value, np.array([[0.0, value, 2 * value]], np.float32))
+        return found
+
+    whole, merged = gathered(values).finish(0.5), gathered(values[:cut]).merge(gathered(values[cut:])).finish(0.5)
+    assert np.array_equal(merged.scores, whole.scores)
+    assert (merged.threshold, merged.display) == (whole.threshold, whole.display)
+
+
+def test_any_rate_can_be_asked_for_afterwards() -> None:
+    rng = np.random.default_rng(0)
+    gathered = Gathered()
+    for _ in range(99):
+        gathered.update(rng.normal(), rng.normal(size=(4, 4)).astype(np.float32))
+    for rate in (0.01, 0.05, 0.5):
+        asked, changed = gathered.finish(rate), replace(gathered.finish(0.2), rate=rate)
+        assert (asked.threshold, asked.display) == (changed.threshold, changed.display)
+    with pytest.raises(SettingError, match="99 held-out scores cannot promise a rate of 0.001"):
+        replace(gathered.finish(0.2), rate=0.001)

@@ -18,13 +18,14 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import blemish
-from blemish.backbones import Backbone, find_weights
+from blemish.backbones.backbone import Backbone
+from blemish.backbones.weights import find_weights
 from blemish.components import Survey, diagnose, prune, survey, write_figures, write_gallery
 from blemish.components.figures import DIAGNOSES
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.detectors import Gaussian
 from blemish.detectors.scoring import resizing_matrix
-from blemish.errors import ModelError, SettingError, SourceError
+from blemish.errors import SettingError, SourceError, StorageError
 from blemish.evaluation import evaluate
 from blemish.images import read_mask
 from blemish.report import write_layers
@@ -164,7 +165,7 @@ def test_of_normal_features_the_diagnoses_are_what_the_normal_law_says() -> None
 
 def test_a_row_a_component_and_one_for_the_sum_of_each_layer(gaussian: blemish.Model, dataset: Dataset) -> None:
     rows = diagnose(gaussian, dataset.train, dataset.test)
-    for name, layer in zip(("1", "2"), gaussian.provenance["layers"], strict=True):
+    for name, layer in zip(("1", "2"), gaussian.provenance.layers, strict=True):
         own = [row for row in rows if row.layer == name]
         assert [row.component for row in own] == [*range(layer["channels"]), -1]
         values = [row.eigenvalue for row in own[:-1]]
@@ -229,7 +230,7 @@ def test_pruning_takes_the_components_out_of_the_sum(gaussian: blemish.Model, da
         again = blemish.Model.load(tmp_path / "pruned", engine)
         assert again.explain(image).score == pytest.approx(pruned.score, rel=1e-3)
         assert again.threshold == result.model.threshold
-    assert result.model.provenance["learned"]["components"] == [22, 39]
+    assert result.model.provenance.learned["components"] == [22, 39]
     assert result.before is not None
     assert result.after is not None
     assert result.after.pixel == evaluate(result.model, dataset).pixel
@@ -406,9 +407,9 @@ def test_what_is_there_is_replaced_only_when_told(gaussian: blemish.Model, datas
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "work.txt").write_text("mine")
     for write in (write_figures, write_gallery):
-        with pytest.raises(ModelError, match="exists already"):
+        with pytest.raises(StorageError, match="exists already"):
             write(gaussian, dataset, tmp_path / "precious")
-        with pytest.raises(ModelError, match="so it is not replaced"):
+        with pytest.raises(StorageError, match="so it is not replaced"):
             write(gaussian, dataset, tmp_path / "precious", force=True)
     assert (tmp_path / "precious" / "work.txt").read_text() == "mine"
 

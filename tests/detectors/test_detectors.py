@@ -10,13 +10,13 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.nn import functional as F
 
-from blemish.detectors import DETECTORS, FRE, Detector, Gaussian, PaDiM, make_detector
+from blemish.detectors import DETECTORS, FRE, Detector, Gaussian, PaDiM, Trained, make_detector
 from blemish.errors import SettingError, ShapeError
 
 SHAPES = [(6, 8, 8), (10, 4, 4)]
 
 
-CLOSED_FORM = [name for name, kind in DETECTORS.items() if not kind.trains]
+CLOSED_FORM = [name for name, kind in DETECTORS.items() if not issubclass(kind, Trained)]
 
 
 def features(count: int, seed: int, shapes: list[tuple[int, int, int]] | None = None) -> list[Tensor]:
@@ -193,7 +193,7 @@ def test_fre_of_one_layer_and_power_one_is_the_norm_of_the_residual(variance: fl
     found = head(tuple(fresh))
     assert np.abs(found.numpy() / wanted - 1).max() < 1e-3
     norms = np.sqrt(wanted.sum((1, 2)))
-    assert np.abs(head.score(found, found).numpy() / norms - 1).max() < 1e-4
+    assert np.abs(head.score((), found, found).numpy() / norms - 1).max() < 1e-4
 
 
 @pytest.mark.parametrize(("weights", "shares"), [(None, (0.5, 0.5)), ((3.0, 1.0), (0.75, 0.25))])
@@ -221,8 +221,8 @@ def test_the_power_leads_from_the_norm_to_the_maximum() -> None:
     for power in (1.0, 2.0, 6.0, 64.0):
         head = fitted(FRE(power=power), shapes=SHAPES[:1]).head()
         wanted = torch.sqrt(64 * (maps.double() ** power).mean((1, 2)) ** (1 / power)).float()
-        assert torch.allclose(head.score(maps, maps), wanted, rtol=1e-4)
-    assert torch.allclose(head.score(maps, maps), torch.sqrt(64 * maps.amax((1, 2))), rtol=0.05)
+        assert torch.allclose(head.score((), maps, maps), wanted, rtol=1e-4)
+    assert torch.allclose(head.score((), maps, maps), torch.sqrt(64 * maps.amax((1, 2))), rtol=0.05)
 
 
 def test_compacting_a_fre_changes_no_score() -> None:
@@ -261,7 +261,7 @@ def test_anomalous_features_score_above_every_normal_image(name: str) -> None:
     scores = []
     for layers in (normal, strange):
         coarse = head(tuple(layers))
-        scores.append(head.score(coarse, coarse))
+        scores.append(head.score(tuple(layers), coarse, coarse))
     assert scores[1].min() > scores[0].max()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,15 +12,17 @@ import timm
 import torch
 from torch import nn
 
-from blemish.backbones import Backbone, Pixels, canonical_name, layers_of_strides
-from blemish.detectors import DETECTORS, make_detector
+from blemish.backbones import canonical_name
+from blemish.backbones.backbone import Backbone, layers_of_strides
+from blemish.backbones.pixels import PixelBackbone
+from blemish.detectors import DETECTORS, Trained, make_detector
 from blemish.detectors.scoring import Scoring
 from blemish.engines import BATCH, choose_engine
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.openvino_runtime import openvino
 from blemish.engines.stream import stream
 from blemish.engines.torch_engine import TorchEngine
-from blemish.errors import ImageError, ModelError, SettingError
+from blemish.errors import ImageError, SettingError, StorageError
 from blemish.images import Geometry
 from conftest import part, scratched
 
@@ -105,6 +108,37 @@ def test_runs_at_the_same_time_do_not_disturb_each_other() -> None:
                     assert np.allclose(arrays[0], 2 * images.sum((1, 2, 3), dtype=np.float64), rtol=1e-6)
 
 
+def test_a_graph_that_eight_threads_ask_for_at_first_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, compiled, start = OpenVINOEngine.from_module(Sums(), SIDE, SIDE), [], threading.Barrier(8)
+    core = openvino.Core
+
+    class Counting:
+        def compile_model(self, *arguments: object) -> object:
+            compiled.append(arguments[1])
+            return core().compile_model(*arguments)
+
+    def run(_: int) -> list[tuple[np.ndarray, ...]]:
+        start.wait()
+        return list(engine.run(batches([5, 5])))
+
+    monkeypatch.setattr(openvino, "Core", Counting)
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(run, range(8)):
+            for images, arrays in zip(batches([5, 5]), found, strict=True):
+                assert np.allclose(arrays[0], images.sum((1, 2, 3), dtype=np.float64), rtol=1e-6)
+    assert compiled == ["CPU"]
+
+
+def test_after_an_error_its_requests_serve_others() -> None:
+    graph = OpenVINOEngine.from_module(Sums(), SIDE, SIDE).features
+    with graph.requests("LATENCY") as before:
+        pass
+    with pytest.raises(ZeroDivisionError), graph.requests("LATENCY"):
+        raise ZeroDivisionError
+    with graph.requests("LATENCY") as after:
+        assert after is before
+
+
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_engine_gives_the_same_scores_and_maps_for_every_closed_form_detector(name: str) -> None:
     torch.manual_seed(0)
@@ -112,7 +146,7 @@ def test_every_engine_gives_the_same_scores_and_maps_for_every_closed_form_detec
     rng = np.random.default_rng(0)
     normal = np.stack([part(rng, SIDE) for _ in range(12)])
     images = np.stack([*normal[:4], *[scratched(rng, SIDE)[0] for _ in range(4)]])
-    closed_form = {detector: kind for detector, kind in DETECTORS.items() if not kind.trains}
+    closed_form = {detector: kind for detector, kind in DETECTORS.items() if not issubclass(kind, Trained)}
     layers = sorted({layer for kind in closed_form.values() for layer in layers_of_strides(name, kind.strides)})
     backbone = Backbone(name, layers, weights)
     extract = OpenVINOEngine.from_module(backbone, SIDE, SIDE)
@@ -145,11 +179,11 @@ class _Chosen(nn.Module):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_an_images_score_does_not_depend_on_the_images_beside_it(name: str) -> None:
     weights = timm.create_model("resnet18").state_dict()
-    backbone = Pixels() if DETECTORS[name].sees_pixels else Backbone("resnet18", [1, 2], weights)
+    backbone = PixelBackbone() if DETECTORS[name].sees_pixels else Backbone("resnet18", [1, 2], weights)
     rng = np.random.default_rng(0)
     images = np.stack([part(rng, SIDE) for _ in range(BATCH)])
     detector = make_detector(name).update(list(backbone(torch.from_numpy(images))))
-    if detector.trains:
+    if isinstance(detector, Trained):
         detector.objective()  # random weights will do
     engine = OpenVINOEngine.from_module(backbone, SIDE, SIDE).then(Scoring(detector, (SIDE, SIDE)))
     images[::2] = [scratched(rng, SIDE)[0] for _ in range(BATCH // 2)]
@@ -192,7 +226,7 @@ def test_no_space_for_temporary_files_is_told_with_what_to_do(monkeypatch: pytes
 
     monkeypatch.setattr(openvino, "save_model", full)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(ModelError, match="no space for the graph; make some, or set TMPDIR"):
+    with pytest.raises(StorageError, match="no space for the graph; make some, or set TMPDIR"):
         OpenVINOEngine.from_module(Sums(), SIDE, SIDE)
     assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 import blemish
 from blemish.detectors import FRE, Detector, Gaussian, PaDiM
-from blemish.errors import ImageError, ModelError, SettingError
+from blemish.errors import ImageError, SettingError, StorageError
 from blemish.explanation import Explanation
 from blemish.explanation.explanation import COLUMNS
 from conftest import part, scratched
@@ -95,7 +95,7 @@ def test_where_components_mix_the_layers_their_name_says_so(models: dict[str, bl
 
 def test_padims_components_are_channels_of_their_layer(models: dict[str, blemish.Model]) -> None:
     model = models["padim"]
-    channels = {str(layer["name"]): layer["channels"] for layer in model.provenance["layers"]}
+    channels = {str(layer["name"]): layer["channels"] for layer in model.provenance.layers}
     found = model.explain(SCRATCHED, 10_000).components
     assert len(found) == 30
     assert len({(cause.layer, cause.index) for cause in found}) == 30
@@ -190,7 +190,7 @@ def test_other_endings_scales_and_folders_that_cannot_be_written_are_refused(
     with pytest.raises(SettingError, match="'loud' is not known; give one of fixed, per-component"):
         explanation.save(tmp_path / "why.png", scale="loud")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelError, match="is no folder"):
+    with pytest.raises(StorageError, match="is no folder"):
         explanation.save(tmp_path / "file" / "why.png")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

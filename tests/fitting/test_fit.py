@@ -53,10 +53,10 @@ def test_images_that_cannot_be_read_have_a_digest_too(tmp_path: Path) -> None:
 
 def test_a_refit_takes_the_same_images_and_no_others(tree: Path, tmp_path: Path) -> None:
     model = blemish.fit(f"folder:{tree / 'train'}", detector="gaussian", size=64, layers=[2])
-    assert model.provenance["images_digest"] == images_digest(sorted((tree / "train").rglob("*.png")))
+    assert model.provenance.images_digest == images_digest(sorted((tree / "train").rglob("*.png")))
     again = refit(model, Gaussian())
     assert np.allclose(again.calibration.scores, model.calibration.scores, rtol=1e-5)
-    assert again.provenance["images_digest"] == model.provenance["images_digest"]
+    assert again.provenance.images_digest == model.provenance.images_digest
     with pytest.raises(SourceError, match=r"holds other images than the model was fitted on \(34 now, 24 then\)"):
         refit(model, Gaussian(), read_source(f"folder:{write_parts(tmp_path / 'others', 34)}"))
 
@@ -66,4 +66,4 @@ def test_a_model_of_one_class_finds_its_images_again(tmp_path: Path) -> None:
     labels = np.arange(12) % 2
     np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     model = blemish.fit(f"one_class:{tmp_path / 'a.npz'}:1", detector="gaussian", size=64, layers=[2])
-    assert refit(model, Gaussian()).provenance["images"] == 6
+    assert refit(model, Gaussian()).provenance.images == 6

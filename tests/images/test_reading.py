@@ -345,3 +345,30 @@ def test_a_mask_of_another_size_than_its_image_is_refused_with_both_sizes(tmp_pa
     Image.fromarray(gradient()).save(tmp_path / "x.png")
     with pytest.raises(ImageError, match=r"40x40 .* 40x48"):
         read_mask(tmp_path / "m.png", tmp_path / "x.png", SAME)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif", "webp"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_bytes_of_a_file_give_the_image_that_the_file_gives(tmp_path: Path, ending: str, mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    path = tmp_path / f"image.{ending}"
+    Image.fromarray(pixels).convert(mode).save(path)
+    content = path.read_bytes()
+    for geometry in (Geometry(64, 64), Geometry(32, 48), Geometry(64, 64, crop=40)):
+        assert np.array_equal(read_image(content, geometry), read_image(path, geometry))
+    assert read_size(content) == read_size(path) == (90, 120)
+    tiled = Geometry(64, 64, tile=64, overlap=16)
+    for (place, tile), (other, expected) in zip(read_tiles(content, tiled), read_tiles(path, tiled), strict=True):
+        assert place == other
+        assert np.array_equal(tile, expected)
+
+
+def test_bytes_are_refused_as_their_file_is(tmp_path: Path) -> None:
+    for kind, path in bad_files(tmp_path).items():
+        if path.is_file():
+            with pytest.raises(ImageError) as of_file:
+                read_image(path, SAME)
+            with pytest.raises(ImageError) as of_bytes:
+                read_image(path.read_bytes(), SAME)
+            assert of_bytes.value.reason.replace("<bytes>", str(path)) == of_file.value.reason, kind
+            assert str(of_bytes.value).startswith("<bytes>: "), kind

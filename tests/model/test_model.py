@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import blemish
 from blemish.datasets import read_source
-from blemish.errors import BadImagesError, BlemishError, ModelError, SettingError, SourceError
+from blemish.errors import BadImagesError, BlemishError, ModelError, SettingError, SourceError, StorageError
 from blemish.fitting.presets import PRESETS, find_preset
 from blemish.images import Geometry, read_image
 from blemish.model import Model
@@ -44,14 +44,17 @@ def test_predictions_come_in_order_with_maps_at_the_input_size(model: Model, tre
         assert 0 < prediction.p_value <= 1
 
 
-def test_files_folders_and_arrays_are_predicted_alike(model: Model, tree: Path) -> None:
+def test_files_folders_arrays_and_bytes_are_predicted_alike(model: Model, tree: Path) -> None:
     path = tree / "test" / "good" / "000.png"
     pixels = np.asarray(Image.open(path))
-    mixed = list(model.predict([path, tree / "test" / "good", pixels]))
-    assert len(mixed) == 7
-    assert mixed[0].score == mixed[1].score == mixed[6].score
-    assert mixed[6].path is None
-    assert scores(model, pixels) == [mixed[0].score]
+    content = path.read_bytes()
+    mixed = list(model.predict([path, tree / "test" / "good", pixels, content, b"no image"]))
+    assert len(mixed) == 9
+    assert mixed[0].score == mixed[1].score == mixed[6].score == mixed[7].score
+    assert mixed[6].path is mixed[7].path is mixed[8].path is None
+    assert "is no image of a known format" in str(mixed[8].error)
+    assert scores(model, pixels) == scores(model, content) == [mixed[0].score]
+    assert model.explain(content).score == mixed[0].score
 
 
 def test_of_a_source_with_a_test_part_that_part_is_predicted(model: Model, tree: Path) -> None:
@@ -108,8 +111,8 @@ def test_a_detector_with_settings_of_ones_own_is_taken_and_saved(tree: Path, tmp
 
 
 def test_calibration_uses_held_out_images_and_the_model_has_seen_them_all(model: Model) -> None:
-    assert model.provenance["images"] == 24
-    assert model.provenance["held_out"] == len(model.calibration.scores) == 12
+    assert model.provenance.images == 24
+    assert model.provenance.held_out == len(model.calibration.scores) == 12
     assert model.calibration.rate == pytest.approx(1 / 13)
 
 
@@ -133,7 +136,8 @@ def test_weights_come_from_a_file_and_travel_with_the_model(tree: Path, tmp_path
 
 
 def test_every_preset_names_a_detector_whose_settings_exist() -> None:
-    from blemish.backbones import Backbone, canonical_name
+    from blemish.backbones import canonical_name
+    from blemish.backbones.backbone import Backbone
     from blemish.detectors import make_detector
 
     for name, preset in PRESETS.items():
@@ -168,9 +172,9 @@ def damage(folder: Path, kind: str) -> None:
     elif kind == "threshold altered":
         card.write_text(card.read_text().replace('"rate": 0.0', '"rate": 0.5'))
     elif kind == "newer format":
-        card.write_text(card.read_text().replace('"format": 2', '"format": 99'))
+        card.write_text(card.read_text().replace('"format": 3', '"format": 99'))
     elif kind == "older format":
-        card.write_text(card.read_text().replace('"format": 2', '"format": 1'))
+        card.write_text(card.read_text().replace('"format": 3', '"format": 1'))
     elif kind == "learned altered":
         content = bytearray((folder / "learned.safetensors").read_bytes())
         content[len(content) // 2] ^= 1
@@ -197,8 +201,8 @@ def damage(folder: Path, kind: str) -> None:
         ("scoring.bin cut short", "altered or cut short"),
         ("features.xml altered", "altered or cut short"),
         ("threshold altered", "was altered"),
-        ("newer format", "format 99, newer than 2"),
-        ("older format", "format 1, other than 2"),
+        ("newer format", "format 99, newer than 3"),
+        ("older format", "format 1, other than 3"),
         ("learned altered", "learned.safetensors: was altered or cut short"),
         ("learned emptied", "learned.safetensors: was altered or cut short"),
         ("another folder's card", "not a saved model"),
@@ -248,7 +252,7 @@ def test_a_model_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one_and
     image = tree / "test" / "good" / "000.png"
     pairs = {(m.threshold, next(m.predict(image)).score) for m in (model, other)}
     folder = Path(shutil.copytree(saved, tmp_path / "m"))
-    from blemish.model import model as module
+    from blemish.model import saved as module
 
     known, done = module.check_files, []
 
@@ -278,7 +282,7 @@ def test_a_model_that_may_not_be_read_is_refused_in_a_line(saved: Path, open_pat
 def test_a_path_that_cannot_be_is_refused_in_a_line(model: Model, name: str) -> None:
     with pytest.raises(ModelError):
         Model.load(name)
-    with pytest.raises(ModelError):
+    with pytest.raises(StorageError):
         model.save(name)
 
 
@@ -316,13 +320,13 @@ def test_saving_replaces_a_model_only_with_force_and_nothing_else_ever(
     model: Model, saved: Path, tmp_path: Path
 ) -> None:
     target = Path(shutil.copytree(saved, tmp_path / "m"))
-    with pytest.raises(ModelError, match="--force"):
+    with pytest.raises(StorageError, match="--force"):
         model.save(target)
     model.save(target, force=True)
     Model.load(target)
     precious = tmp_path / "photographs"
     write_parts(precious, 1)
-    with pytest.raises(ModelError, match="holds no model.json"):
+    with pytest.raises(StorageError, match="holds no model.json"):
         model.save(precious, force=True)
     assert (precious / "000.png").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "photographs"]
@@ -369,8 +373,8 @@ def test_bad_images_are_left_out_when_asked_and_counted_in_the_model(tmp_path: P
     for index in range(3):
         (tmp_path / "good" / f"bad{index}.png").write_bytes(b"")
     fitted = blemish.fit(tmp_path / "good", size=64, engine="torch", skip_bad=True)
-    assert fitted.provenance["skipped"] == 3
-    assert fitted.provenance["images"] == 12
+    assert fitted.provenance.skipped == 3
+    assert fitted.provenance.images == 12
 
 
 def test_nothing_but_bad_images_is_an_error_even_when_they_may_be_skipped(tmp_path: Path) -> None:

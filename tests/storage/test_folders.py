@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.errors import ModelError
+from blemish.errors import StorageError
 from blemish.maps import write_picture
 from blemish.maps.pictures import PICTURES
 from blemish.storage import check_free, check_free_file, new_file, new_folder, read_card, remove_folder, signed
@@ -34,7 +34,7 @@ def test_a_folder_holds_a_card_that_says_what_it_is_and_lists_its_files(tmp_path
 
 def test_force_replaces_a_folder_of_the_same_kind(tmp_path: Path) -> None:
     write(tmp_path / "m", "old")
-    with pytest.raises(ModelError, match="exists already"):
+    with pytest.raises(StorageError, match="exists already"):
         write(tmp_path / "m", "new")
     write(tmp_path / "m", "new", force=True)
     assert (tmp_path / "m" / "content").read_text() == "new"
@@ -105,13 +105,13 @@ def test_force_refuses_what_is_not_known_to_be_ours_and_names_it(tmp_path: Path,
     write(path)
     change(path)  # type: ignore[operator]
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(StorageError) as caught:
         write(path, "new", force=True)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
     if not path.is_symlink():
-        with pytest.raises(ModelError):
+        with pytest.raises(StorageError):
             remove_folder(path, "predictions")
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
@@ -127,7 +127,7 @@ def test_what_is_put_into_the_old_folder_at_the_last_moment_is_kept(
         return exchanged(one, other)
 
     monkeypatch.setattr(storage, "_exchanged", late)
-    with pytest.raises(ModelError, match="kept"):
+    with pytest.raises(StorageError, match="kept"):
         write(tmp_path / "m", "new", force=True)
     assert (tmp_path / "m.kept" / "thesis.txt").read_text() == "years"
     assert (tmp_path / "m" / "content").read_text() == "new"
@@ -179,7 +179,7 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None
 def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path, name: str, expected: str) -> None:
     (tmp_path / "file").write_text("x")
     for check in (lambda path: check_free(path, "model"), check_free_file):
-        with pytest.raises(ModelError) as caught:
+        with pytest.raises(StorageError) as caught:
             check(tmp_path / name)
         assert expected.lower() in str(caught.value).lower()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -192,14 +192,14 @@ def test_a_picture_of_ours_is_replaced_and_no_other(tmp_path: Path, ending: str)
     pixels = np.zeros((40, 50, 3), np.uint8)
     path = tmp_path / f"why{ending}"
     write_picture(pixels, path)
-    with pytest.raises(ModelError, match="exists already"):
+    with pytest.raises(StorageError, match="exists already"):
         write_picture(pixels, path)
     write_picture(pixels + np.uint8(9), path, force=True)
     with Image.open(path) as image:
         assert image.size == (50, 40)
     Image.fromarray(pixels).save(path)
     before = path.read_bytes()
-    with pytest.raises(ModelError, match="was not made by blemish"):
+    with pytest.raises(StorageError, match="was not made by blemish"):
         write_picture(pixels, path, force=True)
     assert path.read_bytes() == before
 
@@ -212,17 +212,17 @@ def test_only_a_regular_file_that_says_it_is_ours_is_replaced(tmp_path: Path) ->
     (tmp_path / "folder.html").mkdir()
     (tmp_path / "empty.html").touch()
     os.mkfifo(tmp_path / "pipe.html")
-    with pytest.raises(ModelError, match="is a folder"), new_file(tmp_path / "folder.html", force=True):
+    with pytest.raises(StorageError, match="is a folder"), new_file(tmp_path / "folder.html", force=True):
         pass
     for name in ("page.html", "notes.png", "link.html", "empty.html", "pipe.html", "/dev/null"):
-        with pytest.raises(ModelError, match="so it is not replaced"), new_file(tmp_path / name, force=True):
+        with pytest.raises(StorageError, match="so it is not replaced"), new_file(tmp_path / name, force=True):
             pass
     page.write_text(signed("<html>old</html>"))
     with new_file(page, force=True) as file:
         file.write_text(signed("<html>new</html>"))
     assert page.read_text().startswith("<html>new</html>")
     page.write_text(page.read_text().replace("new", "my remarks"))
-    with pytest.raises(ModelError, match="was changed since"), new_file(page, force=True):
+    with pytest.raises(StorageError, match="was changed since"), new_file(page, force=True):
         pass
 
 
@@ -236,5 +236,5 @@ def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str
     card["files"] = {name: "0" * 64}
     del card["digest"]
     file.write_text(json.dumps({**card, "digest": _digest_of(card)}))
-    with pytest.raises(ModelError, match="no plain name"):
+    with pytest.raises(StorageError, match="no plain name"):
         read_card(tmp_path / "m", "predictions")

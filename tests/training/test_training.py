@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 import blemish
-from blemish.errors import ModelError, SettingError, TrainingError
+from blemish.engines.stream import Chunk
+from blemish.errors import SettingError, StorageError, TrainingError
 from blemish.fitting.trained.cache import FeatureCache
-from blemish.fitting.trained.image_files import Images
-from blemish.fitting.trained.kept_features import CachedFeatures
+from blemish.fitting.trained.image_files import ImageFiles
+from blemish.fitting.trained.kept_features import KeptFeatures
 from blemish.images import Geometry
 from blemish.training import Schedule, Step, train
 from blemish.training.loop import CHECKPOINT, LOG
@@ -201,9 +202,9 @@ def test_a_fit_refuses_a_folder_that_holds_a_training_and_a_schedule_that_is_non
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     trained(folder=tmp_path, identity={"detector": "one"})
-    with pytest.raises(ModelError, match=r"another training \(detector is 'one' there, 'other' here\)"):
+    with pytest.raises(StorageError, match=r"another training \(detector is 'one' there, 'other' here\)"):
         trained(folder=tmp_path, resume=True, identity={"detector": "other"})
-    with pytest.raises(ModelError, match=r"batch is 4 there, 5 here"):
+    with pytest.raises(StorageError, match=r"batch is 4 there, 5 here"):
         trained(folder=tmp_path, resume=True, identity={"detector": "one"}, schedule=replace(SCHEDULE, batch=5))
 
 
@@ -211,7 +212,7 @@ def test_a_checkpoint_that_was_altered_is_refused(tmp_path: Path) -> None:
     trained(folder=tmp_path)
     file = tmp_path / CHECKPOINT / "state.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(ModelError, match="was changed after blemish wrote it"):
+    with pytest.raises(StorageError, match="was changed after blemish wrote it"):
         trained(folder=tmp_path, resume=True)
 
 
@@ -343,11 +344,13 @@ def test_of_a_schedule_without_end_only_what_is_needed_is_drawn(tmp_path: Path) 
 def test_images_and_kept_features_take_their_batches_one_by_one(tree: Path) -> None:
     orders = ([number % 3, 0] for number in count())
     paths = sorted((tree / "train" / "good").glob("*"))[:3]
-    images = Images(paths, Geometry(32, 32)).batches(orders)
+    files = ImageFiles(paths, Geometry(32, 32))
+    files.keep(Chunk([0, 1, 2], [], (), {}))
+    images = files.batches(orders)
     assert [next(images).shape for _ in range(3)] == 3 * [(2, 3, 32, 32)]
     assert next(orders)[0] < 3
     cache = FeatureCache(1 << 20).append([np.arange(4, dtype=np.float32).reshape(4, 1, 1, 1)])
-    kept = CachedFeatures(cache, "these", 0, judged=False).batches(orders)
+    kept = KeptFeatures(cache, 0, judged=False).batches(orders)
     assert [next(kept)[0].shape for _ in range(3)] == 3 * [(2, 1, 1, 1)]
     for source in (images, kept):
         source.close()  # type: ignore[attr-defined]
@@ -522,5 +525,5 @@ def test_a_file_or_a_users_folder_in_the_place_of_checkpoints_is_refused_at_the_
         train(Toy(), batches, 8, SCHEDULE, folder=tmp_path / "file")
     (tmp_path / "mine" / "checkpoint").mkdir(parents=True)
     (tmp_path / "mine" / "checkpoint" / "thesis.txt").write_text("years")
-    with pytest.raises(ModelError, match="holds no blemish.json"):
+    with pytest.raises(StorageError, match="holds no blemish.json"):
         train(Toy(), batches, 8, SCHEDULE, folder=tmp_path / "mine", resume=True)

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from blemish.backbones.layer import Layer
 from blemish.backbones.names import PUBLISHED_LAYERS, canonical_name
 from blemish.errors import SettingError, WeightsError
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One feature map: its name as asked for, and its channels, height and width at the input size in use."""
-
-    name: str
-    channels: int
-    height: int
-    width: int
 
 
 class Backbone(nn.Module):

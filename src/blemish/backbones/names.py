@@ -16,6 +16,9 @@ class PackagedWeights:
 
 DEFAULT = "efficientnet_lite0"
 
+PIXELS = "pixels"
+"""The name that stands where a backbone's would, for detectors that take the images themselves."""
+
 # Our name → the name of the same network in timm.
 ALIASES = {f"efficientnet_lite{size}": f"tf_efficientnet_lite{size}" for size in range(5)}
 

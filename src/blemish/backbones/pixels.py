@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from blemish.backbones.backbone import Layer
-
-PIXELS = "pixels"
-"""Name that stands where a backbone's would."""
+from blemish.backbones.layer import Layer
 
 
-class Pixels(nn.Module):
+class PixelBackbone(nn.Module):
     """uint8 (B, H, W, 3) to one map (B, 3, H, W) between 0 and 1. There are no weights."""
 
     layers = ("rgb",)

@@ -1,13 +1,13 @@
 """What scores of normal images promise: thresholds with a stated false-alarm rate, and p-values."""
 
 from blemish.calibration.conformal import Calibration
-from blemish.calibration.gathered import Held
+from blemish.calibration.gathered import Gathered
 from blemish.calibration.hold_out import DEFAULT_RATE, held_out_count, lowest_rate, promised_rate
 
 __all__ = [
     "DEFAULT_RATE",
     "Calibration",
-    "Held",
+    "Gathered",
     "held_out_count",
     "lowest_rate",
     "promised_rate",

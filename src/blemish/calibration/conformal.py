@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,22 +22,43 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Calibration:
-    """What held-out normal images say about scores.
+    """What n held-out normal images say about scores, at a false-alarm rate. `replace(calibration, rate=0.05)` is the
+    same at another rate.
 
     Attributes:
-        scores: theirs, sorted, (n,).
+        scores: of the images, ascending (n,).
+        medians: of their maps, in the same order (n,).
+        maxima: of their maps, in the same order (n,).
         rate: the stated false-alarm rate.
-        display: map values drawn as the bottom and the top of the colour scale, for every image alike.
+
+    Raises:
+        SettingError: n scores cannot promise this rate.
     """
 
     scores: NDArray[np.float64]
+    medians: NDArray[np.float64]
+    maxima: NDArray[np.float64]
     rate: float
-    display: tuple[float, float]
 
-    @property
+    def __post_init__(self) -> None:
+        if not 1 <= self._rank <= len(self.scores):
+            raise SettingError(f"{len(self.scores)} held-out scores cannot promise a rate of {self.rate:g}")
+
+    @cached_property
     def threshold(self) -> float:
         """The ceil((n + 1)(1 - rate))-th smallest held-out score, and `ROUNDING` of it; an image is anomalous above."""
         return float(_rounded_up(self.scores)[self._rank - 1])
+
+    @cached_property
+    def display(self) -> tuple[float, float]:
+        """Map values drawn as the bottom and the top of the colour scale, for every image alike.
+
+        The scale runs from the typical value of a normal map to twice as far as the largest values of normal maps, all
+        but the share `rate` of them: what a good part shows stays in the lower half of the colours.
+        """
+        low = float(np.median(self.medians))
+        high = float(np.quantile(self.maxima, 1 - self.rate, method="higher"))
+        return low, low + 2 * max(high - low, 1e-6 * max(abs(low), 1.0))
 
     @property
     def map_threshold(self) -> float:
@@ -45,11 +67,7 @@ class Calibration:
 
     @property
     def _rank(self) -> int:
-        count = len(self.scores)
-        rank = math.ceil((count + 1) * (1 - self.rate) - 1e-9)  # 20 · 0.95 must not round up to 20
-        if not 1 <= rank <= count:
-            raise SettingError(f"{count} held-out scores cannot promise a rate of {self.rate:g}")
-        return rank
+        return math.ceil((len(self.scores) + 1) * (1 - self.rate) - 1e-9)  # 20 · 0.95 must not round up to 20
 
     def false_alarms_by_chance(self, normal: int, coverage: float = 0.95) -> tuple[int, int]:
         """How many false alarms among `normal` new normal images are nothing unusual: the central `coverage` of them.

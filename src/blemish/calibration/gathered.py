@@ -1,41 +1,56 @@
-"""Scores and map statistics of held-out normal images, gathered one by one."""
+"""Scores and map statistics of normal images, gathered one by one."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration.conformal import Calibration
 
+ENOUGH = 1 << 20
+"""Pixels of a map from which its median is taken, about."""
 
-class Held:
-    """Scores and map statistics of held-out images, gathered one by one."""
 
-    def __init__(self) -> None:
-        self._scores: list[float] = []
-        self._medians: list[float] = []
-        self._largest: list[float] = []
+@dataclass
+class Gathered:
+    """What calibration needs of normal images that a model did not see, an item for each image.
 
-    def update(self, score: float, values: NDArray[np.float32]) -> Held:
-        """One image's score and map (H, W)."""
-        self._scores.append(score)
-        step = max(1, math.isqrt(values.size >> 20))  # of a large photograph about a million pixels will do
-        self._medians.append(float(np.median(values[::step, ::step])))
-        self._largest.append(float(values.max()))
+    Attributes:
+        scores: of the images.
+        medians: of their maps.
+        maxima: of their maps.
+    """
+
+    scores: list[float] = field(default_factory=list)
+    medians: list[float] = field(default_factory=list)
+    maxima: list[float] = field(default_factory=list)
+
+    def update(self, score: float, values: NDArray[np.float32]) -> Gathered:
+        """Takes in one image's score and map (H, W), in place."""
+        step = max(1, math.isqrt(values.size // ENOUGH))
+        self.scores.append(score)
+        self.medians.append(float(np.median(values[::step, ::step])))
+        self.maxima.append(float(values.max()))
         return self
 
+    def merge(self, other: Gathered) -> Gathered:
+        """Returns what was gathered of both samples; neither of the two is changed."""
+        return Gathered(self.scores + other.scores, self.medians + other.medians, self.maxima + other.maxima)
+
     def __len__(self) -> int:
-        return len(self._scores)
+        return len(self.scores)
 
     def finish(self, rate: float) -> Calibration:
-        """The calibration at a rate.
+        """Returns the calibration at a false-alarm rate.
 
-        The display scale runs from the typical value of a normal map to twice as far as the largest values of normal
-        maps, all but the share `rate` of them: what a good part shows stays in the lower half of the colours.
+        Raises:
+            SettingError: so few scores cannot promise this rate.
         """
-        low = float(np.median(self._medians))
-        high = float(np.quantile(self._largest, 1 - rate, method="higher"))
-        top = low + 2 * max(high - low, 1e-6 * max(abs(low), 1.0))
-        return Calibration(np.sort(np.asarray(self._scores, np.float64)), rate, (low, top))
+        order = np.argsort(self.scores, kind="stable")
+        scores, medians, maxima = (
+            np.asarray(values, np.float64)[order] for values in (self.scores, self.medians, self.maxima)
+        )
+        return Calibration(scores, medians, maxima, rate)

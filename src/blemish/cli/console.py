@@ -66,9 +66,9 @@ def described(model: Model) -> dict[str, Any]:
         "backbone": model.recipe.backbone,
         "layers": list(model.recipe.layers),
         "input": list(model.recipe.geometry.shape),
-        "images": model.provenance["images"],
+        "images": model.provenance.images,
         "held_out": len(calibration.scores),
-        "skipped": model.provenance["skipped"],
+        "skipped": model.provenance.skipped,
         "threshold": model.threshold,
         "false_alarm_rate": calibration.rate,
     }
@@ -82,7 +82,7 @@ def print_model(model: Model, output: Path) -> None:
     out.print(
         f"threshold {told['threshold']:.6g} for a false-alarm rate of at most {100 * told['false_alarm_rate']:.2g} %"
     )
-    if model.provenance["asked_false_alarm_rate"] is None and told["false_alarm_rate"] > DEFAULT_RATE:
+    if model.provenance.asked_false_alarm_rate is None and told["false_alarm_rate"] > DEFAULT_RATE:
         out.print(f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} held-out images)")
     out.print(f"saved to {escape(str(output))}")
 

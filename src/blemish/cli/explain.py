@@ -189,7 +189,7 @@ def prune(
     check_free(output, "model", force=force)
     loaded = Model.load(model, engine)
     names = None if drop is None else [name.strip() for name in drop.split(",") if name.strip()]
-    dataset = read_source(source or loaded.provenance["source"], loaded.recipe.seed)
+    dataset = read_source(source or loaded.provenance.source, loaded.recipe.seed)
     err.print(escape(str(dataset)))
     with bars() as progress:
         result = pruned(loaded, dataset, border=drop_border, keep_best=keep_best, drop=names, progress=progress)

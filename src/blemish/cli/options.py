@@ -41,7 +41,7 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
 
 
 def check_report(report: Path | None, force: bool) -> None:
-    """Raises `ModelError` if a report cannot be written there: before the work, not after it."""
+    """Raises `StorageError` if a report cannot be written there: before the work, not after it."""
     from blemish.storage import check_free_file
 
     if report is not None:

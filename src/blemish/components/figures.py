@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.components.diagnoses import as_csv, diagnoses
-from blemish.components.survey import Survey, gaussian, survey
+from blemish.components.survey import Survey, gaussian, squared_components, survey
 from blemish.datasets import Dataset, Sample
 from blemish.errors import SettingError, SourceError
 from blemish.images import Pixels, read_image
@@ -63,7 +63,7 @@ def write_figures(
     Raises:
         SettingError: the detector has no components that all positions share, or a number is not positive.
         SourceError: the data set has no masks, no training part or no anomalous images.
-        ModelError: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     found = gaussian(model)
     if components < 1 or images < 1:
@@ -117,9 +117,8 @@ def choose(model: Model, samples: Sequence[Sample], count: int, part: Sequence[S
 
 def component_maps(model: Model, images: Sequence[Pixels]) -> list[NDArray[np.float32]]:
     """For each layer the squared components of images at the input's size (B, K + 1, H, W), their sum last."""
-    (arrays,) = model.extractor.run([np.stack(images)])
+    found = squared_components(model, np.stack(images))
     with torch.inference_mode():
-        found = model.scoring.head.components(tuple(torch.from_numpy(array) for array in arrays))
         return [model.scoring.resized(torch.cat([maps, maps.sum(1, keepdim=True)], 1)).numpy() for maps in found]
 
 

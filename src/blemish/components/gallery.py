@@ -54,7 +54,7 @@ def write_gallery(
         SettingError: the detector has no components that all positions share, or too many images are wanted.
         SourceError: the data set has no training part.
         MissingExtraError: jinja2 is not installed.
-        ModelError: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     require("jinja2", of="a gallery", extra="report")
     import jinja2

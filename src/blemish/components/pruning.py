@@ -61,7 +61,7 @@ def prune(
     if sum(way is not None for way in (border, keep_best, drop)) != 1:
         raise SettingError("say in one way what to leave out: a border effect, how many to keep, or a list")
     dataset = (
-        source if isinstance(source, Dataset) else read_source(source or model.provenance["source"], model.recipe.seed)
+        source if isinstance(source, Dataset) else read_source(source or model.provenance.source, model.recipe.seed)
     )
     check_images(model, dataset)
     layers = [found.components(layer) for layer in range(len(model.recipe.layers))]

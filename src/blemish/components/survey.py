@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blemish.datasets import Sample
-from blemish.detectors import Gaussian
+from blemish.detectors import ComponentsHead, Gaussian
 from blemish.detectors.scoring import resizing_matrix
 from blemish.engines import BATCH
 from blemish.errors import ImageError, SettingError, SourceError
@@ -187,10 +188,8 @@ def survey(
     found: list[Survey] = []
     done = 0
     for chosen, images in _batches(samples, model.recipe.geometry):
-        (arrays,) = model.extractor.run([images])
         truth = [_mask(sample, model.recipe.geometry) for sample in chosen] if masks else None
-        with torch.inference_mode():
-            parts = model.scoring.head.components(tuple(torch.from_numpy(array) for array in arrays))
+        parts = squared_components(model, images)
         if not found:
             found = [Survey.empty(*part.shape[1:]) for part in parts]
         for layer, part in zip(found, parts, strict=True):
@@ -211,6 +210,14 @@ def gaussian(model: Model) -> Gaussian:
             "`blemish explain MODEL IMAGE` shows what it can explain by"
         )
     return model.learned.detector
+
+
+def squared_components(model: Model, images: NDArray[np.uint8]) -> list[Tensor]:
+    """Returns for each layer the squared whitened components (B, K, h, w) of images (B, H, W, 3)."""
+    head = cast(ComponentsHead, model.scoring.head)  # which a `gaussian` model has
+    (arrays,) = model.extractor.run([images])
+    with torch.inference_mode():
+        return head.components(tuple(torch.from_numpy(array) for array in arrays))
 
 
 def _batches(samples: Sequence[Sample], geometry: Geometry) -> Iterator[tuple[list[Sample], NDArray[np.uint8]]]:

@@ -1,8 +1,8 @@
-"""One idea a file: what is learned of normal features, and how far a new image's features are from it.
+"""One idea a folder: what is learned of normal features, and how far a new image's features are from it.
 
 A detector is a dataclass of keyword-only settings. `update(features)` takes in a batch, one tensor (B, C_l, H_l, W_l) a
 layer; `head()` turns what was learned into a torch module that scores. What is learned ends in an underscore. A
-detector never sees an image, a path or an engine.
+detector knows no path and no engine; those that take pixels get images as their only layer.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from blemish.detectors.detector import Detector, Features
-from blemish.detectors.fre.fre import FRE
-from blemish.detectors.fre.fre_ae import FREAE
+from blemish.detectors.fre import FRE, FREAE
 from blemish.detectors.gaussian import Gaussian
-from blemish.detectors.head import Head
-from blemish.detectors.hfr.hfr import HFR
-from blemish.detectors.padim.padim import PaDiM
-from blemish.detectors.vae.vae import VAE
-from blemish.detectors.vae.vae_grf import VAEGRF
+from blemish.detectors.generative import Generative
+from blemish.detectors.head import ComponentsHead, Head
+from blemish.detectors.hfr import HFR
+from blemish.detectors.padim import PaDiM
+from blemish.detectors.trained import Trained
+from blemish.detectors.vae import VAE, VAEGRF
 from blemish.errors import SettingError
 
 __all__ = [
@@ -28,11 +28,14 @@ __all__ = [
     "HFR",
     "VAE",
     "VAEGRF",
+    "ComponentsHead",
     "Detector",
     "Features",
     "Gaussian",
+    "Generative",
     "Head",
     "PaDiM",
+    "Trained",
     "make_detector",
 ]
 

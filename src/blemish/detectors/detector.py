@@ -1,26 +1,35 @@
-"""What all detectors share: the contract, and how their statistics become tensors by name."""
+"""What all detectors share: settings, named statistics, and what follows from these: update, merge, save, restore."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from blemish.detectors.head import Head
 from blemish.errors import SettingError, ShapeError
+from blemish.statistics import Statistic
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Features = Sequence[Tensor]
+"""One tensor (B, C_l, H_l, W_l) a layer."""
+
 Grid = tuple[int, int, int]
 """Channels, height and width of one layer's feature map."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class Detector(ABC):
-    """Settings that every detector has.
+    """Settings that every detector has, and the statistics that it learns.
+
+    A detector names its statistics in `empty`, and says in `batches` what each of them takes of a batch of features.
 
     Attributes:
         smoothing: standard deviation of the Gaussian filter over the map, in pixels at an input of 224; it grows in
@@ -33,18 +42,47 @@ class Detector(ABC):
     """Strides of the layers taken by default."""
     sees_pixels: ClassVar[bool] = False
     """Whether it takes the images themselves and not a backbone's features."""
-    trains: ClassVar[bool] = False
-    """Whether it is trained, by steps along a gradient, after its one pass over the images."""
 
     smoothing: float = 0.0
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         self.grids_: list[Grid] = []
+        self.count_ = 0
+        self.statistics_: dict[str, Statistic] = {}
         if not 0 <= self.smoothing <= 100:
             raise SettingError(f"smoothing {self.smoothing} is out of range; give 0 to 100 pixels")
         if self.interpolation not in {"nearest", "bilinear", "bicubic"}:
             raise SettingError(f"interpolation {self.interpolation!r} is not known; give nearest, bilinear or bicubic")
+
+    @abstractmethod
+    def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
+        """Returns empty statistics for layers of these shapes, by name.
+
+        Raises:
+            SettingError: the settings do not fit such layers.
+        """
+
+    @abstractmethod
+    def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
+        """Yields for each statistic, by name, what it takes in of the features of one batch."""
+
+    @abstractmethod
+    def head(self) -> Head:
+        """Returns the scoring module.
+
+        Raises:
+            SettingError: too few images were taken in.
+        """
+
+    @abstractmethod
+    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
+        """Returns about how many bytes a fit on so many images holds at its peak, its head included."""
+
+    @property
+    def count(self) -> int:
+        """How many images were taken in."""
+        return self.count_
 
     @property
     def needs_gradients(self) -> bool:
@@ -56,105 +94,83 @@ class Detector(ABC):
         return [field.name for field in dataclasses.fields(cls)]
 
     def settings(self) -> dict[str, Any]:
-        """The settings as JSON can hold them."""
+        """Returns the settings as JSON can hold them."""
         return dataclasses.asdict(self)
 
-    def update(self, features: Features) -> Detector:
-        """Takes in the features of one batch of normal images, and returns the detector.
+    def update(self, features: Features) -> Self:
+        """Takes in the features of one batch of normal images, in place, and returns the detector.
 
         Raises:
             ShapeError: other layers than those of earlier batches.
+            SettingError: the settings do not fit such layers.
         """
         grids = [(f.shape[1], f.shape[2], f.shape[3]) for f in features]
         if not self.grids_:
-            self._start(grids)
-            self.grids_ = grids
+            self.start(grids)
         if grids != self.grids_:
             raise ShapeError(f"features of shapes {grids} do not fit a detector fitted on {self.grids_}")
-        self._take_in(features)
+        for name, batch in self.batches(features):
+            self.statistics_[name].update(batch)
+        self.count_ += len(features[0])
         return self
 
-    @property
-    @abstractmethod
-    def count(self) -> int:
-        """How many images were taken in."""
+    def start(self, grids: list[Grid]) -> None:
+        """Makes the detector empty, for layers of these shapes. Raises `SettingError` if its settings do not fit."""
+        self.statistics_ = self.empty(grids)
+        self.grids_, self.count_ = grids, 0
 
-    @abstractmethod
-    def head(self) -> Head:
-        """The scoring module.
+    def merge(self, other: Self) -> Self:
+        """Returns the detector of both samples together; neither of the two is changed.
+
+        Equal, up to rounding, to one that took in both samples. Where a statistic had to leave something out
+        (`Subspace`, with more images than it has room for), the rest is merged.
 
         Raises:
-            SettingError: too few images were taken in.
+            SettingError: the two have different settings.
+            ShapeError: they were fitted on different layers.
         """
+        if type(other) is not type(self) or other.settings() != self.settings():
+            raise SettingError(f"detectors with different settings cannot be merged: {self} and {other}")
+        if not self.grids_ or not other.grids_:
+            return copy.deepcopy(self if self.grids_ else other)
+        if other.grids_ != self.grids_:
+            raise ShapeError(f"a detector fitted on {other.grids_} cannot be merged with one fitted on {self.grids_}")
+        merged = copy.copy(self)
+        merged.count_ = self.count_ + other.count_
+        merged.statistics_ = {name: own.merge(other.statistics_[name]) for name, own in self.statistics_.items()}
+        return merged
 
-    @abstractmethod
-    def memory(self, grids: list[Grid], images: int, batch: int) -> int:
-        """Bytes, about, that a fit holds at its peak, its head included, on so many images with such layers."""
-
-    @abstractmethod
-    def _start(self, grids: list[Grid]) -> None:
-        """Empty statistics for layers of these shapes."""
-
-    @abstractmethod
-    def _take_in(self, features: Features) -> None:
-        """One batch into the statistics."""
-
-    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What was learned, by name."""
+        """Returns what was learned, by name."""
+        fields = {
+            f"{name}.{field}": tensor
+            for name, statistic in self.statistics_.items()
+            for field, tensor in statistic.tensors().items()
+        }
+        return {"count": torch.tensor(self.count_), **fields}
 
-    @abstractmethod
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `tensors`, after `_start`."""
-
-    def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> Detector:
-        """What `tensors` gave for layers of these shapes, learned again."""
-        self._start(grids)
-        self.grids_ = grids
-        self._restore(tensors)
-        return self
-
-    def objective(self) -> nn.Module:
-        """Module to train: a batch of features to the terms of its loss, of which `loss` is minimised."""
-        raise NotImplementedError(f"{self.name} is not trained")
-
-    @property
-    def settles(self) -> bool:
-        """Whether, once it is trained, it has to `settle`."""
-        return False
-
-    def judged_map(self, features: Features) -> Tensor:
-        """Map (B, h, w) of a batch, as the detector stands, by which its training is judged."""
-        raise NotImplementedError(f"{self.name} is not trained")
-
-    def settle(self, features: Features) -> None:
-        """Called after training with normal batches, so the detector learns how its own maps look on normal images."""
-        raise NotImplementedError(f"{self.name} is not trained")
-
-    def reconstruct(self, features: Features) -> Tensor | None:
-        """Reconstructed images (B, 3, H, W) between 0 and 1; `None` where the detector does not reconstruct."""
-        return None
-
-    def sample(self, count: int, seed: int) -> Tensor:
-        """Images (count, 3, H, W) between 0 and 1, drawn from the detector's prior over images.
+    def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> Self:
+        """Learns again what `tensors` gave for layers of these shapes, and returns the detector.
 
         Raises:
-            SettingError: it has none.
+            KeyError: a tensor is missing.
         """
-        raise SettingError(f"{self.name} has no prior to draw images from; fit vae or vae-grf")
+        self.start(grids)
+        self.count_ = int(tensors["count"])
+        self.statistics_ = {
+            name: type(empty).from_tensors(below(tensors, name)) for name, empty in self.statistics_.items()
+        }
+        return self
 
     def compact(self) -> None:  # noqa: B027  # most have nothing to drop
-        """Drops what scoring does not need, at the price of further updates that are exact no longer."""
+        """Drops what scoring does not need; updates after this are no longer exact."""
 
     def summary(self) -> dict[str, Any]:
-        """What a reader of the model may want to know of what was learned, as JSON can hold it."""
+        """Returns what a reader of the model may want to know of what was learned, as JSON can hold it."""
         return {}
 
 
-def stored(statistic: Any, prefix: str) -> dict[str, Tensor]:
-    """The fields of a statistic as tensors, by `prefix.field`."""
-    values = {field.name: getattr(statistic, field.name) for field in dataclasses.fields(statistic)}
-    return {
-        f"{prefix}.{name}": value.contiguous() if isinstance(value, Tensor) else torch.tensor(value)
-        for name, value in values.items()
-    }
+def below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Returns the tensors called `name.…`, without that beginning."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.detector import Detector, Features, Grid, stored
-from blemish.detectors.head import Head, Part, fixed, to_grid
+from blemish.detectors.detector import Detector, Features, Grid
+from blemish.detectors.head import ComponentsHead, Head, Part, fixed, to_grid
 from blemish.errors import SettingError
-from blemish.statistics import Moments
+from blemish.statistics import Moments, Statistic
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class Gaussian(Detector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.moments_: list[Moments] = []
         if self.rtol is not None and not 0 <= self.rtol < 1:
             raise SettingError(f"rtol {self.rtol} is out of range; give 0 to 1")
         if self.drop is not None:
@@ -62,7 +61,7 @@ class Gaussian(Detector):
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         return sum(8 * channels * (6 * channels + 2 * batch * height * width) for channels, height, width in grids)
 
-    def _start(self, grids: list[Grid]) -> None:
+    def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         if self.drop is not None:
             if len(self.drop) != len(grids):
                 raise SettingError(
@@ -72,18 +71,11 @@ class Gaussian(Detector):
                 wrong = [index for index in dropped if not 0 <= index < channels]
                 if wrong:
                     raise SettingError(f"layer {layer} has no component {wrong[0]}; give 0 to {channels - 1}")
-        self.moments_ = [Moments.empty(channels) for channels, _, _ in grids]
+        return {f"layer{index}": Moments.empty(channels) for index, (channels, _, _) in enumerate(grids)}
 
-    def _take_in(self, features: Features) -> None:
-        for moments, layer in zip(self.moments_, features, strict=True):
-            moments.update(layer.movedim(1, -1).flatten(0, -2))
-
-    @property
-    def count(self) -> int:
-        if not self.moments_:
-            return 0
-        _, height, width = self.grids_[0]
-        return self.moments_[0].count // (height * width)
+    def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
+        for index, layer in enumerate(features):
+            yield f"layer{index}", layer.movedim(1, -1).flatten(0, -2)  # (B · H · W, C)
 
     def components(self, layer: int) -> Components:
         """What a layer is whitened by.
@@ -94,7 +86,7 @@ class Gaussian(Detector):
         Raises:
             SettingError: no variance at all was seen, or no component is left.
         """
-        mean, covariance = self.moments_[layer].finish()
+        mean, covariance = self.statistics_[f"layer{layer}"].finish()
         values, vectors = torch.linalg.eigh(covariance)
         rtol = len(values) * torch.finfo(torch.float32).eps if self.rtol is None else self.rtol
         kept = values > rtol * values[-1].clamp_min(0)
@@ -111,15 +103,6 @@ class Gaussian(Detector):
     def head(self) -> Head:
         return _GaussianHead([self.components(layer) for layer in range(len(self.grids_))], self.grids_)
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {k: v for i, moments in enumerate(self.moments_) for k, v in stored(moments, f"layer{i}").items()}
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        self.moments_ = [
-            Moments(int(tensors[f"layer{i}.count"]), tensors[f"layer{i}.mean"], tensors[f"layer{i}.scatter"])
-            for i in range(len(self.grids_))
-        ]
-
     def summary(self) -> dict[str, Any]:
         layers = [self.components(layer) for layer in range(len(self.grids_))]
         return {
@@ -128,7 +111,7 @@ class Gaussian(Detector):
         }
 
 
-class _GaussianHead(Head):
+class _GaussianHead(ComponentsHead):
     def __init__(self, layers: list[Components], grids: list[Grid]) -> None:
         super().__init__()
         self.grid = max((height, width) for _, height, width in grids)

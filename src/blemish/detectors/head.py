@@ -1,17 +1,15 @@
-"""The module that scores: feature maps in, a coarse map out, and what that map is made of."""
+"""The module that scores: feature maps in, a coarse map and a score out, and what the map is made of."""
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blemish.errors import SettingError
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Part:
     """What a map is made of, by layer.
 
@@ -25,7 +23,7 @@ class Part:
 
 
 class Head(nn.Module, ABC):
-    """From feature maps to a coarse map of anomaly, from maps to one score an image, and back to what made them.
+    """From feature maps to a coarse map of anomaly, from both to one score an image, and back to what made them.
 
     Attributes:
         grid: height and width of the coarse map.
@@ -39,32 +37,41 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        """Feature maps (B, C_l, H_l, W_l) to a map (B, h, w) on the head's grid, higher where more anomalous."""
+        """Returns a map (B, h, w), higher where more anomalous, of feature maps (B, C_l, H_l, W_l)."""
 
-    def score(self, coarse: Tensor, full: Tensor) -> Tensor:
-        """Maps (B, h, w) and (B, H, W), the second resized and smoothed, to scores (B,): the maximum of the second."""
+    @abstractmethod
+    def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """Returns for each part its map (B, h, w)."""
+
+    def score(self, features: tuple[Tensor, ...], coarse: Tensor, full: Tensor) -> Tensor:
+        """Returns a score an image (B,): the maximum of the full map, where a detector has no other.
+
+        Args:
+            features: of each layer (B, C_l, H_l, W_l).
+            coarse: the map (B, h, w) on the head's grid.
+            full: the same (B, H, W), resized to the input and smoothed.
+        """
         return full.amax((1, 2))
 
-    def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """For each part the maps (B, K, h, w) of its components, which add up to the part's.
 
-        Raises:
-            SettingError: the detector has none.
-        """
-        raise SettingError("this detector has no components")
+class ComponentsHead(Head):
+    """A head whose parts are sums of components."""
+
+    @abstractmethod
+    def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """Returns for each part the maps (B, K, h, w) of its components, which add up to the part's."""
 
     def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """For each part its map (B, h, w)."""
         return [maps.sum(1) for maps in self.components(features)]
 
 
 def fixed(tensor: Tensor) -> nn.Parameter:
-    """A constant of a head, in float32."""
+    """Returns a constant of a head, in float32."""
     return nn.Parameter(tensor.float().contiguous(), requires_grad=False)
 
 
 def to_grid(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Maps (B, h, w) on another layer's grid, bilinearly."""
+    """Returns maps (B, h, w) on another layer's grid, bilinearly."""
     if maps.shape[1:] == grid:
         return maps
     return F.interpolate(maps[:, None], size=grid, mode="bilinear", align_corners=False)[:, 0]

@@ -60,7 +60,7 @@ class Scoring(nn.Module):
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         coarse = self.head(features)
         full = self.resized(coarse)
-        return self.head.score(coarse, full), full
+        return self.head.score(features, coarse, full), full
 
     def resized(self, maps: Tensor) -> Tensor:
         """Maps (B, ..., h, w) of any grid as the scoring resizes and smooths its own, (B, ..., H, W)."""

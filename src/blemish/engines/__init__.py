@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -26,7 +27,8 @@ ENGINES = ("auto", "openvino", "torch")
 class Engine(Protocol):
     """What computes. Batches are uint8 (b, H, W, 3), commonly with b = `BATCH`; each result has arrays of b rows.
 
-    `then` is this engine followed by a module of the tuple of its results.
+    `then` is this engine followed by a module of the tuple of its results; `outputs` are the names of that module's.
+    `save` writes its OpenVINO graphs, for images of `shape` (H, W), into a folder, and raises `OSError` if it cannot.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Engine(Protocol):
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]: ...
 
     def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> Engine: ...
+
+    def save(self, folder: Path, shape: tuple[int, int]) -> None: ...
 
 
 def choose_engine(name: str, *, gradients: bool = False) -> str:

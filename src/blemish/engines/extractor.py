@@ -18,11 +18,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from blemish.backbones import PIXELS, Backbone, Layer, Pixels, find_weights, layers_of_strides, weights_file
+from blemish.backbones import PIXELS, Layer
+from blemish.backbones.backbone import Backbone, layers_of_strides
+from blemish.backbones.pixels import PixelBackbone
+from blemish.backbones.weights import find_weights, weights_file
 from blemish.engines import Engine
-from blemish.errors import ModelError, WeightsError
+from blemish.errors import ModelError, StorageError, WeightsError
 from blemish.images import Geometry
 from blemish.storage import check_files, digest, new_folder, read_card, remove_folder, write_card
 from blemish.storage.cards import card_name
@@ -88,7 +91,7 @@ def make_extractor(
         WeightsError: there are no weights, or not this network's.
     """
     if name == PIXELS:
-        pixels = Pixels()
+        pixels = PixelBackbone()
         return Extractor(_engine(running, pixels, geometry), pixels.layers, pixels.shapes(*geometry.shape), {}, "none")
     entry = None
     if running == "openvino" and (weights is not None or not download):
@@ -103,7 +106,7 @@ def make_extractor(
     shapes = network.shapes(*geometry.shape)
     extractor = Extractor(_engine(running, network, geometry), asked, shapes, network.network.state_dict(), origin)
     if entry is not None:
-        _keep(entry, extractor)
+        _keep(entry, extractor, geometry.shape)
     return extractor
 
 
@@ -163,38 +166,36 @@ def _read(entry: Path) -> Extractor | None:
         check_files(copy, card)
         layers = tuple(Layer(**layer) for layer in card["layers"])
         found = Extractor(engine, tuple(card["asked"]), layers, load_file(copy / WEIGHTS), card["origin"])
-    except (ModelError, SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (ModelError, StorageError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
     with suppress(OSError):
         os.utime(entry)  # the one not used for longest makes room
     return found
 
 
-def _keep(entry: Path, extractor: Extractor) -> None:
+def _keep(entry: Path, extractor: Extractor, shape: tuple[int, int]) -> None:
     """Best done, but no harm if it cannot be: the folder may be read-only, the disk full, another process quicker."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from blemish.engines.openvino_engine import OpenVINOEngine
-
-    with suppress(ModelError, SafetensorError, OSError):
+    with suppress(ModelError, StorageError, SafetensorError, OSError):
         _remove_damaged(entry)
         with new_folder(entry, KIND, force=True) as folder:
-            cast(OpenVINOEngine, extractor.engine).save(folder)
+            extractor.engine.save(folder, shape)
             save_file(dict(extractor.weights), folder / WEIGHTS)
             content: dict[str, Any] = {"asked": list(extractor.asked), "origin": extractor.origin}
             write_card(folder, KIND, {**content, "layers": [asdict(layer) for layer in extractor.layers]})
     with suppress(OSError):
         kept = [path for path in entry.parent.iterdir() if _NAME.fullmatch(path.name) and _is_entry(path)]
         for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-ENTRIES]:
-            with suppress(ModelError, OSError):
+            with suppress(StorageError, OSError):
                 remove_folder(old, KIND)
 
 
 def _is_entry(path: Path) -> bool:
     try:
         read_card(path, KIND, complete=False)
-    except (ModelError, OSError):
+    except (StorageError, OSError):
         return False
     return True
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from blemish.engines import Arrays
 from blemish.engines.openvino_runtime import FrontEndManager, check_process, openvino
-from blemish.errors import ModelError, is_out_of_memory
+from blemish.errors import ModelError, StorageError, is_out_of_memory
 from blemish.storage import Scratch
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class OpenVINOEngine:
             if not graph.is_finite():
                 raise ModelError(f"{graph.path}: holds numbers that are not finite; fit the model again")
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, shape: tuple[int, int]) -> None:
         """Writes its graphs (.xml) and their weights (.bin) into the folder. Raises `OSError` if it cannot."""
         for graph in filter(None, (self.features, self.scoring)):
             for file in (graph.path, graph.path.with_suffix(".bin")):
@@ -176,6 +177,7 @@ class Graph:
                 raise
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             raise ModelError(f"{path}: OpenVINO cannot read this graph ({reason}); fit the model again") from None
+        self._compiling = threading.Lock()
         self._compiled: dict[str, Any] = {}
         self._free: dict[str, list[list[Any]]] = {}
 
@@ -192,7 +194,7 @@ class Graph:
         """A torch module as a graph for inputs of the example's shapes but for the batch, -1 for any.
 
         Raises:
-            ModelError: there is no space for it in the folder for temporary files.
+            StorageError: there is no space for it in the folder for temporary files.
         """
         model = _converted(module, example, batch)
         for port, port_name in [*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=False)]:
@@ -216,11 +218,8 @@ class Graph:
     def requests(self, hint: str) -> Iterator[list[Any]]:
         """As many requests as should run at once, for the caller alone; they go back for others to use."""
         check_process(self)
-        if hint not in self._compiled:
-            options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
-            self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
-        compiled = self._compiled[hint]
-        free = self._free.setdefault(hint, [])
+        compiled = self._compile(hint)
+        free = self._free[hint]
         try:
             requests = free.pop()
         except IndexError:
@@ -228,8 +227,19 @@ class Graph:
             if hint == "THROUGHPUT":
                 count = max(2, count)  # on one core too, one is handed over while the other runs
             requests = [compiled.create_infer_request() for _ in range(count)]
-        yield requests
-        free.append(requests)
+        try:
+            yield requests
+        finally:
+            free.append(requests)
+
+    def _compile(self, hint: str) -> Any:
+        """Returns the graph compiled for a hint; of several threads that ask at first, one compiles."""
+        with self._compiling:
+            if hint not in self._compiled:
+                options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
+                self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
+                self._free[hint] = []
+            return self._compiled[hint]
 
 
 @contextlib.contextmanager
@@ -247,14 +257,14 @@ def _faults_of(graph: Graph) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _space_needed() -> Iterator[None]:
-    """An error of writing becomes a `ModelError` that says where space is needed."""
+    """Turns an error of writing into a `StorageError` that says where space is needed."""
     try:
         yield
     except (RuntimeError, OSError) as error:
         if is_out_of_memory(error):
             raise
         place = tempfile.gettempdir()
-        raise ModelError(f"{place}: no space for the graph; make some, or set TMPDIR to another folder") from error
+        raise StorageError(f"{place}: no space for the graph; make some, or set TMPDIR to another folder") from error
 
 
 def _sides(port: Any) -> tuple[int, ...]:

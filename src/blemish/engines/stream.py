@@ -9,16 +9,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.engines import BATCH, Arrays, Engine
 from blemish.errors import ImageError
-from blemish.images import Geometry, Mosaic, Pixels, Place, decode_ahead, read_image, read_tiles, waiting
-
-Source = Path | Pixels
+from blemish.images import Geometry, ImageLike, Mosaic, Pixels, Place, decode_ahead, read_image, read_tiles, waiting
 
 NOT_FINITE = "has a score or a map that is not finite, so nothing can be told of it; is the model damaged?"
 
@@ -60,7 +57,7 @@ class Scored:
     error: ImageError | None = None
 
 
-def stream(engine: Engine, sources: Sequence[Source], geometry: Geometry) -> Iterator[Chunk]:
+def stream(engine: Engine, sources: Sequence[ImageLike], geometry: Geometry) -> Iterator[Chunk]:
     """Every source as a row of a chunk, as a row a tile, or as an error of a chunk, in order of their indices."""
     waiting: list[Chunk] = []
     left = Chunk([], [], (), {})
@@ -126,7 +123,9 @@ def _is_large(place: Place, geometry: Geometry) -> bool:
     return place.height * place.width > BATCH * geometry.tiling.side**2
 
 
-def _images(sources: Sequence[Source], geometry: Geometry) -> Iterator[tuple[int, Place | None, Pixels | ImageError]]:
+def _images(
+    sources: Sequence[ImageLike], geometry: Geometry
+) -> Iterator[tuple[int, Place | None, Pixels | ImageError]]:
     if geometry.tile is None:
         decoded = decode_ahead(
             partial(read_image, geometry=geometry), sources, ahead=waiting(geometry.bytes, 2 * BATCH)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,13 +28,25 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, module: nn.Module, device: torch.device | None = None) -> None:
+    def __init__(self, module: nn.Module, device: torch.device | None = None, outputs: Sequence[str] = ()) -> None:
         self.device = device or best_device()
         self.module = module.to(self.device).eval()
+        self.outputs = outputs
 
     def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> TorchEngine:
-        """This engine followed by `module`, a function of the tuple of its maps; results have no names here."""
-        return TorchEngine(_Chain(self.module, module), self.device)
+        """This engine followed by `module`, a function of the tuple of its maps; the names serve `save` alone."""
+        return TorchEngine(_Chain(self.module, module), self.device, outputs)
+
+    def save(self, folder: Path, shape: tuple[int, int]) -> None:
+        """Converts copies of its modules to OpenVINO and writes these. Raises `OSError` if it cannot be written."""
+        from blemish.engines.openvino_engine import OpenVINOEngine
+
+        module = copy.deepcopy(self.module).cpu()  # the engine keeps its own
+        if isinstance(module, _Chain):
+            graphs = OpenVINOEngine.from_module(module.first, *shape).then(module.second, self.outputs)
+        else:
+            graphs = OpenVINOEngine.from_module(module, *shape)
+        graphs.save(folder, shape)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
         """The module's outputs for each batch, in order."""

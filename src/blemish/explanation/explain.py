@@ -51,6 +51,8 @@ def explain(
     """
     import torch
 
+    from blemish.detectors import ComponentsHead
+
     head = scoring.head
     peak = (int(map.argmax()) // map.shape[1], int(map.argmax()) % map.shape[1])
     whole = float(map[peak])
@@ -67,7 +69,7 @@ def explain(
             for part, maps in zip(head.parts, head.layers(tuple(features)), strict=True)
         ]
         shown: list[Cause] = []
-        if any(part.components for part in head.parts):
+        if isinstance(head, ComponentsHead):
             found = head.components(tuple(features))
             at_peak = torch.cat([scoring.at(maps[0], peak) for maps in found])
             places = [(part, row) for part, maps in enumerate(found) for row in range(maps.shape[1])]

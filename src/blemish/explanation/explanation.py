@@ -163,7 +163,7 @@ class Explanation:
 
         Raises:
             SettingError: another ending, or an unknown scale.
-            ModelError: another file is there, or it cannot be written.
+            StorageError: another file is there, or it cannot be written.
         """
         write_picture(self.picture(scale), Path(path), force=True)
 

@@ -1,11 +1,12 @@
-"""One pass of images through the engine, with bad images refused or left out, and checks on what comes out."""
+"""Passes of images through an engine, with one account of the bad ones and of whether the images differ."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,56 +19,13 @@ from blemish.images import Geometry, count_tiles, decode_ahead, read_image, wait
 from blemish.progress import Progress
 
 if TYPE_CHECKING:
-    pass
-
+    from torch import Tensor
 
 SAME = 1e-5
 """Features that differ by less, as a share of the largest, are those of the same picture."""
 
-
-def chunks(
-    engine: Engine,
-    stage: str,
-    samples: Sequence[Sample],
-    later: Sequence[Sample],
-    geometry: Geometry,
-    bad: list[ImageError],
-    skip_bad: bool,
-    progress: Progress | None,
-) -> Iterator[Chunk]:
-    """The engine's outputs over the samples; images that fail go to `bad`, or end it all.
-
-    Then the samples that are left, and those for `later`, are only decoded, so that one error names what else is bad.
-    """
-    paths = [sample.path for sample in samples]
-    done = 0
-    for chunk in stream(engine, paths, geometry):
-        if chunk.errors and not skip_bad:
-            first = [chunk.errors[index] for index in sorted(chunk.errors)]
-            rest = paths[max([*chunk.errors, *chunk.indices]) + 1 :] + [sample.path for sample in later]
-            raise _all_bad(first, rest, geometry)
-        bad += chunk.errors.values()
-        if chunk.indices:
-            if not all(np.isfinite(array).all() for array in chunk.arrays):
-                raise DegenerateError(
-                    f"{paths[chunk.indices[0]]}: its features, or those of an image after it, are not finite; "
-                    "are the backbone's weights damaged?"
-                )
-            yield chunk
-        done += chunk.finished
-        if progress:
-            progress(stage, done, len(paths))
-
-
-def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) -> BadImagesError:
-    """The error that names the images found bad and those among the rest, up to ten and whether there are more."""
-    read = count_tiles if geometry.tile else read_image
-    for image in decode_ahead(partial(read, geometry=geometry), rest, ahead=waiting(geometry.bytes, 32)):
-        if len(found) > 10:
-            break
-        if isinstance(image, ImageError):
-            found.append(image)
-    return BadImagesError(found, "mend them, or leave them out with --skip-bad")
+NAMED = 10
+"""Bad images that one error names, at most."""
 
 
 class Variety:
@@ -89,20 +47,83 @@ class Variety:
         )
 
     def check(self, root: str) -> None:
-        """Raises `DegenerateError` if all images so far are the same."""
-        if not self.found:
+        """Raises `DegenerateError` if there were several images and all of them are the same."""
+        if self.count > 1 and not self.found:
             raise DegenerateError(
                 f"{root}: all {self.count} images to fit are the same picture, so nothing can be learned of how good "
                 "ones differ; give different ones"
             )
 
 
-def check_enough(count: int, bad: list[ImageError]) -> None:
-    if count == 0:
-        raise BadImagesError(bad, "too few are left; give at least 2 good images")
+@dataclass
+class Passes:
+    """The passes of one fit.
+
+    Attributes:
+        engine: images to features.
+        geometry: of the images.
+        skip_bad: leave out images that cannot be read, rather than stop.
+        progress: told how far each pass is.
+        bad: the images that could not be read so far.
+        variety: of all features so far.
+    """
+
+    engine: Engine
+    geometry: Geometry
+    skip_bad: bool
+    progress: Progress | None
+    bad: list[ImageError] = field(default_factory=list)
+    variety: Variety = field(default_factory=Variety)
+
+    def over(self, stage: str, samples: Sequence[Sample], later: Sequence[Sample] = ()) -> Iterator[Chunk]:
+        """Yields the features of the samples, in order.
+
+        Where an image is bad and is not to be left out, the samples that are left, and those for `later`, are only
+        decoded, so that one error names what else is bad.
+
+        Raises:
+            BadImagesError: an image cannot be read, and bad ones are not to be left out.
+            DegenerateError: features are not finite.
+        """
+        paths = [sample.path for sample in samples]
+        done = 0
+        for chunk in stream(self.engine, paths, self.geometry):
+            if chunk.errors and not self.skip_bad:
+                first = [chunk.errors[index] for index in sorted(chunk.errors)]
+                rest = paths[max([*chunk.errors, *chunk.indices]) + 1 :] + [sample.path for sample in later]
+                raise _all_bad(first, rest, self.geometry)
+            self.bad += chunk.errors.values()
+            if chunk.indices:
+                if not all(np.isfinite(array).all() for array in chunk.arrays):
+                    raise DegenerateError(
+                        f"{paths[chunk.indices[0]]}: its features, or those of an image after it, are not finite; "
+                        "are the backbone's weights damaged?"
+                    )
+                self.variety.update(chunk.arrays)
+                yield chunk
+            done += chunk.finished
+            if self.progress:
+                self.progress(stage, done, len(paths))
+
+    def check_enough(self, count: int) -> None:
+        """Raises `BadImagesError` if no image is left."""
+        if count == 0:
+            raise BadImagesError(self.bad, "too few are left; give at least 2 good images")
 
 
-def tensors(arrays: Iterable[NDArray[np.float32]]) -> list[Any]:
+def tensors(arrays: Iterable[NDArray[np.float32]]) -> list[Tensor]:
+    """Returns arrays as tensors that share their memory."""
     import torch
 
     return [torch.from_numpy(array) for array in arrays]
+
+
+def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) -> BadImagesError:
+    """Returns the error that names the images found bad and those among the rest, up to `NAMED`."""
+    read = count_tiles if geometry.tile else read_image
+    for image in decode_ahead(partial(read, geometry=geometry), rest, ahead=waiting(geometry.bytes, 32)):
+        if len(found) > NAMED:
+            break
+        if isinstance(image, ImageError):
+            found.append(image)
+    return BadImagesError(found, "mend them, or leave them out with --skip-bad")

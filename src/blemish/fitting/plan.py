@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +32,11 @@ from blemish.images import (
     waiting,
 )
 from blemish.images.photographs import IN_MEMORY
+
+if TYPE_CHECKING:
+    from blemish.detectors import Detector
+    from blemish.engines.extractor import Extractor
+    from blemish.fitting.split import Division
 
 TIMED = 8
 """Images at most whose decoding and extracting are timed."""
@@ -85,6 +91,35 @@ class Plan:
         disk = f", {_gigabytes(self.disk)} of disk in {tempfile.gettempdir()}" if self.disk else ""
         told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory{disk} for {images}"
         return told + ("; then training, whose bar tells how long" if self.trains else "")
+
+
+def plan_fit(
+    detector: Detector, extractor: Extractor, geometry: Geometry, images: Division, memory: int | None
+) -> Plan:
+    """Returns what a fit will take; see `make_plan` and `with_cache`.
+
+    Args:
+        detector: empty.
+        extractor: the backbone ready to run.
+        geometry: of the images.
+        images: to learn from and to calibrate on.
+        memory: bytes for the features that a detector is trained on; half of what is left by default.
+
+    Raises:
+        MemoryLimitError: the disk has no room for the features that are to be kept.
+    """
+    from blemish.detectors import Trained
+
+    grids = [layer.grid for layer in extractor.layers]
+    features = sum(channels * height * width for channels, height, width in grids)
+    paths = [sample.path for sample in images.all]
+    plan = make_plan(extractor.engine, paths, geometry, features, lambda count: detector.memory(grids, count, BATCH))
+    if not isinstance(detector, Trained):
+        return plan
+    plan = replace(plan, trains=True)
+    if detector.sees_pixels:
+        return plan
+    return with_cache(plan, round(4 * features * plan.tiles * len(images.to_fit) / len(paths)), memory)
 
 
 def make_plan(

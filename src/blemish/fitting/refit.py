@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SourceError
-from blemish.fitting.fit import _learned
+from blemish.fitting.fit import Options, fitted
 from blemish.fitting.split import divide, images_digest
 from blemish.model import Model
 from blemish.progress import Progress
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def refit(
     model: Model, detector: Detector, source: str | Path | Dataset | None = None, progress: Progress | None = None
 ) -> Model:
-    """Another detector, or another setting, in the place of a model's: same images, features, hold-out and rate.
+    """Returns a model with another detector: same images, features, hold-out and rate.
 
     Args:
         model: fitted.
@@ -31,24 +31,22 @@ def refit(
     Raises:
         BlemishError: as `fit` does; a `SourceError` if the images are no longer there, or are others.
     """
-    from blemish.backbones import Layer
     from blemish.engines.extractor import Extractor
 
-    told = model.provenance
-    dataset = source if isinstance(source, Dataset) else read_source(source or told["source"], model.recipe.seed)
+    told, recipe = model.provenance, model.recipe
+    dataset = source if isinstance(source, Dataset) else read_source(source or told.source, recipe.seed)
     check_images(model, dataset)
-    images = divide(dataset, model.recipe.seed, told["calibration_share"], told["asked_false_alarm_rate"])
-    layers = tuple(Layer(**layer) for layer in told["layers"])
-    extractor = Extractor(model.extractor, model.recipe.layers, layers, model.learned.weights, told["weights"])
-    recipe = replace(model.recipe, detector=detector.name, settings=detector.settings())
-    return _learned(detector, extractor, recipe, images, told["skipped"] > 0, progress)
+    images = divide(dataset, recipe.seed, told.calibration_share, told.asked_false_alarm_rate)
+    extractor = Extractor(model.extractor, recipe.layers, recipe.shapes, model.learned.weights, told.weights)
+    changed = replace(recipe, detector=detector.name, settings=detector.settings())
+    return fitted(detector, extractor, changed, images, Options(skip_bad=told.skipped > 0, progress=progress))
 
 
 def check_images(model: Model, dataset: Dataset) -> None:
     """Raises `SourceError` if the training part holds other images than those that the model was fitted on."""
     told = model.provenance
-    if images_digest([sample.path for sample in dataset.train]) != told["images_digest"]:
-        now, then = len(dataset.train), told["images"] + told["skipped"]
+    if images_digest([sample.path for sample in dataset.train]) != told.images_digest:
+        now, then = len(dataset.train), told.images + told.skipped
         raise SourceError(
             f"{dataset.root}: holds other images than the model was fitted on ({now} now, {then} then); "
             "give the images that it was fitted on"

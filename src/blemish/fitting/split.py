@@ -27,6 +27,11 @@ class Division:
     share: float
     rate: float | None
 
+    @property
+    def all(self) -> list[Sample]:
+        """Those to fit, then those to calibrate."""
+        return [*self.to_fit, *self.to_calibrate]
+
 
 def divide(dataset: Dataset, seed: int, share: float, rate: float | None) -> Division:
     """The training part, divided at random. Raises `SettingError` if the rate cannot be promised."""

@@ -3,12 +3,23 @@
 from blemish.images.ahead import decode_ahead, decoding_peak, waiting
 from blemish.images.geometry import Geometry
 from blemish.images.photographs import count_tiles, read_tile, read_tiles
-from blemish.images.reading import Header, Pixels, read_format, read_header, read_image, read_mask, read_size
+from blemish.images.reading import (
+    Header,
+    ImageLike,
+    Pixels,
+    name_of,
+    read_format,
+    read_header,
+    read_image,
+    read_mask,
+    read_size,
+)
 from blemish.images.tiling import Mosaic, Place, Tiling
 
 __all__ = [
     "Geometry",
     "Header",
+    "ImageLike",
     "Mosaic",
     "Pixels",
     "Place",
@@ -16,6 +27,7 @@ __all__ = [
     "count_tiles",
     "decode_ahead",
     "decoding_peak",
+    "name_of",
     "read_format",
     "read_header",
     "read_image",

@@ -11,6 +11,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -55,29 +56,31 @@ _PLUGINS: tuple[type[ImageFile.ImageFile], ...] = (
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """The file's header, checked against every limit; the file is open within the context.
+def opened(source: Path | bytes) -> Iterator[Image.Image]:
+    """Yields the header of a file, or of a file's bytes, checked against every limit; it is open within the context.
 
     Raises:
         ImageError: it is missing, no file, empty, too large, or no image of a known format.
     """
-    try:
-        array = read_member(path)
-    except SourceError as error:
-        raise ImageError(path, str(error).removeprefix(f"{path}: ")) from None
-    if array is not None:
-        yield Image.fromarray(array)
-        return
-    with _file(path) as file:
-        image = _identified(file, path)
+    name: Path | str = "<bytes>" if isinstance(source, bytes) else source
+    if isinstance(source, Path):
+        try:
+            array = read_member(source)
+        except SourceError as error:
+            raise ImageError(source, str(error).removeprefix(f"{source}: ")) from None
+        if array is not None:
+            yield Image.fromarray(array)
+            return
+    with _memory(source) if isinstance(source, bytes) else _file(source) as file:
+        image = _identified(file, name)
         if image.width * image.height > MAX_PIXELS:
             pixels = f"{image.width}x{image.height}"
-            raise ImageError(path, f"is {pixels}, more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it")
+            raise ImageError(name, f"is {pixels}, more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it")
         yield image
 
 
-def damaged(path: Path, error: BaseException) -> ImageError:
-    """What to say of a file that cannot be decoded."""
+def damaged(path: Path | str, error: BaseException) -> ImageError:
+    """Returns what to say of a file that cannot be decoded."""
     reason = str(error).strip() or type(error).__name__
     return ImageError(path, f"cannot be decoded ({reason}); save it again from its source, or remove it")
 
@@ -91,10 +94,7 @@ def _file(path: Path) -> IO[bytes]:
                 raise ImageError(path, "is a folder, not an image")
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(path, "is no regular file; remove it")
-        if status.st_size == 0:
-            raise ImageError(path, "is empty (zero bytes); copy it again, or remove it")
-        if status.st_size > MAX_BYTES:
-            raise ImageError(path, f"has {status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}; remove it")
+        _check_length(path, status.st_size)
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
@@ -107,8 +107,21 @@ def _file(path: Path) -> IO[bytes]:
         raise damaged(path, error) from error
 
 
-def _identified(file: IO[bytes], path: Path) -> ImageFile.ImageFile:
-    """By its first bytes and its header."""
+def _memory(content: bytes) -> IO[bytes]:
+    """The bytes as an open file."""
+    _check_length("<bytes>", len(content))
+    return BytesIO(content)
+
+
+def _check_length(name: Path | str, length: int) -> None:
+    if length == 0:
+        raise ImageError(name, "is empty (zero bytes); copy it again, or remove it")
+    if length > MAX_BYTES:
+        raise ImageError(name, f"has {length:,} bytes, more than the limit of {MAX_BYTES:,}; remove it")
+
+
+def _identified(file: IO[bytes], path: Path | str) -> ImageFile.ImageFile:
+    """The image, known by its first bytes and its header."""
     try:
         start = file.read(16)
         for plugin in _PLUGINS:

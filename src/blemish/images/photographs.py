@@ -13,14 +13,14 @@ from PIL import Image
 
 from blemish.errors import ImageError
 from blemish.images.geometry import Geometry
-from blemish.images.reading import BAND, Pixels, read_header, whole_image
+from blemish.images.reading import BAND, ImageLike, Pixels, name_of, read_header, whole_image
 from blemish.images.tiling import Place, Tiling
 
 IN_MEMORY = 128 << 20
 """Bytes of a photograph's pixels that are kept in memory while its tiles are read."""
 
 
-def read_tiles(source: Path | Pixels, geometry: Geometry) -> Iterator[tuple[Place, Pixels]]:
+def read_tiles(source: ImageLike, geometry: Geometry) -> Iterator[tuple[Place, Pixels]]:
     """The tiles of a photograph, each of the geometry's shape, row by row; the photograph is decoded once.
 
     Its pixels then wait outside of memory where they are many, and a row of tiles is there at a time.
@@ -44,7 +44,7 @@ def read_tiles(source: Path | Pixels, geometry: Geometry) -> Iterator[tuple[Plac
                 yield place, np.asarray(geometry.apply(cut))
 
 
-def read_tile(source: Path | Pixels, place: Place | int, geometry: Geometry) -> Pixels:
+def read_tile(source: ImageLike, place: Place | int, geometry: Geometry) -> Pixels:
     """One of the tiles of a photograph, by its place or its number. Raises `ImageError` as `read_tiles` does."""
     side = geometry.tiling.side
     with whole_image(source) as photograph:
@@ -60,7 +60,7 @@ def count_tiles(path: Path, geometry: Geometry) -> int:
     return len(_places(path, geometry.tiling, header.height, header.width))  # as many, however it is turned
 
 
-def _write(photograph: Image.Image, rows: IO[bytes], source: Path | Pixels) -> None:
+def _write(photograph: Image.Image, rows: IO[bytes], source: ImageLike) -> None:
     """Its pixels, row by row, a few at a time."""
     width, height = photograph.size
     step = max(1, BAND // width)
@@ -69,20 +69,16 @@ def _write(photograph: Image.Image, rows: IO[bytes], source: Path | Pixels) -> N
             rows.write(photograph.crop((0, top, width, min(top + step, height))).tobytes())
     except OSError as error:
         raise ImageError(
-            _name(source),
+            name_of(source),
             f"no space in {tempfile.gettempdir()} for its pixels ({error.strerror}); make some, or set TMPDIR",
         ) from error
 
 
-def _places(source: Path | Pixels, tiling: Tiling, height: int, width: int) -> list[Place]:
+def _places(source: ImageLike, tiling: Tiling, height: int, width: int) -> list[Place]:
     if min(height, width) < tiling.side:
         raise ImageError(
-            _name(source),
+            name_of(source),
             f"is {height}x{width}, smaller than the model's tiles of {tiling.side}; leave it out, "
             "or fit with a smaller --tile",
         )
     return tiling.places(height, width)
-
-
-def _name(source: Path | Pixels) -> Path | str:
-    return "<array>" if isinstance(source, np.ndarray) else source

@@ -45,6 +45,9 @@ ORIENTATION = 0x0112
 
 Pixels = NDArray[np.uint8]
 
+ImageLike = Path | Pixels | bytes
+"""A file, an array, or the bytes of a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -60,11 +63,16 @@ class Header:
     decoding: int
 
 
-def read_image(source: Path | str | Pixels, geometry: Geometry) -> Pixels:
-    """The image as uint8 RGB (H, W, 3) of the geometry's shape.
+def name_of(source: ImageLike) -> Path | str:
+    """Returns what messages call an image."""
+    return source if isinstance(source, Path) else "<bytes>" if isinstance(source, bytes) else "<array>"
+
+
+def read_image(source: str | ImageLike, geometry: Geometry) -> Pixels:
+    """Returns the image as uint8 RGB (H, W, 3) of the geometry's shape.
 
     Args:
-        source: a file, or an array: uint8 (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W).
+        source: a file, its bytes, or an array: uint8 (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W).
 
     Raises:
         ImageError: the file is missing, empty, truncated, too large, or no image of a known format; or the array has
@@ -72,17 +80,18 @@ def read_image(source: Path | str | Pixels, geometry: Geometry) -> Pixels:
     """
     if isinstance(source, np.ndarray):
         return _shrunk(_from_array(source), "<array>", geometry)
-    path = Path(source)
-    with opened(path) as image:
+    file = Path(source) if isinstance(source, str) else source
+    name = name_of(file)
+    with opened(file) as image:
         _draft(image, geometry)
-        with _decoding(image, path, geometry):
+        with _decoding(image, name, geometry):
             ImageOps.exif_transpose(image, in_place=True)
-            return _shrunk(image, path, geometry)
+            return _shrunk(image, name, geometry)
 
 
 @contextmanager
-def whole_image(source: Path | Pixels) -> Iterator[Image.Image]:
-    """The image at its own size, decoded, upright and RGB; it is there within the context alone.
+def whole_image(source: ImageLike) -> Iterator[Image.Image]:
+    """Yields the image at its own size, decoded, upright and RGB; it is there within the context alone.
 
     Raises:
         ImageError: as `read_image` does.
@@ -90,15 +99,16 @@ def whole_image(source: Path | Pixels) -> Iterator[Image.Image]:
     if isinstance(source, np.ndarray):
         yield _to_rgb(_from_array(source), "<array>")
         return
+    name = name_of(source)
     with opened(source) as image:
-        with _faults_of(source):
+        with _faults_of(name):
             share = _share(image, None)
         with DECODING.share(share):
             whole = image
             try:
-                with _faults_of(source):
+                with _faults_of(name):
                     ImageOps.exif_transpose(image, in_place=True)
-                    whole = _to_rgb(image, source)
+                    whole = _to_rgb(image, name)
                 yield whole
             finally:
                 image.close()
@@ -114,13 +124,13 @@ def read_header(path: Path, geometry: Geometry) -> Header:
         return Header(height, width, _share(image, geometry if geometry.tile is None else None))
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of the upright image. Raises `ImageError` as `read_image` does."""
-    with opened(path) as image:
+def read_size(source: Path | bytes) -> tuple[int, int]:
+    """Returns height and width of the upright image. Raises `ImageError` as `read_image` does."""
+    with opened(source) as image:
         stored = image.height, image.width
         if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow has turned these already
             return stored
-        with _decoding(image, path):  # a PNG may say how it is turned behind its pixels
+        with _decoding(image, name_of(source)):  # a PNG may say how it is turned behind its pixels
             turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
         return stored[::-1] if turned else stored
 
@@ -159,7 +169,7 @@ def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) ->
 
 
 @contextmanager
-def _decoding(image: Image.Image, path: Path, geometry: Geometry | None = None) -> Iterator[None]:
+def _decoding(image: Image.Image, path: Path | str, geometry: Geometry | None = None) -> Iterator[None]:
     """Room for the decoding, and an `ImageError` where it fails; at the end the image's pixels are gone."""
     with _faults_of(path), DECODING.share(_share(image, geometry)):
         try:
@@ -169,7 +179,7 @@ def _decoding(image: Image.Image, path: Path, geometry: Geometry | None = None) 
 
 
 @contextmanager
-def _faults_of(path: Path) -> Iterator[None]:
+def _faults_of(path: Path | str) -> Iterator[None]:
     """What Pillow says against a file, as an `ImageError`."""
     try:
         yield

@@ -103,7 +103,7 @@ def write_picture(pixels: Pixels, path: Path, *, force: bool = False) -> None:
 
     Raises:
         SettingError: its name does not end as a picture's.
-        ModelError: the path exists and is not to be replaced (see `storage.new_file`), or cannot be written.
+        StorageError: the path exists and is not to be replaced (see `storage.new_file`), or cannot be written.
     """
     ending = path.suffix.lower()
     if ending not in PICTURES:

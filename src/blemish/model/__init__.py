@@ -2,11 +2,8 @@
 
 from blemish.model.model import Model
 from blemish.model.prediction import Prediction
+from blemish.model.provenance import Provenance
 from blemish.model.recipe import Learned, Recipe
+from blemish.model.saved import Fitted
 
-__all__ = [
-    "Learned",
-    "Model",
-    "Prediction",
-    "Recipe",
-]
+__all__ = ["Fitted", "Learned", "Model", "Prediction", "Provenance", "Recipe"]

@@ -9,19 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from blemish.backbones import Layer
 from blemish.calibration import Calibration
 from blemish.errors import ModelError, SettingError
 from blemish.images import Geometry
-from blemish.model.recipe import GRAPHS, LEARNED, Recipe
+from blemish.model.provenance import Provenance
+from blemish.model.recipe import Recipe
+
+LEARNED, FEATURES, SCORING = "learned.safetensors", "features.xml", "scoring.xml"
+GRAPHS = (FEATURES, "features.bin", SCORING, "scoring.bin")
+"""Files of a saved model: what was learned; and the graphs, which a model that scores by gradients does not have."""
 
 LONGEST_TEXT = 65_536
 MOST = 1 << 40
 """The longest text and the largest number of anything that a card may hold."""
 
 
-def card_content(recipe: Recipe, calibration: Calibration, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The card of a model, as JSON can hold it."""
+def card_content(recipe: Recipe, calibration: Calibration, provenance: Provenance) -> dict[str, Any]:
+    """Returns the card of a model, as JSON can hold it."""
     return {
         "recipe": {**asdict(recipe), "layers": list(recipe.layers)},
         "calibration": {
@@ -29,12 +36,14 @@ def card_content(recipe: Recipe, calibration: Calibration, provenance: Mapping[s
             "threshold": calibration.threshold,
             "display": list(calibration.display),
             "scores": calibration.scores.tolist(),
+            "medians": calibration.medians.tolist(),
+            "maxima": calibration.maxima.tolist(),
         },
-        "provenance": dict(provenance),
+        "provenance": asdict(provenance),
     }
 
 
-def read_content(folder: Path, card: Mapping[str, Any]) -> tuple[Recipe, Calibration, dict[str, Any]]:
+def read_content(folder: Path, card: Mapping[str, Any]) -> tuple[Recipe, Calibration, Provenance]:
     """What `card_content` wrote.
 
     Raises:
@@ -44,18 +53,17 @@ def read_content(folder: Path, card: Mapping[str, Any]) -> tuple[Recipe, Calibra
     try:
         _keys("the card", card, names)
         _check_files(card["files"])
-        provenance = card["provenance"]
-        _check_provenance(provenance)
+        provenance = _provenance(card["provenance"])
         recipe = _recipe(card["recipe"])
         calibration = _calibration(card["calibration"])
-        if len(calibration.scores) != provenance["held_out"]:
-            raise ValueError(f"{len(calibration.scores)} scores do not fit {provenance['held_out']} held-out images")
-        if len(recipe.layers) != len(provenance["layers"]):
-            raise ValueError(f"{len(recipe.layers)} layers do not fit the shapes of {len(provenance['layers'])}")
+        if len(calibration.scores) != provenance.held_out:
+            raise ValueError(f"{len(calibration.scores)} scores do not fit {provenance.held_out} held-out images")
+        if len(recipe.layers) != len(recipe.shapes):
+            raise ValueError(f"{len(recipe.layers)} layers do not fit the shapes of {len(recipe.shapes)}")
     except (ValueError, SettingError) as error:
         reason = str(error).partition("; ")[0]
         raise ModelError(f"{folder}: its model.json is not valid ({reason}); fit the model again") from None
-    return recipe, calibration, dict(provenance)
+    return recipe, calibration, provenance
 
 
 def _check_files(files: Mapping[str, str]) -> None:
@@ -78,35 +86,42 @@ def _recipe(found: Any) -> Recipe:
             _text("recipe.layers", layer)
         else:
             _integer("recipe.layers", layer, 0)
+    shapes = _listed("recipe.shapes", found["shapes"])
+    for layer in shapes:
+        _keys("recipe.shapes", layer, {field.name for field in fields(Layer)})
+        _text("recipe.shapes.name", layer["name"])
+        for side in ("channels", "height", "width"):
+            _integer(f"recipe.shapes.{side}", layer[side], 1, 1 << 20)
     geometry = found["geometry"]
     _keys("recipe.geometry", geometry, {field.name for field in fields(Geometry)})
     for name, value in geometry.items():
         if not (value is None and name in {"crop", "tile"}):
             _integer(f"recipe.geometry.{name}", value, 0)
-    return Recipe(**{**found, "layers": tuple(layers), "geometry": Geometry(**geometry)})
+    read = {"layers": tuple(layers), "shapes": tuple(Layer(**layer) for layer in shapes)}
+    return Recipe(**{**found, **read, "geometry": Geometry(**geometry)})
 
 
 def _calibration(found: Any) -> Calibration:
-    _keys("calibration", found, {"rate", "threshold", "display", "scores"})
+    kept = ("scores", "medians", "maxima")
+    _keys("calibration", found, {"rate", "threshold", "display", *kept})
     rate = _number("calibration.rate", found["rate"], 0, 1)
-    scores = [_number("calibration.scores", score) for score in _listed("calibration.scores", found["scores"])]
-    display = [_number("calibration.display", value) for value in _listed("calibration.display", found["display"])]
-    if len(display) != 2 or not display[0] < display[1]:
-        raise ValueError(f"calibration.display {display} is no range of values")
-    if sorted(scores) != scores:
+    scores, medians, maxima = (_numbers(f"calibration.{name}", found[name]) for name in kept)
+    if not len(scores) == len(medians) == len(maxima):
+        raise ValueError(f"calibration has {len(scores)} scores, {len(medians)} medians and {len(maxima)} maxima")
+    if (scores[1:] < scores[:-1]).any():
         raise ValueError("calibration.scores are not sorted")
-    calibration = Calibration(np.asarray(scores, np.float64), rate, (display[0], display[1]))
-    threshold = _number("calibration.threshold", found["threshold"])
-    if threshold != calibration.threshold:
-        raise ValueError(f"calibration.threshold {threshold} is not {calibration.threshold}, which its scores give")
+    calibration = Calibration(scores, medians, maxima, rate)
+    for name, kept_value in (("threshold", calibration.threshold), ("display", list(calibration.display))):
+        if found[name] != kept_value:
+            raise ValueError(f"calibration.{name} {found[name]} is not {kept_value}, which its scores give")
     return calibration
 
 
-def _check_provenance(found: Any) -> None:
+def _provenance(found: Any) -> Provenance:
     texts = {"created", "source", "layout", "weights", "engine", "images_digest"}
     numbers = {"images", "held_out", "skipped"}
     rates = {"calibration_share", "asked_false_alarm_rate"}
-    _keys("provenance", found, {*texts, *numbers, *rates, "layers", "learned", "versions"})
+    _keys("provenance", found, {*texts, *numbers, *rates, "learned", "versions"})
     for name in texts:
         _text(f"provenance.{name}", found[name])
     for name in numbers:
@@ -114,16 +129,12 @@ def _check_provenance(found: Any) -> None:
     for name in rates:
         if not (found[name] is None and name == "asked_false_alarm_rate"):
             _number(f"provenance.{name}", found[name], 0, 1)
-    for layer in _listed("provenance.layers", found["layers"]):
-        _keys("provenance.layers", layer, {"name", "channels", "height", "width"})
-        _text("provenance.layers.name", layer["name"])
-        for side in ("channels", "height", "width"):
-            _integer(f"provenance.layers.{side}", layer[side], 1, 1 << 20)
     for name in ("learned", "versions"):
         if not isinstance(found[name], dict):
             raise ValueError(f"provenance.{name} is no object")
     for package, version in found["versions"].items():
         _text(f"provenance.versions.{package}", version)
+    return Provenance(**found)
 
 
 def _keys(name: str, found: Any, expected: set[str]) -> None:
@@ -149,6 +160,10 @@ def _integer(name: str, found: Any, low: int, high: int = MOST) -> int:
     if type(found) is not int or not low <= found <= high:
         raise ValueError(f"{name} is not a whole number from {low} to {high}")
     return found
+
+
+def _numbers(name: str, found: Any) -> NDArray[np.float64]:
+    return np.asarray([_number(name, value) for value in _listed(name, found)], np.float64)
 
 
 def _number(name: str, found: Any, low: float = -math.inf, high: float = math.inf) -> float:

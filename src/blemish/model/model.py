@@ -1,31 +1,32 @@
-"""A fitted, calibrated model: predict, save, load. `fitting.py` makes one."""
+"""A fitted, calibrated model: predict, explain, save, load. `fitting` makes one."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration import Calibration
 from blemish.datasets import read_source
-from blemish.engines import Engine, choose_engine
+from blemish.engines import Engine
 from blemish.engines.stream import NOT_FINITE, Scored, stream, whole
-from blemish.errors import DegenerateError, ModelError
-from blemish.images import Pixels, Place, read_image, read_size, read_tile
+from blemish.errors import DegenerateError, ModelError, SettingError, StorageError
+from blemish.images import ImageLike, Place, name_of, read_image, read_size, read_tile
 from blemish.maps import Box, find_boxes
 from blemish.maps.boxes import LEAST_AREA
 from blemish.model.card import card_content, read_content
 from blemish.model.prediction import Prediction
-from blemish.model.recipe import GRAPHS, Learned, Recipe
-from blemish.model.saved import identity_of, restore
+from blemish.model.provenance import Provenance
+from blemish.model.recipe import Learned, Recipe
+from blemish.model.saved import Saved, Store
 from blemish.progress import Progress
-from blemish.storage import check_files, copy_files, new_folder, read_card, write_card
+from blemish.storage import new_folder, read_card, write_card
 from blemish.storage.cards import reason_of
 
 if TYPE_CHECKING:
@@ -48,25 +49,24 @@ class Model:
         provenance: where the images and weights came from, counts, library versions.
         engine: images to scores and maps.
         extractor: images to features, the first part of it.
+        store: gives what was learned, and writes it.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         calibration: Calibration,
-        provenance: dict[str, Any],
+        provenance: Provenance,
         engine: Engine,
         extractor: Engine,
-        learned: Callable[[], Learned],
-        write: Callable[[Path], None],
+        store: Store,
     ) -> None:
         self.recipe = recipe
         self.calibration = calibration
         self.provenance = provenance
         self.engine = engine
         self.extractor = extractor
-        self._learned = learned
-        self._write = write
+        self.store = store
 
     @property
     def threshold(self) -> float:
@@ -75,8 +75,8 @@ class Model:
 
     @cached_property
     def learned(self) -> Learned:
-        """Detector and weights; needs torch. Raises `ModelError` if a saved model's tensors were altered."""
-        return self._learned()
+        """Detector and weights; needs torch. Raises `StorageError` if a saved model's file was altered meanwhile."""
+        return self.store.learned()
 
     @cached_property
     def scoring(self) -> Scoring:
@@ -87,29 +87,29 @@ class Model:
 
     def predict(
         self,
-        sources: str | Path | Pixels | Sequence[str | Path | Pixels],
+        sources: str | ImageLike | Sequence[str | ImageLike],
         progress: Progress | None = None,
     ) -> Iterator[Prediction]:
         """One prediction an image, in order. An image that cannot be read gives a prediction with its error.
 
         Args:
-            sources: a source, an array, or several: images, folders, arrays (uint8 (H, W), (H, W, 3)). Of a source that
-                has a test part, that part is meant.
+            sources: one or several of these: a source, which is an image, a folder or a data set; an array, uint8
+                (H, W) or (H, W, 3); the bytes of an image file. Of a source that has a test part, that part is meant.
             progress: told how far it is.
 
         Raises:
             SourceError: a source is missing or empty.
         """
-        images: list[Path | Pixels] = []
-        for source in [sources] if isinstance(sources, (str, Path, np.ndarray)) else sources:
-            if isinstance(source, np.ndarray):
+        images: list[ImageLike] = []
+        for source in [sources] if isinstance(sources, (str, Path, bytes, np.ndarray)) else sources:
+            if isinstance(source, (bytes, np.ndarray)):
                 images.append(source)
             else:
                 dataset = read_source(source, self.recipe.seed)
                 images += [sample.path for sample in dataset.test or dataset.train]
         return self._predict(images, progress)
 
-    def _predict(self, images: Sequence[Path | Pixels], progress: Progress | None) -> Iterator[Prediction]:
+    def _predict(self, images: Sequence[ImageLike], progress: Progress | None) -> Iterator[Prediction]:
         for scored in whole(stream(self.engine, images, self.recipe.geometry), self.recipe.geometry):
             done = scored.index + 1
             yield self._judged(scored, images[scored.index])
@@ -117,7 +117,7 @@ class Model:
             if progress:
                 progress("predict", done, len(images))
 
-    def _judged(self, scored: Scored, image: Path | Pixels) -> Prediction:
+    def _judged(self, scored: Scored, image: ImageLike) -> Prediction:
         if scored.error is not None or scored.map is None:
             reason = scored.error.reason if scored.error else None
             return Prediction(_path(image), float("nan"), float("nan"), None, None, reason)
@@ -132,7 +132,7 @@ class Model:
         share = 1.0 if geometry.tile is None else geometry.tile**2 / (geometry.height * geometry.width)
         return find_boxes(values, self.calibration.map_threshold, round(LEAST_AREA * share))
 
-    def _in_image(self, boxes: Sequence[Box], image: Path | Pixels) -> list[Box]:
+    def _in_image(self, boxes: Sequence[Box], image: ImageLike) -> list[Box]:
         """The same in the pixels of the image, whose map has another size unless it is cut into tiles."""
         geometry = self.recipe.geometry
         if geometry.tile is not None or not boxes:
@@ -141,13 +141,13 @@ class Model:
         scale = (size[0] / geometry.height, size[1] / geometry.width)
         return [box.moved(*geometry.margins, scale) for box in boxes]
 
-    def explain(self, image: str | Path | Pixels, components: int | str | Sequence[int] | None = None) -> Explanation:
+    def explain(self, image: str | ImageLike, components: int | str | Sequence[int] | None = None) -> Explanation:
         """Why an image has its score: the maps of layers, and of components where the detector has them.
 
         Of a photograph that is cut into tiles, the tile with the highest score is explained.
 
         Args:
-            image: a file, or uint8 (H, W), (H, W, 3).
+            image: a file, its bytes, or uint8 (H, W), (H, W, 3).
             components: how many, those that add the most where the map is largest; `best`, the twelve that do, which is
                 the default; `worst`, the twelve that add the least there; or their indices, in every layer that has
                 them.
@@ -159,19 +159,21 @@ class Model:
         """
         import torch
 
+        from blemish.detectors import Generative
         from blemish.explanation import explain
 
-        source = image if isinstance(image, np.ndarray) else Path(image)
+        source = Path(image) if isinstance(image, str) else image
         geometry = self.recipe.geometry
         place = None if geometry.tile is None else self._worst(source)
         pixels = read_image(source, geometry) if place is None else read_tile(source, place, geometry)
         batch = np.stack([pixels])
         ((scores, maps),) = self.engine.run([batch])
         if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
-            raise DegenerateError(f"{_path(source) or '<array>'}: {NOT_FINITE}")
+            raise DegenerateError(f"{name_of(source)}: {NOT_FINITE}")
         (features,) = self.extractor.run([batch])
         layers = [torch.from_numpy(layer) for layer in features]
-        made = self.learned.detector.reconstruct(layers)
+        detector = self.learned.detector
+        made = detector.reconstruct(layers) if isinstance(detector, Generative) else None
         return explain(
             self.scoring,
             layers,
@@ -188,7 +190,7 @@ class Model:
             tile=None if place is None or geometry.tile is None else (place.top, place.left, geometry.tile),
         )
 
-    def _worst(self, source: Path | Pixels) -> Place:
+    def _worst(self, source: ImageLike) -> Place:
         """The tile of a photograph with the highest score."""
         scored: list[tuple[float, Place]] = []
         for chunk in stream(self.engine, [source], self.recipe.geometry):
@@ -203,7 +205,12 @@ class Model:
         Raises:
             SettingError: the detector has no prior over images.
         """
-        return _pixels(self.learned.detector.sample(count, seed))
+        from blemish.detectors import Generative
+
+        detector = self.learned.detector
+        if not isinstance(detector, Generative):
+            raise SettingError(f"{detector.name} has no prior to draw images from; fit vae or vae-grf")
+        return _pixels(detector.sample(count, seed))
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the model as a folder, whole or not at all.
@@ -213,10 +220,10 @@ class Model:
             force: replace a model that is there.
 
         Raises:
-            ModelError: the path exists and is not to be replaced, or cannot be written.
+            StorageError: the path exists and is not to be replaced, or cannot be written.
         """
         with new_folder(Path(path), "model", force=force) as folder:
-            self._write(folder)
+            self.store.write(folder)
             write_card(folder, "model", card_content(self.recipe, self.calibration, self.provenance))
 
     @classmethod
@@ -232,17 +239,17 @@ class Model:
         """
         folder = Path(path)
         for _ in range(TRIES):
-            before = identity_of(folder)
+            before = _identity(folder)
             try:
                 loaded = cls._load(folder, engine)
-            except (ModelError, OSError, ValueError) as error:
-                if identity_of(folder) == before:
-                    if isinstance(error, ModelError):
-                        raise
+            except (ModelError, StorageError, OSError, ValueError) as error:
+                if _identity(folder) == before:
+                    if isinstance(error, (ModelError, StorageError)):
+                        raise ModelError(str(error)) from None
                     told = f"{folder}: cannot be read ({reason_of(error)}); check the path and its permissions"
                     raise ModelError(told) from None
             else:
-                if identity_of(folder) == before:
+                if _identity(folder) == before:
                     return loaded
             time.sleep(AGAIN)  # it was replaced while it was read, so its parts may be of two models
         raise ModelError(f"{folder}: was replaced again and again while it was read; load it again later")
@@ -251,28 +258,18 @@ class Model:
     def _load(cls, folder: Path, engine: str) -> Model:
         card = read_card(folder, "model")
         recipe, calibration, provenance = read_content(folder, card)
-        running: Engine
-        extractor: Engine
-        chosen = choose_engine(engine, gradients=not {*GRAPHS} & card["files"].keys())
-        check_files(folder, card)
-        if chosen == "openvino":
-            from blemish.engines.openvino_engine import OpenVINOEngine
+        store = Saved(folder, card, recipe)
+        running, extractor = store.engines(engine)
+        return cls(recipe, calibration, provenance, running, extractor, store)
 
-            graphs = OpenVINOEngine.from_folder(folder)
-            shapes = [(layer["channels"], layer["height"], layer["width"]) for layer in provenance["layers"]]
-            graphs.check(recipe.geometry.shape, shapes)
-            running, extractor = graphs, graphs.extractor
-        else:
-            from blemish.backbones import PIXELS, Backbone, Pixels
-            from blemish.detectors.scoring import Scoring
-            from blemish.engines.torch_engine import TorchEngine
 
-            found = restore(folder, card, recipe)
-            pixels = recipe.backbone == PIXELS
-            extractor = TorchEngine(Pixels() if pixels else Backbone(recipe.backbone, recipe.layers, found.weights))
-            running = extractor.then(Scoring(found.detector, recipe.geometry.shape))
-        learned = partial(restore, folder, card, recipe)
-        return cls(recipe, calibration, provenance, running, extractor, learned, partial(copy_files, folder, card=card))
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """Which folder it is that has this path; `None` if there is none. One that is replaced has another."""
+    try:
+        status = folder.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _pixels(images: Tensor) -> NDArray[np.uint8]:
@@ -280,5 +277,5 @@ def _pixels(images: Tensor) -> NDArray[np.uint8]:
     return np.asarray((255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy())
 
 
-def _path(source: Path | Pixels) -> Path | None:
-    return None if isinstance(source, np.ndarray) else source
+def _path(source: ImageLike) -> Path | None:
+    return source if isinstance(source, Path) else None

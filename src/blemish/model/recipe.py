@@ -1,4 +1,4 @@
-"""All that decides what a model computes, and the files that hold it."""
+"""All that decides what a model computes, and what it learned."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from blemish.backbones import Layer
 from blemish.images import Geometry
 
 if TYPE_CHECKING:
@@ -13,21 +14,33 @@ if TYPE_CHECKING:
 
     from blemish.detectors import Detector
 
-LEARNED, FEATURES, SCORING = "learned.safetensors", "features.xml", "scoring.xml"
-GRAPHS = (FEATURES, "features.bin", SCORING, "scoring.bin")
-"""Files of a saved model: what was learned; and the graphs, which a model that scores by gradients does not have."""
-
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what a model computes, but for the images."""
+    """All that decides what a model computes, but for the images.
+
+    Attributes:
+        detector: its name.
+        settings: of the detector, by name.
+        backbone: timm's name, or `pixels`.
+        layers: as they were asked for: levels, or names of modules.
+        shapes: what the layers look like at the model's input size.
+        geometry: how an image becomes the model's input.
+        seed: of the split, the hold-out and whatever the detector draws.
+    """
 
     detector: str
     settings: dict[str, Any]
     backbone: str
     layers: tuple[int | str, ...]
+    shapes: tuple[Layer, ...]
     geometry: Geometry
     seed: int
+
+    @property
+    def grids(self) -> list[tuple[int, int, int]]:
+        """Channels, height and width of each layer."""
+        return [layer.grid for layer in self.shapes]
 
 
 @dataclass(frozen=True)

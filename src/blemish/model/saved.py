@@ -1,18 +1,19 @@
-"""What of a model is written to disk, and how it is restored."""
+"""Where a model has what it learned: in memory since its fit, or in the folder that it was loaded from."""
 
 from __future__ import annotations
 
-import copy
 import errno
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
-from blemish.engines import Engine
+from blemish.backbones import PIXELS
+from blemish.engines import Engine, choose_engine
 from blemish.errors import BlemishError, ModelError
-from blemish.images import Geometry
-from blemish.model.recipe import LEARNED, Learned, Recipe
-from blemish.storage import check_files
+from blemish.model.card import GRAPHS, LEARNED
+from blemish.model.recipe import Learned, Recipe
+from blemish.storage import check_files, copy_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,63 +21,115 @@ if TYPE_CHECKING:
     from blemish.detectors import Detector
 
 
-def write_parts(
-    engine: Engine,
-    extractor: Engine,
-    learned: Learned,
-    geometry: Geometry,
-    folder: Path,
-) -> None:
-    """The two graphs, and `learned.safetensors` with what was learned and the backbone's weights.
+class Store(Protocol):
+    """Gives what was learned, and writes it."""
 
-    A detector that needs gradients has no graphs.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    def learned(self) -> Learned:
+        """Returns detector and weights; needs torch.
 
-    from blemish.detectors.scoring import OUTPUTS, Scoring
-    from blemish.engines.openvino_engine import OpenVINOEngine
-    from blemish.engines.torch_engine import TorchEngine
+        Raises:
+            StorageError: the file of a saved model was altered.
+            ModelError: it does not fit the model's card.
+        """
 
-    if not learned.detector.needs_gradients:
-        if isinstance(extractor, TorchEngine):
-            network = copy.deepcopy(extractor.module).cpu()  # the engine keeps its own
-            graphs = OpenVINOEngine.from_module(network, *geometry.shape)
-            graphs = graphs.then(Scoring(learned.detector, geometry.shape), OUTPUTS)
-        else:
-            graphs = cast(OpenVINOEngine, engine)
-        graphs.save(folder)
-    tensors = {f"detector.{name}": tensor for name, tensor in learned.detector.tensors().items()}
-    tensors |= {f"backbone.{name}": tensor.cpu() for name, tensor in learned.weights.items()}
-    try:
-        save_file(tensors, folder / LEARNED)
-    except SafetensorError as error:
-        raise OSError(errno.ENOSPC, str(error)) from error
+    def write(self, folder: Path) -> None:
+        """Writes the files of a model into a folder. Raises `OSError` if it cannot."""
 
 
-def restore(folder: Path, card: Mapping[str, Any], recipe: Recipe) -> Learned:
-    """What was learned, from what the model's folder holds alone."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+@dataclass(frozen=True)
+class Fitted:
+    """What was learned a moment ago, and the engine that scores by it."""
 
-    from blemish.detectors import make_detector
+    parts: Learned
+    engine: Engine
+    shape: tuple[int, int]
 
-    check_files(folder, {"files": {LEARNED: card["files"][LEARNED]}})  # it may be long since the model was loaded
-    try:
-        tensors = load_file(folder / LEARNED)
-        _check_finite(tensors)
-        grids = [(layer["channels"], layer["height"], layer["width"]) for layer in card["provenance"]["layers"]]
-        detector = make_detector(recipe.detector, recipe.settings).restore(grids, _below(tensors, "detector."))
-        _try(detector, grids, recipe.geometry.shape)
-    except (SafetensorError, BlemishError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0].partition("; ")[0] or type(error).__name__
-        raise ModelError(
-            f"{folder}: what was learned does not fit its description ({reason}); fit the model again"
-        ) from None
-    return Learned(detector, _below(tensors, "backbone."))
+    def learned(self) -> Learned:
+        return self.parts
+
+    def write(self, folder: Path) -> None:
+        """Writes the two graphs, and `learned.safetensors` with what was learned and the backbone's weights.
+
+        A detector that needs gradients has no graphs.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        detector, weights = self.parts.detector, self.parts.weights
+        if not detector.needs_gradients:
+            self.engine.save(folder, self.shape)
+        tensors = {f"detector.{name}": tensor for name, tensor in detector.tensors().items()}
+        tensors |= {f"backbone.{name}": tensor.cpu() for name, tensor in weights.items()}
+        try:
+            save_file(tensors, folder / LEARNED)
+        except SafetensorError as error:
+            raise OSError(errno.ENOSPC, str(error)) from error
 
 
-def _try(detector: Detector, grids: Sequence[tuple[int, int, int]], shape: tuple[int, int]) -> None:
+@dataclass(frozen=True)
+class Saved:
+    """A model's folder, with its card and its recipe."""
+
+    folder: Path
+    card: Mapping[str, Any]
+    recipe: Recipe
+
+    def engines(self, name: str) -> tuple[Engine, Engine]:
+        """Returns the engine that scores images and its first part, which extracts features.
+
+        Every file of the folder is read and compared with its digest first.
+
+        Raises:
+            ModelError, StorageError: a file was altered, or does not fit the others.
+            SettingError: the engine is unknown or not installed.
+        """
+        chosen = choose_engine(name, gradients=not {*GRAPHS} & self.card["files"].keys())
+        check_files(self.folder, self.card)
+        if chosen == "openvino":
+            from blemish.engines.openvino_engine import OpenVINOEngine
+
+            graphs = OpenVINOEngine.from_folder(self.folder)
+            graphs.check(self.recipe.geometry.shape, self.recipe.grids)
+            return graphs, graphs.extractor
+        from blemish.backbones.backbone import Backbone
+        from blemish.backbones.pixels import PixelBackbone
+        from blemish.detectors.scoring import Scoring
+        from blemish.engines.torch_engine import TorchEngine
+
+        recipe, found = self.recipe, self.learned()
+        pixels = recipe.backbone == PIXELS
+        extractor = TorchEngine(PixelBackbone() if pixels else Backbone(recipe.backbone, recipe.layers, found.weights))
+        return extractor.then(Scoring(found.detector, recipe.geometry.shape)), extractor
+
+    def learned(self) -> Learned:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from blemish.detectors import make_detector
+        from blemish.detectors.detector import below
+
+        recipe = self.recipe
+        # Once more, since it may be long since the model was loaded.
+        check_files(self.folder, {"files": {LEARNED: self.card["files"][LEARNED]}})
+        try:
+            tensors = load_file(self.folder / LEARNED)
+            _check_finite(tensors)
+            detector = make_detector(recipe.detector, recipe.settings)
+            detector.restore(recipe.grids, below(tensors, "detector"))
+            _check_fit(detector, recipe.grids, recipe.geometry.shape)
+        except (SafetensorError, BlemishError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0].partition("; ")[0] or type(error).__name__
+            raise ModelError(
+                f"{self.folder}: what was learned does not fit its description ({reason}); fit the model again"
+            ) from None
+        return Learned(detector, below(tensors, "backbone"))
+
+    def write(self, folder: Path) -> None:
+        """Copies the model's files, and raises `StorageError` if a copy is not what was written."""
+        copy_files(self.folder, folder, self.card)
+
+
+def _check_fit(detector: Detector, grids: Sequence[tuple[int, int, int]], shape: tuple[int, int]) -> None:
     """Scores features of these shapes once. Raises what torch does where the tensors do not fit one another."""
     import torch
 
@@ -85,19 +138,6 @@ def _try(detector: Detector, grids: Sequence[tuple[int, int, int]], shape: tuple
     scoring = Scoring(detector, shape)
     if not detector.needs_gradients:  # which would take seconds
         scoring.arrays([torch.zeros(1, *grid) for grid in grids])
-
-
-def identity_of(folder: Path) -> tuple[int, ...] | None:
-    """Which folder it is that has this path; `None` if there is none. One that is replaced has another."""
-    try:
-        status = folder.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _check_finite(tensors: Mapping[str, Tensor]) -> None:

@@ -47,7 +47,7 @@ def write_layers(
         SettingError: `images` is not positive.
         SourceError: the data set has no anomalous images.
         ImageError: an image or a mask cannot be read.
-        ModelError: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     if images < 1:
         raise SettingError(f"{images} images are none to show; give 1 or more")

@@ -91,7 +91,7 @@ def write_report(model: Model, evaluation: Evaluation, path: Path, *, force: boo
 
     Raises:
         MissingExtraError: jinja2 is not installed.
-        ModelError: the path exists and is not to be replaced, or cannot be written.
+        StorageError: the path exists and is not to be replaced, or cannot be written.
     """
     require("jinja2", of="a report", extra="report")
     import jinja2

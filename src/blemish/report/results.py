@@ -40,7 +40,7 @@ def write_results(
 
     Raises:
         SettingError: `maps` is none of these.
-        ModelError: the folder exists and is not to be replaced, or cannot be written.
+        StorageError: the folder exists and is not to be replaced, or cannot be written.
     """
     if maps not in MAPS:
         raise SettingError(f"maps {maps!r} is not known; give one of {', '.join(MAPS)}")
@@ -76,7 +76,7 @@ def write_explanations(
         scale: as `Explanation.picture` has it.
 
     Raises:
-        ModelError: the folder exists and is not to be replaced, or cannot be written.
+        StorageError: the folder exists and is not to be replaced, or cannot be written.
         SettingError: the scale is not known.
     """
     taken: set[str] = set()
@@ -96,7 +96,7 @@ def write_grid(images: NDArray[np.uint8], path: Path, *, force: bool = False) ->
 
     Raises:
         SettingError: its name does not end as a picture's.
-        ModelError: it exists and is not to be replaced, or cannot be written.
+        StorageError: it exists and is not to be replaced, or cannot be written.
     """
     columns = math.ceil(len(images) ** 0.5)
     tiles = [Tile(image) for image in images]

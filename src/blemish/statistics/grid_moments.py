@@ -9,23 +9,23 @@ from torch import Tensor
 
 from blemish.errors import ShapeError
 from blemish.statistics.memory import zeros
+from blemish.statistics.statistic import Statistic
 
 
 @dataclass
-class GridMoments:
+class GridMoments(Statistic):
     """Count, mean (P, d) in float64 and rows of the centred scatter (P, r, d) in float32, for P positions.
 
     Only the last r rows are kept, all of them by default. The scatter is the largest thing that a fit holds, hence its
     single precision: vectors are centred by their mean to twice that precision, so what is rounded is small already.
     """
 
-    count: int
     mean: Tensor
     scatter: Tensor
 
     @classmethod
     def empty(cls, positions: int, dim: int, rows: int | None = None) -> GridMoments:
-        """The identity of `merge`."""
+        """Returns the identity of `merge`."""
         mean = torch.zeros(positions, dim, dtype=torch.float64)
         return cls(0, mean, zeros(positions, dim if rows is None else rows, dim))
 
@@ -65,13 +65,12 @@ class GridMoments:
         if self.scatter.shape != other.scatter.shape:
             raise ShapeError(f"cannot merge moments of grids ({_sides(self)}) and ({_sides(other)})")
         count = self.count + other.count
-        if count == 0:
-            return self
-        delta = other.mean - self.mean
-        step = (delta * (self.count * other.count / count) ** 0.5).float()[:, None]
+        delta = other.mean - self.mean  # (P, d)
+        share = other.count / max(count, 1)
+        step = (delta * (self.count * share) ** 0.5).float()[:, None]
         return GridMoments(
             count=count,
-            mean=self.mean + delta * (other.count / count),
+            mean=self.mean + delta * share,
             scatter=torch.baddbmm(self.scatter + other.scatter, self._last(step).transpose(1, 2), step),
         )
 

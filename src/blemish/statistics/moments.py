@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from blemish.errors import ShapeError
+from blemish.statistics.statistic import Statistic
 
 
 @dataclass
-class Moments:
+class Moments(Statistic):
     """Count, mean (d,) and centred scatter (d, d) of vectors, all in float64; never raw sums of squares."""
 
-    count: int
     mean: Tensor
     scatter: Tensor
 
     @classmethod
     def empty(cls, dim: int) -> Moments:
-        """The identity of `merge`."""
+        """Returns the identity of `merge`."""
         return cls(0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64))
 
     def update(self, vectors: Tensor) -> Moments:
@@ -49,13 +49,12 @@ class Moments:
         if self.mean.shape != other.mean.shape:
             raise ShapeError(f"cannot merge moments of {len(self.mean)} and of {len(other.mean)} dimensions")
         count = self.count + other.count
-        if count == 0:
-            return self
-        delta = other.mean - self.mean
+        delta = other.mean - self.mean  # (d,)
+        share = other.count / max(count, 1)
         return Moments(
             count=count,
-            mean=self.mean + delta * (other.count / count),
-            scatter=self.scatter + other.scatter + self.count * other.count / count * torch.outer(delta, delta),
+            mean=self.mean + delta * share,
+            scatter=self.scatter + other.scatter + self.count * share * torch.outer(delta, delta),
         )
 
     def finish(self) -> tuple[Tensor, Tensor]:

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from blemish.errors import ShapeError
+from blemish.statistics.statistic import Statistic
 
 
 @dataclass
-class Periodogram:
+class Periodogram(Statistic):
     """Count of fields and the sum of their squared amplitudes, (H, W // 2 + 1) in float64.
 
     Frequencies are those of `torch.fft.rfft2` with norm `ortho`, so that white noise of variance 1 has mean 1 at each.
     """
 
-    count: int
     total: Tensor
     width: int
 

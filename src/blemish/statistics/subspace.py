@@ -8,6 +8,7 @@ directions, scaled by their singular values. This is the merge-and-truncate sche
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from blemish.errors import ShapeError
 from blemish.statistics.memory import uninitialised
+from blemish.statistics.statistic import Statistic
 
 ROOM = 1024
 """Rows kept at most, by default: data sets up to about this size are treated exactly."""
@@ -48,7 +50,7 @@ class Principal:
 
 
 @dataclass
-class Subspace:
+class Subspace(Statistic):
     """Count, mean (D,), rows (k, D) whose scatter is the vectors' but for the `lost` energy, and the room for rows.
 
     Rows and mean are float32, as the features are; a Gram matrix is summed and solved in float64. While nothing was
@@ -56,7 +58,6 @@ class Subspace:
     has a gap; after truncation the energy still adds up to 1e-4.
     """
 
-    count: int
     mean: Tensor
     rows: Tensor
     lost: float
@@ -66,7 +67,7 @@ class Subspace:
 
     @classmethod
     def empty(cls, dim: int, room: int = ROOM) -> Subspace:
-        """The identity of `merge`."""
+        """Returns the identity of `merge`."""
         return cls(0, torch.zeros(dim), torch.zeros(0, dim), 0.0, room)
 
     def update(self, vectors: Tensor) -> Subspace:
@@ -80,11 +81,11 @@ class Subspace:
         for part in torch.split(vectors, max(1, self.room // 4)) if len(vectors) else ():
             part = part.to("cpu", torch.float32)
             mean = part.mean(0)
-            rows = self._extended(len(part))
+            rows = self._extend(len(part))
             torch.sub(part, mean, out=rows)
             rest = rows.mean(0)  # what single precision lost of the mean
             rows -= rest
-            self._joined(len(part), mean + rest)
+            self._join(len(part), mean + rest)
         return self
 
     def merge(self, other: Subspace) -> Subspace:
@@ -96,27 +97,32 @@ class Subspace:
         if self.mean.shape != other.mean.shape:
             raise ShapeError(f"cannot merge subspaces of {len(self.mean)} and of {len(other.mean)} dimensions")
         if self.count == 0 or other.count == 0:
-            return other if self.count == 0 else self
+            return deepcopy(other if self.count == 0 else self)
         merged = Subspace(self.count, self.mean, self.rows, self.lost, max(self.room, other.room), self.gram)
         merged._reserve(len(self.rows) + len(other.rows) + 1)
-        merged._extended(len(other.rows)).copy_(other.rows)
+        merged._extend(len(other.rows)).copy_(other.rows)
         merged.lost += other.lost
-        merged._joined(other.count, other.mean)
+        merged._join(other.count, other.mean)
         return merged
 
-    def _joined(self, count: int, mean: Tensor) -> None:
-        """Of another sample whose rows are here already: count, mean, and the row for the distance of the means."""
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the fields by name, the rows' products among them."""
+        self.products()
+        return super().tensors()
+
+    def _join(self, count: int, mean: Tensor) -> None:
+        """Takes in the count and mean of a sample whose rows are here already, and a row for the means' distance."""
         total = self.count + count
         delta = mean - self.mean
         if self.count:
-            torch.mul(delta, (self.count * count / total) ** 0.5, out=self._extended(1)[0])
+            torch.mul(delta, (self.count * count / total) ** 0.5, out=self._extend(1)[0])
         self.mean = self.mean + delta * (count / total)
         self.count = total
         if len(self.rows) > self.room:
             self.truncate(self.room // 2)
 
-    def _extended(self, added: int) -> Tensor:
-        """As many more rows, behind those that are there, to be filled."""
+    def _extend(self, added: int) -> Tensor:
+        """Appends `added` uninitialised rows and returns them for the caller to fill."""
         count, dim = len(self.rows) + added, self.rows.shape[1]
         if self.rows.untyped_storage().nbytes() < 4 * count * dim or self.rows.storage_offset():
             self._reserve(max(count, self.room + self.room // 4 + 1))

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from blemish.errors import ModelError
+from blemish.errors import StorageError
 
-FORMAT = 2
+FORMAT = 3
 """Folders of other formats are refused."""
 
 LARGEST_CARD = 64 << 20
@@ -43,71 +43,71 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
     """What `write_card` wrote, checked; the files it names are there, unless `complete` is false.
 
     Raises:
-        ModelError: not a folder of this kind, of another format, altered, or incomplete.
+        StorageError: not a folder of this kind, of another format, altered, or incomplete.
     """
     if not folder.exists():
-        raise ModelError(f"{folder}: no such {kind}; check the path")
+        raise StorageError(f"{folder}: no such {kind}; check the path")
     file = folder / card_name(kind)
     if not file.is_file():
         written = "what `blemish fit -o` wrote" if kind == "model" else "a folder that blemish wrote"
         saved = "saved model" if kind == "model" else kind
-        raise ModelError(f"{folder}: is not a {saved} (it has no {file.name}); give {written}")
+        raise StorageError(f"{folder}: is not a {saved} (it has no {file.name}); give {written}")
     try:
         if file.stat().st_size > LARGEST_CARD:
             raise ValueError(f"more than {LARGEST_CARD:,} bytes")
         card = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
         version = card["format"]
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-        raise ModelError(f"{file}: cannot be read ({reason_of(error)}); copy the whole folder again") from None
+        raise StorageError(f"{file}: cannot be read ({reason_of(error)}); copy the whole folder again") from None
     if type(version) is not int or version != FORMAT:
         which = "newer" if isinstance(version, int) and version > FORMAT else "other"
         advice = "upgrade blemish" if which == "newer" else "fit the model again"
-        raise ModelError(f"{folder}: has format {version}, {which} than {FORMAT}, which this blemish reads; {advice}")
+        raise StorageError(f"{folder}: has format {version}, {which} than {FORMAT}, which this blemish reads; {advice}")
     said = card.pop("digest", None)
     try:
         altered = said != _digest_of(card)
     except RecursionError:
         altered = True
     if altered:
-        raise ModelError(f"{file}: was altered after it was written; copy the whole folder again")
+        raise StorageError(f"{file}: was altered after it was written; copy the whole folder again")
     if card.get("kind") != kind:
-        raise ModelError(f"{folder}: holds {card.get('kind')!r} by its {file.name}, not {kind!r}; give another path")
+        raise StorageError(f"{folder}: holds {card.get('kind')!r} by its {file.name}, not {kind!r}; give another path")
     _check_names(file, card.get("files"))
     for name in card["files"] if complete else ():
         if not (folder / name).is_file():
-            raise ModelError(f"{folder}: is incomplete, {name} is missing; copy the whole folder again")
+            raise StorageError(f"{folder}: is incomplete, {name} is missing; copy the whole folder again")
     return dict(card)
 
 
 def _check_names(file: Path, files: Any) -> None:
     """Names that stay in the folder, with digests."""
     if not isinstance(files, dict):
-        raise ModelError(f"{file}: lists no files; fit the model again")
+        raise StorageError(f"{file}: lists no files; fit the model again")
     for name, found in files.items():
         if name in {"", ".", ".."} or name != os.path.basename(name) or not name.isprintable() or {*name} & {*"\\:"}:
-            raise ModelError(f"{file}: lists the file {name!r}, which is no plain name; fit the model again")
+            raise StorageError(f"{file}: lists the file {name!r}, which is no plain name; fit the model again")
         if not isinstance(found, str) or not _DIGEST.fullmatch(found):
-            raise ModelError(f"{file}: lists {name} without a digest; fit the model again")
+            raise StorageError(f"{file}: lists {name} without a digest; fit the model again")
 
 
 def check_files(folder: Path, card: Mapping[str, Any]) -> None:
-    """Raises `ModelError` unless every file that the card lists is the one that was written."""
+    """Raises `StorageError` unless every file that the card lists is the one that was written."""
     found = digests(folder, card["files"])
     for name, digest_of_file in card["files"].items():
         if found[name] != digest_of_file:
-            raise ModelError(f"{folder / name}: was altered or cut short after it was written; copy the model again")
+            raise StorageError(f"{folder / name}: was altered or cut short after it was written; copy the model again")
 
 
 def copy_files(origin: Path, folder: Path, card: Mapping[str, Any]) -> None:
-    """Copies the files that the card lists, and raises `ModelError` if a copy is not what was written."""
+    """Copies the files that the card lists, and raises `StorageError` if a copy is not what was written."""
     for name in card["files"]:
         with (origin / name).open("rb") as source, (folder / name).open("wb") as target:
             while block := source.read(1 << 20):
                 target.write(block)
     try:
         check_files(folder, card)
-    except ModelError as error:
-        raise ModelError(str(error).replace(str(folder), str(origin))) from None
+    except StorageError as error:
+        raise StorageError(str(error).replace(str(folder), str(origin))) from None
 
 
 def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:

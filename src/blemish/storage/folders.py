@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from blemish.errors import ModelError
+from blemish.errors import StorageError
 from blemish.storage.cards import card_name, digest, read_card, reason_of, write_card
 from blemish.storage.scratch import FINISHED, Scratch
 
@@ -48,7 +48,7 @@ def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
         force: replace a folder of the same kind.
 
     Raises:
-        ModelError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
+        StorageError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
     """
     check_free(path, kind, force=force)
     with _told(path):
@@ -73,13 +73,13 @@ def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
 
 
 def check_free(path: Path, kind: str, *, force: bool = False) -> None:
-    """Raises `ModelError` if a folder of a kind cannot be written at `path` (see `new_folder`)."""
+    """Raises `StorageError` if a folder of a kind cannot be written at `path` (see `new_folder`)."""
     _check_name(path)
     with _told(path):
         if not os.path.lexists(path):
             _check_writable(path)
         elif not force:
-            raise ModelError(f"{path}: {EXISTS}")
+            raise StorageError(f"{path}: {EXISTS}")
         else:
             _own_files(path, kind)
             _check_writable(path)
@@ -93,7 +93,7 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     have been changed since.
 
     Raises:
-        ModelError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
+        StorageError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
     """
     check_free_file(path, force=force)
     with _told(path):
@@ -109,19 +109,19 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def check_free_file(path: Path, *, force: bool = False) -> None:
-    """Raises `ModelError` if a file cannot be written at `path` (see `new_file`)."""
+    """Raises `StorageError` if a file cannot be written at `path` (see `new_file`)."""
     _check_name(path)
     with _told(path):
         if not os.path.lexists(path):
             return _check_writable(path)
         if path.is_dir():
-            raise ModelError(f"{path}: is a folder; give the name of a file in it")
+            raise StorageError(f"{path}: is a folder; give the name of a file in it")
         if not force:
-            raise ModelError(f"{path}: {EXISTS}")
+            raise StorageError(f"{path}: {EXISTS}")
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise ModelError(f"{path}: is no regular file, so it is not replaced; give another path")
+            raise StorageError(f"{path}: is no regular file, so it is not replaced; give another path")
         if not _is_own(path):
-            raise ModelError(
+            raise StorageError(
                 f"{path}: was not made by blemish, or was changed since, so it is not replaced; give another path, or "
                 "remove it"
             )
@@ -130,7 +130,7 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
 
 def _check_name(path: Path) -> None:
     if "\0" in str(path):
-        raise ModelError(f"{str(path)!r}: no file can have this name; give another path")
+        raise StorageError(f"{str(path)!r}: no file can have this name; give another path")
 
 
 def signed(page: str) -> str:
@@ -160,7 +160,7 @@ def _check_writable(path: Path) -> None:
     whole = path.absolute()
     parent = next(folder for folder in whole.parents if os.path.lexists(folder))
     if not parent.is_dir():
-        raise ModelError(f"{path}: {parent} is no folder, so nothing can be written there; give another path")
+        raise StorageError(f"{path}: {parent} is no folder, so nothing can be written there; give another path")
     try:
         for name in whole.relative_to(parent).parts:  # a name that is too long is refused even where nothing is
             with contextlib.suppress(FileNotFoundError):
@@ -168,25 +168,25 @@ def _check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise ModelError(f"{path}: {parent} may not be written to ({reason_of(error)}); give another path") from error
+        raise StorageError(f"{path}: {parent} may not be written to ({reason_of(error)}); give another path") from error
 
 
 def _own_files(path: Path, kind: str, *, moved: bool = False) -> list[str]:
-    """The names of all files in a folder of a kind. Raises `ModelError` if any of them, or the folder, is not ours.
+    """The names of all files in a folder of a kind. Raises `StorageError` if any of them, or the folder, is not ours.
 
     Of a folder that has just been `moved` away, what its files hold is not looked at once more.
     """
     card = card_name(kind)
     if path.is_symlink() or not path.is_dir():
         what = "is a link" if path.is_symlink() else "is no folder"
-        raise ModelError(f"{path}: {what}, so it is not replaced; give another path")
+        raise StorageError(f"{path}: {what}, so it is not replaced; give another path")
     if not (path / card).is_file():
-        raise ModelError(f"{path}: holds no {card}, so it is not replaced; give another path, or remove it")
+        raise StorageError(f"{path}: holds no {card}, so it is not replaced; give another path, or remove it")
     try:
         files = read_card(path, kind, complete=False)["files"]
-    except ModelError as error:
+    except StorageError as error:
         reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{path / card}: ").partition("; ")[0]
-        raise ModelError(
+        raise StorageError(
             f"{path}: is not known to be blemish's own ({reason}), so it is not replaced; "
             "give another path, or remove it"
         ) from None
@@ -195,12 +195,12 @@ def _own_files(path: Path, kind: str, *, moved: bool = False) -> list[str]:
             if entry.name == card:
                 continue
             if entry.name not in files or not entry.is_file(follow_symlinks=False):
-                raise ModelError(
+                raise StorageError(
                     f"{path}: holds {entry.name}, which blemish did not write, so it is not replaced; "
                     "move that away, or give another path"
                 )
             if not moved and digest(Path(entry.path)) != files[entry.name]:
-                raise ModelError(
+                raise StorageError(
                     f"{path}: {entry.name} was changed after blemish wrote it, so it is not replaced; "
                     "remove the folder, or give another path"
                 )
@@ -217,10 +217,10 @@ def _replace(draft: Path, path: Path, kind: str, scratch: Scratch) -> None:
         draft.rename(path)
     try:
         names = _own_files(old, kind, moved=True)  # nothing was put there at the last moment
-    except ModelError as error:
+    except StorageError as error:
         kept = path.with_name(f"{path.name}.kept")
         old.rename(kept)
-        raise ModelError(f"{kept}: holds what was put into {path} while it was replaced ({error})") from None
+        raise StorageError(f"{kept}: holds what was put into {path} while it was replaced ({error})") from None
     _remove(old, names)
 
 
@@ -228,7 +228,7 @@ def remove_folder(path: Path, kind: str) -> None:
     """Removes a folder of a kind, if all that is in it is blemish's own.
 
     Raises:
-        ModelError: it is not, and nothing was removed.
+        StorageError: it is not, and nothing was removed.
         OSError: it cannot be removed.
     """
     _remove(path, _own_files(path, kind))
@@ -253,11 +253,11 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """What the system refuses becomes a `ModelError`."""
+    """What the system refuses becomes a `StorageError`."""
     try:
         yield
     except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({reason_of(error)}); nothing was written") from error
+        raise StorageError(f"{path}: cannot be written ({reason_of(error)}); nothing was written") from error
 
 
 def _sync(path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from blemish.errors import ModelError
+from blemish.errors import StorageError
 from blemish.storage import check_files, new_folder, read_card, write_card
 
 STATE = "state.safetensors"
@@ -64,7 +64,7 @@ def save(
         optimizers: of its parameters.
 
     Raises:
-        ModelError: it cannot be written; the earlier one is still there.
+        StorageError: it cannot be written; the earlier one is still there.
     """
     tensors = {f"module.{name}": tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     tensors |= {f"best.{name}": tensor.contiguous() for name, tensor in best.state.items()}
@@ -87,14 +87,14 @@ def load(
     """Sets module and optimisers to what was saved, and says how far the training had come and what was best.
 
     Raises:
-        ModelError: no checkpoint, not what was written, or of another training.
+        StorageError: no checkpoint, not what was written, or of another training.
     """
     card = read_card(folder, KIND)
     check_files(folder, card)
     if card.get("identity") != identity:
         saved = card.get("identity") or {}
         other = next((name for name in identity if saved.get(name) != identity[name]), "the model")
-        raise ModelError(
+        raise StorageError(
             f"{folder}: is a checkpoint of another training ({other} is {saved.get(other)!r} there, "
             f"{identity.get(other)!r} here); give the same settings and images, or another folder"
         )

@@ -89,7 +89,7 @@ def train(
 
     Raises:
         TrainingError: a loss, a gradient or a weight is not finite; the last good checkpoint is kept.
-        ModelError: the checkpoint is of another training, or cannot be read or written.
+        StorageError: the checkpoint is of another training, or cannot be read or written.
         SettingError: fewer than two images, or the folder holds what would be overwritten.
     """
     if count < 2:

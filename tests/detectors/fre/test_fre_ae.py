@@ -118,7 +118,7 @@ def fitted(method: str) -> FREAE:
     detector.update([features])
     objective = detector.objective()
     assert float(objective([features])["loss"].detach()) > 0
-    detector.settle([features])
+    detector.settle([[features]])
     return detector
 
 
@@ -133,7 +133,7 @@ def test_weights_of_principal_components_give_the_maps_and_scores_of_fre(method:
         expected, found = closed.head(), detector.head()
         assert torch.allclose(found(features), expected(features), rtol=1e-2, atol=1e-4)
         maps = found(features)
-        assert torch.allclose(found.score(maps, maps), expected.score(maps, maps))
+        assert torch.allclose(found.score(features, maps, maps), expected.score(features, maps, maps))
 
 
 @pytest.mark.parametrize("method", ["ae", "tied"])

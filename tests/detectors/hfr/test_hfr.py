@@ -72,13 +72,13 @@ def test_every_parameter_has_a_gradient() -> None:
 
 def test_the_score_is_the_maps_power_mean_or_its_maximum() -> None:
     maps = torch.rand(4, 30, 20, generator=torch.Generator().manual_seed(0))
-    largest, mean, between = (fitted(power=power).head().score(maps, maps) for power in (None, 1.0, 5.0))
+    largest, mean, between = (fitted(power=power).head().score((), maps, maps) for power in (None, 1.0, 5.0))
     assert torch.equal(largest, maps.amax((1, 2)))
     assert torch.allclose(mean, maps.mean((1, 2)))
     assert torch.allclose(between, (maps.double() ** 5).mean((1, 2)).float() ** 0.2)
-    high = fitted(power=64.0).head().score(1e30 * maps, 1e30 * maps)
+    high = fitted(power=64.0).head().score((), 1e30 * maps, 1e30 * maps)
     assert bool(torch.isfinite(high).all()), "no power overflows"
-    assert fitted(power=2.0).head().score(0 * maps, 0 * maps).tolist() == pytest.approx([0] * 4, abs=1e-9)
+    assert fitted(power=2.0).head().score((), 0 * maps, 0 * maps).tolist() == pytest.approx([0] * 4, abs=1e-9)
 
 
 def test_the_map_weighs_layers_by_area_as_the_paper_does_or_equally() -> None:

@@ -22,7 +22,7 @@ from blemish.detectors.vae.network import (
 )
 from blemish.detectors.vae.random_field import RandomField, base
 from blemish.detectors.vae.similarity import Similarity
-from blemish.errors import ModelError, SettingError
+from blemish.errors import SettingError, StorageError
 from blemish.model import Model
 from conftest import write_parts
 
@@ -128,7 +128,7 @@ def test_on_real_images_the_exact_prior_is_the_one_known(data: Path) -> None:
 def test_a_model_is_trained_saved_and_loaded_on_either_engine(tree: Path, tmp_path: Path, map: str) -> None:
     model = blemish.fit(tree, detector=VAEGRF(map=map, **QUICK), size=64)
     assert model.recipe.backbone == "pixels"
-    assert model.provenance["images"] == 24
+    assert model.provenance.images == 24
     expected = list(model.predict(tree))
     assert all(prediction.map is not None and prediction.map.shape == (64, 64) for prediction in expected)
     model.save(tmp_path / "model")
@@ -276,11 +276,11 @@ def test_the_divergence_gives_the_joint_prior_no_gradient() -> None:
 
 def test_the_joint_prior_is_saved_and_bounded(tree: Path, tmp_path: Path) -> None:
     model = blemish.fit(tree, detector=VAEGRF(**QUICK, estimate="joint", map="gradient"), size=64)
-    assert model.provenance["learned"]["range"] == pytest.approx(1, abs=0.01), "a few of Rprop's smallest steps"
+    assert model.provenance.learned["range"] == pytest.approx(1, abs=0.01), "a few of Rprop's smallest steps"
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model")
     assert [p.score for p in loaded.predict(tree)] == [p.score for p in model.predict(tree)]
-    assert loaded.learned.detector.summary() == model.provenance["learned"]
+    assert loaded.learned.detector.summary() == model.provenance.learned
     field = JointField("matern-3/2", (32, 32), 8)
     with torch.no_grad():
         field.log_range.fill_(9.0)
@@ -306,7 +306,7 @@ def test_a_broken_fit_is_resumed_and_another_models_checkpoint_refused(tree: Pat
     whole = blemish.fit(tree, detector=VAE(latent=8, epochs=2, drawn=None, batch=4), size=64)
     assert [p.score for p in resumed.predict(tree)] == [p.score for p in whole.predict(tree)]
     grf = VAEGRF(latent=8, epochs=2, drawn=None, batch=4)
-    with pytest.raises(ModelError, match=r"another training \(detector is 'vae' there, 'vae-grf' here\)"):
+    with pytest.raises(StorageError, match=r"another training \(detector is 'vae' there, 'vae-grf' here\)"):
         blemish.fit(tree, detector=grf, size=64, checkpoints=tmp_path / "c", resume=True)
 
 
@@ -318,7 +318,7 @@ def test_images_of_one_colour_each_are_learned_without_a_fault(tmp_path: Path) -
         Image.new("RGB", (64, 64), (90, 90, 88 + index % 5)).save(tmp_path / "flat" / f"{index}.png")
     write_parts(tmp_path / "new", 1, size=64)
     model = blemish.fit(tmp_path / "flat", detector=VAEGRF(**QUICK, map="l2"), size=64)
-    assert model.provenance["learned"]["variance"] == 0.001
+    assert model.provenance.learned["variance"] == 0.001
     (flat,) = model.predict(tmp_path / "flat" / "0.png")
     (other,) = model.predict(tmp_path / "new")
     assert other.score > flat.score
@@ -330,8 +330,7 @@ def test_a_standardised_map_has_mean_0_and_deviation_1_at_every_position_of_norm
     detector.network.eval()
     normal = images(40)
     raw = detector.head()((normal,))
-    for part in torch.split(normal, 16):
-        detector.settle([part])
+    detector.settle([part] for part in torch.split(normal, 16))
     maps = detector.head()((normal,))
     assert torch.allclose(maps.mean(0), torch.zeros(4, 4), atol=1e-3)
     assert torch.allclose(maps.std(0), torch.ones(4, 4), atol=1e-3)

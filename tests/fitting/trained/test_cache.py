@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.errors import MemoryLimitError, ModelError
+from blemish.errors import MemoryLimitError, StorageError
 from blemish.fitting import Plan
 from blemish.fitting.plan import with_cache
 from blemish.fitting.trained.cache import FeatureCache
-from blemish.fitting.trained.kept_features import CachedFeatures
+from blemish.fitting.trained.kept_features import KeptFeatures
 
 RNG = np.random.default_rng(0)
 
@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("blemish.fitting.trained.cache.tempfile.TemporaryFile", full)
-    with pytest.raises(ModelError, match=r"cannot be kept there \(No space left on device\); make room"):
+    with pytest.raises(StorageError, match=r"cannot be kept there \(No space left on device\); make room"):
         FeatureCache(0).append([np.zeros((4, 10), np.float32)])
 
 
@@ -80,7 +80,7 @@ def test_the_plan_says_what_goes_to_disk(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("budget", [0, 1 << 30])
 def test_batches_are_those_asked_for_though_read_ahead(budget: int) -> None:
     rows = np.arange(40 * 6, dtype=np.float32).reshape(40, 2, 3, 1)
-    source = CachedFeatures(FeatureCache(budget).append([rows, 2 * rows]), None, 0, judged=False)
+    source = KeptFeatures(FeatureCache(budget).append([rows, 2 * rows]), 0, judged=False)
     assert len(source) == 40
     orders = [[3, 1, 4], [1], [39, 0]]
     every = np.concatenate([batch[0].numpy() for batch in source.batches([[number] for number in range(40)])])
@@ -93,13 +93,13 @@ def test_batches_are_those_asked_for_though_read_ahead(budget: int) -> None:
 
 def test_a_tenth_is_held_back_where_training_is_judged() -> None:
     rows = np.arange(40, dtype=np.float32).reshape(40, 1, 1, 1)
-    source = CachedFeatures(FeatureCache(1 << 30).append([rows]), None, 0)
+    source = KeptFeatures(FeatureCache(1 << 30).append([rows]), 0)
     assert len(source) == 36
     seen = {float(batch[0]) for batch in source.batches([[number] for number in range(36)])}
     assert len(seen) == 36
 
 
 def test_an_error_of_reading_ends_the_training_that_waits_for_it() -> None:
-    source = CachedFeatures(FeatureCache(1 << 30).append([np.zeros((4, 1, 1, 1), np.float32)]), None, 0, judged=False)
+    source = KeptFeatures(FeatureCache(1 << 30).append([np.zeros((4, 1, 1, 1), np.float32)]), 0, judged=False)
     with pytest.raises(IndexError):
         list(source.batches([[0], [7]]))

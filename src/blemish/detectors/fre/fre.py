@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from blemish.detectors.detector import Detector, Features, Grid
 from blemish.detectors.head import Head, Part, fixed, to_grid
 from blemish.detectors.power_mean import power_mean
 from blemish.errors import SettingError
-from blemish.statistics import Principal, Subspace
+from blemish.statistics import Principal, Statistic, Subspace
 from blemish.statistics.subspace import ROOM
 
 MEMORY = 1 << 30
@@ -55,7 +55,6 @@ class FRE(Detector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.subspaces_: list[Subspace] = []
         if not 0 < self.variance < 1:
             raise SettingError(f"variance {self.variance} is out of range; give a share above 0 and below 1")
         if not 1 <= self.power <= 64:
@@ -69,18 +68,19 @@ class FRE(Detector):
         # The rows, those that are left of them at the end, and these again in the graph.
         return sum(3 * 4 * dim * min(images + images // 16, _room(dim)) for dim in _dims(grids))
 
-    def _start(self, grids: list[Grid]) -> None:
+    def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         if self.weights is not None and len(self.weights) != len(grids):
             raise SettingError(f"{len(self.weights)} weights for {len(grids)} layers; give one a layer")
-        self.subspaces_ = [Subspace.empty(dim, _room(dim)) for dim in _dims(grids)]
+        return {f"layer{index}": Subspace.empty(dim, _room(dim)) for index, dim in enumerate(_dims(grids))}
 
-    def _take_in(self, features: Features) -> None:
-        for subspace, layer in zip(self.subspaces_, features, strict=True):
-            subspace.update(layer.flatten(1))
+    def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
+        for index, layer in enumerate(features):
+            yield f"layer{index}", layer.flatten(1)  # (B, D)
 
     @property
-    def count(self) -> int:
-        return self.subspaces_[0].count if self.subspaces_ else 0
+    def subspaces_(self) -> list[Subspace]:
+        """What is known of each layer."""
+        return [cast(Subspace, self.statistics_[f"layer{index}"]) for index in range(len(self.grids_))]
 
     def head(self) -> Head:
         principals = [subspace.finish(self.variance) for subspace in self.subspaces_]
@@ -105,32 +105,6 @@ class FRE(Detector):
         """Keeps the directions that scoring uses and the energy of the others."""
         for subspace in self.subspaces_:
             subspace.truncate(subspace.room, self.variance)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {
-            f"layer{i}.{name}": value
-            for i, subspace in enumerate(self.subspaces_)
-            for name, value in {
-                "count": torch.tensor(subspace.count),
-                "mean": subspace.mean,
-                "rows": subspace.rows,
-                "lost": torch.tensor(subspace.lost, dtype=torch.float64),
-                "gram": subspace.products(),
-            }.items()
-        }
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        self.subspaces_ = [
-            Subspace(
-                int(tensors[f"layer{i}.count"]),
-                tensors[f"layer{i}.mean"],
-                tensors[f"layer{i}.rows"],
-                float(tensors[f"layer{i}.lost"]),
-                empty.room,
-                tensors[f"layer{i}.gram"],
-            )
-            for i, empty in enumerate(self.subspaces_)
-        ]
 
     def summary(self) -> dict[str, Any]:
         return {"directions": [len(subspace.rows) for subspace in self.subspaces_]}
@@ -217,7 +191,7 @@ class FREHead(Head):
             for residual, layer in zip(self.residuals, features, strict=True)
         ]
 
-    def score(self, coarse: Tensor, full: Tensor) -> Tensor:
+    def score(self, features: tuple[Tensor, ...], coarse: Tensor, full: Tensor) -> Tensor:
         if self.power == 1:
             return torch.sqrt(coarse.sum((1, 2)))
         return torch.sqrt(power_mean(coarse, self.power) * (coarse.shape[1] * coarse.shape[2]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,13 +13,15 @@ from blemish.detectors.detector import Features, Grid
 from blemish.detectors.fre.fre import FRE
 from blemish.detectors.fre.linear_autoencoder import LinearAutoencoder
 from blemish.detectors.head import Head
+from blemish.detectors.trained import Trained
 from blemish.errors import SettingError
+from blemish.statistics import Statistic, Sums
 
 METHODS = ("ae", "tied")
 
 
 @dataclass(kw_only=True)
-class FREAE(FRE):
+class FREAE(Trained, FRE):
     """A linear autoencoder a layer, trained on the mean squared error of its features flattened (FRE-AE, FRE-AEt).
 
     The number of directions is the one by which principal components keep the share `variance`, and the mean is theirs;
@@ -32,23 +34,14 @@ class FREAE(FRE):
     """
 
     name: ClassVar[str] = "fre-ae"
-    trains: ClassVar[bool] = True
 
     method: str = "tied"
     epochs: int = 500
     batch: int = 64
-    drawn: int | None = None
-    learning_rate: float = 1e-3
-    minutes: float | None = None
-    precision: str = "32-true"
-    patience: int | None = 8
-    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.layers_: list[LinearAutoencoder] = []
-        self.left_: list[float] = []
-        self.settled_ = 0
         if self.method not in METHODS:
             raise SettingError(f"method {self.method!r} is not known; give ae or tied, or take detector fre for pca")
 
@@ -57,6 +50,12 @@ class FREAE(FRE):
         directions = min(images, 256)
         weights = sum(2 * 4 * channels * height * width * directions for channels, height, width in grids)
         return super().memory(grids, images, batch) + 5 * weights
+
+    def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
+        return {**super().empty(grids), "left": Sums.empty(len(grids))}
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {f"autoencoder{index}": layer for index, layer in enumerate(self.layers_)}
 
     def objective(self) -> nn.Module:
         principals = [subspace.finish(self.variance) for subspace in self.subspaces_]
@@ -68,49 +67,29 @@ class FREAE(FRE):
             ]
         for layer, principal in zip(self.layers_, principals, strict=True):
             layer.centre(principal.mean)
-        self.left_, self.settled_ = [0.0] * len(principals), 0
         return _Errors(self.layers_)
 
-    @property
-    def settles(self) -> bool:
-        return True
-
-    def settle(self, features: Features) -> None:
+    def settle(self, batches: Iterable[Features]) -> None:
+        self.statistics_["left"] = Sums.empty(len(self.grids_))
         with torch.inference_mode():
-            for index, (own, layer) in enumerate(zip(self.layers_, features, strict=True)):
-                self.left_[index] += float(own(layer.flatten(1)).square().sum())
-        self.settled_ += len(features[0])
+            for features in batches:
+                residuals = [own(layer.flatten(1)) for own, layer in zip(self.layers_, features, strict=True)]
+                left = torch.stack([residual.square().sum(1) for residual in residuals], 1)  # (B, layers)
+                self.statistics_["left"].update(left)
 
     def head(self) -> Head:
         if not self.layers_:
             raise SettingError("fre-ae has not been trained yet")
         areas = [height * width for _, height, width in self.grids_]
-        left = [own / (max(self.settled_, 1) * area) for own, area in zip(self.left_, areas, strict=True)]
+        means = self.statistics_["left"].finish().tolist()
+        left = [own / area for own, area in zip(means, areas, strict=True)]
         variances = self.variances([subspace.finish(self.variance) for subspace in self.subspaces_])
         return self.joined(self.layers_, left, variances)
 
-    def tensors(self) -> dict[str, Tensor]:
-        weights = {
-            f"autoencoder{index}.{name}": tensor
-            for index, layer in enumerate(self.layers_)
-            for name, tensor in layer.state_dict().items()
-            if not (name == "decoder" and self.method == "tied")
-        }
-        left = torch.tensor(self.left_, dtype=torch.float64)
-        return {**super().tensors(), "left": left, "settled": torch.tensor(self.settled_), **weights}
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        super()._restore(tensors)
-        self.left_, self.settled_ = tensors["left"].tolist(), int(tensors["settled"])
-        self.layers_ = []
-        for index in range(len(self.grids_)):
-            prefix = f"autoencoder{index}."
-            state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            directions, dim = state["encoder.weight"].shape
-            state.setdefault("decoder", state["encoder.weight"])
-            layer = LinearAutoencoder(dim, directions, self.method == "tied")
-            layer.load_state_dict(state)
-            self.layers_.append(layer)
+    def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> FREAE:
+        shapes = [tensors[f"autoencoder{index}.encoder.weight"].shape for index in range(len(grids))]
+        self.layers_ = [LinearAutoencoder(dim, directions, self.method == "tied") for directions, dim in shapes]
+        return super().restore(grids, tensors)
 
     def summary(self) -> dict[str, Any]:
         return {"directions": [len(layer.decoder) for layer in self.layers_]}

@@ -26,10 +26,16 @@ class LinearAutoencoder(nn.Module):
     def __init__(self, dim: int, directions: int, tied: bool) -> None:
         super().__init__()
         self.encoder = nn.Linear(dim, directions)
-        weight: Tensor = self.encoder.weight
-        self.decoder = weight if tied else nn.Parameter(torch.empty_like(weight).uniform_(-1, 1) / directions**0.5)
+        untied = torch.empty(directions, 0 if tied else dim).uniform_(-1, 1) / directions**0.5
+        self.untied = None if tied else nn.Parameter(untied)
         self.bias = nn.Parameter(torch.zeros(dim))
         self.register_buffer("mean", torch.zeros(dim))
+
+    @property
+    def decoder(self) -> Tensor:
+        """The decoder's weights, transposed, (r, D)."""
+        weight: Tensor = self.encoder.weight
+        return weight if self.untied is None else self.untied
 
     def centre(self, mean: Tensor) -> None:
         """Takes this mean (D,), which becomes its own reconstruction."""
@@ -39,12 +45,12 @@ class LinearAutoencoder(nn.Module):
             self.encoder.bias.zero_()
 
     def reconstruct(self, vectors: Tensor) -> Tensor:
-        """Of vectors (B, D), as many."""
+        """Returns what the layers make of vectors (B, D), (B, D)."""
         made: Tensor = self.encoder(vectors - self.mean) @ self.decoder + self.bias
         return made
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """What of vectors (B, D) is not reconstructed (B, D)."""
+        """Returns the residuals (B, D) of vectors (B, D)."""
         return vectors - self.reconstruct(vectors)
 
     @classmethod

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.detector import Detector, Features, Grid
+from blemish.detectors.detector import Features, Grid
 from blemish.detectors.head import Head, Part, to_grid
 from blemish.detectors.hfr.network import Decoder, Reconstruction, residuals
 from blemish.detectors.power_mean import power_mean
+from blemish.detectors.trained import Trained
 from blemish.errors import SettingError
+from blemish.statistics import Statistic
 
 
 @dataclass(kw_only=True)
-class HFR(Detector):
+class HFR(Trained):
     """The backbone is frozen; a decoder learns to draw its layers from the coarsest of them, on normal images alone.
 
     The map is the sum over layers of the squared distances of normalised features, the score its power mean.
@@ -34,7 +36,6 @@ class HFR(Detector):
 
     name: ClassVar[str] = "hfr"
     strides: ClassVar[tuple[int, ...]] = (8, 16, 32)
-    trains: ClassVar[bool] = True
 
     width: float = 2.0
     depth: int = 1
@@ -42,18 +43,12 @@ class HFR(Detector):
     power: float | None = 12.0
     epochs: int = 40
     batch: int = 8
-    drawn: int | None = None
     learning_rate: float = 0.4
-    minutes: float | None = None
-    precision: str = "32-true"
-    patience: int | None = 8
-    seed: int = 0
     smoothing: float = 4.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.decoder_: Decoder | None = None
-        self.count_ = 0
         if not 0 < self.width <= 16:
             raise SettingError(f"width {self.width} is out of range; give a number above 0 and up to 16")
         if self.power is not None and not 1 <= self.power <= 64:
@@ -70,7 +65,7 @@ class HFR(Detector):
             for channels, height, width in grids
         )
 
-    def _start(self, grids: list[Grid]) -> None:
+    def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         areas = [height * width for _, height, width in grids]
         if sorted(areas, reverse=True) != areas:
             raise SettingError(
@@ -79,13 +74,10 @@ class HFR(Detector):
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self.decoder_ = Decoder(grids, self.width, self.depth)
+        return {}
 
-    def _take_in(self, features: Features) -> None:
-        self.count_ += len(features[0])
-
-    @property
-    def count(self) -> int:
-        return self.count_
+    def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
+        return iter(())
 
     @property
     def decoder(self) -> Decoder:
@@ -94,22 +86,14 @@ class HFR(Detector):
             raise SettingError("hfr has seen no features yet")
         return self.decoder_
 
+    def networks(self) -> dict[str, nn.Module]:
+        return {"decoder": self.decoder}
+
     def objective(self) -> nn.Module:
         return Reconstruction(self.decoder)
 
     def head(self) -> Head:
         return _HFRHead(self.decoder, self.grids_, self.weighting, self.power)
-
-    def tensors(self) -> dict[str, Tensor]:
-        weights = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
-        return {"count": torch.tensor(self.count_), **weights}
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        self.count_ = int(tensors["count"])
-        prefix = "decoder."
-        weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        self.decoder.load_state_dict(weights)
-        self.decoder.eval()
 
     def summary(self) -> dict[str, Any]:
         return {"parameters": sum(parameter.numel() for parameter in self.decoder.parameters())}
@@ -134,7 +118,7 @@ class _HFRHead(Head):
         found = residuals(features, self.decoder(features[-1]))
         return [to_grid(gain * map, self.grid) for gain, map in zip(self.gains, found, strict=True)]
 
-    def score(self, coarse: Tensor, full: Tensor) -> Tensor:
+    def score(self, features: tuple[Tensor, ...], coarse: Tensor, full: Tensor) -> Tensor:
         if self.power is None:
-            return super().score(coarse, full)
+            return super().score(features, coarse, full)
         return power_mean(full, self.power)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.detector import Detector, Features, Grid, stored
-from blemish.detectors.head import Head, Part
+from blemish.detectors.detector import Detector, Features, Grid
+from blemish.detectors.head import ComponentsHead, Head, Part
 from blemish.detectors.padim.cells import Level, by_position, embedding, find_levels, finest
 from blemish.errors import SettingError
-from blemish.statistics import GridMoments
+from blemish.statistics import GridMoments, Statistic
 from blemish.statistics.memory import uninitialised
 
 BLOCK = 256
@@ -48,7 +48,7 @@ class PaDiM(Detector):
         self.channels_ = torch.zeros(0, dtype=torch.int64)
         self.by_layer_: list[Tensor] = []
         self.levels_: list[Level] = []
-        self.moments_: list[list[GridMoments]] = []
+        self.restored_: Tensor | None = None
         if self.reduction not in {"random", "pca", "all"}:
             raise SettingError(f"reduction {self.reduction!r} is not known; give random, pca or all")
         if self.dims < 1:
@@ -64,47 +64,46 @@ class PaDiM(Detector):
         # The scatter, its factors twice, and these again in the graph; and a batch's embeddings on their way.
         return 4 * (5 * scatter + 6 * batch * height * width * len(channels))
 
-    def _start(self, grids: list[Grid]) -> None:
-        self._lay_out(grids, self._drawn(grids))
+    def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
+        self.channels_ = self._drawn(grids)
+        self.by_layer_ = _by_layer(self.channels_, grids)
+        self.levels_ = find_levels(grids, self.by_layer_, together=self._mixes(self.channels_))
+        return {
+            f"level{index}.block{number}": GridMoments.empty(len(block), level.dim, level.added)
+            for index, level in enumerate(self.levels_)
+            for number, block in enumerate(torch.split(level.parents, BLOCK))
+        }
+
+    def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
+        rows = by_position(features, self.by_layer_)
+        above = torch.zeros(1, len(features[0]), 0)
+        for index, level in enumerate(self.levels_):
+            own = [rows[layer] for layer in level.layers]
+            places = zip(*(torch.split(index, BLOCK) for index in (level.parents, *level.places)), strict=True)
+            joined = []
+            for number, (parents, *indices) in enumerate(places):
+                block = embedding(above, parents, own, indices)  # (N, B, D)
+                yield f"level{index}.block{number}", block.transpose(0, 1)
+                if level is not self.levels_[-1]:
+                    joined.append(block)
+            above = torch.cat(joined) if joined else above
+
+    def blocks(self, level: int) -> list[GridMoments]:
+        """Returns the statistics of a level, one for each block of its cells."""
+        return [cast(GridMoments, own) for name, own in self.statistics_.items() if name.startswith(f"level{level}.")]
 
     def _drawn(self, grids: list[Grid]) -> Tensor:
-        """The channels to keep, of all layers together."""
+        """Returns the channels to keep, of all layers together."""
+        if self.restored_ is not None:
+            return self.restored_
         total = sum(channels for channels, _, _ in grids)
         if self.reduction != "random" or self.dims >= total:
             return torch.arange(total)
         return torch.from_numpy(np.sort(np.random.default_rng(self.seed).choice(total, self.dims, replace=False)))
 
-    def _lay_out(self, grids: list[Grid], channels: Tensor) -> None:
-        """Empty statistics for these channels of all layers together."""
-        self.channels_ = channels
-        self.by_layer_ = _by_layer(channels, grids)
-        self.levels_ = find_levels(grids, self.by_layer_, together=self._mixes(channels))
-        self.moments_ = [
-            [GridMoments.empty(len(block), level.dim, level.added) for block in torch.split(level.parents, BLOCK)]
-            for level in self.levels_
-        ]
-
     def _mixes(self, channels: Tensor) -> bool:
         """Whether components mix the channels of all layers, so that none concerns coarse ones alone."""
         return self.reduction == "pca" and self.dims < len(channels)
-
-    def _take_in(self, features: Features) -> None:
-        rows = by_position(features, self.by_layer_)
-        above = torch.zeros(1, len(features[0]), 0)
-        for level, blocks in zip(self.levels_, self.moments_, strict=True):
-            own = [rows[layer] for layer in level.layers]
-            places = zip(*(torch.split(index, BLOCK) for index in (level.parents, *level.places)), strict=True)
-            joined = []
-            for moments, (parents, *indices) in zip(blocks, places, strict=True):
-                block = embedding(above, parents, own, indices)
-                moments.update(block.transpose(0, 1))
-                if level is not self.levels_[-1]:
-                    joined.append(block)
-            above = torch.cat(joined) if joined else above
-
-    @property
-    def count(self) -> int:
-        return self.moments_[0][0].count if self.moments_ else 0
 
     def head(self) -> Head:
         if self.count < 2:
@@ -115,13 +114,13 @@ class PaDiM(Detector):
         projection = self._principal() if self._mixes(self.channels_) else None
         means, factors = [], []
         whole = torch.zeros(1, 0, 0, dtype=torch.float64)  # the coarser level's whitening (N, d, d), lower triangular
-        for level, blocks in zip(self.levels_, self.moments_, strict=True):
+        for index, level in enumerate(self.levels_):
             added = level.added if projection is None else self.dims
             dim = level.dim if projection is None else self.dims
             mean = uninitialised(len(level), dim)
             factor = uninitialised(len(level), added, dim)
             of_blocks = (torch.split(tensor, BLOCK) for tensor in (mean, factor, level.parents))
-            for moments, mean_of_block, factor_of_block, parents in zip(blocks, *of_blocks, strict=True):
+            for moments, mean_of_block, factor_of_block, parents in zip(self.blocks(index), *of_blocks, strict=True):
                 centre, covariance = moments.finish()
                 covariance = covariance.double()
                 if projection is not None:
@@ -137,7 +136,7 @@ class PaDiM(Detector):
 
     def _principal(self) -> Tensor:
         """Leading eigenvectors (D, dims) of the covariance of all positions' embeddings together."""
-        (blocks,) = self.moments_
+        blocks = self.blocks(0)
         mean = torch.cat([moments.mean for moments in blocks])
         scatter = torch.stack([moments.scatter.sum(0, dtype=torch.float64) for moments in blocks]).sum(0)
         centred = mean - mean.mean(0)
@@ -146,29 +145,18 @@ class PaDiM(Detector):
         return leading
 
     def tensors(self) -> dict[str, Tensor]:
-        blocks = {
-            name: tensor
-            for level, blocks in enumerate(self.moments_)
-            for block, moments in enumerate(blocks)
-            for name, tensor in stored(moments, f"level{level}.block{block}").items()
-        }
-        return {"channels": self.channels_, **blocks}
+        return {**super().tensors(), "channels": self.channels_}
 
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        self._lay_out(self.grids_, tensors["channels"])
-        for level, blocks in enumerate(self.moments_):
-            for block in range(len(blocks)):
-                count, mean, scatter = (
-                    tensors[f"level{level}.block{block}.{name}"] for name in ("count", "mean", "scatter")
-                )
-                blocks[block] = GridMoments(int(count), mean, scatter)
+    def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> PaDiM:
+        self.restored_ = tensors["channels"]  # which a later numpy might draw otherwise
+        return super().restore(grids, tensors)
 
     def summary(self) -> dict[str, Any]:
         height, width = finest(self.grids_)
         return {"positions": [height, width], "channels": len(self.channels_)}
 
 
-class _PaDiMHead(Head):
+class _PaDiMHead(ComponentsHead):
     """Squared distances by level, each computed once a cell, and their sum at every position.
 
     An embedding's components are whitened by a lower triangular factor (Cholesky), so those of the coarse layers depend

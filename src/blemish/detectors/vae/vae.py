@@ -5,24 +5,26 @@ The maps are those of Gangloff et al. (2023), standardised by position.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.detector import Detector, Features, Grid, stored
+from blemish.detectors.detector import Features, Grid
+from blemish.detectors.generative import Generative
 from blemish.detectors.head import Head
+from blemish.detectors.trained import Trained
 from blemish.detectors.vae.head import GRADIENTS, MAPS, STRIDE, VAEHead, grid_of, spread
 from blemish.detectors.vae.network import FixedField, Network, Objective, continuous_bernoulli_mean
 from blemish.detectors.vae.random_field import RandomField, base
 from blemish.errors import SettingError
-from blemish.statistics import GridMoments
+from blemish.statistics import GridMoments, Statistic
 
 
 @dataclass(kw_only=True)
-class VAE(Detector):
+class VAE(Trained, Generative):
     """The ordinary VAE: its prior is independent standard Gaussians.
 
     Attributes:
@@ -44,7 +46,6 @@ class VAE(Detector):
     name: ClassVar[str] = "vae"
     strides: ClassVar[tuple[int, ...]] = (1,)
     sees_pixels: ClassVar[bool] = True
-    trains: ClassVar[bool] = True
 
     map: str = "mad"
     standardised: bool = True
@@ -52,20 +53,14 @@ class VAE(Detector):
     latent: int = 256
     window: int = 11
     epochs: int = 4
-    batch: int = 16
     drawn: int | None = 1024
     learning_rate: float = 1e-4
-    minutes: float | None = None
-    precision: str = "32-true"
     patience: int | None = 3
-    seed: int = 0
     interpolation: str = "nearest"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.network_: Network | None = None
-        self.count_ = 0
-        self.maps_ = GridMoments.empty(0, 1)
         if self.map not in MAPS:
             raise SettingError(f"map {self.map!r} is not known; give one of {', '.join(MAPS)}")
         if not 0 <= self.beta <= 1000:
@@ -79,7 +74,7 @@ class VAE(Detector):
         # What a step keeps for its gradient, as measured: some 340 numbers a pixel of each image.
         return sum(4 * 340 * self.batch * height * width for _, height, width in grids)
 
-    def _start(self, grids: list[Grid]) -> None:
+    def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         if [channels for channels, _, _ in grids] != [3]:
             raise SettingError(f"{self.name} takes images of 3 colours, not features of shapes {grids}")
         _, height, width = grids[0]
@@ -91,19 +86,15 @@ class VAE(Detector):
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self.network_ = Network(self.latent)
-        height, width = grid_of(self.map, grids[0][1:])
-        self.maps_ = GridMoments.empty(height * width, 1)
+        height, width = grid_of(self.map, (height, width))
+        return {"maps": GridMoments.empty(height * width, 1)}
 
-    def _take_in(self, features: Features) -> None:
-        self.count_ += len(features[0])
+    def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
+        return iter(())
 
     @property
     def needs_gradients(self) -> bool:
         return self.map in GRADIENTS
-
-    @property
-    def count(self) -> int:
-        return self.count_
 
     @property
     def network(self) -> Network:
@@ -112,8 +103,11 @@ class VAE(Detector):
             raise SettingError(f"{self.name} has seen no images yet")
         return self.network_
 
+    def networks(self) -> dict[str, nn.Module]:
+        return {"network": self.network}
+
     def prior(self) -> RandomField:
-        """Of each channel of the code."""
+        """Returns the prior of each channel of the code."""
         _, height, width = self.grids_[0]
         return RandomField.from_base(base("identity", 1.0, 1.0, height // STRIDE, width // STRIDE))
 
@@ -121,25 +115,24 @@ class VAE(Detector):
         """Images (B, 3, l, l) between 0 and 1 to the terms of the loss; its parameters are the network's."""
         return Objective(self.network, FixedField(self.prior()), self.beta)
 
-    @property
-    def settles(self) -> bool:
-        return self.standardised
-
     def judged_map(self, features: Features) -> Tensor:
         device = self.network.code.weight.device
         with torch.inference_mode():
             return spread(self.network.encode(features[0].to(device))[0])
 
-    def settle(self, features: Features) -> None:
+    def settle(self, batches: Iterable[Features]) -> None:
+        if not self.standardised:
+            return
         head = self._head()
         with torch.inference_mode():
-            maps = head(tuple(features))
-        self.maps_.update(maps.flatten(1)[:, :, None])
+            for images in batches:
+                self.statistics_["maps"].update(head(tuple(images)).flatten(1)[:, :, None])
 
     def head(self) -> Head:
         head = self._head()
-        if self.standardised and self.maps_.count > 1:
-            mean, variance = self.maps_.finish()
+        maps = self.statistics_["maps"]
+        if self.standardised and maps.count > 1:
+            mean, variance = maps.finish()
             floor = 0.01 * float(mean.abs().mean()) + 1e-12  # where images hardly differ, rounding must not count
             deviation = variance[:, 0].double().sqrt().clamp_min(floor)
             head.standardise(mean.reshape(head.grid), deviation.reshape(head.grid))
@@ -151,7 +144,7 @@ class VAE(Detector):
         field = FixedField(self.prior()) if self.needs_gradients else None
         return VAEHead(network, self.map, self.window, (height, width), field, self.beta)
 
-    def reconstruct(self, features: Features) -> Tensor | None:
+    def reconstruct(self, features: Features) -> Tensor:
         with torch.inference_mode():
             return continuous_bernoulli_mean(self.network.decode(self.network.encode(features[0])[0]))
 
@@ -161,18 +154,6 @@ class VAE(Detector):
         codes = codes.reshape(count, self.latent, *codes.shape[1:])
         with torch.inference_mode():
             return torch.cat([continuous_bernoulli_mean(self.network.decode(code[None])) for code in codes])
-
-    def tensors(self) -> dict[str, Tensor]:
-        weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        return {"count": torch.tensor(self.count_), **weights, **stored(self.maps_, "maps")}
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        self.count_ = int(tensors["count"])
-        prefix = "network."
-        weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        self.network.load_state_dict(weights)
-        self.network.eval()
-        self.maps_ = GridMoments(int(tensors["maps.count"]), tensors["maps.mean"], tensors["maps.scatter"])
 
     def summary(self) -> dict[str, Any]:
         _, height, width = self.grids_[0]

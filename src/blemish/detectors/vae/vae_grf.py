@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-import torch
 from torch import Tensor, nn
 
 from blemish.detectors.detector import Features, Grid
@@ -15,7 +14,7 @@ from blemish.detectors.vae.network import JointField, Objective
 from blemish.detectors.vae.random_field import CORRELATIONS, Prior, RandomField, base, fit_prior, prior_at
 from blemish.detectors.vae.vae import VAE
 from blemish.errors import SettingError
-from blemish.statistics import Periodogram
+from blemish.statistics import Periodogram, Statistic
 
 
 @dataclass(kw_only=True)
@@ -38,7 +37,6 @@ class VAEGRF(VAE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.periodogram_ = Periodogram.empty(1, 1)
         self.prior_: Prior | None = None
         self.joint_: JointField | None = None
         if self.estimate not in {"exact", "joint"}:
@@ -46,26 +44,29 @@ class VAEGRF(VAE):
         if self.correlation not in CORRELATIONS:
             raise SettingError(f"no correlation is called {self.correlation!r}; give one of {', '.join(CORRELATIONS)}")
 
-    def _start(self, grids: list[Grid]) -> None:
-        super()._start(grids)
+    def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
+        maps = super().empty(grids)
         height, width = grids[0][1:]
-        self.periodogram_ = Periodogram.empty(height, width)
         if self.estimate == "joint":
             self.joint_ = JointField(self.correlation, (height, width), STRIDE)
+        return {**maps, "periodogram": Periodogram.empty(height, width)}
 
-    def _take_in(self, features: Features) -> None:
-        super()._take_in(features)
+    def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
         self.prior_ = None
         images = features[0]
-        self.periodogram_.update(images - images.mean((2, 3), keepdim=True))
+        yield "periodogram", images - images.mean((2, 3), keepdim=True)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {**super().networks(), **({} if self.joint_ is None else {"joint": self.joint_})}
 
     def prior_of_images(self) -> Prior:
-        """Range in pixels and variance of the training images, each colour centred."""
+        """Returns range in pixels and variance of the training images, each colour centred."""
+        periodogram = cast(Periodogram, self.statistics_["periodogram"])
         if self.joint_ is not None:
             reached = self.joint_.range.item(), self.joint_.variance.item()
-            return prior_at(self.periodogram_.finish(), self.periodogram_.width, self.correlation, *reached)
+            return prior_at(periodogram.finish(), periodogram.width, self.correlation, *reached)
         if self.prior_ is None:
-            self.prior_ = fit_prior(self.periodogram_.finish(), self.periodogram_.width, self.correlation)
+            self.prior_ = fit_prior(periodogram.finish(), periodogram.width, self.correlation)
         return self.prior_
 
     def prior(self) -> RandomField:
@@ -79,22 +80,6 @@ class VAEGRF(VAE):
         if self.joint_ is None:
             return super().objective()
         return Objective(self.network, self.joint_, self.beta)
-
-    def tensors(self) -> dict[str, Tensor]:
-        joint = {} if self.joint_ is None else self.joint_.state_dict()
-        return {
-            **super().tensors(),
-            "periodogram.count": torch.tensor(self.periodogram_.count),
-            "periodogram.total": self.periodogram_.total,
-            **{f"joint.{name}": tensor for name, tensor in joint.items()},
-        }
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        super()._restore(tensors)
-        count, total = tensors["periodogram.count"], tensors["periodogram.total"]
-        self.periodogram_ = Periodogram(int(count), total, self.grids_[0][2])
-        if self.joint_ is not None:
-            self.joint_.load_state_dict({name: tensors[f"joint.{name}"] for name in self.joint_.state_dict()})
 
     def summary(self) -> dict[str, Any]:
         found = self.prior_of_images()

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import ModelError
+from blemish.errors import StorageError
 
 Floats = NDArray[np.float32]
 
@@ -45,7 +45,7 @@ class FeatureCache:
         """Takes in a batch: of each layer (B, C_l, H_l, W_l).
 
         Raises:
-            ModelError: the disk is full, or the folder for temporary files cannot be written.
+            StorageError: the disk is full, or the folder for temporary files cannot be written.
         """
         if not self._shapes:
             self._shapes = [array.shape[1:] for array in arrays]
@@ -81,7 +81,7 @@ class FeatureCache:
                 file.flush()
                 part.clear()
         except OSError as error:
-            raise ModelError(
+            raise StorageError(
                 f"{tempfile.gettempdir()}: features cannot be kept there ({error.strerror or error}); "
                 "make room, set TMPDIR to another folder, or allow more --memory"
             ) from error

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property
 from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blemish.detectors import Detector
+from blemish.detectors import Trained
 from blemish.engines import BATCH
+from blemish.engines.stream import Chunk
 from blemish.errors import ImageError
 from blemish.fitting.trained.spots import Spotted
-from blemish.images import Geometry, Pixels, count_tiles, decode_ahead, read_image, read_tile, waiting
+from blemish.images import Geometry, Pixels, decode_ahead, read_image, read_tile, waiting
 
 T = TypeVar("T")
 
@@ -25,26 +28,39 @@ SPOTTED = 64
 """Images at most by which training is judged."""
 
 
-class Images:
+class ImageFiles:
     """Images, or the tiles of photographs, each of which is decoded anew for every one of them, by number.
+
+    Those count that `keep` saw, which are the ones that can be read.
 
     Args:
         paths: of the images.
         geometry: of the images.
 
     Raises:
-        ImageError: here and wherever they are read, an image can be read no longer.
+        ImageError: wherever they are read, an image can be read no longer.
     """
 
     def __init__(self, paths: Sequence[Path], geometry: Geometry) -> None:
-        self.paths, self.geometry = paths, geometry
-        counts = [1] * len(paths)
-        if geometry.tile is not None:
-            counts = [_known(count) for count in decode_ahead(partial(count_tiles, geometry=geometry), paths)]
-        self._ends = np.cumsum(counts)
+        self.geometry = geometry
+        self._given = paths
+        self._rows: Counter[int] = Counter()
+
+    def keep(self, chunk: Chunk) -> None:
+        """Notes which images came, and in how many tiles."""
+        self._rows.update(chunk.indices)
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """Those that can be read."""
+        return [self._given[index] for index in sorted(self._rows)]
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum([self._rows[index] for index in sorted(self._rows)])
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._rows.total()
 
     @property
     def identity(self) -> list[Any]:
@@ -53,14 +69,14 @@ class Images:
         return [*self.geometry.shape, self.geometry.tile, self.geometry.overlap, names]
 
     def batches(self, orders: Iterable[list[int]]) -> Iterator[Tensor]:
-        """For each list of numbers a tensor (B, 3, H, W) between 0 and 1, channels last; the lists are taken lazily."""
+        """Yields for each list of numbers a tensor (B, 3, H, W) between 0 and 1, channels last."""
         coming, orders = tee(orders)
         decoded = self._decoded(chain.from_iterable(coming))
         for order in orders:
             yield _tensor(np.stack([_known(image) for image in islice(decoded, len(order))]))
 
-    def judge(self, detector: Detector, module: nn.Module, seed: int) -> Callable[[], float]:
-        """How well spots over some of the images are found by the detector's map as it stands."""
+    def judge(self, detector: Trained, module: nn.Module, seed: int) -> Callable[[], float]:
+        """Returns how well spots over some of the images are found by the detector's map as it stands."""
         drawn = np.random.default_rng([seed, SPOTTED]).permutation(len(self))[:SPOTTED].tolist()
         spotted = Spotted.over([_known(image) for image in self._decoded(drawn)], seed)
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
-from blemish.detectors import Detector
+from blemish.detectors import Detector, Trained
 from blemish.engines import BATCH
-from blemish.training import Schedule, Step, train
+from blemish.engines.stream import Chunk
+from blemish.fitting.split import Division
+from blemish.fitting.trained.cache import FeatureCache
+from blemish.fitting.trained.image_files import ImageFiles
+from blemish.fitting.trained.kept_features import KeptFeatures
+from blemish.model import Recipe
+from blemish.progress import Progress
+from blemish.training import Step, train
 from blemish.training.loop import check_folder
 from blemish.training.schedule import LENGTHS
 
@@ -20,7 +26,7 @@ SETTLING = 512
 """Images at most from which a trained detector learns what its maps of normal images are like."""
 
 
-class Source(Protocol):
+class TrainingData(Protocol):
     """What there is to train on, by number."""
 
     @property
@@ -29,46 +35,92 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
+    def keep(self, chunk: Chunk) -> None:
+        """Takes in what came of a batch during the pass over the images."""
+
     def batches(self, orders: Iterable[list[int]]) -> Iterator[Any]:
-        """For each list of numbers what the detector's objective takes."""
+        """Yields for each list of numbers what the detector's objective takes."""
 
-    def judge(self, detector: Detector, module: nn.Module, seed: int) -> Callable[[], float]:
-        """How good the detector is as it stands, higher where better."""
+    def judge(self, detector: Trained, module: nn.Module, seed: int) -> Callable[[], float]:
+        """Returns a function that tells how good the detector is as it stands, higher where better."""
 
 
-def check_training(detector: Detector, folder: Path | None, resume: bool) -> Schedule:
-    """How long and how fast the detector is trained; asked before the work that comes before.
+class Training:
+    """The training of one detector: its data are kept during the pass over the images, and then it is run.
+
+    Args:
+        detector: to be trained.
+        data: empty.
+        folder: for the checkpoint and the log; nothing is kept without one.
+        resume: go on from the checkpoint there, if there is one.
 
     Raises:
-        SettingError: one of its settings makes no schedule, or the folder holds what would be overwritten.
+        SettingError: the folder holds what would be overwritten.
     """
-    settings = detector.settings()
-    schedule = Schedule(**{field.name: settings[field.name] for field in fields(Schedule)})
-    if folder is not None:
-        check_folder(folder, resume)
-    return schedule
+
+    def __init__(self, detector: Trained, data: TrainingData, folder: Path | None, resume: bool) -> None:
+        self.detector, self.data, self.folder, self.resume = detector, data, folder, resume
+        if folder is not None:
+            check_folder(folder, resume)
+
+    def keep(self, chunk: Chunk) -> None:
+        """Takes in what came of a batch during the pass over the images."""
+        self.data.keep(chunk)
+
+    def run(self, progress: Progress | None) -> None:
+        """Trains the detector; raises as `train_detector` does."""
+        train_detector(self.detector, self.data, self.folder, self.resume, progress)
+
+
+def make_training(
+    detector: Detector,
+    recipe: Recipe,
+    origin: str,
+    images: Division,
+    memory: int,
+    folder: Path | None,
+    resume: bool,
+) -> Training | None:
+    """Returns the training of a detector that is trained; `None` for any other.
+
+    Args:
+        detector: empty.
+        recipe: what is computed.
+        origin: of the backbone's weights.
+        images: of which those to fit are meant.
+        memory: bytes of features that may be kept in memory.
+        folder: for the checkpoint and the log.
+        resume: go on from the checkpoint there.
+
+    Raises:
+        SettingError: the folder holds what would be overwritten.
+    """
+    if not isinstance(detector, Trained):
+        return None
+    files = ImageFiles([sample.path for sample in images.to_fit], recipe.geometry)
+    if detector.sees_pixels:
+        return Training(detector, files, folder, resume)
+    decisive = [recipe.backbone, list(recipe.layers), origin]
+    kept = KeptFeatures(FeatureCache(memory), recipe.seed, detector.patience is not None, decisive, files)
+    return Training(detector, kept, folder, resume)
 
 
 def train_detector(
-    detector: Detector,
-    source: Source,
-    folder: Path | None,
-    resume: bool,
-    progress: Callable[[str, int, int], None] | None,
+    detector: Trained, data: TrainingData, folder: Path | None, resume: bool, progress: Progress | None
 ) -> None:
-    """Its steps along the gradient, in a new order every epoch; then what its maps are like.
+    """Trains the detector in place, in a new order every epoch; then it learns what its maps are like.
 
     Args:
         detector: that has seen the features once.
-        source: what it is trained on.
+        data: what it is trained on.
         folder: for the checkpoint and the log; nothing is kept without one.
         resume: go on from the checkpoint there, if there is one.
         progress: told the stage, and how many of how many steps or images are done.
 
     Raises:
         TrainingError: it diverged.
-        ModelError: the checkpoint is of another training, or cannot be read or written.
-        SettingError: as `check_training` does.
+        StorageError: the checkpoint is of another training, or cannot be read or written.
+        SettingError: the folder holds what would be overwritten.
         ImageError: an image can be read no longer.
     """
 
@@ -76,15 +128,15 @@ def train_detector(
         if progress:
             progress("train", step.step + 1, steps)
 
-    schedule = check_training(detector, folder, resume)
+    schedule = detector.schedule()
     kept = {name: value for name, value in detector.settings().items() if name not in LENGTHS}
-    identity = {"detector": detector.name, **kept, "source": source.identity}
+    identity = {"detector": detector.name, **kept, "source": data.identity}
     module = detector.objective()
-    judge = None if schedule.patience is None else source.judge(detector, module, schedule.seed)
+    judge = None if schedule.patience is None else data.judge(detector, module, schedule.seed)
     steps = train(
         module,
-        source.batches,
-        len(source),
+        data.batches,
+        len(data),
         schedule,
         identity=identity,
         folder=folder,
@@ -95,13 +147,16 @@ def train_detector(
     if progress and steps:
         progress("train", steps[-1].step + 1, steps[-1].step + 1)  # which may be fewer than there might have been
     module.cpu().eval()
-    if not detector.settles:
-        return
-    drawn = np.random.default_rng([schedule.seed, SETTLING]).permutation(len(source))[:SETTLING].tolist()
+    detector.settle(_some(data, schedule.seed, progress))
+
+
+def _some(data: TrainingData, seed: int, progress: Progress | None) -> Iterator[list[Tensor]]:
+    """Yields the features of some of the data, drawn by seed, in batches."""
+    drawn = np.random.default_rng([seed, SETTLING]).permutation(len(data))[:SETTLING].tolist()
     orders = [drawn[start : start + BATCH] for start in range(0, len(drawn), BATCH)]
     done = 0
-    for order, found in zip(orders, source.batches(orders), strict=True):
-        detector.settle(found if isinstance(found, list) else [found])
+    for order, found in zip(orders, data.batches(orders), strict=True):
+        yield found if isinstance(found, list) else [found]
         done += len(order)
         if progress:
             progress("settle", done, len(drawn))

@@ -1,0 +1,79 @@
+"""What a detector adds that is trained, by steps along a gradient, after its one pass over the images."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from blemish.detectors.detector import Detector, Features, Grid, below
+from blemish.errors import SettingError
+from blemish.training import Schedule
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(kw_only=True)
+class Trained(Detector):
+    """A detector with networks: their schedule, their loss, and how they are saved.
+
+    Attributes:
+        epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
+            `training.Schedule`.
+    """
+
+    epochs: int = 1
+    batch: int = 16
+    drawn: int | None = None
+    learning_rate: float = 1e-3
+    minutes: float | None = None
+    precision: str = "32-true"
+    patience: int | None = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.schedule()  # raises where a setting is out of range
+
+    def schedule(self) -> Schedule:
+        """Returns how long and how fast it is trained."""
+        return Schedule(**{field.name: getattr(self, field.name) for field in fields(Schedule)})
+
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """Returns what is trained, by name. Raises `SettingError` before the first features."""
+
+    @abstractmethod
+    def objective(self) -> nn.Module:
+        """Returns the module to train: a batch of features to the terms of its loss, of which `loss` is minimised."""
+
+    def judged_map(self, features: Features) -> Tensor:
+        """Returns the map (B, h, w) of a batch, as the detector stands, by which its training is judged."""
+        coarse: Tensor = self.head()(tuple(features))
+        return coarse
+
+    def settle(self, batches: Iterable[Features]) -> None:  # most have nothing more to learn
+        """Called after training with normal batches, so the detector learns how its own maps look on normal images."""
+
+    def merge(self, other: Self) -> Self:
+        """Raises `SettingError`: networks that were trained apart cannot be joined."""
+        raise SettingError(f"{self.name} is trained, so it cannot be merged with another; fit on all images together")
+
+    def tensors(self) -> dict[str, Tensor]:
+        weights = {
+            f"{name}.{parameter}": tensor
+            for name, network in self.networks().items()
+            for parameter, tensor in network.state_dict().items()
+        }
+        return {**super().tensors(), **weights}
+
+    def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> Self:
+        super().restore(grids, tensors)
+        for name, network in self.networks().items():
+            network.load_state_dict(below(tensors, name))
+            network.eval()
+        return self

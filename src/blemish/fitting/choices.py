@@ -1,0 +1,96 @@
+"""From what `fit` was told to a detector, a geometry, a backbone and its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from blemish.backbones import DEFAULT, PIXELS, canonical_name
+from blemish.errors import SettingError
+from blemish.fitting.presets import Preset, find_preset
+from blemish.images import Geometry
+
+if TYPE_CHECKING:
+    from blemish.detectors import Detector
+
+Layers = Sequence[int | str]
+
+SIZE = 256
+"""Pixels to a side, where neither size nor tile is given."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is to be fitted.
+
+    Attributes:
+        detector: empty.
+        geometry: how images become the model's input.
+        backbone: timm's name, or `pixels`.
+        layers: of the backbone; `None` for those that the detector takes by default.
+    """
+
+    detector: Detector
+    geometry: Geometry
+    backbone: str
+    layers: Layers | None
+
+
+def choose(
+    detector: str | Detector | None,
+    settings: Mapping[str, Any] | None,
+    backbone: str | None,
+    layers: Layers | None,
+    size: int | str | None,
+    crop: int | None,
+    tile: int | None,
+    overlap: int | None,
+    preset: str | None,
+    seed: int,
+) -> Choices:
+    """Returns what is to be fitted: what was given, else what the preset says, else the defaults.
+
+    Raises:
+        SettingError: a name or a value is not known, or two of them do not go together.
+    """
+    paper = find_preset(preset) if preset else None
+    chosen = _detector(detector, settings or {}, paper, seed)
+    if paper and paper.detector != chosen.name:
+        raise SettingError(f"preset {preset} is of {paper.detector}, not of {chosen.name}; leave one of them out")
+    name = canonical_name(backbone or (paper.backbone if paper else DEFAULT))
+    if chosen.sees_pixels:
+        if backbone or layers is not None:
+            raise SettingError(f"{chosen.name} looks at the images themselves; leave out backbone, layers and weights")
+        name = PIXELS
+    if layers is None and paper and canonical_name(paper.backbone) == name:
+        layers = paper.layers
+    return Choices(chosen, _geometry(size, crop, tile, overlap, paper), name, layers)
+
+
+def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset: Preset | None, seed: int) -> Detector:
+    """Returns the detector given, or makes the one named; settings go before the preset's."""
+    from blemish.detectors import DETECTORS, make_detector
+
+    if given is None or isinstance(given, str):
+        name = given or (preset.detector if preset else "fre")
+        chosen = dict(preset.settings) if preset and preset.detector == name else {}
+        if name in DETECTORS and "seed" in DETECTORS[name].setting_names():
+            chosen["seed"] = seed
+        return make_detector(name, {**chosen, **settings})
+    if settings:
+        raise SettingError(f"settings were given beside a {given.name} detector that has its own; give one of them")
+    if given.count:
+        raise SettingError(f"this {given.name} detector was fitted already; give a new one")
+    return given
+
+
+def _geometry(
+    size: int | str | None, crop: int | None, tile: int | None, overlap: int | None, preset: Preset | None
+) -> Geometry:
+    """Returns the geometry; a preset's crop goes with its own size alone."""
+    if crop is None and preset and size is None and not tile:
+        crop = preset.crop
+    if size is None:
+        size = tile or (preset.size if preset else SIZE)
+    return Geometry.parse(size, crop, tile, overlap)

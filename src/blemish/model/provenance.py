@@ -1,0 +1,57 @@
+"""Where a model came from, for whoever reads it later."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+PACKAGES = ("blemish", "numpy", "pillow", "openvino", "torch", "timm")
+"""Those whose versions are kept."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where images and weights came from, what is inside, and what made it.
+
+    Attributes:
+        created: date and time, ISO 8601, UTC.
+        source: of the images, as it was given.
+        layout: of the source.
+        images: how many were used, those held out included.
+        images_digest: SHA-256 of which images they were.
+        held_out: how many of them calibrated.
+        calibration_share: the share that was to be held out.
+        skipped: images that could not be read and were left out.
+        asked_false_alarm_rate: the rate that was asked for; `None` if none was.
+        weights: a line that says where the backbone's came from.
+        learned: what the detector says of what it learned.
+        engine: by which it was fitted.
+        versions: of Python and of packages, by name.
+    """
+
+    created: str
+    source: str
+    layout: str
+    images: int
+    images_digest: str
+    held_out: int
+    calibration_share: float
+    skipped: int
+    asked_false_alarm_rate: float | None
+    weights: str
+    learned: dict[str, Any]
+    engine: str
+    versions: dict[str, str]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that decide what a model computes, as far as installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

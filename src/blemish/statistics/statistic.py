@@ -1,0 +1,71 @@
+"""The contract of everything that is learned in one pass: start empty, take batches, merge, finish."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclasses.dataclass
+class Statistic(ABC):
+    """What a sample says, in memory that does not grow with it; a dataclass of numbers and tensors.
+
+    Statistics are a commutative monoid up to rounding: any split of a sample into batches and parts, in any order,
+    gives the same answer. Where the mathematics has it, a statistic may also offer `forget(other)`, the inverse of
+    `merge`, and `leave_out(batch)`, what it would be without some of its sample.
+
+    Attributes:
+        count: how many it has seen.
+    """
+
+    count: int
+
+    @abstractmethod
+    def update(self, batch: Tensor) -> Self:
+        """Takes in a batch (n, ...), in place, and returns itself.
+
+        Raises:
+            ShapeError: the batch does not have the statistic's shape.
+        """
+
+    @abstractmethod
+    def merge(self, other: Self) -> Self:
+        """Returns the statistic of both samples together; neither of the two is changed.
+
+        Raises:
+            ShapeError: the two have different shapes.
+        """
+
+    @abstractmethod
+    def finish(self, *options: Any) -> Any:
+        """Returns what is wanted of the sample: a mean, a covariance, a subspace."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the fields by name, numbers as tensors without sides."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: value.contiguous() if isinstance(value, Tensor) else torch.tensor(value, dtype=_KINDS[type(value)])
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Returns the statistic that gave these `tensors`.
+
+        Raises:
+            KeyError: a field is missing.
+        """
+        found = {field.name: tensors[field.name] for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {name: value if value.ndim else value.item() for name, value in found.items()}
+        return cls(**values)
+
+
+_KINDS = {int: torch.int64, float: torch.float64}
