@@ -25,7 +25,7 @@ from blemish.datasets import Dataset, read_source
 from blemish.errors import SettingError
 from blemish.evaluation import Evaluation, evaluate
 from blemish.images import Pixels
-from blemish.maps import Tile, heat_map, sheet
+from blemish.maps import Panel, heat_map, sheet
 from results import Table, append, data_folder
 
 SOURCES = ("mvtec/hazelnut_reduced", "mvtec/bottle")
@@ -47,8 +47,8 @@ def main() -> int:
         dataset = read_source(f"{arguments.data}/{name}", 0)
         for layer in LAYERS:
             model = blemish.fit(dataset, detector="gaussian", layers=[layer])
-            (described,) = model.provenance.layers
-            grid = f"{described['height']}×{described['width']}"
+            (described,) = model.recipe.shapes
+            grid = f"{described.height}×{described.width}"
             whole = evaluate(model, dataset)
             start = time.perf_counter()
             (seen,) = survey(model, dataset.test, masks=True)
@@ -80,7 +80,7 @@ def heat_maps(model: blemish.Model, dataset: Dataset, seen: Survey) -> Pixels:
         for row in range(2):
             rows.append(
                 [
-                    Tile(
+                    Panel(
                         heat_map(maps[row, column], (0.0, float(limits[column]))),
                         ("sum of all" if column < 0 else f"component {indices[column]}")
                         + ("" if areas[column] is None or column < 0 else f"\nAUROC {100 * areas[column]:.1f} %"),

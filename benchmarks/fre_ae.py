@@ -21,6 +21,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy.linalg import subspace_angles
 from torch import Tensor
 
 from blemish.backbones import DEFAULT
@@ -28,7 +29,7 @@ from blemish.backbones.backbone import Backbone
 from blemish.backbones.weights import find_weights
 from blemish.datasets import Sample, read_source
 from blemish.detectors.fre.fre import Projection
-from blemish.detectors.fre.linear_autoencoder import LinearAutoencoder, principal_angles
+from blemish.detectors.fre.linear_autoencoder import LinearAutoencoder
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.stream import stream
 from blemish.images import Geometry
@@ -79,7 +80,9 @@ def main() -> int:
         start = time.perf_counter()
         autoencoder, curves[name] = trained(normal, principal, tied, arguments.epochs, area)
         seconds = time.perf_counter() - start
-        angle = float(principal_angles(autoencoder.to_principal(normal).basis, principal.basis).max())
+        angle = float(
+            np.rad2deg(subspace_angles(autoencoder.to_principal(normal).basis.double(), principal.basis.double())).max()
+        )
         figures = [f"{curves[name][epochs]:.4f}" for epochs in (2, 10, 100, arguments.epochs)]
         table.row(name, *figures, f"{angle:.2f}°", f"{seconds:.0f}")
     draw(curves, by_components)

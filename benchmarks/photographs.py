@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from blemish.maps import Tile, overlay, sheet
+from blemish.maps import Panel, overlay, sheet
 from blemish.model import Model
 from results import HERE, Table, append
 
@@ -44,7 +44,7 @@ def main() -> int:
         animals = populate(rng, large, 20)
         Image.fromarray(whole(large)).save(root / "large.jpg", quality=92)
         del large
-        tiles = [Tile(whole(shown), "photograph")]
+        tiles = [Panel(whole(shown), "photograph")]
         for name in DETECTORS:
             model = root / name
             words = ["fit", root / "ground", "-o", model, "--detector", name, "--tile", 256, "--overlap", 64]
@@ -58,7 +58,7 @@ def main() -> int:
             if prediction.map is None:
                 raise RuntimeError(str(prediction.error))
             caption = f"{name}\n{len(prediction.boxes)} boxes, p = {prediction.p_value:.2g}"
-            tiles.append(Tile(overlay(whole(shown), prediction.map, loaded.calibration.display), caption))
+            tiles.append(Panel(overlay(whole(shown), prediction.map, loaded.calibration.display), caption))
     Image.fromarray(sheet([tiles[:3], tiles[3:]], side=400)).save(HERE.parent / "docs" / "pictures" / "animals.png")
     append("Large photographs", "python benchmarks/photographs.py", table.lines)
     return 0

@@ -165,12 +165,12 @@ def test_of_normal_features_the_diagnoses_are_what_the_normal_law_says() -> None
 
 def test_a_row_a_component_and_one_for_the_sum_of_each_layer(gaussian: blemish.Model, dataset: Dataset) -> None:
     rows = diagnose(gaussian, dataset.train, dataset.test)
-    for name, layer in zip(("1", "2"), gaussian.provenance.layers, strict=True):
+    for name, layer in zip(("1", "2"), gaussian.recipe.shapes, strict=True):
         own = [row for row in rows if row.layer == name]
-        assert [row.component for row in own] == [*range(layer["channels"]), -1]
+        assert [row.component for row in own] == [*range(layer.channels), -1]
         values = [row.eigenvalue for row in own[:-1]]
         assert values == sorted(values, key=lambda value: value or 0.0)
-        assert own[0].pixels_a_cell == 64 / layer["height"]
+        assert own[0].pixels_a_cell == 64 / layer.height
         assert own[-1].auroc is not None
         assert own[-1].auroc > 0.9
         assert own[-1].eigenvalue is None

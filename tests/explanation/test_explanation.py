@@ -95,7 +95,7 @@ def test_where_components_mix_the_layers_their_name_says_so(models: dict[str, bl
 
 def test_padims_components_are_channels_of_their_layer(models: dict[str, blemish.Model]) -> None:
     model = models["padim"]
-    channels = {str(layer["name"]): layer["channels"] for layer in model.provenance.layers}
+    channels = {layer.name: layer.channels for layer in model.recipe.shapes}
     found = model.explain(SCRATCHED, 10_000).components
     assert len(found) == 30
     assert len({(cause.layer, cause.index) for cause in found}) == 30

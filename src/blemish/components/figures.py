@@ -17,10 +17,10 @@ from PIL import Image
 
 from blemish.components.diagnoses import as_csv, diagnoses
 from blemish.components.survey import Survey, gaussian, squared_components, survey
-from blemish.datasets import Dataset, Sample
+from blemish.datasets import Dataset, Sample, evenly_spaced
 from blemish.errors import SettingError, SourceError
 from blemish.images import Pixels, read_image
-from blemish.maps import Tile, overlay, sheet, short
+from blemish.maps import Panel, overlay, sheet, short
 from blemish.model import Model
 from blemish.progress import Progress
 from blemish.storage import new_folder
@@ -90,7 +90,7 @@ def write_figures(
             (at, before), (at_test, after) = ((chosen, of[layer]) for chosen, of in zip(shown, maps, strict=True))
             own, own_test = normal[layer].percentile(), judged[layer].percentile()
             together = [judged[layer].percentile_together()] * len(own_test)
-            for kind, words, tiles in (
+            for kind, words, panels in (
                 ("worst-normal", "worst components, training images", _grid(at, before, worst, indices, own)),
                 ("worst-anomalous", "worst components, test images", _grid(at_test, after, worst, indices, own_test)),
                 (
@@ -100,13 +100,13 @@ def write_figures(
                 ),
             ):
                 names.append(f"layer-{_plain(name)}-{kind}.png")
-                Image.fromarray(sheet(tiles, f"{title}\n{words}")).save(temporary / names[-1])
+                Image.fromarray(sheet(panels, f"{title}\n{words}")).save(temporary / names[-1])
     return names
 
 
 def choose(model: Model, samples: Sequence[Sample], count: int, part: Sequence[Sample] | None = None) -> Chosen:
     """Images at equal distances through the samples, and their places in the part that these are of."""
-    places = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)) if count > 1 else [0]
+    places = evenly_spaced(len(samples), count)
     chosen = [samples[place] for place in places]
     return Chosen(
         [list(part if part is not None else samples).index(sample) for sample in chosen],
@@ -129,22 +129,22 @@ def _grid(
     indices: Sequence[int],
     limits: Sequence[float] | NDArray[np.float64],
     score_limit: float | None = None,
-) -> list[list[Tile]]:
+) -> list[list[Panel]]:
     """A row an image, a column a component; the layer's map at the right where it has a limit."""
-    tiles: list[list[Tile]] = []
+    panels: list[list[Panel]] = []
     columns = [*rows, -1] if score_limit is not None else list(rows)
     for row, (place, image) in enumerate(zip(chosen.places, chosen.images, strict=True)):
-        tiles.append([])
+        panels.append([])
         for column, component in enumerate(columns):
             limit = score_limit if component < 0 and score_limit is not None else float(limits[component])
             name = "map" if component < 0 else f"component {indices[component]}"
-            tiles[-1].append(
-                Tile(
+            panels[-1].append(
+                Panel(
                     overlay(image, maps[row, component], (0.0, max(limit, 1e-12))),
                     f"image {place}, {name}\nplace {row * len(columns) + column + 1}, to {short(limit)}",
                 )
             )
-    return tiles
+    return panels
 
 
 def _title(model: Model, layer: int, judged: Survey) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from blemish.components.survey import gaussian, survey
 from blemish.datasets import Dataset
 from blemish.errors import SettingError, SourceError, require
 from blemish.images import Pixels
-from blemish.maps import overlay
+from blemish.maps import overlay, page_template
 from blemish.model import Model
 from blemish.progress import Progress
 from blemish.storage import new_folder
@@ -57,15 +56,12 @@ def write_gallery(
         StorageError: the folder cannot be written.
     """
     require("jinja2", of="a gallery", extra="report")
-    import jinja2
-
     gaussian(model)
     if not 1 <= images <= MOST:
         raise SettingError(f"{images} images are too few or too many for a gallery; give 1 to {MOST}")
     if not dataset.train:
         raise SourceError(f"{dataset.root}: has no normal images to tell of; give the data that was fitted on")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(resources.files(__package__).joinpath("gallery.html").read_text("utf-8"))
+    template = page_template("blemish.components", "gallery.html")
     with new_folder(folder, "gallery", force=force) as temporary:
         normal = survey(model, dataset.train, progress=progress)
         part = dataset.test or dataset.train

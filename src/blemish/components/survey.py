@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blemish.datasets import Sample
+from blemish.datasets import Sample, read_truth
 from blemish.detectors import ComponentsHead, Gaussian
 from blemish.detectors.scoring import resizing_matrix
 from blemish.engines import BATCH
 from blemish.errors import ImageError, SettingError, SourceError
-from blemish.images import Geometry, Pixels, decode_ahead, read_image, read_mask, waiting
+from blemish.images import Geometry, Pixels, decode_ahead, read_image, waiting
 from blemish.metrics import PixelTally, RankCounts, auroc
 from blemish.model import Model
 from blemish.progress import Progress
@@ -188,7 +188,7 @@ def survey(
     found: list[Survey] = []
     done = 0
     for chosen, images in _batches(samples, model.recipe.geometry):
-        truth = [_mask(sample, model.recipe.geometry) for sample in chosen] if masks else None
+        truth = [read_truth(sample, model.recipe.geometry) for sample in chosen] if masks else None
         parts = squared_components(model, images)
         if not found:
             found = [Survey.empty(*part.shape[1:]) for part in parts]
@@ -234,12 +234,6 @@ def _batches(samples: Sequence[Sample], geometry: Geometry) -> Iterator[tuple[li
             batch = []
     if batch:
         yield [chosen for chosen, _ in batch], np.stack([pixels for _, pixels in batch])
-
-
-def _mask(sample: Sample, geometry: Geometry) -> NDArray[np.bool_]:
-    if sample.mask is None:
-        return np.zeros(geometry.shape, bool)
-    return read_mask(sample.mask, sample.path, geometry)
 
 
 def _cells(values: Tensor) -> Tensor:

@@ -17,11 +17,12 @@ from blemish.datasets.folder import read_folder, read_tree
 from blemish.datasets.listing import matching
 from blemish.datasets.livestock import read_livestock
 from blemish.datasets.mtd import read_mtd
-from blemish.datasets.sample import GOOD, Dataset, Sample
+from blemish.datasets.sample import GOOD, Dataset, Sample, evenly_spaced
+from blemish.datasets.truth import read_truth
 from blemish.errors import SourceError
 from blemish.images.array_files import read_member
 
-__all__ = ["GOOD", "LAYOUTS", "Dataset", "Sample", "classes", "read_source"]
+__all__ = ["GOOD", "LAYOUTS", "Dataset", "Sample", "classes", "evenly_spaced", "read_source", "read_truth"]
 
 LAYOUTS: dict[str, Callable[[str, int], Dataset]] = {
     "tree": read_tree,

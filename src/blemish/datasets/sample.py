@@ -48,6 +48,11 @@ class Dataset:
         return f"{self.root}: {self.layout}, {len(self.train)} to train, {len(self.test)} to test ({counts})"
 
 
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Returns at most `count` different numbers from 0 to `total` - 1, the first and the last among them."""
+    return sorted(set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()))
+
+
 def existing_folder(path: str) -> Path:
     """`path` as a folder. Raises `SourceError` if it is none."""
     folder = Path(path)

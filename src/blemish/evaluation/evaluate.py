@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.datasets import GOOD, Dataset, Sample, read_source
+from blemish.datasets import GOOD, Dataset, Sample, read_source, read_truth
 from blemish.errors import ImageError, SourceError, require
-from blemish.images import Geometry, decode_ahead, read_mask, read_size, waiting
+from blemish.images import Geometry, decode_ahead, waiting
 from blemish.images.files import MAX_PIXELS
 from blemish.maps import find_boxes, matched
 from blemish.maps.boxes import IOU
@@ -98,42 +99,14 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
             f"{dataset.root}: has no labelled images to evaluate on ({dataset.layout}); "
             "give a tree with test/good and test/<defect> folders"
         )
-    tallies: dict[str, PixelTally] = {}
-    results: list[tuple[Sample, Prediction]] = []
-    unreadable: list[Prediction] = []
-    boxes = np.zeros(3, np.int64)
     start = time.perf_counter()
-    predictions = model.predict([sample.path for sample in samples], progress)
-    masks = _masks(samples, model.recipe.geometry) if dataset.has_masks else iter([None] * len(samples))
-    for sample, prediction, mask in zip(samples, predictions, masks, strict=True):
-        if prediction.error is not None or prediction.map is None:
-            unreadable.append(prediction)
-            continue
-        if isinstance(mask, ImageError):
-            raise mask
-        if mask is not None:
-            tallies.setdefault(sample.kind, PixelTally()).update(prediction.map, mask)
-            found = model.boxes(prediction.map) if prediction.is_anomaly else []
-            true = find_boxes(mask, 0.5, 1)
-            boxes += [len(found), len(true), matched(found, true)]
-        results.append((sample, _without_map(prediction)))
+    counted = _counted(model, dataset, progress)
     seconds = (time.perf_counter() - start) / len(samples)
+    results = counted.results
     if not results:
-        raise SourceError(f"{dataset.root}: none of its {len(samples)} test images can be read; {unreadable[0].error}")
-
-    good = tallies.get(GOOD, PixelTally())
-    everything = PixelTally()
-    for pixels in tallies.values():
-        everything = everything.merge(pixels)
-    per_class = {}
-    for kind in sorted({sample.kind for sample, _ in results} - {GOOD}):
-        chosen = [result for result in results if result[0].kind in {kind, GOOD}]
-        per_class[kind] = {
-            "count": sum(sample.kind == kind for sample, _ in chosen),
-            "image": _image_figures(chosen),
-            "pixel": good.merge(tallies.get(kind, PixelTally())).figures(),
-            "detection_rate": _decisions(chosen).detection_rate,
-        }
+        reason = counted.unreadable[0].error
+        raise SourceError(f"{dataset.root}: none of its {len(samples)} test images can be read; {reason}")
+    everything = reduce(PixelTally.merge, counted.tallies.values(), PixelTally())
     decisions = _decisions(results)
     return Evaluation(
         dataset=dataset,
@@ -148,13 +121,57 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
                 list(model.calibration.false_alarms_by_chance(decisions.normal)) if decisions.normal else None
             ),
         },
-        boxes=_box_figures(*boxes.tolist()) if dataset.has_masks else {},
-        per_class=per_class,
+        boxes=_box_figures(*counted.boxes.tolist()) if dataset.has_masks else {},
+        per_class=_per_class(results, counted.tallies),
         seconds_per_image=seconds,
         results=results,
-        unreadable=unreadable,
+        unreadable=counted.unreadable,
         pixels=everything,
     )
+
+
+@dataclass
+class _Counted:
+    """What came of the images: results without maps, pixels by class, and boxes found, true and matched."""
+
+    results: list[tuple[Sample, Prediction]] = field(default_factory=list)
+    unreadable: list[Prediction] = field(default_factory=list)
+    tallies: dict[str, PixelTally] = field(default_factory=dict)
+    boxes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(3, np.int64))
+
+
+def _counted(model: Model, dataset: Dataset, progress: Progress | None) -> _Counted:
+    """Predicts the test part and counts. Raises `ImageError` if a mask cannot be used."""
+    samples, counted = dataset.test, _Counted()
+    predictions = model.predict([sample.path for sample in samples], progress)
+    masks = _masks(samples, model.recipe.geometry) if dataset.has_masks else iter([None] * len(samples))
+    for sample, prediction, mask in zip(samples, predictions, masks, strict=True):
+        if prediction.error is not None or prediction.map is None:
+            counted.unreadable.append(prediction)
+            continue
+        if isinstance(mask, ImageError):
+            raise mask
+        if mask is not None:
+            counted.tallies.setdefault(sample.kind, PixelTally()).update(prediction.map, mask)
+            found = model.boxes(prediction.map) if prediction.is_anomaly else []
+            true = find_boxes(mask, 0.5, 1)
+            counted.boxes += [len(found), len(true), matched(found, true)]
+        counted.results.append((sample, replace(prediction, map=None, boxes=())))
+    return counted
+
+
+def _per_class(results: list[tuple[Sample, Prediction]], tallies: dict[str, PixelTally]) -> dict[str, dict[str, Any]]:
+    """The figures of each class of anomaly, against all good images."""
+    good, found = tallies.get(GOOD, PixelTally()), {}
+    for kind in sorted({sample.kind for sample, _ in results} - {GOOD}):
+        chosen = [result for result in results if result[0].kind in {kind, GOOD}]
+        found[kind] = {
+            "count": sum(sample.kind == kind for sample, _ in chosen),
+            "image": _image_figures(chosen),
+            "pixel": good.merge(tallies.get(kind, PixelTally())).figures(),
+            "detection_rate": _decisions(chosen).detection_rate,
+        }
+    return found
 
 
 def _masks(samples: list[Sample], geometry: Geometry) -> Iterator[NDArray[np.bool_] | ImageError]:
@@ -163,17 +180,8 @@ def _masks(samples: list[Sample], geometry: Geometry) -> Iterator[NDArray[np.boo
     Of the size of the maps: the model's input's, or the photograph's where it is cut into tiles.
     """
 
-    def read(sample: Sample) -> NDArray[np.bool_]:
-        if sample.mask is None:
-            return np.zeros(geometry.shape if geometry.tile is None else read_size(sample.path), bool)
-        return read_mask(sample.mask, sample.path, None if geometry.tile else geometry)
-
     size = geometry.shape[0] * geometry.shape[1] if geometry.tile is None else MAX_PIXELS
-    return decode_ahead(read, samples, ahead=waiting(size, 32))
-
-
-def _without_map(prediction: Prediction) -> Prediction:
-    return Prediction(prediction.path, prediction.score, prediction.p_value, prediction.is_anomaly, None)
+    return decode_ahead(partial(read_truth, geometry=geometry), samples, ahead=waiting(size, 32))
 
 
 def _tally(results: list[tuple[Sample, Prediction]]) -> RankCounts:

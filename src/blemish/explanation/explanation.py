@@ -14,7 +14,7 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.images import Pixels
-from blemish.maps import Tile, overlay, sheet, short, write_picture
+from blemish.maps import Panel, overlay, sheet, short, write_picture
 
 if TYPE_CHECKING:
     pass
@@ -121,25 +121,25 @@ class Explanation:
         verdict = "anomalous" if self.score > self.threshold else "normal"
         name = self.path.name if self.path else "image"
         title = f"{name}: {verdict}\nscore {self.score:.4g}, threshold {self.threshold:.4g}, p = {self.p_value:.3g}"
-        image, *layers, whole = self.tiles()
+        image, *layers, whole = self.panels()
         first = [image, whole, *layers]
         shown = [
-            Tile(overlay(self.image, cause.map, (0.0, limit)), str(cause))
+            Panel(overlay(self.image, cause.map, (0.0, limit)), str(cause))
             for cause, limit in zip(self.components, self._limits(scale), strict=True)
         ]
         return sheet([*_rows(first), *_rows(shown)], title)
 
-    def tiles(self) -> list[Tile]:
+    def panels(self) -> list[Panel]:
         """The image, the reconstruction if there is one, the layers, unless one alone is the map, and the map."""
         row, column = self.peak
         bottom, top = self.display
         display = (0.0, top - bottom) if self.adds_up else self.display
         layers = [] if self.adds_up and len(self.layers) == 1 else self.layers
         return [
-            Tile(self.image, "image" if self.tile is None else "tile at {}, {}".format(*self.tile)),
-            *([] if self.reconstruction is None else [Tile(self.reconstruction, "reconstruction")]),
-            *(Tile(overlay(self.image, cause.map, display), str(cause)) for cause in layers),
-            Tile(overlay(self.image, self.map, self.display), f"map\nlargest at {row}, {column}"),
+            Panel(self.image, "image" if self.tile is None else "tile at {}, {}".format(*self.tile)),
+            *([] if self.reconstruction is None else [Panel(self.reconstruction, "reconstruction")]),
+            *(Panel(overlay(self.image, cause.map, display), str(cause)) for cause in layers),
+            Panel(overlay(self.image, self.map, self.display), f"map\nlargest at {row}, {column}"),
         ]
 
     def _limits(self, scale: str) -> list[float]:
@@ -174,8 +174,8 @@ class Explanation:
         return buffer.getvalue()
 
 
-def _rows(tiles: Sequence[Tile]) -> list[Sequence[Tile]]:
-    return [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
+def _rows(panels: Sequence[Panel]) -> list[Sequence[Panel]]:
+    return [panels[start : start + COLUMNS] for start in range(0, len(panels), COLUMNS)]
 
 
 def _percentile(values: Map) -> float:

@@ -56,26 +56,26 @@ def overlay(image: Pixels, values: NDArray[np.float32], display: tuple[float, fl
 
 
 @dataclass(frozen=True)
-class Tile:
+class Panel:
     """One picture of a sheet, uint8 (H, W, 3), and the lines under it."""
 
     pixels: Pixels
     caption: str = ""
 
 
-def sheet(rows: Sequence[Sequence[Tile]], title: str = "", side: int = 224) -> Pixels:
-    """Rows of tiles with their captions under a title, black on white, as one picture (H, W, 3).
+def sheet(rows: Sequence[Sequence[Panel]], title: str = "", side: int = 224) -> Pixels:
+    """Returns rows of panels with their captions under a title, black on white, as one picture (H, W, 3).
 
     Args:
-        rows: of tiles, all of one shape.
+        rows: of panels, all of one shape.
         title: may have several lines.
-        side: longer side of a tile, in pixels; a tile is enlarged or shrunk to it.
+        side: longer side of a panel, in pixels; its picture is enlarged or shrunk to it.
     """
-    height, width = next(tile.pixels.shape[:2] for row in rows for tile in row)
+    height, width = next(panel.pixels.shape[:2] for row in rows for panel in row)
     scale = side / max(height, width)
     height, width = round(height * scale), round(width * scale)
     font, large = (ImageFont.load_default(size) for size in (LETTERS, LETTERS * 1.5))
-    captions = [1 + max(tile.caption.count("\n") if tile.caption else -1 for tile in row) for row in rows]
+    captions = [1 + max(panel.caption.count("\n") if panel.caption else -1 for panel in row) for row in rows]
     line, title_line = LETTERS + 4, round(LETTERS * 1.5) + 6
     top = GAP + title_line * (title.count("\n") + 1 if title else 0)
     columns = max(len(row) for row in rows)
@@ -90,10 +90,10 @@ def sheet(rows: Sequence[Sequence[Tile]], title: str = "", side: int = 224) -> P
     draw = ImageDraw.Draw(picture)
     draw.multiline_text((GAP, GAP // 2), title, "black", large, spacing=6)
     for row, lines in zip(rows, captions, strict=True):
-        for column, tile in enumerate(row):
+        for column, panel in enumerate(row):
             left = GAP + column * (width + GAP)
-            picture.paste(Image.fromarray(tile.pixels).resize((width, height), Image.Resampling.BILINEAR), (left, top))
-            draw.multiline_text((left, top + height + 2), tile.caption, "black", font, spacing=4)
+            picture.paste(Image.fromarray(panel.pixels).resize((width, height), Image.Resampling.BILINEAR), (left, top))
+            draw.multiline_text((left, top + height + 2), panel.caption, "black", font, spacing=4)
         top += height + lines * line + GAP
     return np.asarray(picture)
 

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.datasets import Dataset, Sample
+from blemish.datasets import Dataset, Sample, evenly_spaced, read_truth
 from blemish.errors import SettingError, SourceError
 from blemish.explanation import Explanation
-from blemish.images import Geometry, Pixels, read_mask
-from blemish.maps import Tile, sheet
+from blemish.images import Geometry, Pixels
+from blemish.maps import Panel, sheet
 from blemish.model import Model
 from blemish.progress import Progress
 from blemish.storage import new_folder
@@ -57,9 +56,8 @@ def write_layers(
         raise SourceError(
             f"{dataset.root}: has no labelled anomalous images to show; give a tree with test/<defect> folders"
         )
-    places = np.unique(np.linspace(0, len(anomalous) - 1, images).round().astype(int))
-    shown = [*good[:1], *(anomalous[place] for place in places)]
-    rows: list[Sequence[Tile]] = []
+    shown = [*good[:1], *(anomalous[place] for place in evenly_spaced(len(anomalous), images))]
+    rows: list[Sequence[Panel]] = []
     with new_folder(folder, "figures", force=force) as temporary:
         for done, sample in enumerate(shown, 1):
             rows.append(_row(model.explain(sample.path), sample, dataset.has_masks, model.recipe.geometry))
@@ -70,24 +68,20 @@ def write_layers(
     return [LAYERS]
 
 
-def _row(explanation: Explanation, sample: Sample, has_masks: bool, geometry: Geometry) -> list[Tile]:
-    image, *layers, whole = explanation.tiles()
+def _row(explanation: Explanation, sample: Sample, has_masks: bool, geometry: Geometry) -> list[Panel]:
+    image, *layers, whole = explanation.panels()
     word = "anomalous" if explanation.score > explanation.threshold else "normal"
-    found = Tile(
+    found = Panel(
         whole.pixels, f"map, judged {word}\nscore {explanation.score:.4g}, threshold {explanation.threshold:.4g}"
     )
-    truth = [Tile(_truth(explanation, sample, geometry), "ground truth")] if has_masks else []
-    return [Tile(image.pixels, f"{sample.path.name}\n{sample.kind}"), *truth, *layers, found]
+    truth = [Panel(_truth(explanation, sample, geometry), "ground truth")] if has_masks else []
+    return [Panel(image.pixels, f"{sample.path.name}\n{sample.kind}"), *truth, *layers, found]
 
 
 def _truth(explanation: Explanation, sample: Sample, geometry: Geometry) -> Pixels:
     """The mask in black and white; of a photograph that is cut into tiles, the part of it that is explained."""
-    mask: NDArray[np.bool_] = np.zeros(explanation.map.shape, bool)
-    if sample.mask is not None:
-        marked = read_mask(sample.mask, sample.path, None if geometry.tile else geometry)
-        if explanation.tile is not None:
-            top, left, side = explanation.tile
-            marked = marked[top : top + side, left : left + side]
-        height, width = marked.shape  # smaller than the tile where the photograph is
-        mask[:height, :width] = marked
+    mask = read_truth(sample, geometry)
+    if explanation.tile is not None:
+        top, left, side = explanation.tile
+        mask = mask[top : top + side, left : left + side]
     return np.repeat(np.where(mask, np.uint8(255), np.uint8(0))[..., None], 3, axis=2)

@@ -11,17 +11,16 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from blemish.datasets import Sample
+from blemish.datasets import Sample, evenly_spaced
 from blemish.errors import require
 from blemish.evaluation import Evaluation
 from blemish.images import Pixels
-from blemish.maps import heat_map
+from blemish.maps import heat_map, page_template
 from blemish.metrics import roc_curve
 from blemish.metrics.ranking import Floats
 from blemish.model import Model, Prediction
@@ -45,7 +44,7 @@ Result = tuple[Sample, Prediction]
 
 
 @dataclass(frozen=True)
-class Tile:
+class Shown:
     """One image of the gallery; pictures are data URIs."""
 
     name: str
@@ -94,11 +93,8 @@ def write_report(model: Model, evaluation: Evaluation, path: Path, *, force: boo
         StorageError: the path exists and is not to be replaced, or cannot be written.
     """
     require("jinja2", of="a report", extra="report")
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["percent"] = lambda figure: "–" if figure is None else f"{100 * figure:.2f}"
-    template = environment.from_string(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
+    percent = {"percent": lambda figure: "–" if figure is None else f"{100 * figure:.2f}"}
+    template = page_template("blemish.report", "page.html", percent)
     good, anomalous = (
         np.array([p.score for sample, p in evaluation.results if sample.is_anomalous == wanted])
         for wanted in (False, True)
@@ -143,14 +139,14 @@ def _gallery(evaluation: Evaluation) -> list[Result]:
     by_score = sorted(evaluation.results, key=lambda result: -result[1].score)
     alarms = [result for result in by_score if result[1].is_anomaly and not result[0].is_anomalous]
     misses = [result for result in reversed(by_score) if not result[1].is_anomaly and result[0].is_anomalous]
-    between = [by_score[place] for place in np.linspace(0, len(by_score) - 1, GALLERY).round().astype(int)]
+    between = [by_score[place] for place in evenly_spaced(len(by_score), GALLERY)]
     wanted = {
         id(result) for sort in (by_score[:GALLERY], alarms[:GALLERY], misses[:GALLERY], between) for result in sort
     }
     return [result for result in by_score if id(result) in wanted]
 
 
-def _tiles(model: Model, results: Sequence[Result]) -> list[Tile]:
+def _tiles(model: Model, results: Sequence[Result]) -> list[Shown]:
     """The images again, with their maps: only these few are kept in memory."""
     tiles = []
     for (sample, _), prediction in zip(results, model.predict([sample.path for sample, _ in results]), strict=True):
@@ -159,7 +155,7 @@ def _tiles(model: Model, results: Sequence[Result]) -> list[Tile]:
         pixels, values = view(sample.path, prediction.map, model.recipe.geometry, LONGEST)
         image, heat = _uri(pixels), _uri(heat_map(values, model.calibration.display))
         names = (sample.path.name, sample.kind, sample.is_anomalous)
-        tiles.append(Tile(*names, prediction.score, prediction.p_value, image, heat))
+        tiles.append(Shown(*names, prediction.score, prediction.p_value, image, heat))
     return tiles
 
 
@@ -201,7 +197,7 @@ def _curve(points: tuple[Floats, Floats], limit: float) -> dict[str, object]:
     """A curve's points as SVG has them, and the ticks of both sides; heights go to 1, the other way to `limit`."""
     across = Axis(0, limit, _UNIT["left"], _UNIT["right"])
     upward = Axis(0, 1, _UNIT["bottom"], _UNIT["top"])
-    places = np.unique(np.linspace(0, len(points[0]) - 1, POINTS).round().astype(int))
+    places = evenly_spaced(len(points[0]), POINTS)
     drawn = " ".join(f"{across.place(float(points[0][i]))},{upward.place(float(points[1][i]))}" for i in places)
     return {"points": drawn, "across": across.ticks(), "upward": upward.ticks()}
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.explanation import Explanation
-from blemish.maps import Tile, overlay, sheet, write_picture
+from blemish.maps import Panel, overlay, sheet, write_picture
 from blemish.model import Model, Prediction
 from blemish.report.view import view
 from blemish.storage import new_folder
@@ -99,8 +99,8 @@ def write_grid(images: NDArray[np.uint8], path: Path, *, force: bool = False) ->
         StorageError: it exists and is not to be replaced, or cannot be written.
     """
     columns = math.ceil(len(images) ** 0.5)
-    tiles = [Tile(image) for image in images]
-    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    panels = [Panel(image) for image in images]
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     write_picture(sheet(rows, side=max(images.shape[1:3])), path, force=force)
 
 

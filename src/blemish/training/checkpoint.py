@@ -23,7 +23,7 @@ KIND = "checkpoint"
 
 
 @dataclass(frozen=True)
-class Place:
+class Reached:
     """How far a training came: steps done in all, and the seconds they took."""
 
     step: int
@@ -48,7 +48,7 @@ class Best:
 def save(
     folder: Path,
     identity: dict[str, Any],
-    place: Place,
+    reached: Reached,
     best: Best,
     module: nn.Module,
     optimizers: Sequence[Optimizer],
@@ -58,7 +58,7 @@ def save(
     Args:
         folder: of the checkpoint.
         identity: all that decides the training; it is resumed only by the same.
-        place: how far it came.
+        reached: how far it came.
         best: of its judgements.
         module: being trained.
         optimizers: of its parameters.
@@ -78,12 +78,12 @@ def save(
         except SafetensorError as error:
             raise OSError(str(error)) from error
         judged = {"best": best.judged, "since": best.since} if best.state else {}
-        write_card(temporary, KIND, {"identity": identity, "step": place.step, "seconds": place.seconds, **judged})
+        write_card(temporary, KIND, {"identity": identity, "step": reached.step, "seconds": reached.seconds, **judged})
 
 
 def load(
     folder: Path, identity: dict[str, Any], module: nn.Module, optimizers: Sequence[Optimizer]
-) -> tuple[Place, Best]:
+) -> tuple[Reached, Best]:
     """Sets module and optimisers to what was saved, and says how far the training had come and what was best.
 
     Raises:
@@ -108,7 +108,7 @@ def load(
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     state = _below(tensors, "best.")
     best = Best(state, float(card["best"]), int(card["since"])) if state else Best()
-    return Place(int(card["step"]), float(card["seconds"])), best
+    return Reached(int(card["step"]), float(card["seconds"])), best
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

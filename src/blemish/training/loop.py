@@ -11,7 +11,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from blemish.errors import SettingError, TrainingError
 from blemish.storage import Scratch, check_free
 from blemish.training import checkpoint
-from blemish.training.checkpoint import Best, Place
+from blemish.training.checkpoint import Best, Reached
 from blemish.training.schedule import LENGTHS, Schedule
 
 if TYPE_CHECKING:
@@ -103,30 +103,21 @@ def train(
     known = _known({**(identity or {}), **asdict(schedule), "images": count})
     each = schedule.steps(count)
     total = schedule.epochs * each
-    done = Place(0, 0.0)
-    best = Best()
+    done, best = Reached(0, 0.0), Best()
     if folder is not None and resume and (folder / CHECKPOINT).exists():
         done, best = checkpoint.load(folder / CHECKPOINT, known, module, optimizers)
     patience = schedule.patience if judge is not None else None
     steps: list[Step] = []
     start = saved = time.monotonic()
     with torch.random.fork_rng(), _Log(folder if fabric.is_global_zero else None, done.step) as log:
-        device_module.train()
         left = range(done.step, done.step if patience is not None and best.since >= patience else total)
         orders = schedule.order_from(done.step, count) if left else iter(())
         share = (batch[fabric.global_rank :: fabric.world_size] for batch in orders)
         for number, images in zip(left, batches(share), strict=True):
             torch.manual_seed(schedule.seed * 1_000_003 + number + 500_009 * fabric.global_rank)
-            for optimizer in device_optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            terms = device_module(fabric.to_device(images))
-            fabric.backward(terms["loss"])
-            _check(terms, module, number, folder)
-            for optimizer in device_optimizers:
-                optimizer.step()
+            told = _step(fabric, module, device_module, device_optimizers, images, number, folder)
             now = time.monotonic()
             seconds = done.seconds + now - start
-            told = {name: float(term.detach()) for name, term in terms.items()}
             late = schedule.minutes is not None and seconds > 60 * schedule.minutes
             last = bool(fabric.broadcast(late or number + 1 == total))
             due = now - saved > EVERY
@@ -136,18 +127,16 @@ def train(
             if judge is not None and patience is not None and judged:
                 device_module.eval()
                 told["judged"] = float(fabric.broadcast(judge()))
-                device_module.train()
                 best = best.or_better(told["judged"], module)
                 last = last or best.since >= patience
-            step = Step(number, number // each, seconds, told)
-            steps.append(step)
-            log.write(step)
+            steps.append(Step(number, number // each, seconds, told))
+            log.write(steps[-1])
             if watch:
-                watch(step, total)
+                watch(steps[-1], total)
             if last or due:
                 saved = now
                 if folder is not None and fabric.is_global_zero:
-                    checkpoint.save(folder / CHECKPOINT, known, Place(number + 1, seconds), best, module, optimizers)
+                    checkpoint.save(folder / CHECKPOINT, known, Reached(number + 1, seconds), best, module, optimizers)
             if last:
                 break
         device_module.eval()
@@ -155,6 +144,27 @@ def train(
         module.load_state_dict(best.state)
     module.to(memory_format=torch.contiguous_format)
     return steps
+
+
+def _step(
+    fabric: Fabric,
+    module: nn.Module,
+    device_module: nn.Module,
+    optimizers: Sequence[Optimizer],
+    images: Any,
+    number: int,
+    folder: Path | None,
+) -> dict[str, float]:
+    """Takes one step and returns the terms of the loss before it. Raises `TrainingError` before a step that is bad."""
+    device_module.train()
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    terms = device_module(fabric.to_device(images))
+    fabric.backward(terms["loss"])
+    _check(terms, module, number, folder)
+    for optimizer in optimizers:
+        optimizer.step()
+    return {name: float(term.detach()) for name, term in terms.items()}
 
 
 def check_folder(folder: Path, resume: bool) -> None:

@@ -79,17 +79,3 @@ class LinearAutoencoder(nn.Module):
         energy = float(centred.double().square().sum())
         inside = float(F.linear(F.linear(centred, rows).double(), mixing).square().sum())
         return Principal(mean, rows, mixing, inside / energy if energy else 1.0, energy)
-
-
-def principal_angles(one: Tensor, other: Tensor) -> Tensor:
-    """Between two subspaces given by orthonormal columns (D, r) and (D, s): min(r, s) angles in degrees, from 0 to 90.
-
-    By sines where they are small, as the cosine of a small angle is 1 up to rounding (Björck & Golub 1973).
-    """
-    if one.shape[1] < other.shape[1]:
-        one, other = other, one
-    one, other = one.double(), other.double()
-    cosines = torch.linalg.svdvals(one.T @ other).clamp(0, 1)
-    sines = torch.linalg.svdvals(other - one @ (one.T @ other)).flip(0).clamp(0, 1)
-    angles = torch.where(cosines**2 < 0.5, torch.acos(cosines), torch.asin(sines))
-    return torch.rad2deg(angles)

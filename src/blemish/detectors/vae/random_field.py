@@ -107,28 +107,9 @@ class RandomField:
         found: Tensor = torch.fft.irfft2(self.eigenvalues, s=self.shape)
         return found
 
-    def inverse_base(self) -> Tensor:
-        """The first row of the inverse covariance (H, W): (1/n²) F⁻¹(1 / F(base))."""
-        found: Tensor = torch.fft.irfft2(1 / self.eigenvalues, s=self.shape)
-        return found
-
     def times(self, fields: Tensor) -> Tensor:
         """The covariance times fields (..., H, W)."""
         return self._filtered(fields, self.eigenvalues)
-
-    def solve(self, fields: Tensor) -> Tensor:
-        """The inverse covariance times fields (..., H, W)."""
-        return self._filtered(fields, 1 / self.eigenvalues)
-
-    def compose(self, other: RandomField) -> RandomField:
-        """The field whose covariance is the product of the two.
-
-        Raises:
-            ShapeError: they are of different tori.
-        """
-        if self.shape != other.shape:
-            raise ShapeError(f"cannot multiply covariances on tori of {self.shape} and of {other.shape} sites")
-        return RandomField(self.eigenvalues * other.eigenvalues, self.width, self.floored + other.floored)
 
     def log_determinant(self) -> Tensor:
         """Of the covariance, a number."""

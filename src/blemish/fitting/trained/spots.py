@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.images import Pixels
+from blemish.metrics import auroc, tally
 
 SPOTS = 3
 """To an image."""
@@ -62,10 +63,7 @@ class Spotted:
             rows, columns = (
                 np.arange(full) * side // full for side, full in zip(values.shape, mask.shape, strict=True)
             )
-            full = values[rows[:, None], columns]
-            rest = np.sort(full[~mask])
-            if not 0 < len(rest) < full.size:
-                continue  # no spot was within the image, or nothing else
-            above = np.searchsorted(rest, full[mask], "left") + np.searchsorted(rest, full[mask], "right")
-            areas.append(above.mean() / (2 * len(rest)))
+            area = auroc(tally(values[rows[:, None], columns], mask))
+            if area is not None:  # `None` where no spot was within the image, or nothing else
+                areas.append(area)
         return float(np.mean(areas)) if areas else 0.5
