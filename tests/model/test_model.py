@@ -227,7 +227,7 @@ def test_a_model_that_is_altered_after_it_was_loaded_is_not_saved_as_a_good_one(
     folder = Path(shutil.copytree(saved, tmp_path / "m"))
     loaded = Model.load(folder)
     (folder / file).write_bytes((folder / file).read_bytes()[:-1] + b"x")
-    with pytest.raises(ModelError, match=f"m/{file}: was altered"):
+    with pytest.raises(StorageError, match=f"m/{file}: was altered"):
         loaded.save(tmp_path / "copy")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
