@@ -126,17 +126,17 @@ def test_on_real_images_the_exact_prior_is_the_one_known(data: Path) -> None:
 
 @pytest.mark.parametrize("map", MAPS)
 def test_a_model_is_trained_saved_and_loaded_on_either_engine(tree: Path, tmp_path: Path, map: str) -> None:
-    model = blemish.fit(tree, detector=VAEGRF(map=map, **QUICK), size=64)
+    model = blemish.fit(tree, detector=VAEGRF(map=map, **QUICK), size=32)
     assert model.recipe.backbone == "pixels"
     assert model.provenance.images == 24
     expected = list(model.predict(tree))
-    assert all(prediction.map is not None and prediction.map.shape == (64, 64) for prediction in expected)
+    assert all(prediction.map is not None and prediction.map.shape == (32, 32) for prediction in expected)
     model.save(tmp_path / "model")
     if map in GRADIENTS:
         with pytest.raises(SettingError, match="needs gradients, which OpenVINO has not; give --engine torch"):
             Model.load(tmp_path / "model", "openvino")
         with pytest.raises(SettingError, match="needs gradients"):
-            blemish.fit(tree, detector=VAEGRF(map=map, **QUICK), size=64, engine="openvino")
+            blemish.fit(tree, detector=VAEGRF(map=map, **QUICK), size=32, engine="openvino")
     for engine in ("auto", "torch") if map in GRADIENTS else ("openvino", "torch"):
         found = list(Model.load(tmp_path / "model", engine).predict(tree))
         scores = [prediction.score for prediction in expected]
