@@ -76,7 +76,7 @@ PROBES = {
         os.environ["BLEMISH_CACHE"] = "models"; fit("good", "n")
         left = [index for index in range(10) if os.path.exists(f"models/{index}")]
         verdict(len(left) < 10, f"{10 - len(left)} of 10 models are gone")"""),
-    "identical images: a score that is no number is judged good": ("test_degenerate", """
+    "identical images: a score that is not a number is judged good": ("test_degenerate", """
         parts("good", same=True)
         done = blemish("fit", "good", "-o", "m", "--size", 64)
         told = blemish("predict", "m", "good/00.png").stdout

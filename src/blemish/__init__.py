@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
 
 
 def load(path: str, engine: str = "auto") -> Model:
-    """The model that `Model.save` wrote; see `Model.load`."""
+    """Returns the model that `Model.save` wrote; see `Model.load`."""
     from blemish.model import Model
 
     return Model.load(path, engine)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def main() -> NoReturn:
-    """Takes care of signals before anything large is imported, and hands over to the command."""
+    """Installs the signal handlers before anything large is imported, then runs the command."""
     try:
         interrupts.install()
         from blemish.cli import run

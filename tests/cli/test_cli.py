@@ -148,14 +148,14 @@ def test_a_report_that_cannot_be_written_is_refused_before_any_work(
     (tmp_path / "file").write_text("no folder")
     cases = {
         tmp_path: "is a folder; give the name of a file in it",
-        tmp_path / "file" / "r.html": "file is no folder, so nothing can be written there",
-        tmp_path / "file" / "deeper" / "r.html": "file is no folder, so nothing can be written there",
+        tmp_path / "file" / "r.html": "file is not a folder, so nothing can be written there",
+        tmp_path / "file" / "deeper" / "r.html": "file is not a folder, so nothing can be written there",
         tmp_path / f"{'r' * 300}.html": "may not be written to (File name too long)",
         tmp_path / "none" / ("d" * 300) / "r.html": "may not be written to (File name too long)",
     }
     if os.name == "posix":
         (tmp_path / "link").symlink_to("gone")
-        cases[tmp_path / "link" / "r.html"] = "link is no folder"
+        cases[tmp_path / "link" / "r.html"] = "link is not a folder"
     if sys.platform == "linux":
         cases[Path("/proc/r.html")] = "may not be written to ("
         cases[Path("/proc/none/r.html")] = "may not be written to ("
@@ -264,7 +264,7 @@ def test_a_link_that_leads_nowhere_stops_a_fit_and_is_an_error_of_a_prediction(
     assert inside(capsys, *words, "--skip-bad").returncode == 0
     done = inside(capsys, "predict", fitted, tmp_path / "parts", "--json")
     assert done.returncode == 3
-    assert "mend the link" in json.loads(done.stdout.splitlines()[-1])["error"]
+    assert "fix the link" in json.loads(done.stdout.splitlines()[-1])["error"]
 
 
 def test_every_mistake_of_a_user_is_one_line_with_status_1(
@@ -281,7 +281,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tmp_path / "empty", "-o", out): "no images",
         ("fit", tmp_path / "none", "-o", out): "no such file or folder",
         ("fit", "", "-o", out): "empty text",
-        ("fit", tree, "-o", tree / "train" / "good" / "000.png" / "m"): "000.png is no folder",
+        ("fit", tree, "-o", tree / "train" / "good" / "000.png" / "m"): "000.png is not a folder",
         ("fit", tmp_path / "one", "-o", out): "at least 2",
         ("fit", tree, "-o", fitted): "--force",
         ("fit", tree, "-o", tmp_path, "--force"): "holds no model.json",
@@ -591,7 +591,7 @@ def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
     whole = " | ".join(f"{finding['where']} {finding['what']}" for finding in findings)
     for expected in (
         "cut.png cannot be decoded",
-        "which trains",
+        "a training image",
         "marks nothing",
         "under 64 pixels",
         "height to width",

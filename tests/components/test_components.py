@@ -277,7 +277,7 @@ def test_without_labels_there_are_no_figures_before_and_after(gaussian: blemish.
         ({"drop": ["999"]}, "may be of layer 1 or 2; give LAYER:999"),
         ({"drop": ["1:999"]}, "layer 0 has no component 999; give 0 to 23"),
         ({"drop": ["7:1"]}, "no layer '7'; it has 1, 2"),
-        ({"drop": ["first"]}, "'first' is no component"),
+        ({"drop": ["first"]}, "'first' is not a component"),
         ({"drop": [f"1:{index}" for index in range(24)]}, "no component of layer 1 would be left of 24"),
         ({"border": 1e-9}, "no component of layer 1 would be left"),
         ({"border": 0.0}, "out of range"),

@@ -190,7 +190,7 @@ def test_other_endings_scales_and_folders_that_cannot_be_written_are_refused(
     with pytest.raises(SettingError, match="'loud' is not known; give one of fixed, per-component"):
         explanation.save(tmp_path / "why.png", scale="loud")
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="is no folder"):
+    with pytest.raises(StorageError, match="is not a folder"):
         explanation.save(tmp_path / "file" / "why.png")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

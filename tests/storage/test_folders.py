@@ -174,7 +174,7 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("file/below", "is no folder"), ("n" * 300, "name too long"), ("/proc/none/m", "may not be written to")],
+    [("file/below", "is not a folder"), ("n" * 300, "name too long"), ("/proc/none/m", "may not be written to")],
 )
 def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path, name: str, expected: str) -> None:
     (tmp_path / "file").write_text("x")

@@ -32,7 +32,7 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name.strip() and equals):
-            raise SettingError(f"--set {text!r} is no setting; give NAME=VALUE")
+            raise SettingError(f"--set {text!r} is not a setting; give NAME=VALUE")
         try:
             found[name.strip()] = json.loads(value)
         except ValueError:

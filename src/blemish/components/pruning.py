@@ -109,7 +109,7 @@ def _listed(model: Model, names: Sequence[str]) -> Drop:
     for name in names:
         layer, _, index = name.rpartition(":")
         if not index.strip().isdecimal():
-            raise SettingError(f"{name!r} is no component; give its index, or LAYER:INDEX")
+            raise SettingError(f"{name!r} is not a component; give its index, or LAYER:INDEX")
         if not layer and len(layers) > 1:
             raise SettingError(f"component {name} may be of layer {' or '.join(layers)}; give LAYER:{name}")
         if layer and layer not in layers:

@@ -44,7 +44,7 @@ class Chunk:
 
 
 class NotFiniteError(ImageError):
-    """One image that was computed, with a result that is no number."""
+    """One image that was computed, with a result that is not a number."""
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def check_folder(folder: Path, resume: bool) -> None:
         SettingError: a training is there and is not to be resumed, or a log that is of no training.
     """
     if os.path.lexists(folder) and not folder.is_dir():
-        raise SettingError(f"{folder}: is no folder; give another one for checkpoints")
+        raise SettingError(f"{folder}: is not a folder; give another one for checkpoints")
     held = [name for name in (CHECKPOINT, LOG) if os.path.lexists(folder / name)]
     if held and not resume:
         raise SettingError(
@@ -277,7 +277,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     if not os.path.lexists(path):
         return
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise SettingError(f"{path}: is no regular file, and would be overwritten; give another folder")
+        raise SettingError(f"{path}: is not a regular file, and would be overwritten; give another folder")
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
@@ -290,5 +290,5 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield step, line
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise SettingError(
-            f"{path}: is no log of a training ({type(error).__name__}), and would be overwritten; give another folder"
+            f"{path}: is not a training log ({type(error).__name__}), and would be overwritten; give another folder"
         ) from None
