@@ -308,8 +308,8 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("predict", fitted, tree, "--maps", "png"): "--out",
         ("evaluate", fitted, tree / "train" / "good"): "no labelled images",
         ("evaluate", fitted, root): "the mask is 40x50 and its image 000.png is 96x96",
-        ("explain", fitted): "say what to explain",
-        ("explain", fitted, tree, "--figures", tree): "say what to explain",
+        ("explain", fitted): "give images to explain",
+        ("explain", fitted, tree, "--figures", tree): "give images to explain",
         ("explain", fitted, "--gallery", tree): "--out DIR",
         ("explain", fitted, tmp_path / "none.png"): "no such file or folder",
         ("explain", fitted, tree, "--components", "12"): "explains by layers (2, 3, 4)",
@@ -606,4 +606,4 @@ def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
 def test_check_of_a_good_set_finds_nothing_that_stops_a_fit(tree: Path) -> None:
     done = blemish("check", tree)
     assert done.returncode == 0
-    assert "1 to mend" in done.stdout or "nothing is wrong" in done.stdout
+    assert "1 to fix" in done.stdout or "nothing is wrong" in done.stdout

@@ -236,5 +236,5 @@ def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str
     card["files"] = {name: "0" * 64}
     del card["digest"]
     file.write_text(json.dumps({**card, "digest": _digest_of(card)}))
-    with pytest.raises(StorageError, match="no plain name"):
+    with pytest.raises(StorageError, match="not a plain name"):
         read_card(tmp_path / "m", "predictions")
