@@ -497,7 +497,7 @@ def test_a_vae_is_fitted_resumed_and_drawn_from(tree: Path, tmp_path: Path, caps
     folder = ("--checkpoints", tmp_path / "training")
     done = inside(capsys, *words, *folder, "-o", tmp_path / "m")
     assert done.returncode == 0, done.stderr
-    assert "then training, whose bar tells how long" in done.stderr
+    assert "then training, for which a bar shows the time" in done.stderr
     assert {"checkpoint", "log.jsonl"} <= {path.name for path in (tmp_path / "training").iterdir()}
     recipe = json.loads((tmp_path / "m" / "model.json").read_text())["recipe"]
     assert (recipe["backbone"], recipe["settings"]["map"], recipe["settings"]["latent"]) == ("pixels", "mad-sm", 8)

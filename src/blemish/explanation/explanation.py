@@ -131,7 +131,7 @@ class Explanation:
         return sheet([*_rows(first), *_rows(shown)], title)
 
     def panels(self) -> list[Panel]:
-        """Returns the image, its reconstruction if there is one, the layers unless the only one is the map, and the map."""
+        """Returns the image, its reconstruction if any, the layers unless the only one is the map, and the map."""
         row, column = self.peak
         bottom, top = self.display
         display = (0.0, top - bottom) if self.adds_up else self.display

@@ -1,4 +1,4 @@
-"""The training images, divided into those to learn from and those to calibrate on."""
+"""Divides the training images into those to learn from and those to calibrate on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blemish.images.array_files import file_of
 
 @dataclass(frozen=True)
 class Division:
-    """What to learn from, what to calibrate on, and the rate that is asked for."""
+    """What to learn from, what to calibrate on, the share held out, and the rate asked for."""
 
     dataset: Dataset
     to_fit: list[Sample]
@@ -29,12 +29,17 @@ class Division:
 
     @property
     def all(self) -> list[Sample]:
-        """Those to fit, then those to calibrate."""
+        """The images to fit, then those to calibrate."""
         return [*self.to_fit, *self.to_calibrate]
 
 
 def divide(dataset: Dataset, seed: int, share: float, rate: float | None) -> Division:
-    """The training part, divided at random. Raises `SettingError` if the rate cannot be promised."""
+    """Returns the training part, divided at random by the seed.
+
+    Raises:
+        SourceError: there are fewer than two images.
+        SettingError: the share or the rate is out of range, or so few images cannot promise the rate.
+    """
     samples = dataset.train
     if len(samples) < 2:
         raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
@@ -46,10 +51,10 @@ def divide(dataset: Dataset, seed: int, share: float, rate: float | None) -> Div
 
 
 def images_digest(paths: Sequence[Path]) -> str:
-    """SHA-256 of which images these are: their paths below the folder that they have in common, and the files' sizes.
+    """Returns the SHA-256 of the images' paths below the folder that they have in common, and of the files' sizes.
 
-    Their order changes nothing, and neither does moving them all; of an image in a file of many, that file's size
-    counts. The content is not read.
+    Their order changes nothing, and neither does moving them all. For an image in a file that holds many, the size of
+    that file counts. The content is not read.
     """
     whole = [path.absolute() for path in paths]
     above = len(os.path.commonprefix([path.parent.parts for path in whole]))  # noqa: RUF071 (of names, not of letters)

@@ -103,7 +103,7 @@ def write_picture(pixels: Pixels, path: Path, *, force: bool = False) -> None:
 
     Raises:
         SettingError: the suffix is not that of a picture.
-        StorageError: the path exists and is not to be replaced (see `storage.new_file`), or cannot be written.
+        StorageError: the path exists and may not be replaced (see `storage.new_file`), or cannot be written.
     """
     ending = path.suffix.lower()
     if ending not in PICTURES:

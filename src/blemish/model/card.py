@@ -1,4 +1,4 @@
-"""What stands in `model.json`: how it is written, and how it is read: every field is checked for type and range."""
+"""Writes and reads the content of `model.json`; every field is checked for its type and range."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from blemish.model.recipe import Recipe
 
 LEARNED, FEATURES, SCORING = "learned.safetensors", "features.xml", "scoring.xml"
 GRAPHS = (FEATURES, "features.bin", SCORING, "scoring.bin")
-"""Files of a saved model: what was learned; and the graphs, which a model that scores by gradients does not have."""
+"""Files of a saved model's graphs; a model that scores by gradients has none."""
 
 LONGEST_TEXT = 65_536
 MOST = 1 << 40
-"""The longest text and the largest number of anything that a card may hold."""
+"""The largest whole number that a card may hold; `LONGEST_TEXT` is in letters."""
 
 
 def card_content(recipe: Recipe, calibration: Calibration, provenance: Provenance) -> dict[str, Any]:
@@ -44,10 +44,10 @@ def card_content(recipe: Recipe, calibration: Calibration, provenance: Provenanc
 
 
 def read_content(folder: Path, card: Mapping[str, Any]) -> tuple[Recipe, Calibration, Provenance]:
-    """What `card_content` wrote.
+    """Returns recipe, calibration and provenance from a card.
 
     Raises:
-        ModelError: a field is missing, of another type or out of range; the text names it.
+        ModelError: a field is missing, of another type or out of range; the message names it.
     """
     names = {"format", "kind", "recipe", "calibration", "provenance", "files"}
     try:
