@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as type checkers read it; to import typing would delay the command's care for Ctrl-C
+TYPE_CHECKING = False  # as type checkers know it; importing typing would delay the handling of Ctrl-C
 if TYPE_CHECKING:
     from typing import Any
 

@@ -18,7 +18,7 @@ def main() -> NoReturn:
         from blemish.cli import run
 
         run()
-    except interrupts.Interrupted as interrupted:  # before the command could take it
+    except interrupts.Interrupted as interrupted:  # before the command handles it
         os.write(2, b"error: interrupted; nothing half-written was left\n")
         os._exit(interrupted.status)
 

@@ -32,7 +32,7 @@ class Backbone(nn.Module):
     deviation: Tensor
 
     def __init__(self, name: str, layers: Sequence[int | str], weights: Mapping[str, Tensor]) -> None:
-        import timm  # slow to import, so only where it is needed
+        import timm  # slow to import, so only here
 
         super().__init__()
         self.name = canonical_name(name)
@@ -104,7 +104,7 @@ class Backbone(nn.Module):
             plain = name.replace(".", "_")
             found = given.get(plain, given.get(plain.removeprefix("model_")))  # timm wraps transformers as `model`
             if found is None and name.endswith("num_batches_tracked"):
-                found = tensor  # absent from some old files; of no use to a frozen network
+                found = tensor  # absent from some old files, and unused in a frozen network
             if found is None:
                 raise WeightsError(f"the weights have no {name}, which {self.name} needs; are they another network's?")
             if found.shape != tensor.shape:

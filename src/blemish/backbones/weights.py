@@ -73,10 +73,10 @@ def _from_file(path: Path) -> Weights:
         raise WeightsError(
             f"{path}: holds more than tensors, so reading it could run code; save its state dict as safetensors"
         ) from None
-    except Exception as error:  # the readers raise many kinds for bytes that are not theirs
+    except Exception as error:  # the readers raise many kinds of errors for other files
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         raise WeightsError(f"{path}: not a weights file that can be read ({reason})") from None
-    for key in ("state_dict", "model"):  # how training scripts wrap what they save
+    for key in ("state_dict", "model"):  # keys under which training scripts save it
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
@@ -101,10 +101,10 @@ def _from_hub(timm_name: str) -> Weights:
     import timm
     from huggingface_hub import constants
 
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # the download was asked for, and nothing else
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # only the download was asked for
     try:
         weights: Weights = timm.create_model(timm_name, pretrained=True).state_dict()
-    except Exception as error:  # the hub's client raises whatever its transport raises
+    except Exception as error:  # the hub's client raises many kinds of errors
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         raise WeightsError(f"the weights of {timm_name} cannot be downloaded ({reason}); use --weights PATH") from None
     return weights

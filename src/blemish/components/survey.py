@@ -214,7 +214,7 @@ def gaussian(model: Model) -> Gaussian:
 
 def squared_components(model: Model, images: NDArray[np.uint8]) -> list[Tensor]:
     """Returns for each layer the squared whitened components (B, K, h, w) of images (B, H, W, 3)."""
-    head = cast(ComponentsHead, model.scoring.head)  # which a `gaussian` model has
+    head = cast(ComponentsHead, model.scoring.head)  # a `gaussian` model has one
     (arrays,) = model.extractor.run([images])
     with torch.inference_mode():
         return head.components(tuple(torch.from_numpy(array) for array in arrays))

@@ -56,7 +56,7 @@ class _Seen:
 
 
 def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset, list[Finding]]:
-    """Reads every file of a source once, and returns the data set with what is wrong.
+    """Checks every file of a source, and returns the data set and what is wrong with it.
 
     Raises:
         SourceError: the source is missing, empty, or not laid out as its layout says.

@@ -198,11 +198,11 @@ def _reading(headers: Sequence[Header], geometry: Geometry) -> int:
         ahead = min(len(headers), waiting(geometry.bytes, 2 * BATCH))
         return decoding_peak([header.decoding for header in headers]) + ahead * geometry.bytes
     peaks = [0]
-    for header in headers:  # photographs are read one by one
+    for header in headers:  # photographs are read one at a time
         pixels = header.height * header.width
         kept = min(IN_MEMORY, 3 * pixels)
         row_of_tiles = 3 * geometry.tiling.side * max(header.height, header.width)
-        peaks.append(kept + max(header.decoding, row_of_tiles) + 4 * pixels)  # and the map of the one before
+        peaks.append(kept + max(header.decoding, row_of_tiles) + 4 * pixels)  # with the map of the previous one
     return max(peaks)
 
 

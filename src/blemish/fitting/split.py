@@ -45,7 +45,7 @@ def divide(dataset: Dataset, seed: int, share: float, rate: float | None) -> Div
         raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
     order = np.random.default_rng(seed).permutation(len(samples))
     held_out = held_out_count(len(samples), share)
-    promised_rate(held_out, rate)  # before the work, not after it
+    promised_rate(held_out, rate)  # raises before the work starts
     chosen = [samples[index] for index in order]
     return Division(dataset, chosen[held_out:], chosen[:held_out], share, rate)
 
@@ -59,6 +59,6 @@ def images_digest(paths: Sequence[Path]) -> str:
     whole = [path.absolute() for path in paths]
     above = len(os.path.commonprefix([path.parent.parts for path in whole]))  # noqa: RUF071 (of names, not of letters)
     files = set(map(file_of, whole))
-    sizes = {file: os.path.getsize(file) if os.path.isfile(file) else None for file in files}  # some may be bad
+    sizes = {file: os.path.getsize(file) if os.path.isfile(file) else None for file in files}  # a bad one has no size
     told = sorted(("/".join(path.parts[above:]), sizes[file_of(path)]) for path in whole)
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()

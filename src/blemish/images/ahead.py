@@ -39,7 +39,7 @@ class Room:
     def __init__(self, size: int) -> None:
         self.size = size
         self._taken = 0
-        self._turn = threading.Lock()  # one after the other, so that a large share is not passed over forever
+        self._turn = threading.Lock()  # one at a time, so that a large share does not wait forever
         self._returned = threading.Condition()
 
     @contextmanager

@@ -111,7 +111,7 @@ class Geometry:
         reduced = Image.new(first[1].mode, (math.ceil(width / across), math.ceil(height / down)))
         for top, band in chain([first], bands):
             reduced.paste(band.reduce((across, down)), (0, top // down))
-        box = (0, 0, width / across, height / down)  # as in Pillow's `resize`, of which this is the first half
+        box = (0, 0, width / across, height / down)  # as in Pillow's `resize`, whose first half was done above
         return self._cropped(reduced.resize((self.width, self.height), Image.Resampling.BICUBIC, box))
 
     def factors(self, width: int, height: int) -> tuple[int, int]:

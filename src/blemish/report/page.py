@@ -170,7 +170,7 @@ def _histogram(axis: Axis, good: Floats, anomalous: Floats) -> dict[str, object]
     """Returns bars (x, y, width, height) of each class, and the ticks of the counts."""
     spaced = np.geomspace if axis.logarithmic else np.linspace
     edges = spaced(axis.low, axis.high, BINS + 1)
-    edges[0], edges[-1] = axis.low, axis.high  # to the last bit
+    edges[0], edges[-1] = axis.low, axis.high  # exactly
     counts = {"good": np.histogram(good, edges)[0], "anomalous": np.histogram(anomalous, edges)[0]}
     most = max(int(count.max()) for count in counts.values())
     upward = Axis(0, max(most, 1), HEIGHT - BOTTOM, TOP)

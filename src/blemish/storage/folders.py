@@ -65,7 +65,7 @@ def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
             draft.chmod(0o755)
             _sync(draft)
             if os.path.lexists(path):
-                check_free(path, kind, force=force)  # once more, since it may be another by now
+                check_free(path, kind, force=force)  # again, since it may have changed meanwhile
                 _replace(draft, path, kind, scratch)
             else:
                 draft.rename(path)
@@ -165,7 +165,7 @@ def _check_writable(path: Path) -> None:
     if not parent.is_dir():
         raise StorageError(f"{path}: {parent} is not a folder, so nothing can be written there; give another path")
     try:
-        for name in whole.relative_to(parent).parts:  # a name that is too long is refused even where nothing is
+        for name in whole.relative_to(parent).parts:  # raises for a name that is too long
             with contextlib.suppress(FileNotFoundError):
                 (parent / name).lstat()
         with tempfile.TemporaryFile(dir=parent):

@@ -47,12 +47,12 @@ class Scratch:
         _sweep(parent)
         self.path = parent / f"{PREFIX}{secrets.token_hex(4)}"
         self._lock: list[int] = []
-        # Before it is made, so that an interrupt at any moment finds it.
+        # Before the folder is made, so that it is removed after an interrupt at any moment.
         self._end = weakref.finalize(self, _close, self.path, self._lock, os.getpid())
         try:
             self.path.mkdir(0o700)
         except FileExistsError:
-            self._end.detach()  # somebody else's
+            self._end.detach()  # made by another process
             raise
         descriptor = _locked(self.path, wait=True)  # another process may be testing the lock right now
         if descriptor is not None:
@@ -96,9 +96,9 @@ def _locked(path: Path, *, wait: bool = False) -> int | None:
 
 def _close(path: Path, lock: list[int], owner: int) -> None:
     try:
-        if os.getpid() == owner:  # and not a child that was forked from it
+        if os.getpid() == owner:  # not a forked child
             shutil.rmtree(path, ignore_errors=True)
-    except BaseException:  # an interrupt, which is no reason to leave half of it
+    except BaseException:  # an interrupt; the rest is removed first
         shutil.rmtree(path, ignore_errors=True)
         raise
     finally:
@@ -131,7 +131,7 @@ def _sweep_one(path: Path) -> None:
             return
         name = (path / MARKER).read_text(encoding="utf-8")
         if name and Path(name).name == name and not os.path.lexists(path.parent / name):
-            # The old folder was moved away, and its maker killed before the new one had taken its place.
+            # Its maker was killed after it moved the old folder away and before it put the new one there.
             (path / FINISHED).rename(path.parent / name)
             files, folders = _contents(path)
         for file in files:

@@ -64,6 +64,6 @@ class Spotted:
                 np.arange(full) * side // full for side, full in zip(values.shape, mask.shape, strict=True)
             )
             area = auroc(tally(values[rows[:, None], columns], mask))
-            if area is not None:  # `None` where no spot was within the image, or nothing else
+            if area is not None:  # `None` if no pixel or every pixel is in a spot
                 areas.append(area)
         return float(np.mean(areas)) if areas else 0.5
