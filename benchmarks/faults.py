@@ -57,35 +57,35 @@ PROBES = {
         subprocess.run([*watch, sys.executable, "-m", "blemish", "predict", "m", "good"],
                        env={**os.environ, "HOME": os.path.abspath("home")}, capture_output=True)
         verdict("AF_INET" in Path("trace").read_text(), "it looks for a server; " + str(os.listdir("home")))"""),
-    "`fit --force` deletes a user's folder": ("test_storage", """
+    "`fit --force` deletes a user's folder": ("storage/test_folders", """
         parts("good"); os.makedirs("mine/src"); Path("mine/model.json").write_text("{}")
         Path("mine/src/thesis.txt").write_text("years"); fit("good", "mine", "--force")
         verdict(not os.path.exists("mine/src/thesis.txt"), "thesis.txt is gone")"""),
-    "`predict --out --force` deletes a user's folder": ("test_storage", """
+    "`predict --out --force` deletes a user's folder": ("storage/test_folders", """
         parts("good"); fit(); os.mkdir("mine"); Path("mine/results.jsonl").touch()
         Path("mine/thesis.txt").write_text("years"); blemish("predict", "m", "good", "--out", "mine", "--force")
         verdict(not os.path.exists("mine/thesis.txt"), "thesis.txt is gone")"""),
-    "`--report --force` replaces any file": ("test_storage", """
+    "`--report --force` replaces any file": ("storage/test_folders", """
         tree("t"); fit("t"); Path("thesis.html").write_text("years")
         blemish("evaluate", "m", "t", "--report", "thesis.html", "--force")
         verdict(Path("thesis.html").read_text() != "years", "thesis.html is replaced")"""),
-    "the cache evicts a user's models": ("test_extraction", """
+    "the cache evicts a user's models": ("engines/test_extractor", """
         parts("good"); fit(); os.mkdir("models")
         for index in range(10):
             shutil.copytree("m", f"models/{index}"); os.utime(f"models/{index}", (index, index))
         os.environ["BLEMISH_CACHE"] = "models"; fit("good", "n")
         left = [index for index in range(10) if os.path.exists(f"models/{index}")]
         verdict(len(left) < 10, f"{10 - len(left)} of 10 models are gone")"""),
-    "identical images: a score that is no number is judged good": ("test_degenerate", """
+    "identical images: a score that is no number is judged good": ("fitting/test_degenerate", """
         parts("good", same=True)
         done = blemish("fit", "good", "-o", "m", "--size", 64)
         told = blemish("predict", "m", "good/00.png").stdout
         verdict("nan" in told, told.strip())"""),
-    "identical images are all flagged": ("test_degenerate", """
+    "identical images are all flagged": ("fitting/test_degenerate", """
         parts("good", same=True); fit()
         told = blemish("predict", "m", "good").stdout
         verdict("anomaly" in told, told.count("anomaly"))"""),
-    "weights full of NaN are accepted": ("test_degenerate", """
+    "weights full of NaN are accepted": ("fitting/test_degenerate", """
         import timm; from safetensors.torch import save_file
         parts("good")
         weights = timm.create_model("resnet18").state_dict()
@@ -94,32 +94,32 @@ PROBES = {
         done = blemish("fit", "good", "-o", "m", "--size", 64, *words)
         told = done.stdout + done.stderr
         verdict("not finite" not in told, told.strip().splitlines()[-1])"""),
-    "a frame of floats is called normal": ("test_model", """
+    "a frame of floats is called normal": ("model/test_model", """
         parts("good"); fit(); import blemish as b
         (p,) = b.load("m").predict(np.zeros((64, 64, 3), np.float32))
         verdict(p.is_anomaly is False, f"score {p.score}, is_anomaly {p.is_anomaly}")"""),
-    "a last step that diverges goes unnoticed": ("test_training", """
+    "a last step that diverges goes unnoticed": ("training/test_training", """
         parts("good")
         done = blemish("fit", "good", "-o", "m", "--size", 64, "--detector", "vae", "--set", "epochs=1",
                        "--set", "drawn=16", "--set", "learning_rate=1e30", "--set", "patience=null")
         verdict(done.returncode == 0 or "error in blemish" in done.stderr, done.stderr.strip().splitlines()[-1])"""),
-    "altered tensors are accepted": ("test_model", """
+    "altered tensors are accepted": ("model/test_model", """
         parts("good"); fit(); file = Path("m/learned.safetensors")
         file.write_bytes(file.read_bytes()[:-1] + b"x")
         done = blemish("predict", "m", "good")
         verdict(done.returncode == 0, "predict ends with status 0")"""),
-    "an altered graph passes on torch": ("test_model", """
+    "an altered graph passes on torch": ("model/test_model", """
         parts("good"); fit(); file = Path("m/scoring.bin"); file.write_bytes(b"")
         done = blemish("predict", "m", "good", "--engine", "torch")
         verdict(done.returncode == 0, "predict ends with status 0")"""),
-    "saving an altered model certifies the damage": ("test_model", """
+    "saving an altered model certifies the damage": ("model/test_model", """
         parts("good"); fit(); import blemish as b
         loaded = b.load("m"); file = Path("m/learned.safetensors"); file.write_bytes(file.read_bytes()[:-1] + b"x")
         try:
             loaded.save("copy"); b.load("copy", "torch"); verdict(True, "the copy loads")
         except b.BlemishError:
             verdict(False, "")"""),
-    "a card's file is written outside": ("test_model_card", """
+    "a card's file is written outside": ("model/test_card", """
         import hashlib
         parts("good"); fit(); import blemish as b
         card = json.loads(Path("m/model.json").read_text()); card.pop("digest")
@@ -133,7 +133,7 @@ PROBES = {
         except b.BlemishError:
             pass
         verdict(os.path.exists("payload.sh"), "payload.sh beside the copy")"""),
-    "a cache that is deleted loses the model": ("test_extraction", """
+    "a cache that is deleted loses the model": ("engines/test_extractor", """
         parts("good"); os.environ["BLEMISH_CACHE"] = os.path.abspath("cache"); import blemish as b
         for _ in range(2):
             model = b.fit("good", detector="gaussian", size=64, engine="openvino")
@@ -164,7 +164,7 @@ PROBES = {
             time.sleep(moment); process.send_signal(signal.SIGINT); told = process.communicate()[1]
             bad += "Traceback" in told or "terminate called" in told
         verdict(bad, f"{bad} of 20")"""),
-    "large photographs take more memory than announced": ("test_decoding", """
+    "large photographs take more memory than announced": ("images/test_ahead", """
         os.mkdir("good"); rng = np.random.default_rng(0); import re
         tile = rng.integers(0, 256, (100, 100, 4), np.uint8)
         for index in range(6):
@@ -175,7 +175,7 @@ PROBES = {
         told = float(re.search(r"and ([0-9.]+) GB of memory", done.stderr)[1])
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
         verdict(peak > 1.1 * told, f"{told} GB were announced, {peak:.1f} GB taken")"""),
-    "a long schedule is built in memory": ("test_training", """
+    "a long schedule is built in memory": ("training/test_training", """
         parts("good")
         words = ["fit", "good", "-o", "m", "--size", "64", "--detector", "hfr", "--set", "epochs=10000000",
                  "--set", "minutes=0.01"]
@@ -185,30 +185,30 @@ PROBES = {
             verdict(done.returncode, told)
         except subprocess.TimeoutExpired:
             verdict(True, "no step within 100 s")"""),
-    "a dangling link is left out silently": ("test_datasets", """
+    "a dangling link is left out silently": ("datasets/test_datasets", """
         parts("good"); fit(); os.symlink("gone.png", "good/99.png")
         done = blemish("predict", "m", "good")
         verdict(done.returncode == 0, "status 0, and not a word")"""),
-    "a prediction changes the host's warnings": ("test_images", """
+    "a prediction changes the host's warnings": ("images/test_reading", """
         parts("good", 200); fit(); import blemish as b
         before = list(warnings.filters)
         for _ in range(5):
             list(b.load("m").predict("good"))
         verdict(warnings.filters != before, "the filters are others")"""),
-    "prune fits on other images": ("test_explain", """
+    "prune fits on other images": ("components/test_components", """
         parts("good"); fit(); shutil.rmtree("good"); parts("good", 30)
         done = blemish("prune", "m", "-o", "n", "--drop", "0")
         verdict(done.returncode == 0, "status 0")"""),
-    "`check one_class:` fails on valid data": ("test_one_class", """
+    "`check one_class:` fails on valid data": ("evaluation/protocols/test_one_class", """
         images = np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8)
         np.savez("v.npz", x_train=images, y_train=np.arange(30) % 2, x_test=images[:9] // 2, y_test=np.arange(9) % 2)
         done = blemish("check", "one_class:v.npz:1")
         verdict("fault" in done.stderr, done.stderr.strip()[-120:])"""),
-    "an unwritable report is found at the end": ("test_cli", """
+    "an unwritable report is found at the end": ("cli/test_cli", """
         tree("t"); fit("t"); Path("file").touch()
         done = blemish("evaluate", "m", "t", "--report", "file/r.html")
         verdict("to test" in done.stderr, "after all images were scored")"""),
-    "a forked child waits for ever": ("test_degenerate", """
+    "a forked child waits for ever": ("fitting/test_degenerate", """
         parts("good"); fit(); import blemish as b
         model = b.load("m"); list(model.predict("good"))
         child = os.fork()

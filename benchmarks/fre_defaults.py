@@ -117,8 +117,9 @@ def one_set(engine: OpenVINOEngine, geometry: Geometry, dataset: Dataset) -> lis
         scores = []
         with torch.inference_mode():
             for start in range(0, len(labels), 64):
-                coarse = head(tuple(test[layer][start : start + 64] for layer in layers))
-                scores += head.score(coarse, coarse).tolist()
+                batch = tuple(test[layer][start : start + 64] for layer in layers)
+                coarse = head(batch)
+                scores += head.score(batch, coarse, coarse).tolist()
         figures.append(auroc(tally(scores, labels)) or float("nan"))
     return figures
 

@@ -19,6 +19,9 @@ import blemish
 
 ROOT = Path(__file__).parents[1]
 
+# Threads that wait sleep: where other programs keep the cores busy, waiting awake makes a short training take minutes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # Converted backbones are kept for this run alone, for commands that tests start too.
 os.environ["BLEMISH_CACHE"] = tempfile.mkdtemp(prefix="blemish-tests-")
 atexit.register(shutil.rmtree, os.environ["BLEMISH_CACHE"], ignore_errors=True)

@@ -45,8 +45,10 @@ def fitted(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_fit_says_that_the_default_rate_gave_way(tree: Path, tmp_path: Path) -> None:
-    done = blemish("fit", tree, "-o", tmp_path / "m", "--size", 64, "--detector", "gaussian")
+def test_fit_says_that_the_default_rate_gave_way(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = inside(capsys, "fit", tree, "-o", tmp_path / "m", "--size", 64, "--detector", "gaussian")
     assert done.returncode == 0, done.stderr
     assert "for a false-alarm rate of at most 7.7 %" in done.stdout
     assert "(1 %, the default, needs 99 held-out images)" in done.stdout
@@ -64,15 +66,15 @@ def test_predict_prints_one_line_of_json_an_image(fitted: Path, tree: Path) -> N
 
 
 def test_predict_goes_on_after_an_unreadable_image_and_ends_with_status_3(
-    fitted: Path, tree: Path, tmp_path: Path
+    fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.png").write_bytes(b"x")
-    done = blemish("predict", fitted, tmp_path / "bad.png", tree / "test" / "good", "--json")
+    done = inside(capsys, "predict", fitted, tmp_path / "bad.png", tree / "test" / "good", "--json")
     assert done.returncode == 3
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert set(lines[0]) == {"path", "error"}
     assert len(lines) == 6
-    for_people = blemish("predict", fitted, tmp_path / "bad.png", tree / "test" / "good")
+    for_people = inside(capsys, "predict", fitted, tmp_path / "bad.png", tree / "test" / "good")
     assert for_people.returncode == 3
     assert for_people.stdout.count("good") >= 5
     assert "bad.png" in for_people.stderr
@@ -80,10 +82,10 @@ def test_predict_goes_on_after_an_unreadable_image_and_ends_with_status_3(
 
 @pytest.mark.parametrize(("maps", "count"), [("png", 10), ("npy", 10), ("none", 0)])
 def test_predict_writes_results_and_maps_into_a_new_folder(
-    fitted: Path, tree: Path, tmp_path: Path, maps: str, count: int
+    fitted: Path, tree: Path, tmp_path: Path, maps: str, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "results"
-    assert blemish("predict", fitted, tree / "test", "--out", out, "--maps", maps).returncode == 0
+    assert inside(capsys, "predict", fitted, tree / "test", "--out", out, "--maps", maps).returncode == 0
     lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert len(lines) == 10
     names = [line["map"] for line in lines if "map" in line]
@@ -91,11 +93,13 @@ def test_predict_writes_results_and_maps_into_a_new_folder(
     for name in names:
         values = np.load(out / name) if maps == "npy" else np.asarray(Image.open(out / name))
         assert values.shape == ((64, 64) if maps == "npy" else (64, 64, 3))
-    assert "--force" in one_line_error(blemish("predict", fitted, tree / "test", "--out", out))
-    assert blemish("predict", fitted, tree / "test", "--out", out, "--force").returncode == 0
+    assert "--force" in one_line_error(inside(capsys, "predict", fitted, tree / "test", "--out", out))
+    assert inside(capsys, "predict", fitted, tree / "test", "--out", out, "--force").returncode == 0
 
 
-def test_evaluate_prints_one_object_and_writes_a_report(fitted: Path, tree: Path, tmp_path: Path) -> None:
+def test_evaluate_prints_one_object_and_writes_a_report(
+    fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = tmp_path / "report.html"
     done = blemish("evaluate", fitted, tree, "--json", "--report", page)
     assert done.returncode == 0, done.stderr
@@ -106,25 +110,33 @@ def test_evaluate_prints_one_object_and_writes_a_report(fitted: Path, tree: Path
     assert set(told["per_class"]) == {"scratch"}
     assert told["seconds_per_image"] > 0
     assert "<svg" in page.read_text()
-    for_people = blemish("evaluate", fitted, tree)
+    for_people = inside(capsys, "evaluate", fitted, tree)
     assert for_people.returncode == 0
     assert "scratch" in for_people.stdout
-    assert "--force" in one_line_error(blemish("evaluate", fitted, tree, "--report", page))
+    assert "--force" in one_line_error(inside(capsys, "evaluate", fitted, tree, "--report", page))
 
 
-def without(module: str, *words: object) -> subprocess.CompletedProcess[str]:
-    """The command where a module is not installed, and where nothing can be scored or fitted."""
+def without(module: str, *commands: tuple[object, ...]) -> list[subprocess.CompletedProcess[str]]:
+    """Commands in one process, where a module is not installed, and where nothing can be scored or fitted."""
     program = (
-        "import sys\n"
+        "import contextlib, io, json, sys\n"
         f"sys.modules[{module!r}] = None\n"
         "import blemish.fitting, blemish.model\n"
         "from blemish.cli import main\n"
         "def refuse(*_, **__): raise AssertionError('it was asked too late')\n"
         "blemish.model.model.stream = blemish.fitting.passes.stream = refuse\n"
-        f"sys.argv = {['blemish', *map(str, words)]!r}\n"
-        "main()\n"
+        f"for words in {[['blemish', *map(str, words)] for words in commands]!r}:\n"
+        "    sys.argv, code = words, None\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as errors:\n"
+        "        try:\n"
+        "            main()\n"
+        "        except SystemExit as left:\n"
+        "            code = left.code\n"
+        "    print(json.dumps([code, errors.getvalue()]))\n"
     )
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    told = map(json.loads, done.stdout.splitlines())
+    return [subprocess.CompletedProcess(program, status, "", errors) for status, errors in told]
 
 
 def test_what_is_not_installed_is_asked_for_before_any_image_is_scored(
@@ -132,14 +144,19 @@ def test_what_is_not_installed_is_asked_for_before_any_image_is_scored(
 ) -> None:
     page, end = tmp_path / "r.html", "; pip install 'blemish[report]'"
     cases = {
-        ("scipy", "evaluate", fitted, tree): "evaluating needs scipy",
-        ("scipy", "demo", "--report", page): "evaluating needs scipy",
-        ("jinja2", "evaluate", fitted, tree, "--report", page): "a report needs jinja2",
-        ("jinja2", "demo", "--report", page): "a report needs jinja2",
-        ("jinja2", "explain", gaussian, "--gallery", tree, "--out", tmp_path / "g"): "a gallery needs jinja2",
+        "scipy": {
+            ("evaluate", fitted, tree): "evaluating needs scipy",
+            ("demo", "--report", page): "evaluating needs scipy",
+        },
+        "jinja2": {
+            ("evaluate", fitted, tree, "--report", page): "a report needs jinja2",
+            ("demo", "--report", page): "a report needs jinja2",
+            ("explain", gaussian, "--gallery", tree, "--out", tmp_path / "g"): "a gallery needs jinja2",
+        },
     }
-    for words, expected in cases.items():
-        assert one_line_error(without(*words)) == f"error: {expected}{end}", words
+    for module, commands in cases.items():
+        for expected, done in zip(commands.values(), without(module, *commands), strict=True):
+            assert one_line_error(done) == f"error: {expected}{end}", (module, expected)
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(
@@ -224,30 +241,34 @@ def test_evaluate_with_a_report_needs_no_torch(saved: Path, tree: Path, tmp_path
     assert (tmp_path / "r.html").is_file()
 
 
-def test_figures_that_are_undefined_are_null(fitted: Path, tree: Path, tmp_path: Path) -> None:
+def test_figures_that_are_undefined_are_null(
+    fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_tree(tmp_path / "t", 2, 3)
     for path in (root / "test" / "good").iterdir():
         path.unlink()
-    told = json.loads(blemish("evaluate", fitted, root, "--json").stdout)
+    told = json.loads(inside(capsys, "evaluate", fitted, root, "--json").stdout)
     assert told["image"]["auroc"] is None
     assert told["decisions"]["false_alarm_rate"] is None
     assert told["decisions"]["detection_rate"] == 1.0
     assert told["pixel"]["auroc"] > 0.9
     (root / "ground_truth").rename(tmp_path / "elsewhere")
-    told = json.loads(blemish("evaluate", fitted, root, "--json").stdout)
+    told = json.loads(inside(capsys, "evaluate", fitted, root, "--json").stdout)
     assert told["pixel"] == {"auroc": None, "aupr": None, "aupro": None}
 
 
-def test_a_fit_that_is_stopped_by_bad_images_names_them_and_writes_nothing(tmp_path: Path) -> None:
+def test_a_fit_that_is_stopped_by_bad_images_names_them_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_parts(tmp_path / "parts", 8)
     files = bad_files(tmp_path / "parts")
     out = tmp_path / "m"
-    error = one_line_error(blemish("fit", tmp_path / "parts", "-o", out, "--size", 64))
+    error = one_line_error(inside(capsys, "fit", tmp_path / "parts", "-o", out, "--size", 64))
     for kind in ("truncated", "empty", "mislabelled", "bomb", "truncated jpeg", "just too large", "floats"):
         assert files[kind].name in error, kind
     assert "--skip-bad" in error
     assert not out.exists()
-    done = blemish("fit", tmp_path / "parts", "-o", out, "--size", 64, "--skip-bad", "--json")
+    done = inside(capsys, "fit", tmp_path / "parts", "-o", out, "--size", 64, "--skip-bad", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["skipped"] == 8
     assert json.loads((out / "model.json").read_text())["provenance"]["skipped"] == 8
@@ -347,8 +368,10 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
 
 
 @pytest.mark.parametrize("words", [["fit"], ["fit", "x", "-o", "y", "--sizee", "3"], ["predict", "m"], ["train"]])
-def test_words_the_command_does_not_know_are_one_line_with_status_2(words: list[str]) -> None:
-    assert "--help" in one_line_error(blemish(*words), 2)
+def test_words_the_command_does_not_know_are_one_line_with_status_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--help" in one_line_error(inside(capsys, *words), 2)
 
 
 def test_a_group_without_a_command_shows_its_commands_and_says_what_is_missing() -> None:
@@ -364,8 +387,8 @@ def test_debug_shows_the_traceback() -> None:
 
 
 @pytest.mark.parametrize("verb", ["fit", "predict", "evaluate", "explain", "sample", "prune", "check", "demo"])
-def test_every_verb_has_help_with_an_example(verb: str) -> None:
-    done = blemish(verb, "--help")
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, verb, "--help")
     assert done.returncode == 0
     assert f"Example: blemish {verb}" in done.stdout
 
@@ -565,18 +588,20 @@ def test_one_core_and_one_thread_give_the_same_scores(saved: Path, tree: Path) -
     assert alone == pytest.approx(scores(env=ENVIRONMENT), rel=1e-5)
 
 
-def test_images_of_many_sizes_in_one_batch_score_as_they_do_alone(saved: Path, tmp_path: Path) -> None:
+def test_images_of_many_sizes_in_one_batch_score_as_they_do_alone(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng = np.random.default_rng(0)
     for index, (height, width) in enumerate([(64, 64), (33, 200), (700, 90), (1, 1), (2000, 1500), (64, 65)]):
         Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(tmp_path / f"{index}.png")
-    together = [json.loads(line) for line in blemish("predict", saved, tmp_path, "--json").stdout.splitlines()]
+    together = [json.loads(line) for line in inside(capsys, "predict", saved, tmp_path, "--json").stdout.splitlines()]
     assert len(together) == 6
     for line in together:
-        alone = json.loads(blemish("predict", saved, line["path"], "--json").stdout)
+        alone = json.loads(inside(capsys, "predict", saved, line["path"], "--json").stdout)
         assert alone["score"] == pytest.approx(line["score"], rel=1e-5)
 
 
-def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
+def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_tree(tmp_path / "t", 4, 2)
     (root / "train" / "good" / "cut.png").write_bytes((root / "train" / "good" / "000.png").read_bytes()[:100])
     (root / "test" / "good" / "000.png").write_bytes((root / "train" / "good" / "001.png").read_bytes())
@@ -584,7 +609,7 @@ def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
     Image.new("L", (96, 96)).save(root / "ground_truth" / "scratch" / "000_mask.png")
     Image.open(root / "train" / "good" / "003.png").save(root / "train" / "good" / "photograph.png", "JPEG")
     Image.new("RGB", (40, 20), "red").save(root / "train" / "good" / "wide.png")
-    done = blemish("check", root, "--json")
+    done = inside(capsys, "check", root, "--json")
     assert done.returncode == 1
     findings = json.loads(done.stdout)["findings"]
     assert all(finding["mend"] for finding in findings)
@@ -600,10 +625,10 @@ def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
     assert "is the same file as" in whole
     assert "photograph.png holds JPEG under another name" in whole
     assert "false-alarm rate of" in whole
-    assert blemish("check", root).stdout.count("\n") == len(findings) + 2
+    assert inside(capsys, "check", root).stdout.count("\n") == len(findings) + 2
 
 
-def test_check_of_a_good_set_finds_nothing_that_stops_a_fit(tree: Path) -> None:
-    done = blemish("check", tree)
+def test_check_of_a_good_set_finds_nothing_that_stops_a_fit(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, "check", tree)
     assert done.returncode == 0
     assert "1 to fix" in done.stdout or "nothing is wrong" in done.stdout

@@ -79,8 +79,8 @@ def test_the_auroc_of_each_component_is_that_of_its_pixels_to_a_thousandth() -> 
 
 def test_on_real_images_too(data: Path) -> None:
     bottle = read_source(data / "mvtec" / "bottle")
-    part = replace(bottle, train=bottle.train[:40], test=bottle.test[::6])
-    model = blemish.fit(part, detector="gaussian")
+    part = replace(bottle, train=bottle.train[:24], test=bottle.test[::6])
+    model = blemish.fit(part, detector="gaussian", size=128)
     (found,) = survey(model, part.test, masks=True)
     chosen = [0, 30, 60, 111]
     scores: list[list[np.ndarray]] = [[] for _ in chosen]

@@ -149,31 +149,34 @@ def test_every_engine_gives_the_same_scores_and_maps_for_every_closed_form_detec
     closed_form = {detector: kind for detector, kind in DETECTORS.items() if not issubclass(kind, Trained)}
     layers = sorted({layer for kind in closed_form.values() for layer in layers_of_strides(name, kind.strides)})
     backbone = Backbone(name, layers, weights)
-    extract = OpenVINOEngine.from_module(backbone, SIDE, SIDE)
+    with torch.inference_mode():
+        features = backbone(torch.from_numpy(normal))
+    chosen, scorings = [], []
     for detector_name, kind in closed_form.items():
-        chosen = [layers.index(layer) for layer in layers_of_strides(name, kind.strides)]
-        detector = make_detector(detector_name)
-        with torch.inference_mode():
-            features = backbone(torch.from_numpy(normal))
-        detector.update([features[index].clone() for index in chosen])
-        scoring = _Chosen(chosen, Scoring(detector, (SIDE, SIDE)))
-        reference = TorchEngine(backbone, torch.device("cpu")).then(scoring)
-        scores, maps, *_ = next(reference.run([images]))
-        other_scores, other_maps, *_ = next(extract.then(scoring).run([images]))
+        chosen.append([layers.index(layer) for layer in layers_of_strides(name, kind.strides)])
+        detector = make_detector(detector_name).update([features[index].clone() for index in chosen[-1]])
+        scorings.append(Scoring(detector, (SIDE, SIDE)))
+    every = _Every(chosen, scorings)
+    reference = next(TorchEngine(backbone, torch.device("cpu")).then(every).run([images]))
+    other = next(OpenVINOEngine.from_module(backbone, SIDE, SIDE).then(every).run([images]))
+    for place, detector_name in enumerate(closed_form):
+        (scores, maps), (other_scores, other_maps) = (found[2 * place : 2 * place + 2] for found in (reference, other))
         assert np.abs(other_scores - scores).max() <= 1e-3 * np.abs(scores).max(), detector_name
         assert np.abs(other_maps - maps).max() <= 1e-3 * np.abs(maps).max(), detector_name
         assert scores.std() > 0, detector_name
 
 
-class _Chosen(nn.Module):
-    """Some of the backbone's layers for a scoring that wants no others; all are handed on."""
+class _Every(nn.Module):
+    """Scores and maps of several detectors, each of its own choice of the backbone's layers; all are handed on."""
 
-    def __init__(self, indices: list[int], scoring: Scoring) -> None:
+    def __init__(self, chosen: list[list[int]], scorings: list[Scoring]) -> None:
         super().__init__()
-        self.indices, self.scoring = indices, scoring
+        self.chosen, self.scorings = chosen, nn.ModuleList(scorings)
 
     def forward(self, features: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (*self.scoring(tuple(features[index] for index in self.indices)), *features)
+        pairs = zip(self.chosen, self.scorings, strict=True)
+        results = [scoring(tuple(features[index] for index in indices)) for indices, scoring in pairs]
+        return (*(array for result in results for array in result), *features)
 
 
 @pytest.mark.parametrize("name", DETECTORS)

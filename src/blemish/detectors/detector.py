@@ -14,6 +14,7 @@ from torch import Tensor
 from blemish.detectors.head import Head
 from blemish.errors import SettingError, ShapeError
 from blemish.statistics import Statistic
+from blemish.storage.tensors import below, under
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -142,12 +143,10 @@ class Detector(ABC):
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns what was learned, by name."""
-        fields = {
-            f"{name}.{field}": tensor
-            for name, statistic in self.statistics_.items()
-            for field, tensor in statistic.tensors().items()
-        }
-        return {"count": torch.tensor(self.count_), **fields}
+        found = {"count": torch.tensor(self.count_)}
+        for name, statistic in self.statistics_.items():
+            found |= under(name, statistic.tensors())
+        return found
 
     def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> Self:
         """Sets what was learned to these `tensors`, for layers of these shapes, and returns the detector.
@@ -168,9 +167,3 @@ class Detector(ABC):
     def summary(self) -> dict[str, Any]:
         """Returns what a reader may want to know about what was learned, as JSON can hold it."""
         return {}
-
-
-def below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Returns the tensors called `name.…`, without that beginning."""
-    prefix = f"{name}."
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

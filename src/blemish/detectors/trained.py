@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from blemish.detectors.detector import Detector, Features, Grid, below
+from blemish.detectors.detector import Detector, Features, Grid
 from blemish.errors import SettingError
+from blemish.storage.tensors import below, under
 from blemish.training import Schedule
 
 if TYPE_CHECKING:
@@ -64,12 +65,10 @@ class Trained(Detector):
         raise SettingError(f"{self.name} is trained, so it cannot be merged with another; fit on all images together")
 
     def tensors(self) -> dict[str, Tensor]:
-        weights = {
-            f"{name}.{parameter}": tensor
-            for name, network in self.networks().items()
-            for parameter, tensor in network.state_dict().items()
-        }
-        return {**super().tensors(), **weights}
+        found = super().tensors()
+        for name, network in self.networks().items():
+            found |= under(name, network.state_dict())
+        return found
 
     def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> Self:
         super().restore(grids, tensors)

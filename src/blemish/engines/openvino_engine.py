@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,7 +183,7 @@ class Graph:
             raise ModelError(f"{path}: OpenVINO cannot read this graph ({reason}); fit the model again") from None
         self._compiling = threading.Lock()
         self._compiled: dict[str, Any] = {}
-        self._free: dict[str, list[list[Any]]] = {}
+        self._free: defaultdict[str, list[list[Any]]] = defaultdict(list)
 
     @classmethod
     def from_module(
@@ -242,7 +242,6 @@ class Graph:
             if hint not in self._compiled:
                 options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
                 self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
-                self._free[hint] = []
             return self._compiled[hint]
 
 

@@ -25,6 +25,7 @@ from blemish.progress import Progress
 if TYPE_CHECKING:
     from blemish.detectors import Detector
     from blemish.engines.extractor import Extractor
+    from blemish.fitting.trained.learn import Training
 
 
 def fit(
@@ -104,7 +105,10 @@ def fit(
     settled = learning.settings()
     recipe = Recipe(learning.name, settled, chosen.backbone, extractor.asked, extractor.layers, geometry, seed)
     folder = Path(checkpoints) if checkpoints is not None else None
-    return fitted(learning, extractor, recipe, images, Options(skip_bad, progress, announce, folder, resume, memory))
+    options = Options(skip_bad, progress, announce, folder, resume, memory)
+    work = prepare(learning, extractor, recipe, images, options)
+    learn(learning, work.passes, images, work.training)
+    return assemble(work, calibrate(learning, work.passes, images))
 
 
 @dataclass(frozen=True)
@@ -119,22 +123,39 @@ class Options:
     memory: int | None = None
 
 
-def fitted(detector: Detector, extractor: Extractor, recipe: Recipe, images: Division, options: Options) -> Model:
-    """Plans, learns and calibrates; returns the model.
+@dataclass(frozen=True)
+class Work:
+    """The parts of one fit.
 
-    Args:
-        detector: empty; it is fitted in place.
+    Attributes:
+        detector: empty at first; it is fitted in place.
         extractor: the backbone ready to run.
         recipe: all that decides what is computed.
         images: those to learn from and those to calibrate on.
-        options: how to run.
+        digest: of the images' names and sizes before the fit.
+        passes: through the extractor.
+        training: of the detector; `None` if it learns in one pass.
+    """
+
+    detector: Detector
+    extractor: Extractor
+    recipe: Recipe
+    images: Division
+    digest: str
+    passes: Passes
+    training: Training | None
+
+
+def prepare(detector: Detector, extractor: Extractor, recipe: Recipe, images: Division, options: Options) -> Work:
+    """Plans a fit, announces the plan, and returns the parts of the fit.
 
     Raises:
-        BlemishError: as `fit` does.
+        MemoryLimitError: there is not enough memory, or not enough disk.
+        SettingError: something in the folder for checkpoints would be overwritten.
     """
     from blemish.fitting.trained.learn import make_training
 
-    which = images_digest([sample.path for sample in images.all])  # now, so that later changes to them are noticed
+    digest = images_digest([sample.path for sample in images.all])  # now, so that later changes to them are noticed
     plan = plan_fit(detector, extractor, recipe.geometry, images, options.memory)
     training = make_training(
         detector, recipe, extractor.origin, images, plan.cache, options.checkpoints, options.resume
@@ -143,32 +164,24 @@ def fitted(detector: Detector, extractor: Extractor, recipe: Recipe, images: Div
     if options.announce:
         options.announce(plan)
     passes = Passes(extractor.engine, recipe.geometry, options.skip_bad, options.progress)
-    learn(detector, passes, images, training)
-    calibration = calibrate(detector, passes, images)
-    return _model(detector, extractor, recipe, images, calibration, which, len(passes.bad))
+    return Work(detector, extractor, recipe, images, digest, passes, training)
 
 
-def _model(
-    detector: Detector,
-    extractor: Extractor,
-    recipe: Recipe,
-    images: Division,
-    calibration: Calibration,
-    digest: str,
-    skipped: int,
-) -> Model:
-    """Returns the model, put together from all that was made."""
+def assemble(work: Work, calibration: Calibration) -> Model:
+    """Returns the model of what was learned and calibrated."""
     from blemish.detectors.scoring import OUTPUTS, Scoring
 
+    detector, extractor, images = work.detector, work.extractor, work.images
+    skipped = len(work.passes.bad)
+    shape = work.recipe.geometry.shape
     detector.compact()
-    shape = recipe.geometry.shape
     engine = extractor.engine.then(Scoring(detector, shape), OUTPUTS)
     provenance = Provenance(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         source=images.dataset.root,
         layout=images.dataset.layout,
         images=len(images.all) - skipped,
-        images_digest=digest,
+        images_digest=work.digest,
         held_out=len(calibration.scores),
         calibration_share=images.share,
         skipped=skipped,
@@ -179,4 +192,4 @@ def _model(
         versions=versions(),
     )
     store = Fitted(Learned(detector, extractor.weights), engine, shape)
-    return Model(recipe, calibration, provenance, engine, extractor.engine, store)
+    return Model(work.recipe, calibration, provenance, engine, extractor.engine, store)

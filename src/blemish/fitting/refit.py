@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SourceError
-from blemish.fitting.fit import Options, fitted
+from blemish.fitting.calibrate import calibrate
+from blemish.fitting.fit import Options, assemble, prepare
+from blemish.fitting.learn import learn
 from blemish.fitting.split import divide, images_digest
 from blemish.model import Model
 from blemish.progress import Progress
@@ -39,7 +41,9 @@ def refit(
     images = divide(dataset, recipe.seed, told.calibration_share, told.asked_false_alarm_rate)
     extractor = Extractor(model.extractor, recipe.layers, recipe.shapes, model.learned.weights, told.weights)
     changed = replace(recipe, detector=detector.name, settings=detector.settings())
-    return fitted(detector, extractor, changed, images, Options(skip_bad=told.skipped > 0, progress=progress))
+    work = prepare(detector, extractor, changed, images, Options(skip_bad=told.skipped > 0, progress=progress))
+    learn(detector, work.passes, images, work.training)
+    return assemble(work, calibrate(detector, work.passes, images))
 
 
 def check_images(model: Model, dataset: Dataset) -> None:

@@ -14,6 +14,7 @@ from blemish.errors import BlemishError, ModelError
 from blemish.model.card import GRAPHS, LEARNED
 from blemish.model.recipe import Learned, Recipe
 from blemish.storage import check_files, copy_files
+from blemish.storage.tensors import below, under
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,10 +59,9 @@ class Fitted:
         detector, weights = self.parts.detector, self.parts.weights
         if not detector.needs_gradients:
             self.engine.save(folder, self.shape)
-        tensors = {f"detector.{name}": tensor for name, tensor in detector.tensors().items()}
-        tensors |= {f"backbone.{name}": tensor.cpu() for name, tensor in weights.items()}
+        tensors = under("detector", detector.tensors()) | under("backbone", weights)
         try:
-            save_file(tensors, folder / LEARNED)
+            save_file({name: tensor.cpu() for name, tensor in tensors.items()}, folder / LEARNED)
         except SafetensorError as error:
             raise OSError(errno.ENOSPC, str(error)) from error
 
@@ -107,7 +107,6 @@ class Saved:
         from safetensors.torch import load_file
 
         from blemish.detectors import make_detector
-        from blemish.detectors.detector import below
 
         recipe = self.recipe
         # Again, since the model may have been loaded long ago.

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from blemish.errors import StorageError
 from blemish.storage import check_files, new_folder, read_card, write_card
+from blemish.storage.tensors import below, under
 
 STATE = "state.safetensors"
 
@@ -66,15 +67,14 @@ def save(
     Raises:
         StorageError: it cannot be written; the earlier one is kept.
     """
-    tensors = {f"module.{name}": tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    tensors |= {f"best.{name}": tensor.contiguous() for name, tensor in best.state.items()}
+    tensors = under("module", module.state_dict()) | under("best", best.state)
     for number, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             for name, value in state.items():
-                tensors[f"optimizer{number}.{index}.{name}"] = torch.as_tensor(value).cpu().contiguous()
+                tensors[f"optimizer{number}.{index}.{name}"] = torch.as_tensor(value)
     with new_folder(folder, KIND, force=True) as temporary:
         try:
-            save_file(tensors, temporary / STATE)
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary / STATE)
         except SafetensorError as error:
             raise OSError(str(error)) from error
         judged = {"best": best.judged, "since": best.since} if best.state else {}
@@ -99,17 +99,13 @@ def load(
             f"{identity.get(other)!r} here); give the same settings and images, or another folder"
         )
     tensors = load_file(folder / STATE)
-    module.load_state_dict(_below(tensors, "module."))
+    module.load_state_dict(below(tensors, "module"))
     for number, optimizer in enumerate(optimizers):
         states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _below(tensors, f"optimizer{number}.").items():
+        for name, tensor in below(tensors, f"optimizer{number}").items():
             index, _, field = name.partition(".")
             states.setdefault(int(index), {})[field] = tensor
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    state = _below(tensors, "best.")
+    state = below(tensors, "best")
     best = Best(state, float(card["best"]), int(card["since"])) if state else Best()
     return Reached(int(card["step"]), float(card["seconds"])), best
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -103,17 +103,13 @@ def train(
     known = _known({**(identity or {}), **asdict(schedule), "images": count})
     each = schedule.steps(count)
     total = schedule.epochs * each
-    done, best = Reached(0, 0.0), Best()
-    if folder is not None and resume and (folder / CHECKPOINT).exists():
-        done, best = checkpoint.load(folder / CHECKPOINT, known, module, optimizers)
+    done, best = _resumed(folder if resume else None, known, module, optimizers)
     patience = schedule.patience if judge is not None else None
     steps: list[Step] = []
     start = saved = time.monotonic()
     with torch.random.fork_rng(), _Log(folder if fabric.is_global_zero else None, done.step) as log:
         left = range(done.step, done.step if patience is not None and best.since >= patience else total)
-        orders = schedule.order_from(done.step, count) if left else iter(())
-        share = (batch[fabric.global_rank :: fabric.world_size] for batch in orders)
-        for number, images in zip(left, batches(share), strict=True):
+        for number, images in zip(left, batches(_orders(schedule, left, count, fabric)), strict=True):
             torch.manual_seed(schedule.seed * 1_000_003 + number + 500_009 * fabric.global_rank)
             told = _step(fabric, module, device_module, device_optimizers, images, number, folder)
             now = time.monotonic()
@@ -144,6 +140,22 @@ def train(
         module.load_state_dict(best.state)
     module.to(memory_format=torch.contiguous_format)
     return steps
+
+
+def _resumed(
+    folder: Path | None, known: dict[str, Any], module: nn.Module, optimizers: Sequence[Optimizer]
+) -> tuple[Reached, Best]:
+    """Sets module and optimisers to a checkpoint in the folder, and returns its progress; without one, the beginning."""
+    if folder is None or not (folder / CHECKPOINT).exists():
+        return Reached(0, 0.0), Best()
+    return checkpoint.load(folder / CHECKPOINT, known, module, optimizers)
+
+
+def _orders(schedule: Schedule, left: range, count: int, fabric: Fabric) -> Iterator[list[int]]:
+    """Yields this process's share of each batch that is left."""
+    if left:
+        for batch in schedule.order_from(left.start, count):
+            yield batch[fabric.global_rank :: fabric.world_size]
 
 
 def _step(
