@@ -145,7 +145,7 @@ def train(
 def _resumed(
     folder: Path | None, known: dict[str, Any], module: nn.Module, optimizers: Sequence[Optimizer]
 ) -> tuple[Reached, Best]:
-    """Sets module and optimisers to a checkpoint in the folder, and returns its progress; without one, the beginning."""
+    """Sets module and optimisers to the folder's checkpoint, if there is one, and returns how far it is."""
     if folder is None or not (folder / CHECKPOINT).exists():
         return Reached(0, 0.0), Best()
     return checkpoint.load(folder / CHECKPOINT, known, module, optimizers)
