@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from blemish.fitting.trained import learn
+from blemish.detectors import trained
 from blemish.training import Schedule
 from command import inside
 from conftest import ROOT, write_parts, write_photographs, write_tree
@@ -38,7 +38,7 @@ def test_the_examples_of_a_page_run(
     write_parts(tmp_path / "cells" / "new", 3, seed=9)
     write_photographs(tmp_path / "fields")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(learn, "Schedule", Short)
+    monkeypatch.setattr(trained, "Schedule", Short)
     names: dict[str, object] = {}
     for language, code in BLOCK.findall(page.read_text()):
         if language == "python":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as type checkers read it; to import typing would delay the command's care for Ctrl-C
+TYPE_CHECKING = False  # as type checkers know it; importing typing would delay the handling of Ctrl-C
 if TYPE_CHECKING:
     from typing import Any
 
@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
 
 
 def load(path: str, engine: str = "auto") -> Model:
-    """The model that `Model.save` wrote; see `Model.load`."""
+    """Returns the model that `Model.save` wrote; see `Model.load`."""
     from blemish.model import Model
 
     return Model.load(path, engine)

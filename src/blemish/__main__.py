@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def main() -> NoReturn:
-    """Takes care of signals before anything large is imported, and hands over to the command."""
+    """Installs the signal handlers before anything large is imported, then runs the command."""
     try:
         interrupts.install()
         from blemish.cli import run
 
         run()
-    except interrupts.Interrupted as interrupted:  # before the command could take it
+    except interrupts.Interrupted as interrupted:  # before the command handles it
         os.write(2, b"error: interrupted; nothing half-written was left\n")
         os._exit(interrupted.status)
 

@@ -1,4 +1,4 @@
-"""What can go wrong by a user's hand. Each message is one line: what was found, what was expected, what to do."""
+"""Errors that a user can cause and fix. Each message is one line: what was found, what was expected, what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class BlemishError(Exception):
-    """A mistake that the user can mend; the command prints its text without a traceback."""
+    """An error that the user can fix; the command prints its text without a traceback."""
 
 
 class SettingError(BlemishError):
@@ -47,7 +47,7 @@ class WeightsError(BlemishError):
 
 
 class StorageError(BlemishError):
-    """A folder or a file that cannot be written, or that is not what blemish wrote."""
+    """A folder or a file that cannot be written, or that was altered since blemish wrote it."""
 
 
 class ModelError(BlemishError):
@@ -55,7 +55,7 @@ class ModelError(BlemishError):
 
 
 class DegenerateError(BlemishError):
-    """Images or numbers from which nothing can be told: no image differs from another, or a result is not finite."""
+    """Images or numbers that allow no verdict: all images are the same, or a result is not finite."""
 
 
 class TrainingError(BlemishError):
@@ -67,16 +67,16 @@ class MissingExtraError(BlemishError):
 
 
 class MemoryLimitError(BlemishError):
-    """More memory than can be had."""
+    """More memory or disk space is needed than is available."""
 
 
 def require(*modules: str, of: str, extra: str) -> None:
     """Raises `MissingExtraError` if a module cannot be imported, before the work that will need it.
 
     Args:
-        modules: by name.
-        of: what needs them, as the message begins.
-        extra: of blemish, that brings them.
+        modules: their names.
+        of: what needs them; the message begins with it.
+        extra: the extra of blemish that installs them.
     """
     for module in modules:
         try:
@@ -97,6 +97,6 @@ _NO_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python's, torch's, OpenVINO's or the loader's means that memory could not be had."""
+    """Whether an error of Python's, torch's, OpenVINO's or the loader's means that there was not enough memory."""
     known = isinstance(error, (MemoryError, OSError, RuntimeError, ImportError))
     return isinstance(error, MemoryError) or (known and any(words in str(error) for words in _NO_MEMORY))

@@ -1,4 +1,4 @@
-"""Ctrl-C, and signals to end: an exception in the main thread, so that everything is cleaned up on the way out.
+"""Ctrl-C and signals to end raise an exception in the main thread, so that everything is cleaned up on the way out.
 
 Only the command installs this; a program that uses blemish as a library keeps its own handlers. While a module is being
 imported the exception would end in the middle of other libraries' code (torch aborts), so it waits until that is done.
@@ -17,14 +17,14 @@ WAIT = 0.02
 """Seconds until an interrupt during an import is tried again."""
 
 CLEANING = 5.0
-"""Seconds after an interrupt in which another one changes nothing, so that what it cleans up is not cut short."""
+"""Seconds after an interrupt during which further ones are ignored, so that the cleaning is not cut short."""
 
 
 class Interrupted(BaseException):
-    """A signal to end has come.
+    """Raised when a signal to end arrives.
 
     Attributes:
-        status: of the process: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
+        status: exit status of the process: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
 
     def __init__(self, number: int) -> None:
@@ -37,7 +37,7 @@ _raised = float("-inf")
 
 
 def install() -> None:
-    """Lets Ctrl-C, SIGTERM and SIGHUP raise `Interrupted` in the main thread."""
+    """Makes Ctrl-C, SIGTERM and SIGHUP raise `Interrupted` in the main thread."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
@@ -47,7 +47,7 @@ def install() -> None:
 
 
 def ignore() -> None:
-    """Lets the same signals do nothing, while the last things are removed."""
+    """Ignores these signals while the last temporary folders are removed."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

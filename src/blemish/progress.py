@@ -1,4 +1,4 @@
-"""How far a long task is."""
+"""How a long task reports its progress."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ if TYPE_CHECKING:
 
 
 Progress = Callable[[str, int, int], None]
-"""Told the stage, and how many of how many images are done."""
+"""Called with the stage, how many images are done, and how many there are."""

@@ -165,14 +165,14 @@ def test_a_report_that_cannot_be_written_is_refused_before_any_work(
     (tmp_path / "file").write_text("no folder")
     cases = {
         tmp_path: "is a folder; give the name of a file in it",
-        tmp_path / "file" / "r.html": "file is no folder, so nothing can be written there",
-        tmp_path / "file" / "deeper" / "r.html": "file is no folder, so nothing can be written there",
+        tmp_path / "file" / "r.html": "file is not a folder, so nothing can be written there",
+        tmp_path / "file" / "deeper" / "r.html": "file is not a folder, so nothing can be written there",
         tmp_path / f"{'r' * 300}.html": "may not be written to (File name too long)",
         tmp_path / "none" / ("d" * 300) / "r.html": "may not be written to (File name too long)",
     }
     if os.name == "posix":
         (tmp_path / "link").symlink_to("gone")
-        cases[tmp_path / "link" / "r.html"] = "link is no folder"
+        cases[tmp_path / "link" / "r.html"] = "link is not a folder"
     if sys.platform == "linux":
         cases[Path("/proc/r.html")] = "may not be written to ("
         cases[Path("/proc/none/r.html")] = "may not be written to ("
@@ -285,7 +285,7 @@ def test_a_link_that_leads_nowhere_stops_a_fit_and_is_an_error_of_a_prediction(
     assert inside(capsys, *words, "--skip-bad").returncode == 0
     done = inside(capsys, "predict", fitted, tmp_path / "parts", "--json")
     assert done.returncode == 3
-    assert "mend the link" in json.loads(done.stdout.splitlines()[-1])["error"]
+    assert "fix the link" in json.loads(done.stdout.splitlines()[-1])["error"]
 
 
 def test_every_mistake_of_a_user_is_one_line_with_status_1(
@@ -302,7 +302,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tmp_path / "empty", "-o", out): "no images",
         ("fit", tmp_path / "none", "-o", out): "no such file or folder",
         ("fit", "", "-o", out): "empty text",
-        ("fit", tree, "-o", tree / "train" / "good" / "000.png" / "m"): "000.png is no folder",
+        ("fit", tree, "-o", tree / "train" / "good" / "000.png" / "m"): "000.png is not a folder",
         ("fit", tmp_path / "one", "-o", out): "at least 2",
         ("fit", tree, "-o", fitted): "--force",
         ("fit", tree, "-o", tmp_path, "--force"): "holds no model.json",
@@ -329,8 +329,8 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("predict", fitted, tree, "--maps", "png"): "--out",
         ("evaluate", fitted, tree / "train" / "good"): "no labelled images",
         ("evaluate", fitted, root): "the mask is 40x50 and its image 000.png is 96x96",
-        ("explain", fitted): "say what to explain",
-        ("explain", fitted, tree, "--figures", tree): "say what to explain",
+        ("explain", fitted): "give images to explain",
+        ("explain", fitted, tree, "--figures", tree): "give images to explain",
         ("explain", fitted, "--gallery", tree): "--out DIR",
         ("explain", fitted, tmp_path / "none.png"): "no such file or folder",
         ("explain", fitted, tree, "--components", "12"): "explains by layers (2, 3, 4)",
@@ -520,7 +520,7 @@ def test_a_vae_is_fitted_resumed_and_drawn_from(tree: Path, tmp_path: Path, caps
     folder = ("--checkpoints", tmp_path / "training")
     done = inside(capsys, *words, *folder, "-o", tmp_path / "m")
     assert done.returncode == 0, done.stderr
-    assert "then training, whose bar tells how long" in done.stderr
+    assert "then training, for which a bar shows the time" in done.stderr
     assert {"checkpoint", "log.jsonl"} <= {path.name for path in (tmp_path / "training").iterdir()}
     recipe = json.loads((tmp_path / "m" / "model.json").read_text())["recipe"]
     assert (recipe["backbone"], recipe["settings"]["map"], recipe["settings"]["latent"]) == ("pixels", "mad-sm", 8)
@@ -616,7 +616,7 @@ def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path, capsys: pytest.
     whole = " | ".join(f"{finding['where']} {finding['what']}" for finding in findings)
     for expected in (
         "cut.png cannot be decoded",
-        "which trains",
+        "a training image",
         "marks nothing",
         "under 64 pixels",
         "height to width",
@@ -631,4 +631,4 @@ def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path, capsys: pytest.
 def test_check_of_a_good_set_finds_nothing_that_stops_a_fit(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = inside(capsys, "check", tree)
     assert done.returncode == 0
-    assert "1 to mend" in done.stdout or "nothing is wrong" in done.stdout
+    assert "1 to fix" in done.stdout or "nothing is wrong" in done.stdout

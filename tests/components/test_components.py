@@ -272,16 +272,16 @@ def test_without_labels_there_are_no_figures_before_and_after(gaussian: blemish.
 @pytest.mark.parametrize(
     ("ways", "expected"),
     [
-        ({}, "say in one way"),
-        ({"border": 2.0, "keep_best": 3}, "say in one way"),
+        ({}, "give one way to choose"),
+        ({"border": 2.0, "keep_best": 3}, "give one way to choose"),
         ({"drop": ["999"]}, "may be of layer 1 or 2; give LAYER:999"),
         ({"drop": ["1:999"]}, "layer 0 has no component 999; give 0 to 23"),
         ({"drop": ["7:1"]}, "no layer '7'; it has 1, 2"),
-        ({"drop": ["first"]}, "'first' is no component"),
+        ({"drop": ["first"]}, "'first' is not a component"),
         ({"drop": [f"1:{index}" for index in range(24)]}, "no component of layer 1 would be left of 24"),
         ({"border": 1e-9}, "no component of layer 1 would be left"),
         ({"border": 0.0}, "out of range"),
-        ({"keep_best": 0}, "0 components to keep are none"),
+        ({"keep_best": 0}, "0 components to keep are too few"),
     ],
 )
 def test_a_pruning_that_cannot_be_done_is_refused(
@@ -398,7 +398,7 @@ def test_layers_need_an_anomalous_image(model: blemish.Model, dataset: Dataset, 
     good = replace(dataset, test=[sample for sample in dataset.test if not sample.is_anomalous])
     with pytest.raises(SourceError, match="has no labelled anomalous images to show"):
         write_layers(model, good, tmp_path / "layers")
-    with pytest.raises(SettingError, match="0 images are none to show"):
+    with pytest.raises(SettingError, match="0 images cannot be shown"):
         write_layers(model, dataset, tmp_path / "layers", images=0)
     assert not list(tmp_path.iterdir())
 

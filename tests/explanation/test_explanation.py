@@ -138,7 +138,7 @@ def test_images_of_any_size_and_mode_are_explained(models: dict[str, blemish.Mod
     [
         ("gaussian", [999], "there is no component 999; there are 0 to 111"),
         ("gaussian", [0, -1], "there is no component -1"),
-        ("gaussian", 0, "0 components are none to show"),
+        ("gaussian", 0, "0 components cannot be shown"),
         ("gaussian", "middling", "'middling' are not known; give a number, best, worst, or indices"),
         ("padim", [100_000], "there is no component 100000; there are "),
         ("fre", 12, r"has no components, it explains by layers \(2, 3\)"),
@@ -190,7 +190,7 @@ def test_other_endings_scales_and_folders_that_cannot_be_written_are_refused(
     with pytest.raises(SettingError, match="'loud' is not known; give one of fixed, per-component"):
         explanation.save(tmp_path / "why.png", scale="loud")
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="is no folder"):
+    with pytest.raises(StorageError, match="is not a folder"):
         explanation.save(tmp_path / "file" / "why.png")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -256,7 +256,7 @@ def test_reading_in_threads_leaves_the_hosts_warnings_alone(tmp_path: Path, monk
 def test_what_is_no_regular_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     for read in (lambda path: read_image(path, SAME), read_size, read_format):
-        with pytest.raises(ImageError, match="is no regular file; remove it"):
+        with pytest.raises(ImageError, match="is not a regular file; remove it"):
             read(tmp_path / "x.png")
 
 

@@ -70,21 +70,21 @@ def without(*keys: str) -> Callable[[Card], None]:
         (without("provenance", "weights"), "provenance has no weights"),
         (at("payload", value="x"), "unknown 'payload'"),
         (at("recipe", "command", value="x"), "recipe has an unknown 'command'"),
-        (at("recipe", value=[]), "recipe is no object"),
-        (at("recipe", "detector", value=7), "recipe.detector is no text"),
+        (at("recipe", value=[]), "recipe is not an object"),
+        (at("recipe", "detector", value=7), "recipe.detector is not a text"),
         (at("recipe", "backbone", value="x" * 70_000), "more than 65536 letters"),
-        (at("recipe", "layers", value=[]), "recipe.layers is no list, or an empty one"),
+        (at("recipe", "layers", value=[]), "recipe.layers is not a list, or an empty one"),
         (at("recipe", "layers", value=[-1, 2, 3]), "recipe.layers is not a whole number"),
         (at("recipe", "layers", value=[2]), "1 layers do not fit the shapes of 3"),
         (at("recipe", "seed", value=True), "recipe.seed is not a whole number"),
-        (at("recipe", "settings", value=None), "recipe.settings is no object"),
+        (at("recipe", "settings", value=None), "recipe.settings is not an object"),
         (at("recipe", "geometry", "height", value=1 << 30), "size 1073741824 is out of range"),
         (at("recipe", "geometry", "height", value="64"), "recipe.geometry.height is not a whole number"),
         (at("recipe", "geometry", "crop", value=900), "crop 900 does not fit"),
         (at("calibration", "rate", value=2), "calibration.rate is not a finite number from 0 to 1"),
         (at("calibration", "rate", value=0.0001), "cannot promise a rate"),
         (at("calibration", "threshold", value=0.5), "which its scores give"),
-        (at("calibration", "scores", value=[]), "calibration.scores is no list"),
+        (at("calibration", "scores", value=[]), "calibration.scores is not a list"),
         (at("calibration", "scores", value=["1"] * 12), "calibration.scores is not a finite number"),
         (at("calibration", "scores", 0, value=1e300), "calibration.scores are not sorted"),
         (at("calibration", "display", value=[1.0, 1.0]), "which its scores give"),
@@ -93,10 +93,10 @@ def without(*keys: str) -> Callable[[Card], None]:
         (at("calibration", "scores", 0, value=10**400), "larger than any number here"),
         (at("provenance", "held_out", value=3), "12 scores do not fit 3 held-out images"),
         (at("provenance", "images", value=-1), "provenance.images is not a whole number"),
-        (at("provenance", "source", value=None), "provenance.source is no text"),
+        (at("provenance", "source", value=None), "provenance.source is not a text"),
         (at("recipe", "shapes", 0, value={}), "recipe.shapes has no channels"),
         (at("recipe", "shapes", 0, "width", value=1 << 40), "recipe.shapes.width is not a whole number"),
-        (at("provenance", "versions", value={"torch": 2}), "provenance.versions.torch is no text"),
+        (at("provenance", "versions", value={"torch": 2}), "provenance.versions.torch is not a text"),
         (at("files", value={}), "its files are not those of a model"),
         (at("files", "payload.sh", value="0" * 64), "payload.sh is missing"),
         (at("files", "features.bin", value=7), "without a digest"),
@@ -124,7 +124,7 @@ def test_a_field_that_is_not_as_it_should_be_is_named_in_a_sentence(
 def test_a_number_that_json_does_not_have_is_refused(folder: Path, number: str) -> None:
     text = (folder / "model.json").read_text()
     (folder / "model.json").write_text(text.replace('"rate": ', f'"rate": {number}, "was": ', 1))
-    with pytest.raises(ModelError, match="is no number"):
+    with pytest.raises(ModelError, match="is not a number"):
         blemish.load(str(folder))
 
 
@@ -133,7 +133,7 @@ def test_a_file_that_is_named_outside_of_the_folder_is_neither_read_nor_written(
     card["files"]["../payload.sh"] = "0" * 64
     sign(folder, card)
     (tmp_path / "payload.sh").write_text("x")
-    with pytest.raises(ModelError, match="no plain name"):
+    with pytest.raises(ModelError, match="not a plain name"):
         blemish.load(str(folder)).save(tmp_path / "copy")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "payload.sh"]
 

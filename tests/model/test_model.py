@@ -53,7 +53,7 @@ def test_files_folders_arrays_and_bytes_are_predicted_alike(model: Model, tree: 
     assert len(mixed) == 9
     assert mixed[0].score == mixed[1].score == mixed[6].score == mixed[7].score
     assert mixed[6].path is mixed[7].path is mixed[8].path is None
-    assert "is no image of a known format" in str(mixed[8].error)
+    assert "is not an image of a known format" in str(mixed[8].error)
     assert scores(model, pixels) == scores(model, content) == [mixed[0].score]
     assert model.explain(content).score == mixed[0].score
 

@@ -174,7 +174,7 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("file/below", "is no folder"), ("n" * 300, "name too long"), ("/proc/none/m", "may not be written to")],
+    [("file/below", "is not a folder"), ("n" * 300, "name too long"), ("/proc/none/m", "may not be written to")],
 )
 def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path, name: str, expected: str) -> None:
     (tmp_path / "file").write_text("x")
@@ -236,5 +236,5 @@ def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str
     card["files"] = {name: "0" * 64}
     del card["digest"]
     file.write_text(json.dumps({**card, "digest": _digest_of(card)}))
-    with pytest.raises(StorageError, match="no plain name"):
+    with pytest.raises(StorageError, match="not a plain name"):
         read_card(tmp_path / "m", "predictions")

@@ -169,7 +169,7 @@ def test_without_resuming_an_earlier_training_is_never_overwritten(tmp_path: Pat
 )
 def test_a_log_that_is_of_no_training_is_never_overwritten(tmp_path: Path, text: str) -> None:
     (tmp_path / LOG).write_text(text, encoding="latin-1")
-    with pytest.raises(SettingError, match="is no log of a training"):
+    with pytest.raises(SettingError, match="is not a training log"):
         trained(folder=tmp_path, resume=True, watch=lambda *_: pytest.fail("it began"))
     assert (tmp_path / LOG).read_text(encoding="latin-1") == text
 
@@ -521,7 +521,7 @@ def test_a_log_that_no_training_wrote_is_never_overwritten(tmp_path: Path, what:
 
 def test_a_file_or_a_users_folder_in_the_place_of_checkpoints_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingError, match="is no folder"):
+    with pytest.raises(SettingError, match="is not a folder"):
         train(Toy(), batches, 8, SCHEDULE, folder=tmp_path / "file")
     (tmp_path / "mine" / "checkpoint").mkdir(parents=True)
     (tmp_path / "mine" / "checkpoint" / "thesis.txt").write_text("years")

@@ -1,6 +1,7 @@
-"""A network's name to a frozen torch module: uint8 images (B, H, W, 3) to the feature maps of chosen layers.
+"""Frozen networks by name: uint8 images (B, H, W, 3) to the feature maps of chosen layers.
 
-The names here need no torch; `backbones.backbone`, `backbones.pixels` and `backbones.weights` do.
+What is imported here needs no torch. The torch modules are in `backbones.backbone` and `backbones.pixels`, the weights
+in `backbones.weights`.
 """
 
 from blemish.backbones.layer import Layer

@@ -32,7 +32,7 @@ class Backbone(nn.Module):
     deviation: Tensor
 
     def __init__(self, name: str, layers: Sequence[int | str], weights: Mapping[str, Tensor]) -> None:
-        import timm  # slow to import, so only where it is needed
+        import timm  # slow to import, so only here
 
         super().__init__()
         self.name = canonical_name(name)
@@ -70,7 +70,7 @@ class Backbone(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """uint8 (B, H, W, 3) to one float (B, C_l, H_l, W_l) for each layer, in the order asked for."""
+        """Returns for uint8 images (B, H, W, 3) one map (B, C_l, H_l, W_l) a layer, in the order asked for."""
         normalised = (images.to(self.mean.dtype) - self.mean) / self.deviation
         named: dict[str, Tensor] = {}
         hooks = [module.register_forward_hook(_keep(named, name)) for name, module in self._named.items()]
@@ -82,7 +82,7 @@ class Backbone(nn.Module):
         return tuple(maps[key] if isinstance(key, int) else named[key] for key in self._taken)
 
     def shapes(self, height: int, width: int) -> tuple[Layer, ...]:
-        """What the layers look like at an input of `height` × `width` pixels.
+        """Returns the layers' shapes at an input of `height` × `width` pixels.
 
         Raises:
             SettingError: the network does not take images of that size.
@@ -97,14 +97,14 @@ class Backbone(nn.Module):
         return tuple(Layer(str(name), *features.shape[1:]) for name, features in zip(self.layers, maps, strict=True))
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
-        """Names are compared with dots as underscores: timm's feature networks write `features_0` for `features.0`."""
+        """Takes the weights by name, with dots read as underscores: timm writes `features_0` for `features.0`."""
         given = {name.replace(".", "_"): tensor for name, tensor in weights.items()}
         chosen = {}
         for name, tensor in self.network.state_dict().items():
             plain = name.replace(".", "_")
             found = given.get(plain, given.get(plain.removeprefix("model_")))  # timm wraps transformers as `model`
             if found is None and name.endswith("num_batches_tracked"):
-                found = tensor  # absent from some old files; of no use to a frozen network
+                found = tensor  # absent from some old files, and unused in a frozen network
             if found is None:
                 raise WeightsError(f"the weights have no {name}, which {self.name} needs; are they another network's?")
             if found.shape != tensor.shape:
@@ -119,7 +119,7 @@ class Backbone(nn.Module):
 
 
 def _keep(kept: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    """A hook that keeps a module's output under a name."""
+    """Returns a hook that keeps a module's output under a name."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         kept[name] = output
@@ -128,7 +128,7 @@ def _keep(kept: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tens
 
 
 def layers_of_strides(name: str, strides: Sequence[int]) -> tuple[int, ...]:
-    """The deepest level of each stride. Raises `SettingError` if the network has no such level."""
+    """Returns the deepest level of each stride. Raises `SettingError` if the network has no such level."""
     reductions: list[int] = _feature_info(canonical_name(name)).reduction()
     missing = [stride for stride in strides if stride not in reductions]
     if missing:
@@ -142,7 +142,10 @@ def _levels(name: str) -> list[str]:
 
 
 def _feature_info(name: str) -> Any:
-    """timm's account of a network's levels. Raises `SettingError` if timm does not know it or cannot cut it."""
+    """Returns timm's description of a network's levels.
+
+    Raises `SettingError` if timm does not know the network or gives no feature maps of it.
+    """
     import timm
 
     if not timm.is_model(name):

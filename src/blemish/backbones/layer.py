@@ -1,4 +1,4 @@
-"""What one layer of a backbone looks like."""
+"""The shape of one layer of a backbone."""
 
 from __future__ import annotations
 

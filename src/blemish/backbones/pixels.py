@@ -16,5 +16,5 @@ class PixelBackbone(nn.Module):
         return (images.permute(0, 3, 1, 2).float() / 255,)
 
     def shapes(self, height: int, width: int) -> tuple[Layer, ...]:
-        """The one layer, as large as the images."""
+        """Returns the shape of the one layer, which is as large as the images."""
         return (Layer("rgb", 3, height, width),)

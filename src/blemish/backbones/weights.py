@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from: a file, a package, or a download that was asked for. Never silently."""
+"""Finds a backbone's weights: in a file, in a package, or by a download, which happens only when asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Weights = dict[str, Tensor]
 
 
 def find_weights(name: str, path: Path | None = None, *, download: bool = False) -> tuple[Weights, str]:
-    """Weights by parameter name, and a line that says where they came from.
+    """Returns the weights by parameter name, and a line that says where they came from.
 
     Args:
         name: the backbone.
@@ -25,7 +25,7 @@ def find_weights(name: str, path: Path | None = None, *, download: bool = False)
         download: fetch them through timm's hub.
 
     Raises:
-        WeightsError: none of the three ways leads to weights, or the file cannot be read.
+        WeightsError: no weights are found, or they cannot be read or downloaded.
     """
     timm_name = canonical_name(name)
     if path is None and download:
@@ -37,10 +37,10 @@ def find_weights(name: str, path: Path | None = None, *, download: bool = False)
 
 
 def weights_file(name: str, path: Path | None = None) -> Path:
-    """The file that `find_weights` would read for a backbone, without a download.
+    """Returns the file that `find_weights` would read for a backbone, without a download.
 
     Raises:
-        WeightsError: there is none, or its package is not installed.
+        WeightsError: the file does not exist, or no package with these weights is known or installed.
     """
     timm_name = canonical_name(name)
     if path is not None:
@@ -49,8 +49,8 @@ def weights_file(name: str, path: Path | None = None) -> Path:
         return path
     if timm_name not in PACKAGED:
         raise WeightsError(
-            f"no weights for backbone {name!r}: nothing is fetched unasked; give a file with --weights PATH, allow a "
-            "download with --download, or take efficientnet_lite0, _lite1 or _lite2, whose weights come as packages"
+            f"no weights for backbone {name!r}: none are fetched unless you ask; give a file by --weights PATH, allow "
+            "a download with --download, or take efficientnet_lite0, _lite1 or _lite2, whose weights come as packages"
         )
     package = PACKAGED[timm_name]
     try:
@@ -73,10 +73,10 @@ def _from_file(path: Path) -> Weights:
         raise WeightsError(
             f"{path}: holds more than tensors, so reading it could run code; save its state dict as safetensors"
         ) from None
-    except Exception as error:  # the readers raise many kinds for bytes that are not theirs
+    except Exception as error:  # the readers raise many kinds of errors for other files
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         raise WeightsError(f"{path}: not a weights file that can be read ({reason})") from None
-    for key in ("state_dict", "model"):  # how training scripts wrap what they save
+    for key in ("state_dict", "model"):  # keys under which training scripts save it
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
@@ -85,7 +85,7 @@ def _from_file(path: Path) -> Weights:
 
 
 def _renamed(timm_name: str, stored: Weights) -> Weights:
-    """The package's tensors stand in timm's order and shapes; only their names differ."""
+    """Returns a package's tensors under timm's names; they have timm's order and shapes already."""
     import timm
 
     with torch.device("meta"):
@@ -101,10 +101,10 @@ def _from_hub(timm_name: str) -> Weights:
     import timm
     from huggingface_hub import constants
 
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # the download was asked for, and nothing else
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # only the download was asked for
     try:
         weights: Weights = timm.create_model(timm_name, pretrained=True).state_dict()
-    except Exception as error:  # the hub's client raises whatever its transport raises
+    except Exception as error:  # the hub's client raises many kinds of errors
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         raise WeightsError(f"the weights of {timm_name} cannot be downloaded ({reason}); use --weights PATH") from None
     return weights

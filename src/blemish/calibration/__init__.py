@@ -1,4 +1,4 @@
-"""What scores of normal images promise: thresholds with a stated false-alarm rate, and p-values."""
+"""From scores of normal images to thresholds with a stated false-alarm rate, and p-values."""
 
 from blemish.calibration.conformal import Calibration
 from blemish.calibration.gathered import Gathered

@@ -1,4 +1,4 @@
-"""From held-out normal images alone: a threshold with a stated false-alarm rate, p-values, and a fixed display scale.
+"""A threshold with a stated false-alarm rate, p-values and a fixed display scale, from held-out normal images alone.
 
 Split conformal prediction (Papadopoulos et al. 2002; Vovk, Gammerman & Shafer 2005): where the held-out images and a
 new normal image are exchangeable, the new one's score exceeds the threshold with a probability of at most the stated
@@ -17,13 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from blemish.errors import SettingError
 
 ROUNDING = 1e-4
-"""Share of itself by which a score must exceed another to count as higher, since engines round differently."""
+"""A score counts as higher than another if it exceeds it by this share, since engines round differently."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What n held-out normal images say about scores, at a false-alarm rate. `replace(calibration, rate=0.05)` is the
-    same at another rate.
+    """Scores of n held-out normal images, and the threshold that they give at a false-alarm rate.
+
+    `dataclasses.replace(calibration, rate=0.05)` gives the calibration at another rate.
 
     Attributes:
         scores: of the images, ascending (n,).
@@ -32,7 +33,7 @@ class Calibration:
         rate: the stated false-alarm rate.
 
     Raises:
-        SettingError: n scores cannot promise this rate.
+        SettingError: n scores are too few to promise this rate.
     """
 
     scores: NDArray[np.float64]
@@ -46,15 +47,15 @@ class Calibration:
 
     @cached_property
     def threshold(self) -> float:
-        """The ceil((n + 1)(1 - rate))-th smallest held-out score, and `ROUNDING` of it; an image is anomalous above."""
+        """The ceil((n + 1)(1 - rate))-th smallest held-out score, raised by `ROUNDING`; images above are anomalous."""
         return float(_rounded_up(self.scores)[self._rank - 1])
 
     @cached_property
     def display(self) -> tuple[float, float]:
         """Map values drawn as the bottom and the top of the colour scale, for every image alike.
 
-        The scale runs from the typical value of a normal map to twice as far as the largest values of normal maps, all
-        but the share `rate` of them: what a good part shows stays in the lower half of the colours.
+        The scale starts at the median value of held-out maps. Its middle is a value that the maxima of held-out maps do
+        not exceed, except for the share `rate` of them, so good parts stay in the lower half of the colours.
         """
         low = float(np.median(self.medians))
         high = float(np.quantile(self.maxima, 1 - self.rate, method="higher"))
@@ -62,7 +63,7 @@ class Calibration:
 
     @property
     def map_threshold(self) -> float:
-        """The middle of the display scale: all but the share `rate` of held-out images have no value above it."""
+        """The middle of the display scale; at most the share `rate` of held-out maps has a value above it."""
         return (self.display[0] + self.display[1]) / 2
 
     @property
@@ -70,10 +71,10 @@ class Calibration:
         return math.ceil((len(self.scores) + 1) * (1 - self.rate) - 1e-9)  # 20 · 0.95 must not round up to 20
 
     def false_alarms_by_chance(self, normal: int, coverage: float = 0.95) -> tuple[int, int]:
-        """How many false alarms among `normal` new normal images are nothing unusual: the central `coverage` of them.
+        """Returns the range of counts of false alarms that `normal` new normal images give with probability `coverage`.
 
         With n held-out scores and the k-th as threshold, the count is beta-binomial with parameters n + 1 - k and k:
-        the held-out images are a sample too, and their chance counts as well as that of the new ones.
+        the held-out images are a random sample, as the new ones are.
         """
         from scipy.stats import betabinom
 
@@ -81,7 +82,7 @@ class Calibration:
         return int(count.ppf((1 - coverage) / 2)), int(count.ppf((1 + coverage) / 2))
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """(1 + #{held-out scores >= s}) / (n + 1) for each score s; scores that differ by `ROUNDING` are equal."""
+        """Returns (1 + #{held-out scores >= s}) / (n + 1) for each score s; `ROUNDING` counts as no difference."""
         held_out = _rounded_up(self.scores)
         at_least = len(held_out) - np.searchsorted(held_out, np.asarray(scores, np.float64), side="left")
         return np.asarray((1 + at_least) / (len(self.scores) + 1), np.float64)

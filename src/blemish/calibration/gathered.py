@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from blemish.calibration.conformal import Calibration
 
 ENOUGH = 1 << 20
-"""Pixels of a map from which its median is taken, about."""
+"""About how many pixels of a map its median is taken from."""
 
 
 @dataclass
 class Gathered:
-    """What calibration needs of normal images that a model did not see, an item for each image.
+    """What calibration needs from normal images that the model did not see; one item for each image.
 
     Attributes:
         scores: of the images.
@@ -37,7 +37,7 @@ class Gathered:
         return self
 
     def merge(self, other: Gathered) -> Gathered:
-        """Returns what was gathered of both samples; neither of the two is changed."""
+        """Returns what was gathered from both samples; neither of the two is changed."""
         return Gathered(self.scores + other.scores, self.medians + other.medians, self.maxima + other.maxima)
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class Gathered:
         """Returns the calibration at a false-alarm rate.
 
         Raises:
-            SettingError: so few scores cannot promise this rate.
+            SettingError: the scores are too few to promise this rate.
         """
         order = np.argsort(self.scores, kind="stable")
         scores, medians, maxima = (

@@ -7,16 +7,12 @@ import math
 from blemish.errors import SettingError
 
 DEFAULT_RATE = 0.01
-
-
 DEFAULT_SHARE = 0.2
-
-
 FEWEST_HELD_OUT = 20
 
 
 def held_out_count(images: int, share: float = DEFAULT_SHARE) -> int:
-    """How many of `images` normal images to hold out: the share, at least 20, never more than half.
+    """Returns how many of `images` normal images to hold out: the share, at least 20, at most half.
 
     Raises:
         SettingError: a share that is not above 0 and at most 0.5.
@@ -27,15 +23,15 @@ def held_out_count(images: int, share: float = DEFAULT_SHARE) -> int:
 
 
 def lowest_rate(held_out: int) -> float:
-    """The lowest false-alarm rate that `held_out` scores can promise: 1 / (n + 1)."""
+    """Returns the lowest false-alarm rate that `held_out` scores can promise: 1 / (n + 1)."""
     return 1 / (held_out + 1)
 
 
 def promised_rate(held_out: int, asked: float | None) -> float:
-    """The rate to calibrate to: the one asked for, or 1 %, which gives way to the lowest that can be had.
+    """Returns the rate to calibrate to: the one asked for, or else 1 % or the lowest possible rate if that is higher.
 
     Raises:
-        SettingError: a rate that is no probability, or one asked for that is lower than can be had.
+        SettingError: the rate asked for is not between 0 and 1, or lower than so few images can promise.
     """
     lowest = lowest_rate(held_out)
     if asked is None:

@@ -1,4 +1,4 @@
-"""`blemish bench`: protocols of papers, with their figures beside."""
+"""`blemish bench`: runs the papers' protocols and prints the published figures beside."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from blemish.evaluation.protocols.one_class import one_class as run
 
 def one_class(
     dataset: Annotated[str, typer.Option(help="mnist, fashion-mnist or cifar10.")],
-    path: Annotated[Path | None, typer.Option(help="The files; looked for in the current folder if not given.")] = None,
-    detector: Annotated[str, typer.Option(help="hfr (default), fre, padim, gaussian, vae or vae-grf.")] = "hfr",
+    path: Annotated[Path | None, typer.Option(help="The files; by default looked for in the current folder.")] = None,
+    detector: Annotated[str, typer.Option(help="hfr (default), fre, fre-ae, padim, gaussian, vae or vae-grf.")] = "hfr",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the detector; may be repeated.")
     ] = None,
@@ -26,13 +26,13 @@ def one_class(
     layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
     size: Annotated[str, typer.Option(help="Pixels to which images are enlarged.")] = "96",
     images: Annotated[int, typer.Option(help="Training images of a class, at most.", min=2)] = IMAGES,
-    seed: Annotated[int, typer.Option(help="Of the draw of images and of the fits.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw of images and of the fits.", min=0)] = 0,
     engine: EngineName = "auto",
     weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Let timm fetch the weights.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Each class in turn is normal: a fit and an AUROC for each, and their mean beside the published ones.
+    """Take each class in turn as normal; print an AUROC for each, their mean, and the published ones.
 
     Example: [bold]blemish bench one-class --dataset mnist --path mnist.npz[/bold]
     """

@@ -1,4 +1,4 @@
-"""What the command prints: bars while it works, lines for people, JSON for machines."""
+"""What the command prints: progress bars, lines for people, JSON for machines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """A bar a stage on the terminal's error stream; nothing where that is no terminal."""
+    """Yields a function that shows a bar for each stage, on the error stream if that is a terminal."""
     columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:
         tasks: dict[str, TaskID] = {}
@@ -41,14 +41,14 @@ def bars() -> Iterator[Progress]:
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = shown.add_task(stage, total=total)
-            shown.update(tasks[stage], completed=done, total=total)  # a training may end before its time
+            shown.update(tasks[stage], completed=done, total=total)  # training may end early
 
         yield show
 
 
 @contextmanager
 def whoever_reads() -> Iterator[None]:
-    """Goes on in silence where the reader of the output has gone away, as `head` does, so that work is not lost."""
+    """Continues silently if the reader of the output has gone, as `head` does, so that no work is lost."""
     try:
         yield
     except BrokenPipeError:
@@ -115,18 +115,19 @@ def print_evaluation(evaluation: Evaluation) -> None:
     if decisions["false_alarms_by_chance"]:
         low, high = decisions["false_alarms_by_chance"]
         normal = evaluation.image["normal"]
-        out.print(f"(of {normal} good images, {low} to {high} false alarms are what the stated rate gives by chance)")
+        out.print(f"(on {normal} good images the stated rate gives {low} to {high} false alarms by chance)")
     boxes = evaluation.boxes
     if boxes:
         out.print(
-            f"boxes: {boxes['matched']} of {boxes['true']} met at an overlap of {boxes['iou']} by {boxes['found']}; "
+            f"boxes: {boxes['found']} found, {boxes['matched']} of {boxes['true']} true ones matched at "
+            f"an overlap of {boxes['iou']}; "
             f"precision {percent(boxes['precision'])}, recall {percent(boxes['recall'])}, F1 {percent(boxes['f1'])}"
         )
     out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")
 
 
 def print_prediction(prediction: Prediction) -> None:
-    """One line an image; what could not be read goes to the error stream."""
+    """Prints one line for an image, on the error stream if it could not be read."""
     path = escape(str(prediction.path))
     if prediction.error is not None:
         err.print(f"[red]error[/red]  {path}: {escape(prediction.error)}")

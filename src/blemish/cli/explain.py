@@ -37,7 +37,9 @@ def explain(
         str | None, typer.Option(help="How many; best, worst; or indices such as 3,17. 12 by default.")
     ] = None,
     scale: Annotated[str, typer.Option(help="fixed, per-component, cross-component or score.")] = "fixed",
-    figures: Annotated[str | None, typer.Option(help="SOURCE with masks: images and their maps, into --out.")] = None,
+    figures: Annotated[
+        str | None, typer.Option(help="SOURCE with labels (of gaussian, masks): images and their maps, into --out.")
+    ] = None,
     gallery: Annotated[str | None, typer.Option(help="SOURCE: a page of every component, into --out.")] = None,
     diagnoses: Annotated[str | None, typer.Option(help="SOURCE: a table of the components.")] = None,
     images: Annotated[int, typer.Option(help="Images in figures and gallery.", min=1)] = 4,
@@ -54,7 +56,7 @@ def explain(
 
     ways = [bool(sources), figures is not None, gallery is not None, diagnoses is not None]
     if sum(ways) != 1:
-        raise SettingError("say what to explain: images, or one of --figures, --gallery and --diagnoses with a SOURCE")
+        raise SettingError("give images to explain, or one of --figures, --gallery and --diagnoses with a SOURCE")
     if (figures or gallery) and out_folder is None:
         raise SettingError("figures and galleries need a folder to write to; give --out DIR")
     if gallery:
@@ -146,10 +148,10 @@ def sample(
     model: Annotated[Path, typer.Argument(help="What fit wrote, of detector vae or vae-grf.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture, FILE.png.")],
     count: Annotated[int, typer.Option("-n", help="How many.", min=1, max=256)] = 16,
-    seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 0,
     force: Force = False,
 ) -> None:
-    """Draw images from the prior of a VAE: what it takes for normal.
+    """Draw images from the prior of a VAE: what it considers normal.
 
     Example: [bold]blemish sample fields.blemish -n 16 -o grid.png[/bold]
     """
@@ -167,12 +169,12 @@ def prune(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes, a new folder.")],
     source: Annotated[str | None, typer.Argument(help="The data it was fitted on, if it has moved.")] = None,
     drop_border: Annotated[
-        float | None, typer.Option(help="Leave out components so many times larger on the border of normal images.")
+        float | None, typer.Option(help="Leave out components this many times larger on the border of normal images.")
     ] = None,
     keep_best: Annotated[
-        int | None, typer.Option(help="Keep so many of each layer, by AUROC on the labelled images.")
+        int | None, typer.Option(help="Keep this many of each layer, by AUROC on the labelled images.")
     ] = None,
-    drop: Annotated[str | None, typer.Option(help="Leave out these: 3,17 or, of several layers, 2:3,3:17.")] = None,
+    drop: Annotated[str | None, typer.Option(help="Leave out these: 3,17 or, with several layers, 2:3,3:17.")] = None,
     engine: EngineName = "auto",
     force: Force = False,
     as_json: Json = False,
@@ -202,7 +204,7 @@ def prune(
 
 
 def _components(text: str | None) -> int | str | list[int] | None:
-    """`12`, `best`, `worst`, or indices; one index alone is given with a comma behind it."""
+    """Reads `12`, `best`, `worst`, or indices; a single index has a comma after it."""
     if text is None or not text.replace(",", "").replace(" ", "").isdecimal():
         return text
     numbers = [int(number) for number in text.split(",") if number.strip()]

@@ -23,31 +23,31 @@ def fit(
         list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the detector; may be repeated.")
     ] = None,
     map: Annotated[
-        str | None, typer.Option("--map", help="Of a VAE: mad, sm, mad-sm, l2, gradient, gradient-sm or projection.")
+        str | None, typer.Option("--map", help="For a VAE: mad, sm, mad-sm, l2, gradient, gradient-sm or projection.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="Of FRE: pca (default); ae or tied, trained.")] = None,
+    method: Annotated[str | None, typer.Option(help="For FRE: pca (default), or trained: ae or tied.")] = None,
     backbone: Annotated[str | None, typer.Option(help="efficientnet_lite0 (default), or a network of timm's.")] = None,
     layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
-    size: Annotated[str | None, typer.Option(help="256 (default), HEIGHTxWIDTH; with --tile, its own.")] = None,
+    size: Annotated[str | None, typer.Option(help="Pixels, or HEIGHTxWIDTH; 256, or with --tile its size.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side of a centre crop after resizing.")] = None,
     tile: Annotated[int | None, typer.Option(help="Cut photographs into tiles of so many pixels, such as 256.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Pixels that tiles share; a quarter of them by default.")] = None,
     preset: Annotated[str | None, typer.Option(help="A paper's settings, e.g. padim-r18-rd100.")] = None,
     false_alarm_rate: Annotated[
-        float | None, typer.Option(help="What the threshold promises; 0.01, or the lowest that can be had.")
+        float | None, typer.Option(help="What the threshold promises; by default 0.01, or the lowest possible rate.")
     ] = None,
     calibration_share: Annotated[float, typer.Option(help="Share of the images held out to calibrate.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Of the hold-out and of splits.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the hold-out, of splits and of the detector.", min=0)] = 0,
     engine: EngineName = "auto",
     weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Let timm fetch the weights.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     checkpoints: Annotated[
-        Path | None, typer.Option(help="Of a detector that is trained: a folder for checkpoints and its log.")
+        Path | None, typer.Option(help="For a trained detector: a folder for checkpoints and the log.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --checkpoints.")] = False,
     memory: Annotated[
-        float | None, typer.Option(help="GB for the features that hfr is trained on; else they go to disk.", min=0)
+        float | None, typer.Option(help="GB for the features that hfr or fre-ae is trained on; more go to disk.", min=0)
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -64,7 +64,7 @@ def fit(
     if resume and checkpoints is None:
         raise SettingError("--resume needs the folder of the checkpoint; give --checkpoints DIR")
     if checkpoints is not None and output.absolute() in {checkpoints.absolute(), *checkpoints.absolute().parents}:
-        raise SettingError(f"{checkpoints}: lies in the place of the model; give --checkpoints another folder")
+        raise SettingError(f"{checkpoints}: lies where the model goes; give --checkpoints another folder")
     chosen = {**parse_settings(settings or []), **({"map": map} if map else {})}
     if method is not None:
         if detector not in {None, "fre", "fre-ae"}:

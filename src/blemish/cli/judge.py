@@ -71,7 +71,7 @@ def evaluate(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Figures on labelled images. Status 3 if some could not be read.
+    """Evaluate on labelled images. Status 3 if some could not be read.
 
     Example: [bold]blemish evaluate cells.blemish bottle --report bottle.html[/bold]
     """
@@ -92,7 +92,7 @@ def check(
     source: Annotated[str, typer.Argument(help="Folder, tree, or layout:PATH.")],
     as_json: Json = False,
 ) -> None:
-    """List what is wrong with a data set, each with its mend. Status 1 if anything is.
+    """List what is wrong with a data set, and what to do. Status 1 if a fit would stop there.
 
     Example: [bold]blemish check bottle[/bold]
     """
@@ -106,7 +106,7 @@ def check(
         out.print(escape(str(dataset)))
         for finding in findings:
             out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
-        out.print(f"{len(findings)} to mend" if findings else "nothing is wrong")
+        out.print(f"{len(findings)} to fix" if findings else "nothing is wrong")
     if any(finding.stops_fit for finding in findings):
         raise typer.Exit(1)
 
@@ -133,7 +133,7 @@ def demo(
 
 
 def _check_page(report: Path | None, force: bool) -> None:
-    """Raises what would else be raised once all images are scored."""
+    """Raises now what would otherwise be raised after all images are scored."""
     from blemish.evaluation import require_scipy
 
     require_scipy()

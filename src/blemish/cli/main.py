@@ -1,4 +1,4 @@
-"""The command: parses, makes one library call, prints. All that a user may do wrong ends in one line and status 1."""
+"""The command: parses, makes one library call, prints. An error of the user's ends in one line and a status above 0."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ app.add_typer(bench, name="bench")
 
 
 def run() -> NoReturn:
-    """The entry point: `main`, and then out at once.
+    """Runs `main`, then ends the process at once.
 
-    Python would first take torch apart piece by piece, for longer than some commands take; what matters is done before.
+    Python would first free torch piece by piece, for longer than some commands take. Temporary folders are removed.
     """
-    warnings.simplefilter("ignore")  # what other libraries say to programmers; this process is the command's own
+    warnings.simplefilter("ignore")  # warnings of other libraries, for programmers
     try:
         main()
     except SystemExit as done:
@@ -53,17 +53,17 @@ def run() -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     interrupts.ignore()
-    atexit._run_exitfuncs()  # which remove temporary folders
+    atexit._run_exitfuncs()  # they remove temporary folders
     os._exit(status if isinstance(status, int) else 0)
 
 
 def main() -> NoReturn:
-    """What a user did wrong becomes one line and status 1, unless `--debug` is among the words."""
+    """Runs the command; an error becomes one line and a status above 0, or with `--debug` a traceback."""
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1
     try:
         status = app(words, standalone_mode=False) or 0
-        if status == INTERRUPTED:  # how the parser hands on Ctrl-C
+        if status == INTERRUPTED:  # how the parser reports Ctrl-C
             raise KeyboardInterrupt
         sys.exit(status)
     except BrokenPipeError:
@@ -84,14 +84,14 @@ def _one_line(error: BaseException) -> str:
         return "interrupted; nothing half-written was left"
     if isinstance(error, BlemishError):
         text = str(error)
-    elif hasattr(error, "format_message"):  # the parser's own, for words it does not know
+    elif hasattr(error, "format_message"):  # the parser's errors
         text = f"{error.format_message() or 'No command was given.'} See blemish --help"
     elif isinstance(error, ModuleNotFoundError):
         text = f"{error.name} is not installed; pip install 'blemish[fit,report]'"
     elif is_out_of_memory(error):
         text = OUT_OF_MEMORY
     else:
-        text = f"{type(error).__name__}: {error} (a fault of blemish's; --debug shows where)"
+        text = f"{type(error).__name__}: {error} (an error in blemish; --debug shows where)"
     return " ".join(text.split())
 
 

@@ -1,4 +1,4 @@
-"""What several commands take, and how it is read."""
+"""Options that several commands share, and how they are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from blemish.errors import SettingError
 
 SOME_FAILED = 3
-"""Status where some images could not be read."""
+"""Exit status if some images could not be read."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -19,7 +19,7 @@ EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or tor
 
 
 def parse_layers(text: str | None) -> list[int | str] | None:
-    """`2,3,4` or `layer1,layer2`; the backbone says which there are."""
+    """Reads `2,3,4` or `layer1,layer2`; the backbone checks them."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]
@@ -27,12 +27,12 @@ def parse_layers(text: str | None) -> list[int | str] | None:
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:
-    """`NAME=VALUE`, the value as JSON has it, or text."""
+    """Reads `NAME=VALUE`s; a value that is not JSON is text."""
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name.strip() and equals):
-            raise SettingError(f"--set {text!r} is no setting; give NAME=VALUE")
+            raise SettingError(f"--set {text!r} is not a setting; give NAME=VALUE")
         try:
             found[name.strip()] = json.loads(value)
         except ValueError:
@@ -41,7 +41,7 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
 
 
 def check_report(report: Path | None, force: bool) -> None:
-    """Raises `StorageError` if a report cannot be written there: before the work, not after it."""
+    """Raises `StorageError` if a report cannot be written there, before the work starts."""
     from blemish.storage import check_free_file
 
     if report is not None:

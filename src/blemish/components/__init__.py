@@ -1,4 +1,4 @@
-"""What a model's components are like over many images: diagnoses, the paper's figures, a gallery, and pruning."""
+"""What the components of a `gaussian` model are like: diagnoses, the paper's figures, a gallery, and pruning."""
 
 from blemish.components.diagnoses import Diagnosis, diagnose
 from blemish.components.figures import write_figures

@@ -1,4 +1,4 @@
-"""What one reads off pictures of components by eye, as figures: one row a component."""
+"""Figures for what one sees in pictures of components: one row for each component."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ THREE_SIGMA = 9.0
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One component's, or with index -1 the whole layer's, on normal images unless it says otherwise.
+    """Figures of one component, or with index -1 of a whole layer, on normal images unless stated.
 
     Attributes:
         layer: its name.
         component: its index by eigenvalue, smallest first, counted from 0; -1 for the sum of all.
-        eigenvalue: of the covariance; `None` of the sum.
-        pixels_a_cell: input pixels to a side of one position of the layer: no defect is placed more exactly.
-        within_3: share of |y| <= 3; 0.997 if y is normally distributed. `None` of the sum.
+        eigenvalue: of the covariance; `None` for the sum.
+        pixels_a_cell: input pixels on a side of one position of the layer; no defect is located more exactly.
+        within_3: share of |y| <= 3; 0.997 if y is normally distributed. `None` for the sum.
         percentile_99: of y²; 6.63 if y is normally distributed.
-        border: mean of y² on the outermost ring of positions over the mean inside; 1 where the border is as any place.
+        border: mean of y² on the outermost ring of positions over the mean inside; 1 if the border is like the rest.
             Zero padding of the backbone's convolutions makes it larger.
         corner: the same of the four corners alone.
-        frontier: correlation of y² with the image's gradient magnitude, over positions; high where a component responds
+        frontier: correlation of y² with the image's gradient magnitude, over positions; high if a component responds
             to the edges of the normal object itself.
-        auroc: of pixels, of y² alone, on the labelled images; `None` without any.
+        auroc: of pixels, by y² alone, on the labelled images; `None` without any.
     """
 
     layer: str
@@ -50,13 +50,13 @@ class Diagnosis:
 def diagnose(
     model: Model, normal: Sequence[Sample], labelled: Sequence[Sample] = (), progress: Progress | None = None
 ) -> list[Diagnosis]:
-    """Diagnoses of all components of all layers of a `gaussian` model, each layer's sum behind its components.
+    """Returns diagnoses of all components of a `gaussian` model; each layer's components are followed by their sum.
 
     Args:
         model: fitted.
-        normal: images without defects, best those it was fitted on.
+        normal: images without defects, preferably those it was fitted on.
         labelled: images with masks, for the AUROC of each component.
-        progress: told how far it is.
+        progress: called with the stage, and how many images of how many are done.
 
     Raises:
         SettingError: the detector has no components that all positions share.
@@ -69,7 +69,7 @@ def diagnose(
 
 
 def diagnoses(model: Model, surveys: Sequence[Survey], judged: Sequence[Survey] | None = None) -> list[Diagnosis]:
-    """The same from surveys of normal images and of labelled ones."""
+    """Returns diagnoses from surveys of normal images and of labelled ones."""
     detector = gaussian(model)
     rows = []
     for layer, normal in enumerate(surveys):
@@ -104,7 +104,7 @@ def diagnoses(model: Model, surveys: Sequence[Survey], judged: Sequence[Survey] 
 
 
 def as_csv(rows: Sequence[Diagnosis]) -> str:
-    """The table as comma-separated values, its first line the names."""
+    """Returns the table as comma-separated values; the first line has the names."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Diagnosis)], lineterminator="\n")
     writer.writeheader()

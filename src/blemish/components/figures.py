@@ -1,7 +1,7 @@
-"""The figures of the paper on whitened components, for any data set, backbone and layers: its text, section IV.
+"""Draws the figures of the paper on whitened components (section IV), for any data set, backbone and layers.
 
-The worst components on normal images of the training part; the same ones on anomalous images; the best ones on the same
-anomalous images, the layer's own map at the right.
+They show the worst components on normal images of the training part; the same ones on anomalous images; and the best
+ones on these anomalous images, with the layer's own map at the right.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Maps = list[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Chosen:
-    """Images to show, with their places in the part they are of."""
+    """Images to show, with their places in their part of the data set."""
 
     places: list[int]
     images: list[Pixels]
@@ -49,16 +49,16 @@ def write_figures(
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Writes three figures a layer and `diagnoses.csv`, all or nothing; gives their names.
+    """Writes three figures for each layer and `diagnoses.csv`, all or nothing; returns their names.
 
     Args:
         model: of detector `gaussian`.
         dataset: with masks; its training part gives the normal images.
         folder: new, or with `force` one that this function wrote.
         components: how many of the worst and of the best.
-        images: how many normal and how many anomalous ones, at equal distances through their part.
+        images: how many normal and how many anomalous ones, evenly spaced in their part.
         force: replace what is there.
-        progress: told how far it is.
+        progress: called with the stage, and how many images of how many are done.
 
     Raises:
         SettingError: the detector has no components that all positions share, or a number is not positive.
@@ -67,7 +67,7 @@ def write_figures(
     """
     found = gaussian(model)
     if components < 1 or images < 1:
-        raise SettingError(f"{components} components of {images} images are none to show; give 1 or more")
+        raise SettingError(f"{components} components of {images} images cannot be shown; give 1 or more")
     anomalous = [sample for sample in dataset.test if sample.is_anomalous]
     if not (dataset.has_masks and dataset.train and anomalous):
         raise SourceError(
@@ -105,7 +105,7 @@ def write_figures(
 
 
 def choose(model: Model, samples: Sequence[Sample], count: int, part: Sequence[Sample] | None = None) -> Chosen:
-    """Images at equal distances through the samples, and their places in the part that these are of."""
+    """Returns evenly spaced images of the samples, and their places in the part, which is the samples by default."""
     places = evenly_spaced(len(samples), count)
     chosen = [samples[place] for place in places]
     return Chosen(
@@ -116,7 +116,7 @@ def choose(model: Model, samples: Sequence[Sample], count: int, part: Sequence[S
 
 
 def component_maps(model: Model, images: Sequence[Pixels]) -> list[NDArray[np.float32]]:
-    """For each layer the squared components of images at the input's size (B, K + 1, H, W), their sum last."""
+    """Returns for each layer the squared components of images at input size (B, K + 1, H, W), their sum last."""
     found = squared_components(model, np.stack(images))
     with torch.inference_mode():
         return [model.scoring.resized(torch.cat([maps, maps.sum(1, keepdim=True)], 1)).numpy() for maps in found]
@@ -130,7 +130,7 @@ def _grid(
     limits: Sequence[float] | NDArray[np.float64],
     score_limit: float | None = None,
 ) -> list[list[Panel]]:
-    """A row an image, a column a component; the layer's map at the right where it has a limit."""
+    """Returns a row for each image and a column for each component; with a `score_limit` the layer's map is last."""
     panels: list[list[Panel]] = []
     columns = [*rows, -1] if score_limit is not None else list(rows)
     for row, (place, image) in enumerate(zip(chosen.places, chosen.images, strict=True)):
@@ -158,5 +158,5 @@ def _title(model: Model, layer: int, judged: Survey) -> str:
 
 
 def _plain(name: int | str) -> str:
-    """A layer's name as part of a file's."""
+    """Returns a layer's name as a part of file names."""
     return "".join(letter if letter.isalnum() else "-" for letter in str(name))

@@ -1,4 +1,4 @@
-"""Every component of every layer on a few images, to browse: a folder with a page that opens without a server."""
+"""Writes a gallery of every component on a few images: a folder with a page that opens without a server."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def write_gallery(
     force: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Writes the folder, whole or not at all: `index.html`, and a strip of pictures a component.
+    """Writes the folder, whole or not at all: `index.html`, and a strip of pictures for each component.
 
     Args:
         model: of detector `gaussian`.
-        dataset: its training part gives the diagnoses; its test part, where there is one, the images, the colours' top
-            (the 99th percentile of each component over it) and, with masks, the AUROC of each component.
+        dataset: its training part gives the diagnoses. Its test part, or else the training part, gives the images and
+            the top of the colours (the 99th percentile of each component) and, with masks, the AUROC of each component.
         folder: new, or with `force` one that this function wrote.
-        images: how many, at equal distances through the test part.
+        images: how many, evenly spaced in that part.
         force: replace what is there.
-        progress: told how far it is.
+        progress: called with the stage, and how many images of how many are done.
 
     Raises:
-        SettingError: the detector has no components that all positions share, or too many images are wanted.
+        SettingError: the detector has no components that all positions share, or the number of images is out of range.
         SourceError: the data set has no training part.
         MissingExtraError: jinja2 is not installed.
         StorageError: the folder cannot be written.
@@ -60,7 +60,7 @@ def write_gallery(
     if not 1 <= images <= MOST:
         raise SettingError(f"{images} images are too few or too many for a gallery; give 1 to {MOST}")
     if not dataset.train:
-        raise SourceError(f"{dataset.root}: has no normal images to tell of; give the data that was fitted on")
+        raise SourceError(f"{dataset.root}: has no normal images; give the data that was fitted on")
     template = page_template("blemish.components", "gallery.html")
     with new_folder(folder, "gallery", force=force) as temporary:
         normal = survey(model, dataset.train, progress=progress)
@@ -97,7 +97,7 @@ def _overlaid(images: list[Pixels], maps: NDArray[np.float32], limit: float) -> 
 
 
 def _strip(images: list[Pixels]) -> Image.Image:
-    """Pictures side by side, small."""
+    """Returns pictures side by side, made small."""
     height, width = images[0].shape[:2]
     scale = SIDE / max(height, width)
     size = (round(width * scale), round(height * scale))

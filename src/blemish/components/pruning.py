@@ -1,4 +1,4 @@
-"""Components left out of the sum: by their border effect, by what they find, or by name. A pruned model is a model."""
+"""Leaves components out of a model: by their border effect, by what they find, or by index."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Drop = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Pruning:
-    """A pruned model, what it leaves out, and the figures without and with that, where there are labels."""
+    """A pruned model, what it leaves out, and the figures before and after if there are labels."""
 
     model: Model
     dropped: Drop
@@ -39,18 +39,18 @@ def prune(
     drop: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Pruning:
-    """The model without some of its components, fitted on the same images and calibrated on the same held-out ones.
+    """Returns the model without some of its components, fitted and calibrated on the same images as before.
 
-    One of `border`, `keep_best` and `drop` says which. What was dropped before stays out.
+    Exactly one of `border`, `keep_best` and `drop` must be given. What was dropped before stays out.
 
     Args:
         model: of detector `gaussian`.
-        source: the data it was fitted on, with or without labels; where that was then, if not given.
+        source: the data it was fitted on, with or without labels; by default looked for where it was then.
         border: leave out components whose mean on the border of normal images is this many times that inside, or more.
-        keep_best: of each layer, leave out all but so many with the highest AUROC on the labelled images. Their choice
-            knows the labels: the figures after it are better than those on other images will be.
-        drop: indices, as `INDEX`, or `LAYER:INDEX` where there are several layers.
-        progress: told how far it is.
+        keep_best: keep only this many of each layer, with the highest AUROC on the labelled images. The choice uses the
+            labels, so the figures afterwards are better than those on other images will be.
+        drop: indices, as `INDEX`, or `LAYER:INDEX` if there are several layers.
+        progress: called with the stage, and how many images of how many are done.
 
     Raises:
         SettingError: the detector has no components that all positions share, there is no such component, or none
@@ -59,7 +59,7 @@ def prune(
     """
     found = gaussian(model)
     if sum(way is not None for way in (border, keep_best, drop)) != 1:
-        raise SettingError("say in one way what to leave out: a border effect, how many to keep, or a list")
+        raise SettingError("give one way to choose what to leave out: a border effect, how many to keep, or a list")
     dataset = (
         source if isinstance(source, Dataset) else read_source(source or model.provenance.source, model.recipe.seed)
     )
@@ -90,7 +90,7 @@ def prune(
 
 def _all_but_best(model: Model, dataset: Dataset, count: int, progress: Progress | None) -> Drop:
     if count < 1:
-        raise SettingError(f"{count} components to keep are none; give 1 or more")
+        raise SettingError(f"{count} components to keep are too few; give 1 or more")
     if not dataset.has_masks:
         raise SourceError(f"{dataset.root}: has no masks to choose components by; give a border effect or a list")
     chosen = []
@@ -103,13 +103,13 @@ def _all_but_best(model: Model, dataset: Dataset, count: int, progress: Progress
 
 
 def _listed(model: Model, names: Sequence[str]) -> Drop:
-    """`INDEX` or `LAYER:INDEX` by layer."""
+    """Returns the components named by `INDEX` or `LAYER:INDEX`, by layer."""
     layers = [str(layer) for layer in model.recipe.layers]
     found: list[list[int]] = [[] for _ in layers]
     for name in names:
         layer, _, index = name.rpartition(":")
         if not index.strip().isdecimal():
-            raise SettingError(f"{name!r} is no component; give its index, or LAYER:INDEX")
+            raise SettingError(f"{name!r} is not a component; give its index, or LAYER:INDEX")
         if not layer and len(layers) > 1:
             raise SettingError(f"component {name} may be of layer {' or '.join(layers)}; give LAYER:{name}")
         if layer and layer not in layers:

@@ -1,7 +1,7 @@
-"""What the components of a layer do over many images: their values, where they lie, and how well each finds defects.
+"""Surveys components over many images: their values, where these are large, and how well each finds defects.
 
-One pass, at a memory that does not grow with the images. Values are counted in cells a 256th of an octave wide, so a
-percentile is right to 0.4 % and an AUROC of pixels to a thousandth, and commonly to a tenth of that.
+One pass, in memory that does not grow with the images. Values are counted in cells a 256th of an octave wide, so a
+percentile is right to 0.4 % and an AUROC of pixels to a thousandth, usually to a ten-thousandth.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Floats = NDArray[np.float64]
 
 CELLS = 32 * 256
 LOWEST = 2.0**-16
-"""Values at or below are counted as one; 32 octaves above it as another."""
+"""Values at or below this share one cell; those 32 octaves above it share another."""
 
 
 @dataclass
 class Survey:
-    """What is known of K components of a layer, and of their sum, which comes last.
+    """Counts and sums of K components of a layer, and of the components' sum, which comes last.
 
     Attributes:
         images: how many were seen.
@@ -43,9 +43,9 @@ class Survey:
         pixels: normal and defective pixels by cell (2, K + 1, CELLS); zero where there were no masks.
         total: sums of the values at each position (K + 1, h, w).
         squares: sums of their squares (K + 1,).
-        gradients: of the images' gradient magnitude at a position, its sum and that of its squares (2,).
-        products: sums of the values times it (K + 1,).
-        tally: of the sum's map at the input's size, against the masks.
+        gradients: sum of the images' gradient magnitude over positions, and of its squares (2,).
+        products: sums of the values times the gradient magnitude (K + 1,).
+        tally: pixels of the sum's map at the input's size, against the masks.
     """
 
     images: int
@@ -59,7 +59,7 @@ class Survey:
 
     @classmethod
     def empty(cls, components: int, height: int, width: int) -> Survey:
-        """The identity of `merge`."""
+        """Returns the identity of `merge`."""
         rows = components + 1
         return cls(
             0,
@@ -74,7 +74,7 @@ class Survey:
     def update(
         self, maps: Tensor, images: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]] | None = None
     ) -> Survey:
-        """Takes in squared components (B, K, h, w), the images (B, H, W, 3) and, where known, their masks (H, W)."""
+        """Takes in squared components (B, K, h, w), images (B, H, W, 3) and, if known, masks (H, W), in place."""
         maps = torch.cat([maps, maps.sum(1, keepdim=True)], 1)
         grid = (int(maps.shape[2]), int(maps.shape[3]))
         size = (int(images.shape[1]), int(images.shape[2]))
@@ -98,7 +98,7 @@ class Survey:
         return self
 
     def merge(self, other: Survey) -> Survey:
-        """What both saw together."""
+        """Returns the survey of the images of both."""
         return Survey(
             self.images + other.images,
             self.counts + other.counts,
@@ -111,20 +111,20 @@ class Survey:
         )
 
     def percentile(self, share: float = 0.99) -> Floats:
-        """The value of each component, and of the sum, that this share of positions does not exceed (K + 1,)."""
+        """Returns the value that this share of positions does not exceed, of each component and the sum (K + 1,)."""
         return np.array([_quantile(counts, share) for counts in self.counts])
 
     def percentile_together(self, share: float = 0.99) -> float:
-        """The same of all components' values taken together."""
+        """Returns the percentile of all components' values together."""
         return _quantile(self.counts[:-1].sum(0), share)
 
     def share_within(self, limit: float) -> Floats:
-        """The share of each component's values below a limit, of those between cells (K + 1,)."""
+        """Returns the share of each component's values in cells below that of the limit (K + 1,)."""
         cell = int(_cells(torch.tensor(limit)))
         return np.asarray(self.counts[:, :cell].sum(1) / np.maximum(self.counts.sum(1), 1))
 
     def auroc(self) -> list[float | None]:
-        """Of each component alone, and of the sum: the area under the ROC curve of pixels."""
+        """Returns the area under the ROC curve of pixels, by each component alone and by the sum."""
         edges = _lower_edges()
         found = []
         for negatives, positives in zip(*self.pixels, strict=True):
@@ -133,7 +133,7 @@ class Survey:
         return found
 
     def ring(self, *, corners: bool = False) -> Floats:
-        """The mean value on the outermost positions, or on the four corners alone, over that inside (K + 1,).
+        """Returns the mean value on the outermost positions, or on the four corners, over that inside (K + 1,).
 
         Raises:
             SettingError: the layer has no positions inside.
@@ -150,9 +150,9 @@ class Survey:
         return np.asarray(self.total[:, outside].mean(1) / np.maximum(inside, 1e-300))
 
     def frontier(self) -> Floats:
-        """Pearson's correlation of the values with the image's gradient magnitude at the same position (K + 1,).
+        """Returns Pearson's correlation of the values with the image's gradient magnitude at a position (K + 1,).
 
-        Zero where one of the two never varies.
+        It is zero if one of the two never varies.
         """
         count = max(self.images * self.total[0].size, 1)
         mean, mean_edge = self.total.sum((1, 2)) / count, self.gradients[0] / count
@@ -165,13 +165,13 @@ class Survey:
 def survey(
     model: Model, samples: Sequence[Sample], *, masks: bool = False, progress: Progress | None = None
 ) -> list[Survey]:
-    """A survey a layer of the components of a `gaussian` model over images that can be read.
+    """Returns for each layer a survey of a `gaussian` model's components; unreadable images are left out.
 
     Args:
         model: fitted.
-        samples: images, with masks where these are wanted; an image without one has no defect.
-        masks: judge components against the masks.
-        progress: told how far it is.
+        samples: images; one without a mask has no defect.
+        masks: compare components with the masks.
+        progress: called with the stage, and how many images of how many are done.
 
     Raises:
         SettingError: the detector has no components that all positions share.
@@ -203,7 +203,7 @@ def survey(
 
 
 def gaussian(model: Model) -> Gaussian:
-    """The model's detector. Raises `SettingError` if it is another than `gaussian`."""
+    """Returns the model's detector. Raises `SettingError` if it is not `gaussian`."""
     if not isinstance(model.learned.detector, Gaussian):
         raise SettingError(
             f"this needs the whitened components of detector gaussian, the model's is {model.recipe.detector}; "
@@ -214,7 +214,7 @@ def gaussian(model: Model) -> Gaussian:
 
 def squared_components(model: Model, images: NDArray[np.uint8]) -> list[Tensor]:
     """Returns for each layer the squared whitened components (B, K, h, w) of images (B, H, W, 3)."""
-    head = cast(ComponentsHead, model.scoring.head)  # which a `gaussian` model has
+    head = cast(ComponentsHead, model.scoring.head)  # a `gaussian` model has one
     (arrays,) = model.extractor.run([images])
     with torch.inference_mode():
         return head.components(tuple(torch.from_numpy(array) for array in arrays))
@@ -237,39 +237,39 @@ def _batches(samples: Sequence[Sample], geometry: Geometry) -> Iterator[tuple[li
 
 
 def _cells(values: Tensor) -> Tensor:
-    """The cell of each value, from the bits of its float32: exponent and eight bits of the mantissa."""
+    """Returns the cell of each value, from the bits of its float32: exponent and eight bits of the mantissa."""
     lowest = int(torch.tensor(LOWEST).view(torch.int32)) >> 15
     bits = values.float().contiguous().view(torch.int32) >> 15
     return bits.sub_(lowest).clamp_(0, CELLS - 1)
 
 
 def _lower_edges() -> Floats:
-    """The least value of each cell (CELLS,)."""
+    """Returns the least value of each cell (CELLS,)."""
     lowest = int(torch.tensor(LOWEST).view(torch.int32)) >> 15
     bits = (torch.arange(CELLS, dtype=torch.int32) + lowest) << 15
     return np.asarray(bits.view(torch.float32).double().numpy())
 
 
 def _counted(cells: Tensor, count: int) -> Floats:
-    """How often each of `count` cells is in each row of (K, n), (K, count)."""
+    """Returns how often each of `count` cells is in each row of (K, n), (K, count)."""
     return np.stack([np.bincount(row, minlength=count) for row in cells.numpy()]).astype(np.float64)
 
 
 def _quantile(counts: Floats, share: float) -> float:
-    """The middle of the cell in which the smallest value lies that this share of the counts does not exceed."""
+    """Returns the middle of the cell that holds the quantile of this share."""
     edges = np.append(_lower_edges(), LOWEST * 2.0**32)
     cell = int(np.searchsorted(np.cumsum(counts), share * counts.sum()))
     return float(edges[cell] + edges[cell + 1]) / 2
 
 
 def _gradient(image: NDArray[np.uint8]) -> Floats:
-    """Magnitude of the grey image's gradient by central differences, in grey levels a pixel (H, W)."""
+    """Returns the gradient magnitude of the grey image by central differences, in grey levels per pixel (H, W)."""
     down, across = np.gradient(image.mean(2))
     return np.asarray(np.hypot(down, across))
 
 
 def _pooled(values: Floats, grid: Sequence[int]) -> Floats:
-    """Means of values (H, W) over the cells of a coarser grid; a pixel belongs where its centre lies."""
+    """Returns means of values (H, W) over the cells of a coarser grid; a pixel belongs to the cell of its centre."""
     sums, counts = values, np.ones_like(values)
     for axis, coarse in enumerate(grid):
         size = values.shape[axis]

@@ -1,4 +1,4 @@
-"""A SOURCE, which is a path or `layout:PATH`, to lists of samples for training and for testing.
+"""From a SOURCE, which is a path or `layout:PATH`, to lists of samples for training and for testing.
 
 A layout is a function from a folder to a `Dataset`. Layouts with a split of their own keep it; the others split the
 good images by seed, so that `fit` and `evaluate` with one seed never share an image.
@@ -35,7 +35,7 @@ LAYOUTS: dict[str, Callable[[str, int], Dataset]] = {
 
 
 def read_source(source: str | Path, seed: int = 0) -> Dataset:
-    """The data set behind a SOURCE.
+    """Returns the data set behind a SOURCE.
 
     Args:
         source: an image, a folder (its layout is then recognised), `layout:PATH`, `elpv`, `elpv:mono` or `elpv:poly`.
@@ -60,7 +60,7 @@ def _read(text: str, seed: int) -> Dataset:
     if layout in LAYOUTS and (colon or layout == "elpv") and not Path(text).exists():
         if not rest and layout != "elpv":
             raise SourceError(f"{text!r} names no folder; give {layout}:PATH")
-        # The whole text, so that what a model keeps of its source leads to the same images again.
+        # The whole text, so that the source that a model keeps leads to the same images again.
         return replace(LAYOUTS[layout](rest, seed), root=text)
     path = Path(text)
     if read_member(path) is not None:
@@ -75,7 +75,7 @@ def _recognise(path: Path) -> str:
     if os.path.lexists(path / "train" / GOOD) or (path / "test" / GOOD).is_dir():
         return "tree"
     if (path / "test").is_dir() and ((path / "ground_truth").is_dir() or (path / "train").is_dir()):
-        return "tree"  # whose good images are missing, which must not be taken for a folder of good images
+        return "tree"  # without good images, which must not be taken for a folder of good images
     if (path / "MT_Free" / "Imgs").is_dir():
         return "mtd"
     if (path / "Train").is_dir() and (path / "Test").is_dir() and matching(path / "Test", "*_gt.png"):

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, found before anything is fitted on it, each with its mend."""
+"""Finds what is wrong with a data set before anything is fitted on it, and says what to do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GEOMETRY = Geometry()
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: where, what, and the line that mends it; `stops_fit` if no fit can go on with it."""
+    """One thing that is wrong: where, what, and in `mend` what to do; `stops_fit` if a fit would stop there."""
 
     where: str
     what: str
@@ -46,7 +46,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one look at a sample's files gave; an image in a file of many has no format of its own."""
+    """What was read from a sample's files; an image in a file that holds many has no format of its own."""
 
     digest: str
     height: int
@@ -56,7 +56,7 @@ class _Seen:
 
 
 def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset, list[Finding]]:
-    """Looks at every file of a source once.
+    """Checks every file of a source, and returns the data set and what is wrong with it.
 
     Raises:
         SourceError: the source is missing, empty, or not laid out as its layout says.
@@ -117,7 +117,7 @@ def _look(sample: Sample, *, has_masks: bool) -> _Seen:
 
 
 def _digest_of(image: NDArray[np.uint8]) -> str:
-    """SHA-256 of an image's pixels and shape."""
+    """Returns the SHA-256 of an image's pixels and shape."""
     return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
 
 
@@ -127,7 +127,7 @@ def _mend(error: ImageError) -> str:
 
 
 def _copies(samples: list[Sample], trained: int, groups: list[list[int]]) -> list[Finding]:
-    """Images of the same bytes: across the split they are a leak, within the training part they count twice."""
+    """Finds images of the same bytes: across the split they are a leak, in the training part they count twice."""
     findings = []
     for group in groups:
         what = "file" if file_of(samples[group[0]].path) == samples[group[0]].path else "image"
@@ -137,7 +137,7 @@ def _copies(samples: list[Sample], trained: int, groups: list[list[int]]) -> lis
             findings.append(
                 Finding(
                     str(samples[test[0]].path),
-                    f"is the same {what} as {samples[train[0]].path}, which trains",
+                    f"is the same {what} as {samples[train[0]].path}, a training image",
                     "remove one",
                 )
             )
@@ -149,7 +149,7 @@ def _copies(samples: list[Sample], trained: int, groups: list[list[int]]) -> lis
 
 
 def _counts(dataset: Dataset) -> list[Finding]:
-    """Too few images, of a kind or altogether."""
+    """Finds whether there are too few images, good ones or others."""
     count = len(dataset.train)
     if count < 2:
         return [Finding(dataset.root, f"has {count} image to fit", "give at least 2 good images", True)]

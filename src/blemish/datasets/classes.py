@@ -18,7 +18,7 @@ Part = list[tuple[Path, str]]
 
 
 def read_one_class(path: str, seed: int = 0) -> Dataset:
-    """Trains on the class's training images, tests on all test images of all classes. The seed changes nothing.
+    """Returns the class's training images to fit on and all test images of all classes. The seed changes nothing.
 
     Args:
         path: `PATH:CLASS`. PATH is an npz file with `x_train`, `y_train`, `x_test` and `y_test`; or a folder: with the
@@ -44,14 +44,14 @@ def read_one_class(path: str, seed: int = 0) -> Dataset:
 
 
 def classes(path: str) -> list[str]:
-    """The classes of such a data set, in order. Raises `SourceError` as `read_one_class` does."""
+    """Returns the classes of such a data set, in order. Raises `SourceError` as `read_one_class` does."""
     return sorted({kind for _, kind in _parts(Path(path))[0]})
 
 
 def _parts(root: Path) -> tuple[Part, Part]:
     if root.is_file():
         if root.suffix != ".npz":
-            raise SourceError(f"{root}: is no npz file; give one, or a folder of idx files, batches or images")
+            raise SourceError(f"{root}: is not an npz file; give one, or a folder of idx files, batches or images")
         train, test = (
             _numbered([(root / f"x_{part}", read_images(root, f"x_{part}"), read_labels(root, f"y_{part}"))])
             for part in ("train", "test")
@@ -74,10 +74,12 @@ def _parts(root: Path) -> tuple[Part, Part]:
 
 
 def _by_folder(part: Path) -> Part:
-    """Images by the folder that they are in."""
+    """Returns images with the names of their folders as classes."""
     found: Part = []
     for image in images_in(part, recursive=True):
-        if image.suffix.lower() not in SUFFIXES or image.is_dir():  # its images have no class that could be told
+        if (
+            image.suffix.lower() not in SUFFIXES or image.is_dir()
+        ):  # a folder that cannot be read, whose images have no class
             raise SourceError(f"{image}: may not be read; check its permissions, or where its link leads")
         found.append((image, image.parent.name))
     return found

@@ -11,10 +11,10 @@ from blemish.errors import MissingExtraError, SourceError
 
 
 def read_elpv(options: str = "", seed: int = 0) -> Dataset:
-    """80 % of the good cells train; the rest and the defective ones test. There are no masks.
+    """Returns 80 % of the good cells to fit on; the rest and the defective ones test. There are no masks.
 
     Args:
-        options: `mono`, `poly`, `doubtful`, joined by commas; without a type of cell both count. The experts gave each
+        options: `mono`, `poly`, `doubtful`, joined by commas; both types without one of them. The experts gave each
             cell a probability of defect: 0 is good, 1 is defective. Those at 1/3 and 2/3 are left out, or with
             `doubtful` tested as good and defective.
         seed: decides the split.

@@ -12,7 +12,7 @@ from blemish.images.files import SUFFIXES
 
 
 def read_folder(path: str, seed: int = 0) -> Dataset:
-    """Every image below a folder, or one image file: all good, all training. The seed changes nothing."""
+    """Returns every image below a folder, or one image file, as good training images. The seed changes nothing."""
     single = Path(path)
     if single.is_file():
         if single.suffix.lower() not in SUFFIXES:
@@ -26,9 +26,10 @@ def read_folder(path: str, seed: int = 0) -> Dataset:
 
 
 def read_tree(path: str, seed: int = 0) -> Dataset:
-    """`train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>/<name>[_mask].png`. The seed changes nothing.
+    """Returns the images of a tree. The seed changes nothing.
 
-    A tree without `train` has nothing to fit on, and can be predicted and evaluated.
+    Its folders are `train/good`, `test/good`, `test/<defect>` and `ground_truth/<defect>/<name>[_mask].png`. Without
+    `train` a tree has nothing to fit on, but can be predicted and evaluated.
 
     Raises:
         SourceError: `train/good` is empty, or absent beside another `train` or without a `test`; a folder of the tree
@@ -63,5 +64,5 @@ def read_tree(path: str, seed: int = 0) -> Dataset:
 
 
 def _masks_by_stem(folder: Path) -> dict[str, Path]:
-    """Masks by the stem of their image: `000_mask.png` and `000.png` both belong to `000`."""
+    """Returns masks by the stem of their image: `000_mask.png` and `000.png` both belong to `000`."""
     return {mask.stem.removesuffix("_mask"): mask for mask in images_in(folder)} if os.path.lexists(folder) else {}

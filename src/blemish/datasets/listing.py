@@ -1,4 +1,4 @@
-"""What lies in a folder. What cannot be looked into is handed on or refused, never left out without a word."""
+"""Lists folders. What cannot be read is listed too, or is an error; nothing is left out silently."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Entry = os.DirEntry[str]
 
 
 def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """Image files by suffix, sorted by path; dot-files and dot-folders are left out.
+    """Returns image files by suffix, sorted by path, without dot-files and dot-folders.
 
-    A name counts whatever is behind it: a dangling link or a pipe gives an error once it is read. Links to folders are
-    followed, and each real folder is looked into once. A sub-folder that may not be listed stands for its images: it
-    is in the list, and reading it gives an error too.
+    The name alone counts: a dangling link or a pipe is listed, and gives an error when it is read. Links to folders are
+    followed, and each real folder is read once. A sub-folder that may not be read is listed in the place of its
+    images, and gives an error when it is read.
 
     Raises:
-        SourceError: the folder itself is not there, or may not be read.
+        SourceError: the folder itself does not exist, or may not be read.
     """
     found: list[Path] = []
     seen: set[str] = set()
     folders, linked = [folder], list[Path]()
     while folders or linked:
-        here = (folders or linked).pop(0)  # links last, so that an image keeps the path that has none
+        here = (folders or linked).pop(0)  # links last, so that an image has a path without links if there is one
         real = os.path.realpath(here)
         if real in seen:
             continue
@@ -50,9 +50,9 @@ def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Its sub-folders and links to folders, sorted; those that begin with a dot are left out.
+    """Returns sub-folders and links to folders, sorted, without those whose names begin with a dot.
 
-    A link that leads nowhere and has no suffix is among them, so that whoever lists it is told.
+    A broken link without a suffix is among them, so that listing it gives an error.
 
     Raises:
         SourceError: the folder is not there, or may not be read.
@@ -61,7 +61,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
-    """What has a name like the pattern, which is in small letters, whatever the name's case; sorted.
+    """Returns what has a name that matches the pattern, in small letters; case does not count. Sorted.
 
     Raises:
         SourceError: the folder is not there, or may not be read.
@@ -70,7 +70,7 @@ def matching(folder: Path, pattern: str) -> list[Path]:
 
 
 def listed(folder: Path) -> list[Entry]:
-    """All entries of a folder by name, but for those that begin with a dot.
+    """Returns all entries of a folder, sorted by name, without those that begin with a dot.
 
     Raises:
         SourceError: it is not there, or may not be read.
@@ -80,7 +80,7 @@ def listed(folder: Path) -> list[Entry]:
             found = [entry for entry in entries if not entry.name.startswith(".")]
     except FileNotFoundError:
         if os.path.islink(folder):
-            raise SourceError(f"{folder}: is a link to what does not exist; mend the link, or remove it") from None
+            raise SourceError(f"{folder}: is a link to what does not exist; fix the link, or remove it") from None
         raise SourceError(f"{folder}: no such folder; check the path") from None
     except PermissionError:
         raise SourceError(f"{folder}: may not be read; check its permissions") from None
@@ -92,10 +92,10 @@ def listed(folder: Path) -> list[Entry]:
 def _is_folder(entry: Entry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a loop of links, or one into a folder that may not be looked into
+    except OSError:  # a loop of links, or a link into a folder that may not be read
         return False
 
 
 def _may_be_folder(entry: Entry) -> bool:
-    """Whether it is a link that leads nowhere, or to where nobody may look, and has a name as folders have them."""
+    """Whether it is a broken or unreadable link without a suffix, which may have led to a folder."""
     return entry.is_symlink() and not os.path.splitext(entry.name)[1] and not os.path.exists(entry.path)

@@ -10,9 +10,9 @@ from blemish.errors import SourceError
 
 
 def read_livestock(path: str, seed: int = 0) -> Dataset:
-    """The published split: `Train/*.jpg` are empty, `Test/*.jpg` hold animals outlined by `<name>_gt.png`.
+    """Returns the published split: `Train/*.jpg` are empty, `Test/*.jpg` show animals, with masks `<name>_gt.png`.
 
-    Every test image holds an animal, so figures of images against images are undefined here; those of pixels are not.
+    Every test image shows an animal, so image AUROC and the like are undefined here; pixel figures are not.
     The seed changes nothing.
 
     Raises:

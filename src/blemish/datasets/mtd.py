@@ -8,7 +8,7 @@ from blemish.errors import SourceError
 
 
 def read_mtd(path: str, seed: int = 0) -> Dataset:
-    """80 % of the good tiles train; the rest and every defect test (the split of the literature on this set).
+    """Returns 80 % of the good tiles to fit on; the rest and every defect test (the usual split in papers).
 
     Raises:
         SourceError: the good tiles are absent, a class's `Imgs` is absent or may not be read, or a defect has no mask.

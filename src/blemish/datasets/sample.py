@@ -31,7 +31,7 @@ class Sample:
 class Dataset:
     """The samples of a source: `train` are good images, `test` are labelled ones.
 
-    `has_masks` says whether the layout comes with ground truth for the pixels; a good image then counts as all good.
+    `has_masks`: whether there is ground truth for pixels; an image without a mask then counts as good all over.
     """
 
     layout: str
@@ -54,15 +54,17 @@ def evenly_spaced(total: int, count: int) -> list[int]:
 
 
 def existing_folder(path: str) -> Path:
-    """`path` as a folder. Raises `SourceError` if it is none."""
+    """Returns `path`. Raises `SourceError` if it is not a folder."""
     folder = Path(path)
     if not folder.is_dir():
-        raise SourceError(f"{path}: {'is no folder' if os.path.lexists(folder) else 'no such folder'}; check the path")
+        raise SourceError(
+            f"{path}: {'is not a folder' if os.path.lexists(folder) else 'no such folder'}; check the path"
+        )
     return folder
 
 
 def split_good(good: list[Path], seed: int, share: float = 0.8) -> tuple[list[Path], list[Path]]:
-    """Good images into a training and a test part, each in the order given; the same seed gives the same parts."""
+    """Returns a training and a test part of good images, each in the order given; the seed decides them."""
     order = np.random.default_rng(seed).permutation(len(good))
     train = sorted(order[: int(share * len(good))])
     test = sorted(order[int(share * len(good)) :])

@@ -10,9 +10,9 @@ from blemish.images import Geometry, read_mask, read_size
 
 
 def read_truth(sample: Sample, geometry: Geometry) -> NDArray[np.bool_]:
-    """Returns where a sample is defective, bool (H, W), as large as its map; a sample without a mask is good all over.
+    """Returns where a sample is defective, bool (H, W); nowhere if it has no mask.
 
-    That is the model's input size, or a photograph's own where it is cut into tiles.
+    It has the size of the sample's map: the model's input size, or a photograph's own if that is cut into tiles.
 
     Raises:
         ImageError: the mask is unreadable, or of another size than its image.

@@ -1,8 +1,10 @@
-"""One idea a folder: what is learned of normal features, and how far a new image's features are from it.
+"""Detectors learn what normal features are like, and score how far the features of a new image are from that.
 
-A detector is a dataclass of keyword-only settings. `update(features)` takes in a batch, one tensor (B, C_l, H_l, W_l) a
-layer; `head()` turns what was learned into a torch module that scores. What is learned ends in an underscore. A
-detector knows no path and no engine; those that take pixels get images as their only layer.
+A detector is a dataclass of keyword-only settings, and names the statistics that it learns. `update(features)` takes in
+a batch, one tensor (B, C_l, H_l, W_l) for each layer; `head()` turns what was learned into a torch module that scores.
+Attributes that are learned end in an underscore. `Trained` is mixed into detectors with networks, and `Generative` into
+those that can draw images. A detector knows no path and no engine; those that take pixels get images as their only
+layer.
 """
 
 from __future__ import annotations
@@ -51,10 +53,10 @@ DETECTORS: dict[str, type[Detector]] = {
 
 
 def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detector:
-    """The detector of that name.
+    """Returns a new detector by its name.
 
     Raises:
-        SettingError: no detector has the name, no setting of its has one of the names, or a value is out of range.
+        SettingError: no detector has this name, it has no such setting, or a value is out of range.
     """
     if name not in DETECTORS:
         raise SettingError(f"no detector is called {name!r}; give one of {', '.join(DETECTORS)}")

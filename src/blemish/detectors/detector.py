@@ -1,4 +1,4 @@
-"""What all detectors share: settings, named statistics, and what follows from these: update, merge, save, restore."""
+"""The base of all detectors: settings, named statistics, and what follows from these: update, merge, save, restore."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Features = Sequence[Tensor]
-"""One tensor (B, C_l, H_l, W_l) a layer."""
+"""One tensor (B, C_l, H_l, W_l) for each layer."""
 
 Grid = tuple[int, int, int]
 """Channels, height and width of one layer's feature map."""
@@ -30,11 +30,11 @@ Grid = tuple[int, int, int]
 class Detector(ABC):
     """Settings that every detector has, and the statistics that it learns.
 
-    A detector names its statistics in `empty`, and says in `batches` what each of them takes of a batch of features.
+    A detector names its statistics in `empty`, and gives in `batches` what each of them takes in from a batch.
 
     Attributes:
         smoothing: standard deviation of the Gaussian filter over the map, in pixels at an input of 224; it grows in
-            proportion to the input's shorter side. 0 is no filter.
+            proportion to the input's shorter side. 0 means no filter.
         interpolation: `nearest`, `bilinear` or `bicubic`, from the coarse map to the input.
     """
 
@@ -42,7 +42,7 @@ class Detector(ABC):
     strides: ClassVar[tuple[int, ...]]
     """Strides of the layers taken by default."""
     sees_pixels: ClassVar[bool] = False
-    """Whether it takes the images themselves and not a backbone's features."""
+    """Whether it takes the images themselves instead of a backbone's features."""
 
     smoothing: float = 0.0
     interpolation: str = "bilinear"
@@ -66,19 +66,19 @@ class Detector(ABC):
 
     @abstractmethod
     def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
-        """Yields for each statistic, by name, what it takes in of the features of one batch."""
+        """Yields pairs of a statistic's name and what it takes in from one batch; a name may come several times."""
 
     @abstractmethod
     def head(self) -> Head:
         """Returns the scoring module.
 
         Raises:
-            SettingError: too few images were taken in.
+            SettingError: too few images were taken in, or they never vary.
         """
 
     @abstractmethod
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
-        """Returns about how many bytes a fit on so many images holds at its peak, its head included."""
+        """Returns about how many bytes a fit on this many images holds at its peak, its head included."""
 
     @property
     def count(self) -> int:
@@ -87,7 +87,7 @@ class Detector(ABC):
 
     @property
     def needs_gradients(self) -> bool:
-        """Whether its scoring takes gradients, which torch alone can do."""
+        """Whether its scoring takes gradients, which only torch can do."""
         return False
 
     @classmethod
@@ -116,15 +116,15 @@ class Detector(ABC):
         return self
 
     def start(self, grids: list[Grid]) -> None:
-        """Makes the detector empty, for layers of these shapes. Raises `SettingError` if its settings do not fit."""
+        """Empties the detector, for layers of these shapes. Raises `SettingError` if its settings do not fit."""
         self.statistics_ = self.empty(grids)
         self.grids_, self.count_ = grids, 0
 
     def merge(self, other: Self) -> Self:
-        """Returns the detector of both samples together; neither of the two is changed.
+        """Returns a detector that has learned from both samples; neither of the two is changed.
 
-        Equal, up to rounding, to one that took in both samples. Where a statistic had to leave something out
-        (`Subspace`, with more images than it has room for), the rest is merged.
+        It equals one that took in both samples, up to rounding. The exception is a statistic that loses something: a
+        `Subspace` that has more images than room, or that was cut down by `compact`, is merged approximately.
 
         Raises:
             SettingError: the two have different settings.
@@ -149,7 +149,7 @@ class Detector(ABC):
         return found
 
     def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> Self:
-        """Learns again what `tensors` gave for layers of these shapes, and returns the detector.
+        """Sets what was learned to these `tensors`, for layers of these shapes, and returns the detector.
 
         Raises:
             KeyError: a tensor is missing.
@@ -162,8 +162,8 @@ class Detector(ABC):
         return self
 
     def compact(self) -> None:  # noqa: B027  # most have nothing to drop
-        """Drops what scoring does not need; updates after this are no longer exact."""
+        """Drops what scoring does not need; later updates and merges are then no longer exact."""
 
     def summary(self) -> dict[str, Any]:
-        """Returns what a reader of the model may want to know of what was learned, as JSON can hold it."""
+        """Returns what a reader may want to know about what was learned, as JSON can hold it."""
         return {}

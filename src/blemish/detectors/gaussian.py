@@ -1,4 +1,4 @@
-"""One multivariate Gaussian a layer, over all its positions together, whitened by eigen-decomposition."""
+"""One multivariate Gaussian for each layer, over all its positions, whitened by eigen-decomposition."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Components:
     Attributes:
         mean: (C,).
         rows: (K, C): row c is v_c / sqrt(w_c).
-        indices: of the rows among all C components, by eigenvalue, smallest first.
+        indices: of the rows among all C components, which are ordered by eigenvalue, smallest first.
         values: all C eigenvalues, ascending.
-        dead: how many of them are too small, relative to the largest, to tell anything.
+        dead: how many of them are too small, relative to the largest, to be used.
     """
 
     mean: Tensor
@@ -36,11 +36,11 @@ class Components:
 
 @dataclass(kw_only=True)
 class Gaussian(Detector):
-    """Squared Mahalanobis distance of each position's features from the layer's mean; layers are added up.
+    """Squared Mahalanobis distance of each position's features from the layer's mean, summed over layers.
 
     Attributes:
-        rtol: components with an eigenvalue at or below `rtol` times the largest are dropped, as dead or duplicate
-            channels have; `None` is the number of channels times the precision of the features (float32).
+        rtol: components with an eigenvalue at or below `rtol` times the largest are dropped; dead or duplicate channels
+            cause them. `None` is the number of channels times the precision of the features (float32).
         drop: for each layer the components to leave out of the sum, counted from 0 by eigenvalue, smallest first;
             `None` leaves out none.
     """
@@ -78,13 +78,13 @@ class Gaussian(Detector):
             yield f"layer{index}", layer.movedim(1, -1).flatten(0, -2)  # (B · H · W, C)
 
     def components(self, layer: int) -> Components:
-        """What a layer is whitened by.
+        """Returns what a layer is whitened by.
 
-        The rows give the components of `scipy.stats.Covariance.from_eigendecomposition(...).whiten`, but for those
-        that are dropped as dead, which come first, and those that were to be dropped.
+        The rows give the components of `scipy.stats.Covariance.from_eigendecomposition(...).whiten`, without the dead
+        ones, which come first there, and without those to `drop`.
 
         Raises:
-            SettingError: no variance at all was seen, or no component is left.
+            SettingError: the features never vary, or no component is left.
         """
         mean, covariance = self.statistics_[f"layer{layer}"].finish()
         values, vectors = torch.linalg.eigh(covariance)

@@ -1,4 +1,4 @@
-"""What a detector adds that has a prior over images."""
+"""The mixin of detectors that have a prior over images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from blemish.detectors.detector import Features
 
 
 class Generative(ABC):
-    """A detector that can draw images: those that it sees, and new ones."""
+    """A detector that can draw images: reconstructions of given ones, and new ones."""
 
     @abstractmethod
     def reconstruct(self, features: Features) -> Tensor:

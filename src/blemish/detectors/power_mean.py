@@ -1,4 +1,4 @@
-"""From a map to a score: the power mean, between the mean, which feels faint defects all over, and the maximum."""
+"""The power mean of a map as its score: between the mean, which shows large faint defects, and the maximum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TINY = 1e-12
 
 
 def power_mean(maps: Tensor, power: float) -> Tensor:
-    """(mean of m^p)^(1/p) over the positions of maps (B, h, w) that are nowhere negative, (B,)."""
-    largest = maps.amax((1, 2), keepdim=True).clamp_min(TINY)  # taken out, so that no power overflows
+    """Returns (mean of m^p)^(1/p) over the positions of maps (B, h, w), (B,); maps must not be negative."""
+    largest = maps.amax((1, 2), keepdim=True).clamp_min(TINY)  # divided out, so that no power overflows
     mean: Tensor = (maps / largest).pow(power).mean((1, 2)).pow(1 / power) * largest[:, 0, 0]
     return mean

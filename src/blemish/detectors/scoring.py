@@ -1,4 +1,4 @@
-"""The scoring graph, the one path by which anything is scored: uint8 images in, scores and maps out.
+"""The scoring module, by which everything is scored: features in, scores and maps out.
 
 Resizing and Gaussian smoothing are linear and separable, so both together are one small matrix on each side of the
 coarse map. Equal to `torch.nn.functional.interpolate` followed by `scipy.ndimage.gaussian_filter` up to rounding.
@@ -27,7 +27,7 @@ REFERENCE_SIDE = 224
 
 
 class Scoring(nn.Module):
-    """Head, resizing and smoothing: features (B, C_l, H_l, W_l) to scores (B,) and maps (B, H, W).
+    """Head, resizing and smoothing: from features (B, C_l, H_l, W_l) to scores (B,) and maps (B, H, W).
 
     Args:
         detector: fitted.
@@ -63,7 +63,7 @@ class Scoring(nn.Module):
         return self.head.score(features, coarse, full), full
 
     def resized(self, maps: Tensor) -> Tensor:
-        """Maps (B, ..., h, w) of any grid as the scoring resizes and smooths its own, (B, ..., H, W)."""
+        """Returns maps (B, ..., h, w) of any grid, resized and smoothed as the head's map is, (B, ..., H, W)."""
         grid = self.head.grid
         if maps.shape[-2:] != grid:
             maps = to_grid(maps.flatten(0, -3), grid).reshape(*maps.shape[:-2], *grid)
@@ -71,7 +71,7 @@ class Scoring(nn.Module):
         return full
 
     def at(self, maps: Tensor, place: tuple[int, int]) -> Tensor:
-        """What `resized` makes of maps (K, h, w) at one row and column, (K,)."""
+        """Returns the values of `resized` maps (K, h, w) at one row and column, (K,)."""
         row, column = place
         if maps.shape[1:] != self.head.grid:
             maps = to_grid(maps, self.head.grid)
@@ -79,14 +79,14 @@ class Scoring(nn.Module):
         return found
 
     def arrays(self, features: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The same by torch on the spot, where to compile the graph would take longer than to run it."""
+        """Runs `forward` in torch directly; compiling would take longer than running. Returns arrays."""
         with torch.inference_mode():
             score, full = self(tuple(features))
         return score.numpy(), full.numpy()
 
 
 def resizing_matrix(coarse: int, full: int, interpolation: str) -> NDArray[np.float64]:
-    """(full, coarse): what `interpolate(..., align_corners=False)` does along one axis."""
+    """Returns the matrix (full, coarse) that does what `interpolate(..., align_corners=False)` does along one axis."""
     unit = torch.eye(coarse, dtype=torch.float64)[None, None]
     corners = None if interpolation == "nearest" else False
     resized = F.interpolate(unit, size=(full, coarse), mode=interpolation, align_corners=corners)
@@ -94,7 +94,10 @@ def resizing_matrix(coarse: int, full: int, interpolation: str) -> NDArray[np.fl
 
 
 def smoothing_matrix(size: int, sigma: float) -> NDArray[np.float64]:
-    """(size, size): a Gaussian filter along one axis, cut off at 4 sigma; the border is mirrored, its edge repeated."""
+    """Returns the matrix (size, size) of a Gaussian filter along one axis, cut off at 4 sigma.
+
+    Beyond the border the values are mirrored, with the edge repeated.
+    """
     if sigma == 0:
         return np.eye(size)
     radius = math.floor(4 * sigma + 0.5)

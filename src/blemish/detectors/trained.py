@@ -1,4 +1,4 @@
-"""What a detector adds that is trained, by steps along a gradient, after its one pass over the images."""
+"""The mixin of detectors that are trained by gradient descent after their one pass over the images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Trained(Detector):
-    """A detector with networks: their schedule, their loss, and how they are saved.
+    """A detector with networks: their schedule, their loss, and how they are judged and saved.
 
     Attributes:
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
@@ -50,10 +50,10 @@ class Trained(Detector):
 
     @abstractmethod
     def objective(self) -> nn.Module:
-        """Returns the module to train: a batch of features to the terms of its loss, of which `loss` is minimised."""
+        """Returns the module to train; it takes a batch and returns the terms of its loss; `loss` is minimised."""
 
     def judged_map(self, features: Features) -> Tensor:
-        """Returns the map (B, h, w) of a batch, as the detector stands, by which its training is judged."""
+        """Returns the map (B, h, w) of a batch at this stage of training, by which the training may be judged."""
         coarse: Tensor = self.head()(tuple(features))
         return coarse
 

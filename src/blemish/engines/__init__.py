@@ -1,4 +1,4 @@
-"""Run one torch module over many batches: `run` gives results in their order, `then` lengthens the module."""
+"""Engines run one torch module over many batches: `run` gives results in order, `then` appends a module."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ __all__ = ["BATCH", "ENGINES", "Arrays", "Engine", "choose_engine"]
 
 Arrays = tuple[NDArray[np.float32], ...]
 
-# Images to a batch: enough to share the reading of a detector's factors; more gains nothing and takes memory.
+# Images in a batch: enough that a detector's factors are read once for many; more gains nothing and takes memory.
 BATCH = 32
 ENGINES = ("auto", "openvino", "torch")
 
 
 class Engine(Protocol):
-    """What computes. Batches are uint8 (b, H, W, 3), commonly with b = `BATCH`; each result has arrays of b rows.
+    """Runs a module. Batches are uint8 (b, H, W, 3), commonly with b = `BATCH`; each result has arrays of b rows.
 
-    `then` is this engine followed by a module of the tuple of its results; `outputs` are the names of that module's.
-    `save` writes its OpenVINO graphs, for images of `shape` (H, W), into a folder, and raises `OSError` if it cannot.
+    `then` returns this engine followed by a module, which takes the tuple of its results; `outputs` names the results
+    of that module. `save` writes OpenVINO graphs for images of `shape` (H, W) into a folder; it raises `OSError` if it
+    cannot.
     """
 
     name: str
@@ -41,19 +42,21 @@ class Engine(Protocol):
 
 
 def choose_engine(name: str, *, gradients: bool = False) -> str:
-    """`auto` is torch where a GPU can be seen by it, else OpenVINO. A saved model on CPU needs no torch at all.
+    """Returns the engine to use: `auto` is torch if it sees a GPU, else OpenVINO, which needs no torch.
 
     Args:
         name: one of `ENGINES`.
-        gradients: what is to run takes gradients; torch alone can do that.
+        gradients: whether the module to run takes gradients; only torch can do that.
 
     Raises:
-        SettingError: an unknown name, OpenVINO asked for gradients, or torch needed where it is not installed.
+        SettingError: the name is unknown, OpenVINO is asked for gradients, or torch is needed and not installed.
     """
     if name not in ENGINES:
         raise SettingError(f"no engine is called {name!r}; give one of {', '.join(ENGINES)}")
     if gradients and name == "openvino":
-        raise SettingError("this map needs gradients, which OpenVINO has not; give --engine torch, or another --map")
+        raise SettingError(
+            "this map needs gradients, which OpenVINO does not compute; give --engine torch, or another --map"
+        )
     name = "torch" if gradients else name
     has_torch = find_spec("torch") is not None
     if name == "torch" and not has_torch:
@@ -65,7 +68,7 @@ def choose_engine(name: str, *, gradients: bool = False) -> str:
 
 
 def _gpu_in_sight() -> bool:
-    """Whether torch would find a GPU, without importing torch on machines that plainly have none."""
+    """Whether torch would find a GPU, without importing torch on machines that clearly have none."""
     import os
     import platform
 

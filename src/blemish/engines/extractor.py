@@ -1,10 +1,10 @@
-"""Where a fit's features come from: a frozen backbone in an engine, kept on disk so that the next fit need not make it.
+"""Makes the frozen backbone of a fit, in an engine, and keeps it on disk for the next fit.
 
-To import timm and to convert a network for OpenVINO takes longer than to look at a hundred images. What came of it is
-kept in the user's cache folder, or where `BLEMISH_CACHE` says; if that is empty, nothing is kept. An entry's name is a
-digest of all that decides its content, the weights and the libraries' versions among them, and an entry that is not
-what was written is made again. A cache that cannot be used, for whatever reason, is an empty cache; and nothing is
-deleted in its folder but what was written there.
+Importing timm and converting a network for OpenVINO take longer than computing the features of a hundred images. The
+result is kept in the user's cache folder, or in the folder that `BLEMISH_CACHE` names; if that is empty, nothing is
+kept. An entry's name has a digest of all that decides its content, such as the weights and the libraries' versions. A
+damaged entry is made again. A cache that cannot be used, for any reason, counts as empty, and only its own entries are
+deleted.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ENTRIES = 8
-"""Backbones that are kept; the one not used for longest makes room."""
+"""Backbones that are kept; the one not used for longest is removed first."""
 
 WEIGHTS = "weights.safetensors"
 
 KIND = "backbone"
-"""What the card of an entry says that it is."""
+"""The kind on the card of an entry."""
 
 FILES = {"features.xml", "features.bin", WEIGHTS}
 
@@ -53,9 +53,9 @@ class Extractor:
     Attributes:
         engine: uint8 images to the maps of each layer.
         asked: the layers as they were asked for: levels, or names of modules.
-        layers: what they look like.
+        layers: their shapes.
         weights: the network's parameters by name.
-        origin: a line that says where they came from.
+        origin: a line that says where the weights came from.
     """
 
     engine: Engine
@@ -75,20 +75,20 @@ def make_extractor(
     *,
     download: bool = False,
 ) -> Extractor:
-    """The backbone in an engine, from the cache if it is there.
+    """Returns the backbone in an engine, from the cache if it is there.
 
     Args:
         name: of the backbone, timm's.
-        layers: levels, or names of modules; those of the `strides` where not given.
-        strides: of the layers by default.
+        layers: levels, or names of modules; by default those of the `strides`.
+        strides: of the layers that are taken by default.
         geometry: of the images.
         running: `openvino` or `torch`.
         weights: a file with the backbone's weights.
-        download: allow timm to fetch them. What is fetched is not known before it is, and is not looked for here.
+        download: allow timm to fetch them; such a backbone is neither looked for nor kept in the cache.
 
     Raises:
         SettingError: the network or one of its layers does not exist.
-        WeightsError: there are no weights, or not this network's.
+        WeightsError: the weights are not found, or are of another network.
     """
     if name == PIXELS:
         pixels = PixelBackbone()
@@ -121,7 +121,7 @@ def _engine(running: str, module: nn.Module, geometry: Geometry) -> Engine:
 
 
 def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: Path | None) -> Path | None:
-    """The folder of this backbone in the cache, or `None` where nothing is kept."""
+    """Returns the folder of this backbone in the cache; `None` if nothing is kept."""
     place = os.environ.get("BLEMISH_CACHE")
     if place is None:
         from platformdirs import user_cache_path
@@ -133,7 +133,7 @@ def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: 
         file = weights_file(name, weights)
         content = digest(file)
     except (WeightsError, OSError):
-        return None  # whoever needs the weights says why
+        return None  # `find_weights` will raise and say why
     decisive = {
         "backbone": name,
         "layers": list(layers),
@@ -146,9 +146,9 @@ def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: 
 
 
 def _read(entry: Path) -> Extractor | None:
-    """What an entry holds; `None` if it is not what was written, is somebody else's, or cannot be read.
+    """Returns what an entry holds; `None` if it is damaged, another user's, or cannot be read.
 
-    It is copied first and then checked, so that it does not matter what happens to it later.
+    It is copied first and then checked, so that later changes to it do no harm.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -169,12 +169,12 @@ def _read(entry: Path) -> Extractor | None:
     except (ModelError, StorageError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
     with suppress(OSError):
-        os.utime(entry)  # the one not used for longest makes room
+        os.utime(entry)  # the one not used for longest is removed first
     return found
 
 
 def _keep(entry: Path, extractor: Extractor, shape: tuple[int, int]) -> None:
-    """Best done, but no harm if it cannot be: the folder may be read-only, the disk full, another process quicker."""
+    """Writes an entry and removes the oldest ones. A failure is ignored: it only makes the next fit slower."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -201,9 +201,9 @@ def _is_entry(path: Path) -> bool:
 
 
 def _remove_damaged(entry: Path) -> None:
-    """Makes room for an entry that could not be used: its name is a digest that was made here, as its files' names are.
+    """Removes an entry that could not be used, so that it can be written again.
 
-    One that holds anything else, or is another user's, stays.
+    It stays if it is another user's, or holds files that an entry does not have.
     """
     if not entry.is_dir() or entry.is_symlink() or not _is_own(entry):
         return
@@ -215,5 +215,5 @@ def _remove_damaged(entry: Path) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether it is this user's, as far as the system tells."""
+    """Whether the folder is this user's, where the system knows users."""
     return not hasattr(os, "geteuid") or path.stat().st_uid == os.geteuid()

@@ -1,12 +1,13 @@
 """OpenVINO, the default on CPUs: one graph for the features, one for what follows from them.
 
-The two want different batches. A backbone is quickest image by image, a stream on every core, for then its maps stay in
-the cache; a detector is quickest with many images at a time on all cores, for then its large factors are read once for
-all of them. So every image of a batch goes through the first graph by itself, writes its features into its rows of the
-second graph's input, and the second graph runs once. An image's features do not depend on the images beside it.
+The two are quickest with different batches. A backbone is quickest image by image, one stream on every core, since its
+maps then stay in the cache; a detector is quickest with many images at a time on all cores, since its large factors are
+then read once for all of them. So every image of a batch goes through the first graph alone, writes its features into
+its rows of the second graph's input, and the second graph runs once. An image's features do not depend on the images
+beside it.
 
 A graph is written to disk and read again before it is compiled, and saving copies that file: what is saved is what ran.
-Precision is pinned to float32: left to itself, OpenVINO takes bfloat16 on processors that have it, and one model would
+Precision is set to float32: by default OpenVINO takes bfloat16 on processors that have it, and one model would
 then give other scores on another machine.
 """
 
@@ -38,10 +39,10 @@ FEATURES, SCORING = "features", "scoring"
 
 
 class OpenVINOEngine:
-    """The features of images, and what a second graph, if there is one, makes of them.
+    """Runs a graph for features and, if there is one, a second graph on them.
 
     Args:
-        features: uint8 (1, H, W, 3) to one map (1, C_l, H_l, W_l) a layer.
+        features: uint8 (1, H, W, 3) to one map (1, C_l, H_l, W_l) for each layer.
         scoring: maps (B, C_l, H_l, W_l), any B, to results of B rows.
     """
 
@@ -53,7 +54,7 @@ class OpenVINOEngine:
 
     @classmethod
     def from_module(cls, module: nn.Module, height: int, width: int) -> OpenVINOEngine:
-        """`module`: uint8 (1, height, width, 3) to a tuple of tensors."""
+        """Returns the engine of a module that takes uint8 (1, height, width, 3) and returns a tuple of tensors."""
         import torch
 
         image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
@@ -61,11 +62,11 @@ class OpenVINOEngine:
 
     @property
     def extractor(self) -> OpenVINOEngine:
-        """This engine without its second graph; what is compiled is shared."""
+        """This engine without its second graph; compiled graphs are shared."""
         return OpenVINOEngine(self.features)
 
     def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> OpenVINOEngine:
-        """This engine followed by `module`, a function of the tuple of its maps; `outputs` are its results' names."""
+        """Returns this engine followed by `module`, which takes the tuple of its maps; `outputs` names the results."""
         import torch
 
         examples = [torch.zeros(2, *shape) for shape in self.features.shapes]
@@ -75,16 +76,16 @@ class OpenVINOEngine:
 
     @classmethod
     def from_folder(cls, folder: Path) -> OpenVINOEngine:
-        """What `save` wrote, with the second graph if there was one. Raises `ModelError` if it is none."""
+        """Returns the engine that `save` wrote. Raises `ModelError` if the files are not its graphs."""
         scoring = folder / f"{SCORING}.xml"
         return cls(Graph(folder / f"{FEATURES}.xml"), Graph(scoring) if scoring.exists() else None)
 
     @classmethod
     def from_copy(cls, folder: Path, names: Iterable[str]) -> OpenVINOEngine:
-        """The first graph of a folder that may be gone at any moment, from its own copy of these files.
+        """Returns the engine of the first graph in a folder, from a copy, since the folder may disappear at any moment.
 
         Raises:
-            ModelError: it is no graph.
+            ModelError: the file is not a graph.
             OSError: a file cannot be read, or there is no space for the copy.
         """
         scratch = Scratch()
@@ -93,8 +94,11 @@ class OpenVINOEngine:
         return cls(Graph(scratch.path / f"{FEATURES}.xml", scratch))
 
     def check(self, shape: tuple[int, int], layers: Sequence[tuple[int, ...]]) -> None:
-        """Raises `ModelError` unless the graphs take images of this height and width, have these layers (C, H, W), make
-        of them a score and a map for each image, and hold finite numbers."""
+        """Raises `ModelError` unless the graphs fit the model.
+
+        They must take images of this height and width, have these layers (C, H, W), give a score and a map for each
+        image, and hold finite numbers.
+        """
         taken = [(str(port.element_type), _sides(port)) for port in self.features.model.inputs]
         scoring = self.scoring.model if self.scoring is not None else None
         results = [_sides(port) for port in scoring.outputs] if scoring is not None else []
@@ -117,7 +121,7 @@ class OpenVINOEngine:
                 shutil.copyfile(file, folder / file.name)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
-        """The results for each batch, in order."""
+        """Yields the results of each batch, in order."""
         for images in batches:
             with _faults_of(self.features):
                 features = self._extracted(images)
@@ -132,9 +136,9 @@ class OpenVINOEngine:
             yield results
 
     def _extracted(self, images: NDArray[np.uint8]) -> Arrays:
-        """The maps of each layer for a batch of images, (B, C_l, H_l, W_l)."""
+        """Returns the maps of each layer for a batch of images, (B, C_l, H_l, W_l)."""
         arrays = tuple(np.empty((len(images), *shape), np.float32) for shape in self.features.shapes)
-        # A single image has all cores to itself; several share them, a stream each.
+        # A single image takes all cores; several share them, each in a stream.
         with self.features.requests("LATENCY" if len(images) == 1 else "THROUGHPUT") as requests:
             idle, busy = list(requests), deque[Any]()
             try:
@@ -149,27 +153,27 @@ class OpenVINOEngine:
                     request.start_async()
                     busy.append(request)
             finally:
-                for request in busy:  # whatever happened, nothing may write into these arrays any more
+                for request in busy:  # after an error too, nothing may write into these arrays any more
                     request.wait()
         return arrays
 
 
 class Graph:
-    """One of OpenVINO's graphs in a file, compiled when first run: for throughput, or for latency.
+    """An OpenVINO graph in a file; it is compiled when it first runs, for throughput or for latency.
 
     Args:
         path: the file.
-        scratch: the temporary folder that it is in, if it is in one.
+        scratch: the temporary folder that the file is in, if any.
 
     Raises:
-        ModelError: the file is no such graph.
+        ModelError: OpenVINO cannot read the file.
     """
 
     def __init__(self, path: Path, scratch: Scratch | None = None) -> None:
         self.path = path
-        self._scratch = scratch  # which is removed with the graph: the weights are mapped from it till then
+        self._scratch = scratch  # removed with the graph, whose weights are mapped from it
         try:
-            # By this frontend alone: left to itself, OpenVINO tries those of other formats on a file that is damaged.
+            # By this frontend alone: by default OpenVINO tries those of other formats on a damaged file.
             frontend = FrontEndManager().load_by_framework("ir")
             self.model = frontend.convert(frontend.load(str(path)))
         except RuntimeError as error:
@@ -191,10 +195,10 @@ class Graph:
         outputs: Sequence[str] = (),
         batch: int = 1,
     ) -> Graph:
-        """A torch module as a graph for inputs of the example's shapes but for the batch, -1 for any.
+        """Returns a torch module as a graph for inputs of the example's shapes; a `batch` of -1 is any.
 
         Raises:
-            StorageError: there is no space for it in the folder for temporary files.
+            StorageError: the folder for temporary files has no space for it.
         """
         model = _converted(module, example, batch)
         for port, port_name in [*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=False)]:
@@ -206,17 +210,17 @@ class Graph:
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Of each output, without the batch."""
+        """Shapes of the outputs, without the batch."""
         return [_sides(output)[1:] for output in self.model.outputs]
 
     def is_finite(self) -> bool:
-        """Whether all its constants are."""
+        """Whether all its constants are finite."""
         constants = (node.data for node in self.model.get_ops() if node.get_type_name() == "Constant")
         return all(bool(np.isfinite(values).all()) for values in constants if values.dtype.kind == "f")
 
     @contextlib.contextmanager
     def requests(self, hint: str) -> Iterator[list[Any]]:
-        """As many requests as should run at once, for the caller alone; they go back for others to use."""
+        """Yields as many requests as should run at once; only the caller uses them within the context."""
         check_process(self)
         compiled = self._compile(hint)
         free = self._free[hint]
@@ -225,7 +229,7 @@ class Graph:
         except IndexError:
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
             if hint == "THROUGHPUT":
-                count = max(2, count)  # on one core too, one is handed over while the other runs
+                count = max(2, count)  # even on one core, one request is filled while the other runs
             requests = [compiled.create_infer_request() for _ in range(count)]
         try:
             yield requests
@@ -233,7 +237,7 @@ class Graph:
             free.append(requests)
 
     def _compile(self, hint: str) -> Any:
-        """Returns the graph compiled for a hint; of several threads that ask at first, one compiles."""
+        """Returns the graph compiled for a hint; it is compiled once, by the first thread that asks."""
         with self._compiling:
             if hint not in self._compiled:
                 options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
@@ -243,7 +247,7 @@ class Graph:
 
 @contextlib.contextmanager
 def _faults_of(graph: Graph) -> Iterator[None]:
-    """What OpenVINO says against a graph that it was given to run, as a `ModelError`."""
+    """Turns OpenVINO's errors while it runs a graph into `ModelError`."""
     try:
         yield
     except RuntimeError as error:
@@ -267,25 +271,25 @@ def _space_needed() -> Iterator[None]:
 
 
 def _sides(port: Any) -> tuple[int, ...]:
-    """The shape of an input or output; -1 for a side of any length. Raises `ModelError` if it has no fixed number."""
+    """Returns the shape of an input or output, -1 for a side of any length. Raises `ModelError` if its rank varies."""
     if port.partial_shape.rank.is_dynamic:
         raise ModelError("a graph has results of no fixed shape; fit the model again")
     return tuple(side.get_length() if side.is_static else -1 for side in port.partial_shape)
 
 
 def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> openvino.Model:
-    """A torch module as OpenVINO's.
+    """Returns a torch module as an OpenVINO model.
 
-    By the frontend itself rather than `openvino.convert_model`, which reports each use to its makers over the network.
-    Tracing is five times quicker than `torch.export`, the more as a function, which spares a scripted copy of every
-    layer; and our graphs have no branches for it to miss.
+    The frontend is called directly, since `openvino.convert_model` reports each use over the network. Tracing is five
+    times quicker than `torch.export`, above all of a function, which needs no scripted copy of every layer; and these
+    graphs have no branches that it could miss.
     """
     import torch
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: TID251  # loaded above
 
     with torch.no_grad(), warnings.catch_warnings():
         for category in (torch.jit.TracerWarning, FutureWarning):  # type: ignore[attr-defined]
-            # Of Python branches on sizes, which are fixed here; and that tracing is not what torch advises.
+            # They warn of branches on sizes, which are fixed here, and that torch advises against tracing.
             warnings.simplefilter("ignore", category=category)
         module.eval()
         trace: Any = torch.jit.trace  # torch gives it no types

@@ -1,8 +1,8 @@
-"""OpenVINO, imported in this one place, so that nothing leaves the machine.
+"""Imports OpenVINO, in this one place, so that nothing leaves the machine.
 
 `import openvino` would load `openvino_telemetry`, which writes an identifier into the home folder and reports the use
-to a server. Where that package cannot be imported, OpenVINO takes a stand-in that does nothing. A program that imported
-openvino before blemish has let it report already; nothing can be done about that here.
+to a server. Where that package cannot be imported, OpenVINO takes a stand-in that does nothing. If a
+program imported openvino before blemish, the use was reported already, and nothing can be done here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _users: weakref.WeakSet[Any] = weakref.WeakSet()
 _kept: list[Any] = []
 
 if hasattr(os, "register_at_fork"):
-    # What was compiled cannot be taken apart in a forked child either, which would abort.
+    # Compiled graphs must not be freed in a forked child either, which would abort.
     os.register_at_fork(after_in_child=lambda: _kept.extend(_users))
 
 
@@ -35,11 +35,11 @@ def check_process(user: object) -> None:
     """Notes that OpenVINO runs in this process; to be called before anything is compiled or run.
 
     Args:
-        user: what holds all that is compiled.
+        user: the object that holds what is compiled.
 
     Raises:
-        SettingError: it ran in the process from which this one was forked. Its threads were not copied, so it would
-            wait for them for ever.
+        SettingError: it ran in the process from which this one was forked. Its threads were not copied, and waiting
+            for them would never end.
     """
     global _process
     if _process is None:

@@ -1,6 +1,6 @@
-"""Images into an engine and results out, in order: the next batches are decoded while the current ones are computed.
+"""Runs images through an engine, in order; the next images are decoded while the current batch is computed.
 
-Photographs that are cut into tiles give a result a tile, and `whole` puts these together again.
+Photographs that are cut into tiles give one result for each tile, and `whole` joins these.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from blemish.engines import BATCH, Arrays, Engine
 from blemish.errors import ImageError
 from blemish.images import Geometry, ImageLike, Mosaic, Pixels, Place, decode_ahead, read_image, read_tiles, waiting
 
-NOT_FINITE = "has a score or a map that is not finite, so nothing can be told of it; is the model damaged?"
+NOT_FINITE = "has a score or a map that is not finite, so there is no verdict; is the model damaged?"
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Chunk:
     """The results of one batch.
 
     Attributes:
-        indices: for each row that of its image.
-        places: for each row that of its tile; empty where images are not cut.
+        indices: for each row the index of its image.
+        places: for each row the place of its tile; empty if images are not cut.
         arrays: the results.
-        errors: by index, the images that failed since the last chunk.
+        errors: of the images that failed since the last chunk, by index.
     """
 
     indices: list[int]
@@ -38,18 +38,18 @@ class Chunk:
 
     @property
     def finished(self) -> int:
-        """How many images ended in this chunk, with a result or an error."""
+        """How many images were completed in this chunk, with a result or an error."""
         whole = sum(place.is_last for place in self.places) if self.places else len(self.indices)
         return whole + len(self.errors)
 
 
 class NotFiniteError(ImageError):
-    """One image that was computed, with a result that is no number."""
+    """An image whose score or map is not finite."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Score and map (H, W) of one image, both finite, or why there are none."""
+    """Score and map (H, W) of one image, both finite; or the error that explains why there are none."""
 
     index: int
     score: float
@@ -58,7 +58,7 @@ class Scored:
 
 
 def stream(engine: Engine, sources: Sequence[ImageLike], geometry: Geometry) -> Iterator[Chunk]:
-    """Every source as a row of a chunk, as a row a tile, or as an error of a chunk, in order of their indices."""
+    """Yields the results of all sources in order: each is a row, a row for each tile, or an error of a chunk."""
     waiting: list[Chunk] = []
     left = Chunk([], [], (), {})
 
@@ -89,9 +89,9 @@ def stream(engine: Engine, sources: Sequence[ImageLike], geometry: Geometry) -> 
 
 
 def whole(chunks: Iterable[Chunk], geometry: Geometry) -> Iterator[Scored]:
-    """From chunks of scores and maps a result an image, in order; tiles' maps are put together.
+    """Yields one result for each image, in order, from chunks of scores and maps; the maps of tiles are joined.
 
-    An image with a number that is not finite gets an error in the place of a score.
+    An image with a score or map that is not finite gets an error instead.
     """
     mosaic: Mosaic | None = None
     broken: set[int] = set()
@@ -119,7 +119,7 @@ def whole(chunks: Iterable[Chunk], geometry: Geometry) -> Iterator[Scored]:
 
 
 def _is_large(place: Place, geometry: Geometry) -> bool:
-    """Whether a photograph is such that its map must be handed on before the next one is begun."""
+    """Whether a photograph is so large that its batch must not wait for tiles of the next one."""
     return place.height * place.width > BATCH * geometry.tiling.side**2
 
 
@@ -133,7 +133,7 @@ def _images(
         yield from ((index, None, image) for index, image in enumerate(decoded))
         return
     for index, source in enumerate(sources):
-        # One after the other: a large photograph must not wait in memory for another.
+        # One at a time: a large photograph must not wait in memory for another.
         try:
             for place, image in read_tiles(source, geometry):
                 yield index, place, image

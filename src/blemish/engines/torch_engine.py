@@ -1,4 +1,4 @@
-"""torch, on CUDA, MPS or CPU: the reference that the other engines must agree with."""
+"""torch, on CUDA, MPS or CPU: the reference for the other engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blemish.engines import BATCH, Arrays
 
 
 def best_device() -> torch.device:
-    """The GPU that torch sees, else the CPU."""
+    """Returns the GPU that torch sees, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -24,7 +24,7 @@ def best_device() -> torch.device:
 
 
 class TorchEngine:
-    """`module`: uint8 (B, H, W, 3) to a tuple of tensors, all with B rows."""
+    """Runs a module that takes uint8 (B, H, W, 3) and returns a tuple of tensors, all with B rows."""
 
     name = "torch"
 
@@ -34,7 +34,7 @@ class TorchEngine:
         self.outputs = outputs
 
     def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> TorchEngine:
-        """This engine followed by `module`, a function of the tuple of its maps; the names serve `save` alone."""
+        """Returns this engine followed by `module`, which takes the tuple of its maps; `save` alone uses the names."""
         return TorchEngine(_Chain(self.module, module), self.device, outputs)
 
     def save(self, folder: Path, shape: tuple[int, int]) -> None:
@@ -49,7 +49,7 @@ class TorchEngine:
         graphs.save(folder, shape)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
-        """The module's outputs for each batch, in order."""
+        """Yields the module's outputs for each batch, in order."""
         for batch in batches:
             with torch.inference_mode():
                 parts = [

@@ -1,4 +1,4 @@
-"""A model on labelled images."""
+"""Evaluates a model on labelled images."""
 
 from blemish.evaluation.evaluate import Evaluation, evaluate, require_scipy
 

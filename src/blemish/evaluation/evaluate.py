@@ -1,4 +1,4 @@
-"""A model on labelled images: figures of images, of pixels, of decisions at the calibrated threshold, and by class."""
+"""Evaluates a model on labelled images: figures of images, of pixels, of decisions at the threshold, and by class."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ from blemish.progress import Progress
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found. Figures lie between 0 and 1; one that is undefined for want of data is `None`.
+    """What `evaluate` found. Figures lie between 0 and 1; an undefined one is `None`.
 
     Attributes:
         dataset: what was evaluated on.
         image: `auroc`, `aupr`, `f1_max`, and the counts `normal` and `anomalous`.
-        pixel: `auroc`, `aupr`, `aupro`; all `None` where there are no masks.
+        pixel: `auroc`, `aupr`, `aupro`; all `None` if there are no masks.
         decisions: `threshold`, the `stated_rate`, the realised `false_alarm_rate` and `detection_rate`, and
             `false_alarms_by_chance`, the range of counts that the stated rate gives in 95 of 100 cases.
-        boxes: found around what lies above the map's threshold on images judged anomalous, against those around the
-            masks' parts: `precision`, `recall` and `f1` at the overlap `iou`, and the counts `found`, `true` and
-            `matched`; empty where there are no masks.
-        per_class: by class of anomaly the same figures, against all good images, and the `count` of its images.
-        seconds_per_image: wall time, decoding and ground truth included.
+        boxes: found around what lies above the map's threshold on images judged anomalous, compared with boxes around
+            the masks' parts: `precision`, `recall` and `f1` at the overlap `iou`, and the counts `found`, `true` and
+            `matched`; empty if there are no masks.
+        per_class: for each class of anomaly against all good images `image`, `pixel` and `detection_rate`, and the
+            `count` of its images.
+        seconds_per_image: wall time, with decoding and ground truth.
         results: samples with their predictions (without maps), in order.
         unreadable: predictions that have an error instead of a score.
-        pixels: values of the maps against the masks, counted.
+        pixels: counts of the maps' values against the masks.
     """
 
     dataset: Dataset
@@ -55,7 +56,7 @@ class Evaluation:
     pixels: PixelTally
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures, as JSON can hold them."""
+        """Returns the figures, as JSON can hold them."""
         return {
             "image": self.image,
             "pixel": self.pixel,
@@ -69,25 +70,27 @@ class Evaluation:
 
     @property
     def counts(self) -> RankCounts:
-        """Image scores, tallied."""
+        """Counts of the images' scores."""
         return _tally(self.results)
 
 
 def require_scipy() -> None:
-    """Raises `MissingExtraError` if scipy, which the figures need, is not installed."""
+    """Raises `MissingExtraError` if scipy is not installed, which the figures need."""
     require("scipy.ndimage", "scipy.stats", of="evaluating", extra="report")
 
 
 def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | None = None) -> Evaluation:
-    """The model on the test part of a source, at the model's input size.
+    """Returns the figures of a model on the test part of a source.
+
+    Pixels are counted at the model's input size, or at a photograph's own if it is cut into tiles.
 
     Args:
         model: fitted; its seed decides the split of sources that have none of their own.
         source: a path, `layout:PATH`, or a data set that was read.
-        progress: told how far it is.
+        progress: called with the stage, and how many images of how many are done.
 
     Raises:
-        MissingExtraError: scipy is not installed; no image was scored then.
+        MissingExtraError: scipy is not installed; no image is scored then.
         SourceError: the source has no test part, or none of its images can be read.
         ImageError: a mask is unreadable or of another size than its image.
     """
@@ -132,7 +135,7 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
 
 @dataclass
 class _Counted:
-    """What came of the images: results without maps, pixels by class, and boxes found, true and matched."""
+    """Results without maps, pixels by class, and how many boxes were found, true and matched."""
 
     results: list[tuple[Sample, Prediction]] = field(default_factory=list)
     unreadable: list[Prediction] = field(default_factory=list)
@@ -141,7 +144,7 @@ class _Counted:
 
 
 def _counted(model: Model, dataset: Dataset, progress: Progress | None) -> _Counted:
-    """Predicts the test part and counts. Raises `ImageError` if a mask cannot be used."""
+    """Returns counts over the predicted test part. Raises `ImageError` if a mask cannot be used."""
     samples, counted = dataset.test, _Counted()
     predictions = model.predict([sample.path for sample in samples], progress)
     masks = _masks(samples, model.recipe.geometry) if dataset.has_masks else iter([None] * len(samples))
@@ -161,7 +164,7 @@ def _counted(model: Model, dataset: Dataset, progress: Progress | None) -> _Coun
 
 
 def _per_class(results: list[tuple[Sample, Prediction]], tallies: dict[str, PixelTally]) -> dict[str, dict[str, Any]]:
-    """The figures of each class of anomaly, against all good images."""
+    """Returns the figures of each class of anomaly, against all good images."""
     good, found = tallies.get(GOOD, PixelTally()), {}
     for kind in sorted({sample.kind for sample, _ in results} - {GOOD}):
         chosen = [result for result in results if result[0].kind in {kind, GOOD}]
@@ -175,11 +178,7 @@ def _per_class(results: list[tuple[Sample, Prediction]], tallies: dict[str, Pixe
 
 
 def _masks(samples: list[Sample], geometry: Geometry) -> Iterator[NDArray[np.bool_] | ImageError]:
-    """Ground truth in order, or why there is none; nothing is marked on an image without a mask.
-
-    Of the size of the maps: the model's input's, or the photograph's where it is cut into tiles.
-    """
-
+    """Yields ground truth of the size of the maps, in order, or its error; an image without a mask has no defect."""
     size = geometry.shape[0] * geometry.shape[1] if geometry.tile is None else MAX_PIXELS
     return decode_ahead(partial(read_truth, geometry=geometry), samples, ahead=waiting(size, 32))
 

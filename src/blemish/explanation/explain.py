@@ -1,4 +1,4 @@
-"""From the features of one image to the explanation of its score."""
+"""Explains the score of one image from its features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = 12
-"""Components that `worst` and `best` show."""
+"""How many components `worst` and `best` show."""
 
 
 CHANCE = 6.6349
@@ -40,14 +40,17 @@ def explain(
     reconstruction: Pixels | None = None,
     tile: tuple[int, int, int] | None = None,
 ) -> Explanation:
-    """The explanation of one image from its features (1, C_l, H_l, W_l); `Model.explain` tells of `components`.
+    """Returns the explanation of one image from its features (1, C_l, H_l, W_l).
 
     Args:
         scoring: of the fitted detector.
         features: of each layer.
         names: of the layers.
-        components: which to show.
-        path, image, map, score, p_value, threshold, display, reconstruction, tile: as the explanation has them.
+        components: which to show; see `Model.explain`.
+        path, image, map, score, p_value, threshold, display, reconstruction, tile: as in `Explanation`.
+
+    Raises:
+        SettingError: there is no such component, or the detector has none.
     """
     import torch
 
@@ -82,7 +85,7 @@ def explain(
                 f"this detector has no components, it explains by layers ({', '.join(names)}); "
                 "leave --components out, or fit gaussian or padim"
             )
-    # The map's typical value on held-out good images, shared out among the components.
+    # The map's typical value on held-out good images, divided among the components.
     limit = CHANCE * display[0] / max(1, sum(len(part.components) for part in head.parts))
     return Explanation(
         path, image, map, score, p_value, threshold, display, peak, layers, shown, limit, reconstruction, tile
@@ -90,7 +93,7 @@ def explain(
 
 
 def _chosen(asked: int | str | Sequence[int] | None, at_peak: Tensor, indices: Sequence[int]) -> list[int]:
-    """Places of the components to show among all of them."""
+    """Returns the places of the components to show among all of them."""
     order = at_peak.argsort(descending=True, stable=True).tolist()
     if asked is None or asked == "best":
         return list(order[:SHOWN])
@@ -100,7 +103,7 @@ def _chosen(asked: int | str | Sequence[int] | None, at_peak: Tensor, indices: S
         raise SettingError(f"components {asked!r} are not known; give a number, best, worst, or indices")
     if isinstance(asked, int):
         if asked < 1:
-            raise SettingError(f"{asked} components are none to show; give 1 or more")
+            raise SettingError(f"{asked} components cannot be shown; give 1 or more")
         return list(order[:asked])
     missing = [index for index in asked if index not in indices]
     if missing:
@@ -110,7 +113,7 @@ def _chosen(asked: int | str | Sequence[int] | None, at_peak: Tensor, indices: S
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """`0 to 4, 7, 9 to 12`, shortened where there are many gaps."""
+    """Returns numbers as `0 to 4, 7, 9 to 12`, shortened if there are many gaps."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

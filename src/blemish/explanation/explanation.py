@@ -1,4 +1,4 @@
-"""Why an image has its score: maps of layers, and of components where a detector has them, and a picture of them."""
+"""The explanation of an image's score: maps of layers and, if the detector has them, of components; and a picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Map = NDArray[np.float32]
 
 COLUMNS = 6
-"""Tiles to a row of the picture."""
+"""Panels in a row of the picture."""
 
 
 SCALES = ("fixed", "per-component", "cross-component", "score")
@@ -33,12 +33,12 @@ class Cause:
     """One layer, or one component of a layer.
 
     Attributes:
-        layer: its name, or several joined by `+` where a component mixes them.
-        index: the component's: of `gaussian` by eigenvalue, smallest first; of `padim` the channel in its layer, or the
-            principal component; `None` of a whole layer.
+        layer: its name, or several joined by `+` if a component mixes them.
+        index: of the component: in `gaussian` by eigenvalue, smallest first; in `padim` the channel in its layer, or
+            the principal component; `None` for a whole layer.
         map: (H, W) at the model's input size.
         at_peak: the map's value where the image's map is largest.
-        share: `at_peak` as a share of the image's map there; `None` where maps do not add up.
+        share: `at_peak` as a share of the image's map there; `None` if maps do not add up.
     """
 
     layer: str
@@ -57,22 +57,23 @@ class Explanation:
     """Why an image has its score.
 
     Attributes:
-        path: the file; `None` for an array.
+        path: the file; `None` for an array or bytes.
         image: uint8 (H, W, 3), at the model's input size.
         map: (H, W), higher where more anomalous, as `predict` gives it.
         score, p_value: of the image.
         threshold: the model's.
         display: map values drawn as the bottom and the top of the colours; layers that add up to the map are drawn from
-            0 to as much.
+            0 to the difference of the two.
         peak: row and column where the map is largest.
-        layers: a map each. They add up to the map, but for `fre`, whose map is their weighted geometric mean.
-        components: those that were asked for, the one that adds the most at the peak first. All there are add up to the
-            layers; empty where a detector has none.
-        reconstruction: uint8 (H, W, 3), what a `vae` makes of the image; `None` of other detectors.
-        tile: of a photograph that is cut, the first row and column of the tile that this is about, and its side;
-            `None` of other images.
-        limit: what a component's map exceeds at one position in a hundred on good images, if it is like the others and
-            normally distributed: held-out images tell what the map is there, and so what a component is on average.
+        layers: a map for each. They add up to the map, except for `fre` and `fre-ae`, whose map is their weighted
+            geometric mean.
+        components: those that were asked for, the one that adds the most at the peak first. All components together
+            add up to the layers; empty if the detector has none.
+        reconstruction: uint8 (H, W, 3), the reconstruction by a `vae` or `vae-grf`; `None` for other detectors.
+        tile: for a photograph in tiles, the first row and column of the tile that is explained, and its side; `None`
+            for other images.
+        limit: the value that a component's map exceeds at one position in a hundred on good images, if all components
+            are alike and normally distributed; estimated from the map's typical value on held-out images.
     """
 
     path: Path | None
@@ -90,7 +91,7 @@ class Explanation:
     tile: tuple[int, int, int] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """What it says in numbers, as JSON can hold it."""
+        """Returns the explanation in numbers, without maps, as JSON can hold it."""
 
         def plain(cause: Cause) -> dict[str, Any]:
             return {"layer": cause.layer, "index": cause.index, "at_peak": cause.at_peak, "share": cause.share}
@@ -107,12 +108,12 @@ class Explanation:
         }
 
     def picture(self, scale: str = "fixed") -> Pixels:
-        """The image, its map, the layers and the components, uint8 (h, w, 3).
+        """Returns a picture of the image, its map, the layers and the components, uint8 (h, w, 3).
 
         Args:
-            scale: what the components' colours end at, from 0. `fixed`: twice what a component of a good image exceeds
-                at one position in a hundred, so a good part is dark. The others go by this image alone, and show bright
-                spots on good parts too: `per-component`, the 99th percentile of each map; `cross-component`, that of
+            scale: the top of the components' colours, which start at 0. `fixed`: twice the `limit`, so that a good part
+                is dark. The others depend on this image alone, and show bright spots on good parts too:
+                    `per-component`, the 99th percentile of each map; `cross-component`, that of
                 all the maps shown together; `score`, that of the image's map.
 
         Raises:
@@ -130,7 +131,7 @@ class Explanation:
         return sheet([*_rows(first), *_rows(shown)], title)
 
     def panels(self) -> list[Panel]:
-        """The image, the reconstruction if there is one, the layers, unless one alone is the map, and the map."""
+        """Returns the image, its reconstruction if any, the layers unless the only one is the map, and the map."""
         row, column = self.peak
         bottom, top = self.display
         display = (0.0, top - bottom) if self.adds_up else self.display
@@ -143,7 +144,7 @@ class Explanation:
         ]
 
     def _limits(self, scale: str) -> list[float]:
-        """For each component the value at the top of the colours."""
+        """Returns for each component the value at the top of the colours."""
         maps = [cause.map for cause in self.components]
         if scale not in SCALES:
             raise SettingError(f"scale {scale!r} is not known; give one of {', '.join(SCALES)}")
@@ -159,16 +160,16 @@ class Explanation:
         return all(cause.share is not None for cause in self.layers)
 
     def save(self, path: str | Path, scale: str = "fixed") -> None:
-        """Writes the picture, as its name ends: .png, .jpg or .webp. A picture that blemish made is replaced.
+        """Writes the picture in the format of its suffix: .png, .jpg, .jpeg or .webp. A picture by blemish is replaced.
 
         Raises:
-            SettingError: another ending, or an unknown scale.
-            StorageError: another file is there, or it cannot be written.
+            SettingError: the suffix or the scale is unknown.
+            StorageError: another file is there, or the picture cannot be written.
         """
         write_picture(self.picture(scale), Path(path), force=True)
 
     def _repr_png_(self) -> bytes:
-        """A notebook's display."""
+        """Returns the picture for display in a notebook."""
         buffer = io.BytesIO()
         Image.fromarray(self.picture()).save(buffer, "PNG")
         return buffer.getvalue()

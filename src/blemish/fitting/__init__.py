@@ -1,4 +1,4 @@
-"""From good images to a model: a plan, one pass that learns, a calibration."""
+"""From good images to a model: plan, learn, calibrate."""
 
 from blemish.fitting.fit import fit
 from blemish.fitting.plan import Plan

@@ -1,4 +1,4 @@
-"""The pass over the held-out images: their scores calibrate; then a detector that learns in one pass takes them in."""
+"""The pass over the held-out images: their scores calibrate. A detector that learns in one pass then takes them in."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 
 
 def calibrate(detector: Detector, passes: Passes, images: Division) -> Calibration:
-    """Returns the calibration by the held-out images, as the detector scores them before it takes them in.
+    """Returns the calibration from the scores of the held-out images.
+
+    A batch is scored after the detector learned from the images to fit, by one scoring module for all batches. A
+    detector that learns in one pass then takes in the held-out images too; a trained one does not.
 
     Args:
-        detector: that has learned from the images to fit.
+        detector: one that has learned from the images to fit.
         passes: of this fit.
-        images: of which those to calibrate are meant.
+        images: whose part to calibrate is used.
 
     Raises:
-        BlemishError: of the kind that fits.
+        BadImagesError: an image cannot be read, or none is left.
+        DegenerateError: a score is not finite, or all images are the same.
+        SettingError: there are too few images for the rate.
     """
     from blemish.detectors import Trained
     from blemish.detectors.scoring import Scoring

@@ -1,4 +1,4 @@
-"""From what `fit` was told to a detector, a geometry, a backbone and its layers."""
+"""From the arguments of `fit` to a detector, a geometry, a backbone and its layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Layers = Sequence[int | str]
 
 SIZE = 256
-"""Pixels to a side, where neither size nor tile is given."""
+"""Pixels on a side, if neither size nor tile is given."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def choose(
     preset: str | None,
     seed: int,
 ) -> Choices:
-    """Returns what is to be fitted: what was given, else what the preset says, else the defaults.
+    """Returns what is to be fitted: what was given, else what the preset has, else the defaults.
 
     Raises:
-        SettingError: a name or a value is not known, or two of them do not go together.
+        SettingError: a name or a value is not known, or two of them contradict each other.
     """
     paper = find_preset(preset) if preset else None
     chosen = _detector(detector, settings or {}, paper, seed)
@@ -69,7 +69,7 @@ def choose(
 
 
 def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset: Preset | None, seed: int) -> Detector:
-    """Returns the detector given, or makes the one named; settings go before the preset's."""
+    """Returns the detector given, or makes the one named; `settings` have precedence over the preset's."""
     from blemish.detectors import DETECTORS, make_detector
 
     if given is None or isinstance(given, str):
@@ -88,7 +88,7 @@ def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset:
 def _geometry(
     size: int | str | None, crop: int | None, tile: int | None, overlap: int | None, preset: Preset | None
 ) -> Geometry:
-    """Returns the geometry; a preset's crop goes with its own size alone."""
+    """Returns the geometry; a preset's crop is used only with the preset's size."""
     if crop is None and preset and size is None and not tile:
         crop = preset.crop
     if size is None:

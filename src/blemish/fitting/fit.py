@@ -1,4 +1,4 @@
-"""From good images to a model: plan, learn from most of them, calibrate on the others. The parts are joined here."""
+"""From good images to a model: plan, learn from most of them, calibrate on the others. This joins the rooms."""
 
 from __future__ import annotations
 
@@ -53,40 +53,41 @@ def fit(
     resume: bool = False,
     memory: int | None = None,
 ) -> Model:
-    """Returns a model of the good images in `source`, after one pass over them.
+    """Returns a model of the good images in `source`. The backbone runs once for each of them.
 
     A share of the images is held out; the threshold, the p-values and the display scale come from these alone. A
-    detector that learns in one pass then takes them in too, which makes the stated false-alarm rate a bound rather than
-    a target: a normal image lies closer to a model that has seen more. A detector that is trained never sees them.
+    detector that learns in one pass then takes them in too. This makes the stated false-alarm rate a bound rather than
+    a target, since a normal image lies closer to a model that has seen more. A trained detector (`hfr`, `vae`,
+    `vae-grf`, `fre-ae`) never sees them.
 
     Args:
-        source: a path, `layout:PATH`, or a data set that was read; its training part is meant.
-        detector: the name of one of `blemish.detectors.DETECTORS`, `fre` by default; or one of your own making.
-        settings: of the detector, by name; the others keep their defaults.
+        source: a path, `layout:PATH`, or a data set that was read; its training part is used.
+        detector: a name in `blemish.detectors.DETECTORS`, `fre` by default; or a new detector, such as `FRE(power=8)`.
+        settings: of the named detector, by name; others keep their defaults.
         backbone: `efficientnet_lite0` (the default), or any network of timm's that gives feature maps.
-        layers: levels, or names of modules; the detector's own choice where not given.
-        size: pixels, or `HxW`; 256 by default, and with tiles theirs.
+        layers: levels, or names of modules; by default the detector's own choice.
+        size: pixels, or `HxW`; by default 256, or with tiles their size.
         crop: side of a centre crop after resizing.
-        tile: cut photographs into tiles of so many of their own pixels, each of which is a sample. Photographs are held
-            out whole, and the rate is one of photographs: the score of one is the largest of its tiles'.
+        tile: cut photographs into tiles of this many of their own pixels; each tile is a sample. Photographs are held
+            out whole, and the rate is one of photographs: a photograph's score is the largest of its tiles' scores.
         overlap: pixels that neighbouring tiles share, at least; a quarter of the tile by default.
-        preset: a paper's name for its settings; what else is given here goes before it.
-        false_alarm_rate: the rate the threshold promises; 1 % where not given, or the lowest that can be had.
+        preset: name of a paper's settings; other arguments have precedence.
+        false_alarm_rate: the rate that the threshold promises; by default 1 %, or the lowest possible rate.
         calibration_share: the share held out, at least 20 images, at most half.
-        seed: of the hold-out, of the data set's split, and of whatever the detector draws.
+        seed: of the hold-out, of the data set's split, and of what a named detector draws.
         engine: `auto`, `openvino` or `torch`.
         weights: a file with the backbone's weights.
         download: allow timm to fetch them.
         skip_bad: leave out images that cannot be read, rather than stop; their count is kept in the model.
-        progress: told how far it is.
-        announce: told what the fit will need, before the pass over the images.
-        checkpoints: a folder for the checkpoint and the log of a detector that is trained.
+        progress: called with the stage, and how many images or steps of how many are done.
+        announce: called with what the fit will need, before the pass over the images.
+        checkpoints: a folder for the checkpoint and the log of a trained detector.
         resume: go on from the checkpoint there, if there is one.
-        memory: bytes for the features that a detector is trained on, which are kept on disk if they take more; half of
-            what is free by default.
+        memory: bytes for the features that `hfr` or `fre-ae` is trained on, which are kept on disk if they take more;
+            by default half of what is free.
 
     Raises:
-        BlemishError: of the kind that fits; its text says what was found, what was expected and what to do.
+        BlemishError: one of its kinds; the message says what was found, what was expected and what to do.
     """
     from blemish.engines.extractor import make_extractor
 
@@ -112,7 +113,7 @@ def fit(
 
 @dataclass(frozen=True)
 class Options:
-    """What changes how a fit goes, and not what it computes: arguments of `fit` by the same names."""
+    """Arguments of `fit` by the same names that change how it runs; only `skip_bad` changes the result."""
 
     skip_bad: bool = False
     progress: Progress | None = None
@@ -124,14 +125,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Work:
-    """What one fit works with.
+    """The parts of one fit.
 
     Attributes:
         detector: empty at first; it is fitted in place.
         extractor: the backbone ready to run.
-        recipe: what is computed.
-        images: to learn from and to calibrate on.
-        digest: of which images these were before the work.
+        recipe: all that decides what is computed.
+        images: those to learn from and those to calibrate on.
+        digest: of the images' names and sizes before the fit.
         passes: through the extractor.
         training: of the detector; `None` if it learns in one pass.
     """
@@ -146,15 +147,15 @@ class Work:
 
 
 def prepare(detector: Detector, extractor: Extractor, recipe: Recipe, images: Division, options: Options) -> Work:
-    """Plans a fit, announces it, and returns what it works with; see `Work`.
+    """Plans a fit, announces the plan, and returns the parts of the fit.
 
     Raises:
         MemoryLimitError: there is not enough memory, or not enough disk.
-        SettingError: the folder for checkpoints holds what would be overwritten.
+        SettingError: something in the folder for checkpoints would be overwritten.
     """
     from blemish.fitting.trained.learn import make_training
 
-    digest = images_digest([sample.path for sample in images.all])  # now, so that what happens to them is seen later
+    digest = images_digest([sample.path for sample in images.all])  # now, so that later changes to them are noticed
     plan = plan_fit(detector, extractor, recipe.geometry, images, options.memory)
     training = make_training(
         detector, recipe, extractor.origin, images, plan.cache, options.checkpoints, options.resume

@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 
 
 def learn(detector: Detector, passes: Passes, images: Division, training: Training | None) -> None:
-    """Shows the images to the detector, once; then trains it, if it is one to be trained.
+    """Lets the detector take in the images, once; then trains it, if it is a trained one.
 
     Args:
         detector: empty.
         passes: of this fit.
-        images: of which those to fit are meant.
+        images: whose part to fit is used.
         training: of the detector; `None` if it learns in one pass.
 
     Raises:
-        BlemishError: of the kind that fits.
+        BadImagesError: an image cannot be read, or none is left.
+        DegenerateError: features are not finite, or all images are the same.
+        BlemishError: as `train_detector` does.
     """
     for chunk in passes.over("fit", images.to_fit, images.to_calibrate):
         detector.update(tensors(chunk.arrays))

@@ -1,4 +1,4 @@
-"""Passes of images through an engine, with one account of the bad ones and of whether the images differ."""
+"""Passes of images through an engine, with one list of bad images, and one test of whether the images differ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAME = 1e-5
-"""Features that differ by less, as a share of the largest, are those of the same picture."""
+"""Features whose difference is a smaller share of the largest are those of the same picture."""
 
 NAMED = 10
 """Bad images that one error names, at most."""
@@ -36,7 +36,7 @@ class Variety:
         self._first: list[NDArray[np.float32]] = []
 
     def update(self, arrays: Sequence[NDArray[np.float32]]) -> None:
-        """Takes in a batch: of each layer (B, C_l, H_l, W_l)."""
+        """Takes in a batch, (B, C_l, H_l, W_l) for each layer."""
         self.count += len(arrays[0])
         if self.found:
             return
@@ -63,7 +63,7 @@ class Passes:
         engine: images to features.
         geometry: of the images.
         skip_bad: leave out images that cannot be read, rather than stop.
-        progress: told how far each pass is.
+        progress: called with the stage, and how many images of how many are done.
         bad: the images that could not be read so far.
         variety: of all features so far.
     """
@@ -78,11 +78,11 @@ class Passes:
     def over(self, stage: str, samples: Sequence[Sample], later: Sequence[Sample] = ()) -> Iterator[Chunk]:
         """Yields the features of the samples, in order.
 
-        Where an image is bad and is not to be left out, the samples that are left, and those for `later`, are only
-        decoded, so that one error names what else is bad.
+        If an image is bad and may not be left out, the remaining samples, and those for `later`, are only decoded, so
+        that one error names up to `NAMED` bad ones.
 
         Raises:
-            BadImagesError: an image cannot be read, and bad ones are not to be left out.
+            BadImagesError: an image cannot be read, and bad ones may not be left out.
             DegenerateError: features are not finite.
         """
         paths = [sample.path for sample in samples]
@@ -126,4 +126,4 @@ def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) 
             break
         if isinstance(image, ImageError):
             found.append(image)
-    return BadImagesError(found, "mend them, or leave them out with --skip-bad")
+    return BadImagesError(found, "fix them, or leave them out with --skip-bad")

@@ -1,6 +1,6 @@
-"""What a fit will need, told before it starts: memory from the sizes of what is held, time from a few images.
+"""Estimates what a fit will need before it starts: memory from the sizes of what is held, time from a few images.
 
-Every image's header is read, for images differ: one of them may decide the memory, and a few of them the time.
+Every image's header is read, since a single large image may decide the memory.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from blemish.fitting.split import Division
 
 TIMED = 8
-"""Images at most whose decoding and extracting are timed."""
+"""How many images are timed, at most, in decoding and extracting."""
 
 TIMED_PIXELS = 50_000_000
-"""Pixels of these together, at most, where one image does not have more."""
+"""Pixels of these images together, at most, unless a single image has more."""
 
 TIMED_TILES = 32
-"""Tiles of these together, at most."""
+"""Tiles of these images together, at most."""
 
 BUFFERS = 4
 """Batches of features that exist at one time, copies included."""
@@ -60,12 +60,12 @@ class Plan:
 
     Attributes:
         images: how many will be read.
-        tiles: how many these have in all; as many, where they are not cut.
-        seconds: estimated, for decoding and extracting them all here; a few were timed.
+        tiles: how many tiles they have in all; as many as images if they are not cut.
+        seconds: estimated, for decoding and extracting all of them on this machine, from a few that were timed.
         memory: bytes, estimated, of the whole process at its peak.
-        available: bytes that the process may have in all, what it has already included.
-        trains: a training follows, whose time is not in `seconds`.
-        cache: bytes of features that may be kept in memory for it.
+        available: bytes that the process may have in all, with what it has already.
+        trains: whether training follows, whose time is not in `seconds`.
+        cache: bytes of features that may be kept in memory for the training.
         disk: bytes, estimated, of features that are kept in the folder for temporary files instead.
     """
 
@@ -79,10 +79,10 @@ class Plan:
     disk: int = 0
 
     def check(self) -> None:
-        """Raises `MemoryLimitError` if the memory will not do."""
+        """Raises `MemoryLimitError` if there is not enough memory."""
         if self.memory > self.available:
             raise MemoryLimitError(
-                f"fitting needs about {_gigabytes(self.memory)} of memory, {_gigabytes(self.available)} can be had; "
+                f"fitting needs about {_gigabytes(self.memory)} of memory, {_gigabytes(self.available)} are available; "
                 "give coarser or fewer layers (--layers), a smaller --size, or another detector"
             )
 
@@ -90,7 +90,7 @@ class Plan:
         images = f"{self.images} images" + (f" of {self.tiles} tiles" if self.tiles != self.images else "")
         disk = f", {_gigabytes(self.disk)} of disk in {tempfile.gettempdir()}" if self.disk else ""
         told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory{disk} for {images}"
-        return told + ("; then training, whose bar tells how long" if self.trains else "")
+        return told + ("; then training, for which a bar shows the time" if self.trains else "")
 
 
 def plan_fit(
@@ -106,7 +106,7 @@ def plan_fit(
         memory: bytes for the features that a detector is trained on; half of what is left by default.
 
     Raises:
-        MemoryLimitError: the disk has no room for the features that are to be kept.
+        MemoryLimitError: the features fit neither the memory nor the disk.
     """
     from blemish.detectors import Trained
 
@@ -125,14 +125,14 @@ def plan_fit(
 def make_plan(
     engine: Engine, paths: Sequence[Path], geometry: Geometry, features: int, statistics: Callable[[int], int]
 ) -> Plan:
-    """Reads all headers, times a few images or tiles of them, and adds up.
+    """Returns a plan: reads all headers, times a few images or their tiles, and adds up.
 
     Args:
         engine: extracts features.
-        paths: of all images; those that cannot be read count as nothing.
+        paths: of all images; those that cannot be read are ignored.
         geometry: of the images.
-        features: numbers in the features of one image or tile.
-        statistics: from how many of these there are to the bytes that the detector will hold at its peak.
+        features: how many numbers the features of one image or tile have.
+        statistics: returns, for a count of images or tiles, the bytes that the detector holds at its peak.
     """
     headers = _headers(paths, geometry)
     tiles = (
@@ -147,15 +147,15 @@ def make_plan(
 
 
 def with_cache(plan: Plan, size: int, budget: int | None) -> Plan:
-    """The plan of a fit that keeps so many bytes of features: in memory, if these fit the budget, else on disk.
+    """Returns the plan of a fit that keeps this many bytes of features: in memory if they fit the budget, else on disk.
 
     Args:
-        plan: without them.
-        size: of the features.
-        budget: bytes of memory for them; half of what is left by default.
+        plan: without the features.
+        size: of the features, in bytes.
+        budget: bytes of memory for them; by default half of what is left.
 
     Raises:
-        MemoryLimitError: the disk has no room for them.
+        MemoryLimitError: the features do not fit the disk either.
     """
     room = max(0, plan.available - plan.memory) // 2 if budget is None else budget
     if size <= room:
@@ -171,7 +171,7 @@ def with_cache(plan: Plan, size: int, budget: int | None) -> Plan:
 
 
 def _headers(paths: Sequence[Path], geometry: Geometry) -> dict[Path, Header]:
-    """Of the images that have one."""
+    """Returns the headers of the images that can be opened."""
 
     def read(some: Sequence[Path]) -> dict[Path, Header]:
         found = {}
@@ -187,27 +187,27 @@ def _headers(paths: Sequence[Path], geometry: Geometry) -> dict[Path, Header]:
 
 
 def _tiles(header: Header, geometry: Geometry) -> int:
-    """How many a photograph has; none, where it is smaller than one."""
+    """Returns how many tiles a photograph has; none if it is smaller than one."""
     tiling = geometry.tiling
     return tiling.count(header.height, header.width) if min(header.height, header.width) >= tiling.side else 0
 
 
 def _reading(headers: Sequence[Header], geometry: Geometry) -> int:
-    """Bytes at the peak of what is being decoded and of what waits for the engine."""
+    """Returns the bytes, at their peak, of images that are being decoded and of those that wait for the engine."""
     if geometry.tile is None:
         ahead = min(len(headers), waiting(geometry.bytes, 2 * BATCH))
         return decoding_peak([header.decoding for header in headers]) + ahead * geometry.bytes
     peaks = [0]
-    for header in headers:  # photographs are read one by one
+    for header in headers:  # photographs are read one at a time
         pixels = header.height * header.width
         kept = min(IN_MEMORY, 3 * pixels)
         row_of_tiles = 3 * geometry.tiling.side * max(header.height, header.width)
-        peaks.append(kept + max(header.decoding, row_of_tiles) + 4 * pixels)  # and the map of the one before
+        peaks.append(kept + max(header.decoding, row_of_tiles) + 4 * pixels)  # with the map of the previous one
     return max(peaks)
 
 
 def _seconds(engine: Engine, headers: dict[Path, Header], geometry: Geometry, tiles: int) -> float:
-    """Estimated for all images, by decoding some of them once; none, where none of these can be read."""
+    """Returns the seconds for all images, estimated from some of them; 0 if none of these can be read."""
     area = {path: header.height * header.width for path, header in headers.items()}
     some = _spread(list(headers), area)
     if geometry.tile is None:
@@ -216,7 +216,7 @@ def _seconds(engine: Engine, headers: dict[Path, Header], geometry: Geometry, ti
         images, pixels, decoding, cutting = _timed_tiles(some, area, geometry)
     if not images:
         return 0.0
-    rows = max(len(images), min(TIMED, tiles))  # one alone would take another time than one of many
+    rows = max(len(images), min(TIMED, tiles))  # a single image takes another time than one of many
     batch = np.stack([images[row % len(images)] for row in range(rows)])
     for _ in range(2):  # the first time compiles
         start = time.perf_counter()
@@ -227,7 +227,7 @@ def _seconds(engine: Engine, headers: dict[Path, Header], geometry: Geometry, ti
 
 
 def _spread(paths: Sequence[Path], area: Mapping[Path, int]) -> list[Path]:
-    """Images from all over the list, within the limits on what is timed; one at least, if there is any."""
+    """Returns images spread over the list, within the limits on what is timed; at least one, if there is any."""
     if not paths:
         return []
     mean = sum(area.values()) / len(paths)
@@ -243,7 +243,7 @@ def _spread(paths: Sequence[Path], area: Mapping[Path, int]) -> list[Path]:
 def _timed_images(
     paths: Sequence[Path], area: Mapping[Path, int], geometry: Geometry
 ) -> tuple[list[Pixels], int, float, float]:
-    """Images, how many pixels their files have, the seconds of decoding them, and none of cutting."""
+    """Returns images, the pixels of their files, the seconds of decoding them, and 0 seconds of cutting."""
     start = time.perf_counter()
     found = list(decode_ahead(partial(read_image, geometry=geometry), paths))
     seconds = time.perf_counter() - start
@@ -254,7 +254,7 @@ def _timed_images(
 def _timed_tiles(
     paths: Sequence[Path], area: Mapping[Path, int], geometry: Geometry
 ) -> tuple[list[Pixels], int, float, float]:
-    """Some tiles, how many pixels their photographs have, the seconds until the first of each, and of the others."""
+    """Returns some tiles, the pixels of their photographs, and the seconds until the first of each and of the rest."""
     tiles: list[Pixels] = []
     pixels, decoding, cutting = 0, 0.0, 0.0
     for path in paths:
@@ -271,10 +271,10 @@ def _timed_tiles(
 
 
 def memory_limits() -> tuple[int, int]:
-    """Bytes that this process has, and that it may have in all.
+    """Returns the bytes that this process has, and those that it may have in all.
 
-    The least of what the machine has free, what a control group (container) allows, and the limit on address space
-    (`ulimit -v`); under the last, what is mapped counts as used, resident or not.
+    The latter is the least of what the machine has free, what a control group (container) allows, and the limit on
+    address space (`ulimit -v`); for this limit, mapped memory counts as used, resident or not.
     """
     import psutil
 

@@ -1,4 +1,4 @@
-"""The papers' names for their settings. A preset fills in what `fit` was not told otherwise."""
+"""The papers' settings by name. A preset gives what the other arguments of `fit` do not."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def _padim(backbone: str, layers: Layers, **settings: Any) -> Preset:
 
 
 def _fre(backbone: str, *layers: int | str) -> Preset:
-    """One layer: the norm of its residual. Several: the geometric mean of their maps, summed."""
+    """Returns the paper's FRE. The score is the norm of a layer's residual, or of several layers' geometric mean."""
     return Preset("fre", backbone, layers, settings={"power": 1.0, "weights": (1.0,) * len(layers)})
 
 
 def _hfr(backbone: str, layers: Layers) -> Preset:
-    """The first three stages, and the map's largest value as the score."""
+    """Returns the paper's HFR, whose score is the map's largest value."""
     return Preset("hfr", backbone, layers, settings={"power": None})
 
 
@@ -64,7 +64,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of that name. Raises `SettingError` if there is none."""
+    """Returns the preset of that name. Raises `SettingError` if there is none."""
     if name not in PRESETS:
         raise SettingError(f"no preset is called {name!r}; give one of {', '.join(PRESETS)}")
     return PRESETS[name]

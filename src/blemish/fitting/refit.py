@@ -1,4 +1,4 @@
-"""Another detector, or another setting, in the place of a model's."""
+"""Fits a model again with another detector, or with other settings of it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def refit(
     Args:
         model: fitted.
         detector: not fitted yet.
-        source: the images that the model was fitted on; looked for where they were then, if not given.
-        progress: told how far it is.
+        source: the images that the model was fitted on; by default looked for where they were then.
+        progress: called with the stage, and how many images of how many are done.
 
     Raises:
         BlemishError: as `fit` does; a `SourceError` if the images are no longer there, or are others.

@@ -1,4 +1,4 @@
-"""The training images, divided into those to learn from and those to calibrate on."""
+"""Divides the training images into those to learn from and those to calibrate on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blemish.images.array_files import file_of
 
 @dataclass(frozen=True)
 class Division:
-    """What to learn from, what to calibrate on, and the rate that is asked for."""
+    """What to learn from, what to calibrate on, the share held out, and the rate asked for."""
 
     dataset: Dataset
     to_fit: list[Sample]
@@ -29,31 +29,36 @@ class Division:
 
     @property
     def all(self) -> list[Sample]:
-        """Those to fit, then those to calibrate."""
+        """The images to fit, then those to calibrate."""
         return [*self.to_fit, *self.to_calibrate]
 
 
 def divide(dataset: Dataset, seed: int, share: float, rate: float | None) -> Division:
-    """The training part, divided at random. Raises `SettingError` if the rate cannot be promised."""
+    """Returns the training part, divided at random by the seed.
+
+    Raises:
+        SourceError: there are fewer than two images.
+        SettingError: the share or the rate is out of range, or so few images cannot promise the rate.
+    """
     samples = dataset.train
     if len(samples) < 2:
         raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
     order = np.random.default_rng(seed).permutation(len(samples))
     held_out = held_out_count(len(samples), share)
-    promised_rate(held_out, rate)  # before the work, not after it
+    promised_rate(held_out, rate)  # raises before the work starts
     chosen = [samples[index] for index in order]
     return Division(dataset, chosen[held_out:], chosen[:held_out], share, rate)
 
 
 def images_digest(paths: Sequence[Path]) -> str:
-    """SHA-256 of which images these are: their paths below the folder that they have in common, and the files' sizes.
+    """Returns the SHA-256 of the images' paths below the folder that they have in common, and of the files' sizes.
 
-    Their order changes nothing, and neither does moving them all; of an image in a file of many, that file's size
-    counts. The content is not read.
+    Their order changes nothing, and neither does moving them all. For an image in a file that holds many, the size of
+    that file counts. The content is not read.
     """
     whole = [path.absolute() for path in paths]
     above = len(os.path.commonprefix([path.parent.parts for path in whole]))  # noqa: RUF071 (of names, not of letters)
     files = set(map(file_of, whole))
-    sizes = {file: os.path.getsize(file) if os.path.isfile(file) else None for file in files}  # some may be bad
+    sizes = {file: os.path.getsize(file) if os.path.isfile(file) else None for file in files}  # a bad one has no size
     told = sorted(("/".join(path.parts[above:]), sizes[file_of(path)]) for path in whole)
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Files, arrays and photographs to uint8 RGB of the size that a model asks for."""
+"""From files, bytes, arrays and photographs to uint8 RGB images of a model's input size."""
 
 from blemish.images.ahead import decode_ahead, decoding_peak, waiting
 from blemish.images.geometry import Geometry

@@ -1,4 +1,4 @@
-"""Many images decoded ahead, in threads and in order, within so many bytes.
+"""Decodes images ahead, in threads and in order, within a limit on bytes.
 
 Images differ in size by a factor of a thousand, so bytes are counted, not images: those that are being decoded at one
 time, by all threads of the process together, and those that wait decoded until they are used.
@@ -19,13 +19,13 @@ from typing import TypeVar
 from blemish.errors import ImageError
 
 AT_ONCE = 512 << 20
-"""Bytes that decoding takes at one time, by all threads together; an image that takes more is decoded alone."""
+"""Bytes that all threads together may take to decode; an image that takes more is decoded alone."""
 
 WAITING = 256 << 20
-"""Bytes of what was decoded and waits."""
+"""Bytes of decoded images that may wait to be used."""
 
 LARGE = 32 << 20
-"""Bytes of a share from which on its memory is handed back to the system at once."""
+"""Shares of this many bytes or more are returned to the system as soon as they are free."""
 
 THREADS = min(8, os.cpu_count() or 1)
 
@@ -34,17 +34,17 @@ R = TypeVar("R")
 
 
 class Room:
-    """Bytes to be shared. Who asks for more than there are gets them alone, when nobody has any."""
+    """Bytes to be shared by threads. A share larger than all of them is given when no other is taken."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._taken = 0
-        self._turn = threading.Lock()  # one after the other, so that a large share is not passed over forever
+        self._turn = threading.Lock()  # one at a time, so that a large share does not wait forever
         self._returned = threading.Condition()
 
     @contextmanager
     def share(self, size: int) -> Iterator[None]:
-        """Waits until there are so many bytes, and has them within the context. Shares must not be nested."""
+        """Waits until `size` bytes are free and holds them within the context. Shares must not be nested."""
         with self._turn, self._returned:
             while self._taken and self._taken + size > self.size:
                 self._returned.wait()
@@ -60,7 +60,7 @@ class Room:
 
 
 def _hand_back() -> None:
-    """What was freed, to the system: the C library of Linux would keep it, once for every thread that decodes."""
+    """Returns freed memory to the system; the C library of Linux would keep it for each thread that decodes."""
     trim = _malloc_trim()
     if trim is not None:
         trim(0)
@@ -76,24 +76,24 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 
 DECODING = Room(AT_ONCE)
-"""Bytes that are being decoded in this process, within `AT_ONCE`."""
+"""What all decoding in this process shares."""
 
 
 def decoding_peak(shares: Sequence[int]) -> int:
-    """Bytes that decoding takes at most, of images that take so many each."""
+    """Returns how many bytes decoding takes at most, given those of each image."""
     largest = sorted(shares)[-THREADS:]
     return max(min(AT_ONCE, sum(largest)), largest[-1]) if largest else 0
 
 
 def waiting(size: int, most: int) -> int:
-    """How many results of so many bytes may wait: `most`, or as many as `WAITING` holds, but two at least."""
+    """Returns how many results of `size` bytes may wait: as many as fit `WAITING`, at least two, at most `most`."""
     return max(2, min(most, WAITING // size))
 
 
 def decode_ahead(read: Callable[[T], R], items: Iterable[T], *, ahead: int = 32) -> Iterator[R | ImageError]:
-    """`read` over `items` in threads, in order, never more than `ahead` results in memory.
+    """Yields the results of `read` on `items`, in order, from threads; at most `ahead` of them are in memory.
 
-    An `ImageError` is handed on in the place of its result; any other exception ends the iteration.
+    An `ImageError` is yielded in the place of its result; any other exception ends the iteration.
     """
     with ThreadPoolExecutor(THREADS, thread_name_prefix="decode") as pool:
         pending: deque[Future[R | ImageError]] = deque()

@@ -1,6 +1,6 @@
-"""Images in files of many: npz, idx (also gzipped), and CIFAR's batches; read with limits, and nothing is unpickled.
+"""Images in files that hold many: npz, idx (also gzipped), and CIFAR's batches; nothing is unpickled.
 
-One of them has a path of its own, as if the file were a folder: `mnist.npz/x_train/17`, `data_batch_1/17`,
+Each image has a path of its own, as if its file were a folder: `mnist.npz/x_train/17`, `data_batch_1/17`,
 `train-images-idx3-ubyte.gz/17`.
 """
 
@@ -27,14 +27,14 @@ IDX_BYTES = 0x08
 """The type of idx files of unsigned bytes."""
 
 WHOLE_NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"}
-"""Instructions of a pickle that stand for one."""
+"""Instructions of a pickle that stand for a whole number."""
 
 CIFAR = (3, 32, 32)
 """An image of CIFAR's: colours, rows, columns."""
 
 
 def read_member(path: Path) -> NDArray[np.uint8] | None:
-    """The image (H, W) or (H, W, 3) of such a path; `None` if it is none.
+    """Returns the image (H, W) or (H, W, 3) at such a path; `None` if the path is not one of these.
 
     Raises:
         SourceError: the file is damaged, or holds no such image.
@@ -50,14 +50,14 @@ def read_member(path: Path) -> NDArray[np.uint8] | None:
 
 
 def file_of(path: Path) -> Path:
-    """The file of many that holds such a path's image; the path itself if it is none."""
+    """Returns the file that holds the image of such a path; the path itself if it is not one of these."""
     held = _held(path)
     return path if held is None else held[0]
 
 
 def _held(path: Path) -> tuple[Path, str] | None:
-    """The file and the name of the array in it."""
-    # Of `os.path`, as these raise nothing where a folder may not be looked into.
+    """Returns the file and the name of the array in it; `None` if the path is not one of these."""
+    # By `os.path`, whose functions do not raise where a folder may not be read.
     if not path.name.isdecimal() or os.path.exists(path):
         return None
     if os.path.isfile(path.parent):
@@ -67,7 +67,7 @@ def _held(path: Path) -> tuple[Path, str] | None:
 
 
 def read_images(file: Path, array: str = "") -> NDArray[np.uint8]:
-    """All images of a file, (N, H, W) or (N, H, W, 3).
+    """Returns all images of a file, (N, H, W) or (N, H, W, 3).
 
     Args:
         file: npz, idx, or one of CIFAR's batches.
@@ -83,7 +83,7 @@ def read_images(file: Path, array: str = "") -> NDArray[np.uint8]:
 
 
 def read_labels(file: Path, array: str = "") -> NDArray[np.int64]:
-    """The labels that go with them, (N,). Raises `SourceError` as `read_images` does."""
+    """Returns the labels of all images of a file, (N,). Raises `SourceError` as `read_images` does."""
     if _is_pickled(file):
         return _cifar(file)[1]
     labels = _read(file, array, file.stat().st_mtime_ns)
@@ -114,13 +114,13 @@ def _npz(file: Path, array: str) -> NDArray[np.generic]:
 
 
 def _idx(file: Path) -> NDArray[np.generic]:
-    """Two zero bytes, the type, the number of sides, each side as four bytes, the values (LeCun's format)."""
+    """Reads LeCun's format: two zero bytes, the type, the number of sides, each side as four bytes, the values."""
     opened = gzip.open if file.suffix == ".gz" else open
     try:
         with opened(file, "rb") as content:
             zeros, kind, sides = struct.unpack(">HBB", content.read(4))
             if zeros or kind != IDX_BYTES or sides not in (1, 3):
-                raise SourceError(f"{file}: is no idx file of bytes; give npz, idx, or CIFAR's batches")
+                raise SourceError(f"{file}: is not an idx file of bytes; give npz, idx, or CIFAR's batches")
             shape = struct.unpack(f">{sides}I", content.read(4 * sides))
             size = math.prod(shape)
             if size > LARGEST:
@@ -139,9 +139,9 @@ def _is_pickled(file: Path) -> bool:
 
 
 def _cifar(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images and labels of a batch: its one long string, and the numbers that follow the word `labels`.
+    """Returns images and labels of a batch: its longest string, and the numbers that follow the word `labels`.
 
-    The file's instructions are read, never followed.
+    The pickle's instructions are read but not executed.
     """
     if file.stat().st_size > LARGEST:
         raise SourceError(f"{file}: has more than the limit of {LARGEST:,} bytes")

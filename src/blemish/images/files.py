@@ -1,6 +1,6 @@
-"""Files opened as images of five formats, and refused before a pixel is decoded where they are none.
+"""Opens files as images of five formats, and refuses all others before a pixel is decoded.
 
-Pillow's `Image.open` is not asked: it tries plugins that nobody named, and warns of large images, which only a change
+Pillow's `Image.open` is not used: it tries plugins for other formats, and warns of large images, which only a change
 to the whole process's warnings would silence.
 """
 
@@ -34,7 +34,7 @@ DECODING_ERRORS = (
     struct.error,
     Image.DecompressionBombError,
 )
-"""What Pillow raises of a file that is damaged."""
+"""What Pillow raises for a damaged file."""
 
 
 class _Tiff(TiffImagePlugin.TiffImageFile):
@@ -47,7 +47,7 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
 
 
 _PLUGINS: tuple[type[ImageFile.ImageFile], ...] = (
-    JpegImagePlugin.JpegImageFile,  # of a file of several pictures the first, which is a JPEG like any other
+    JpegImagePlugin.JpegImageFile,  # in a file with several pictures the first, which is an ordinary JPEG
     PngImagePlugin.PngImageFile,
     BmpImagePlugin.BmpImageFile,
     _Tiff,
@@ -57,10 +57,10 @@ _PLUGINS: tuple[type[ImageFile.ImageFile], ...] = (
 
 @contextmanager
 def opened(source: Path | bytes) -> Iterator[Image.Image]:
-    """Yields the header of a file, or of a file's bytes, checked against every limit; it is open within the context.
+    """Yields an image, not decoded yet, from a file or a file's bytes; every limit is checked first.
 
     Raises:
-        ImageError: it is missing, no file, empty, too large, or no image of a known format.
+        ImageError: it is missing, not a regular file, empty, too large, or not an image of a known format.
     """
     name: Path | str = "<bytes>" if isinstance(source, bytes) else source
     if isinstance(source, Path):
@@ -80,25 +80,25 @@ def opened(source: Path | bytes) -> Iterator[Image.Image]:
 
 
 def damaged(path: Path | str, error: BaseException) -> ImageError:
-    """Returns what to say of a file that cannot be decoded."""
+    """Returns the error for a file that cannot be decoded."""
     reason = str(error).strip() or type(error).__name__
     return ImageError(path, f"cannot be decoded ({reason}); save it again from its source, or remove it")
 
 
 def _file(path: Path) -> IO[bytes]:
-    """The file, open; one that is no regular file is not even opened, for that might wait forever."""
+    """Opens a file; one that is not regular, such as a pipe, is refused first, since opening it might wait forever."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             with os.scandir(path):  # raises if it may not be read
                 raise ImageError(path, "is a folder, not an image")
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError(path, "is no regular file; remove it")
+            raise ImageError(path, "is not a regular file; remove it")
         _check_length(path, status.st_size)
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
-            raise ImageError(path, "is a link to what does not exist; mend the link, or remove it") from None
+            raise ImageError(path, "is a link to what does not exist; fix the link, or remove it") from None
         raise ImageError(path, "does not exist; check the path") from None
     except PermissionError:
         what = "is a folder that may not be read" if path.is_dir() else "may not be read"
@@ -108,7 +108,7 @@ def _file(path: Path) -> IO[bytes]:
 
 
 def _memory(content: bytes) -> IO[bytes]:
-    """The bytes as an open file."""
+    """Returns the bytes as an open file."""
     _check_length("<bytes>", len(content))
     return BytesIO(content)
 
@@ -121,7 +121,7 @@ def _check_length(name: Path | str, length: int) -> None:
 
 
 def _identified(file: IO[bytes], path: Path | str) -> ImageFile.ImageFile:
-    """The image, known by its first bytes and its header."""
+    """Returns the image, whose format is recognised by its first bytes and its header."""
     try:
         start = file.read(16)
         for plugin in _PLUGINS:
@@ -138,5 +138,5 @@ def _identified(file: IO[bytes], path: Path | str) -> ImageFile.ImageFile:
     except DECODING_ERRORS as error:
         raise damaged(path, error) from error
     raise ImageError(
-        path, "is no image of a known format (JPEG, PNG, BMP, TIFF, WebP), whatever its name says; remove it"
+        path, "is not an image of a known format (JPEG, PNG, BMP, TIFF, WebP), whatever its name says; remove it"
     )

@@ -1,4 +1,4 @@
-"""The way from an image of any size to the model's input: resized, and cropped at the centre or cut into tiles."""
+"""How an image of any size becomes the model's input: resized, and cropped at the centre or cut into tiles."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from blemish.errors import SettingError
 from blemish.images.tiling import LARGEST, SMALLEST, Tiling
 
 GAP = 2.0
-"""Before the last step of a resizing at least so many times the wanted size is left."""
+"""Before the last step of resizing, an image is at least this many times as large as wanted."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The way from an image of any size to the model's input: resize to `height` × `width`, then centre crop.
+    """How an image of any size becomes the model's input: resize to `height` × `width`, then centre crop.
 
-    With `tile`, an image is a photograph, each of whose tiles goes this way by itself.
+    With `tile`, an image is a photograph, and this is done to each of its tiles.
 
     Attributes:
         height, width: after resizing.
@@ -41,7 +41,7 @@ class Geometry:
 
     def __post_init__(self) -> None:
         if self.tile is not None:
-            Tiling(self.tile, self.overlap)  # which is in range
+            Tiling(self.tile, self.overlap)  # raises if out of range
         for side in (self.height, self.width):
             if not SMALLEST <= side <= LARGEST:
                 raise SettingError(f"size {side} is out of range; give {SMALLEST} to {LARGEST} pixels")
@@ -70,7 +70,7 @@ class Geometry:
             SettingError: text of another form, or an overlap without tiles.
         """
         if overlap is not None and tile is None:
-            raise SettingError("an overlap is one of tiles; give --tile too")
+            raise SettingError("--overlap is of tiles; give --tile too")
         sides = str(size).lower().split("x")
         if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
             raise SettingError(f"size {size!r} is not a size; give one number (256) or height x width (240x320)")
@@ -85,25 +85,25 @@ class Geometry:
 
     @property
     def bytes(self) -> int:
-        """Of what the model sees."""
+        """Size of the model's input in bytes."""
         return 3 * self.shape[0] * self.shape[1]
 
     @property
     def margins(self) -> tuple[int, int]:
-        """Rows and columns that the crop takes away above and at the left."""
+        """Rows and columns that the crop removes at the top and at the left."""
         return (0, 0) if self.crop is None else ((self.height - self.crop) // 2, (self.width - self.crop) // 2)
 
     def apply(self, image: Image.Image, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
-        """`image` resized and cropped."""
+        """Returns `image` resized and cropped."""
         if image.size != (self.width, self.height):
             image = image.resize((self.width, self.height), resample, reducing_gap=GAP)
         return self._cropped(image)
 
     def apply_to_bands(self, bands: Iterator[tuple[int, Image.Image]], width: int, height: int) -> Image.Image:
-        """What `apply` gives, to the bit, of an image that comes in bands, each with the number of its first row.
+        """Returns what `apply` gives, to the bit, for an image that comes in bands, each with its first row.
 
         Args:
-            bands: RGB or grey, of as many rows as are a multiple of the second of `factors(width, height)`.
+            bands: RGB or grey; their rows are a multiple of the second of `factors(width, height)`.
             width, height: of the whole image.
         """
         across, down = self.factors(width, height)
@@ -111,11 +111,11 @@ class Geometry:
         reduced = Image.new(first[1].mode, (math.ceil(width / across), math.ceil(height / down)))
         for top, band in chain([first], bands):
             reduced.paste(band.reduce((across, down)), (0, top // down))
-        box = (0, 0, width / across, height / down)  # as in Pillow's `resize`, of which this is the first half
+        box = (0, 0, width / across, height / down)  # as in Pillow's `resize`, whose first half was done above
         return self._cropped(reduced.resize((self.width, self.height), Image.Resampling.BICUBIC, box))
 
     def factors(self, width: int, height: int) -> tuple[int, int]:
-        """By which whole numbers an image so large is first shrunk, across and down; as in Pillow's `resize`."""
+        """Returns by which whole numbers an image of this size is shrunk first, across and down; as Pillow does."""
         return int(width / self.width / GAP) or 1, int(height / self.height / GAP) or 1
 
     def _cropped(self, image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Photographs that are cut into tiles, each of which goes the way of an image by itself."""
+"""Photographs that are cut into tiles; each tile is then an image of its own."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ IN_MEMORY = 128 << 20
 
 
 def read_tiles(source: ImageLike, geometry: Geometry) -> Iterator[tuple[Place, Pixels]]:
-    """The tiles of a photograph, each of the geometry's shape, row by row; the photograph is decoded once.
+    """Yields the tiles of a photograph, each of the geometry's shape, row by row; the photograph is decoded once.
 
-    Its pixels then wait outside of memory where they are many, and a row of tiles is there at a time.
+    If its pixels take more than `IN_MEMORY`, they wait in a temporary file, and one row of tiles is in memory.
 
     Raises:
         ImageError: as `read_image` does, before the first tile; the photograph is smaller than a tile; or there is no
@@ -45,7 +45,7 @@ def read_tiles(source: ImageLike, geometry: Geometry) -> Iterator[tuple[Place, P
 
 
 def read_tile(source: ImageLike, place: Place | int, geometry: Geometry) -> Pixels:
-    """One of the tiles of a photograph, by its place or its number. Raises `ImageError` as `read_tiles` does."""
+    """Returns one tile of a photograph, by its place or its number. Raises `ImageError` as `read_tiles` does."""
     side = geometry.tiling.side
     with whole_image(source) as photograph:
         if isinstance(place, int):
@@ -55,13 +55,15 @@ def read_tile(source: ImageLike, place: Place | int, geometry: Geometry) -> Pixe
 
 
 def count_tiles(path: Path, geometry: Geometry) -> int:
-    """How many tiles a photograph has, by its header. Raises `ImageError` as `read_tiles` does."""
+    """Returns how many tiles a photograph has, by its header. Raises `ImageError` as `read_tiles` does."""
     header = read_header(path, geometry)
-    return len(_places(path, geometry.tiling, header.height, header.width))  # as many, however it is turned
+    return len(
+        _places(path, geometry.tiling, header.height, header.width)
+    )  # EXIF rotation does not change their number
 
 
 def _write(photograph: Image.Image, rows: IO[bytes], source: ImageLike) -> None:
-    """Its pixels, row by row, a few at a time."""
+    """Writes the pixels, row by row, a few rows at a time."""
     width, height = photograph.size
     step = max(1, BAND // width)
     try:

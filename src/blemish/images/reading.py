@@ -1,20 +1,20 @@
-"""One image file or array to uint8 RGB of the size a model asks for, with little memory beside its pixels.
+"""Reads an image from a file, bytes or an array as uint8 RGB of a model's input size, in little memory.
 
 The rule by which every image becomes uint8 (H, W, 3):
 
 - the first frame counts; EXIF rotation is applied;
 - grey is repeated to three channels; palettes are looked up; CMYK and YCbCr are converted as Pillow does, without
-  colour profiles; transparency is laid over black;
-- 16-bit values v become round(v / 257), so that 65535 is white whatever the image holds. Floating point is refused:
-  its range is not stated in the file.
+  colour profiles; transparent images are drawn on black;
+- 16-bit values v become round(v / 257), so that 65535 is always white. Floating point is refused: the file does not
+  state its range.
 
 Resizing is Pillow's bicubic, which widens its kernel when it shrinks (antialiased). Where at least twice the wanted
 size remains, an image is first shrunk by a whole number: a JPEG while it is decoded, by two, four or eight, any other
-by averaging. The result then differs from resizing at one go by at most 2 grey levels on average over an image
-(`tests/test_images.py` holds this on real photographs).
+by averaging. The result then differs from resizing in one step by at most 2 grey levels on average over an image
+(`tests/images/test_reading.py` checks this on real photographs).
 
-What is not grey or RGB becomes so in bands of rows, each of which is shrunk before the next is converted: to the bit
-what converting all of it would give, without the copies.
+Images that are not grey or RGB are converted in bands of rows, and each band is shrunk before the next is converted.
+The result is the same to the bit as converting the whole image, without its copies.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from blemish.images.files import DECODING_ERRORS, damaged, opened
 from blemish.images.geometry import Geometry
 
 BAND = 1 << 18
-"""Pixels of an image, about, that are converted at one time."""
+"""About how many pixels of an image are converted at a time."""
 
 
 DEPTHS = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
-"""Bytes of a pixel in Pillow's modes; of all others four."""
+"""Bytes of a pixel in Pillow's modes; four in all others."""
 
 ORIENTATION = 0x0112
-"""The number of EXIF's tag for how an image is turned."""
+"""EXIF's tag for the rotation of an image."""
 
 Pixels = NDArray[np.uint8]
 
@@ -51,11 +51,11 @@ ImageLike = Path | Pixels | bytes
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an image's file says of it before it is decoded.
+    """What is known of an image before it is decoded.
 
     Attributes:
         height, width: as stored, before any rotation.
-        decoding: bytes, estimated, that decoding will take at its peak, for the geometry that was asked for.
+        decoding: bytes, estimated, that decoding for the given geometry takes at its peak.
     """
 
     height: int
@@ -64,7 +64,7 @@ class Header:
 
 
 def name_of(source: ImageLike) -> Path | str:
-    """Returns what messages call an image."""
+    """Returns the name of an image for messages."""
     return source if isinstance(source, Path) else "<bytes>" if isinstance(source, bytes) else "<array>"
 
 
@@ -72,11 +72,11 @@ def read_image(source: str | ImageLike, geometry: Geometry) -> Pixels:
     """Returns the image as uint8 RGB (H, W, 3) of the geometry's shape.
 
     Args:
-        source: a file, its bytes, or an array: uint8 (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W).
+        source: a file's path or bytes, or an array: uint8 (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W).
 
     Raises:
-        ImageError: the file is missing, empty, truncated, too large, or no image of a known format; or the array has
-            another shape or type.
+        ImageError: the file is missing, empty, truncated, too large, or not an image of a known format; or the array
+            has another shape or type.
     """
     if isinstance(source, np.ndarray):
         return _shrunk(_from_array(source), "<array>", geometry)
@@ -91,7 +91,7 @@ def read_image(source: str | ImageLike, geometry: Geometry) -> Pixels:
 
 @contextmanager
 def whole_image(source: ImageLike) -> Iterator[Image.Image]:
-    """Yields the image at its own size, decoded, upright and RGB; it is there within the context alone.
+    """Yields the image at its own size, decoded, upright and RGB; it is closed after the context.
 
     Raises:
         ImageError: as `read_image` does.
@@ -116,7 +116,7 @@ def whole_image(source: ImageLike) -> Iterator[Image.Image]:
 
 
 def read_header(path: Path, geometry: Geometry) -> Header:
-    """Size and memory of an image, from its first bytes alone. Raises `ImageError` as `read_image` does."""
+    """Returns size and memory of an image, from its header alone. Raises `ImageError` as `read_image` does."""
     with opened(path) as image, _faults_of(path):
         width, height = image.size
         if geometry.tile is None:
@@ -128,24 +128,24 @@ def read_size(source: Path | bytes) -> tuple[int, int]:
     """Returns height and width of the upright image. Raises `ImageError` as `read_image` does."""
     with opened(source) as image:
         stored = image.height, image.width
-        if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow has turned these already
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow has rotated these already
             return stored
-        with _decoding(image, name_of(source)):  # a PNG may say how it is turned behind its pixels
+        with _decoding(image, name_of(source)):  # a PNG may have its rotation after its pixels
             turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
         return stored[::-1] if turned else stored
 
 
 def read_format(path: Path) -> str:
-    """What the content is, whatever the name says: `JPEG`, `PNG`, `BMP`, `TIFF` or `WEBP`. Raises as `read_image`."""
+    """Returns the format of the content: `JPEG`, `PNG`, `BMP`, `TIFF` or `WEBP`. Raises as `read_image` does."""
     with opened(path) as image:
         return str(image.format)
 
 
 def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) -> NDArray[np.bool_]:
-    """The ground truth of an image, (H, W): True where the defect is; at the model's input, or else at its own size.
+    """Returns the ground truth of an image, (H, W), True on defects: at the geometry's shape, or else at its own size.
 
-    A mask with two values or a palette: what is not zero counts. A mask with grey edges: what lies above half of its
-    maximum. Resized by nearest neighbour.
+    In a mask with a palette, all that is not zero is defect; in any other, all that lies above half of its maximum.
+    Masks are resized by nearest neighbour.
 
     Raises:
         ImageError: the mask is unreadable, or its size differs from the image's.
@@ -170,7 +170,7 @@ def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) ->
 
 @contextmanager
 def _decoding(image: Image.Image, path: Path | str, geometry: Geometry | None = None) -> Iterator[None]:
-    """Room for the decoding, and an `ImageError` where it fails; at the end the image's pixels are gone."""
+    """Waits for memory to decode in, turns failures into `ImageError`, and closes the image at the end."""
     with _faults_of(path), DECODING.share(_share(image, geometry)):
         try:
             yield
@@ -180,7 +180,7 @@ def _decoding(image: Image.Image, path: Path | str, geometry: Geometry | None = 
 
 @contextmanager
 def _faults_of(path: Path | str) -> Iterator[None]:
-    """What Pillow says against a file, as an `ImageError`."""
+    """Turns what Pillow raises for a damaged file into an `ImageError`."""
     try:
         yield
     except DECODING_ERRORS as error:
@@ -188,13 +188,13 @@ def _faults_of(path: Path | str) -> Iterator[None]:
 
 
 def _draft(image: Image.Image, geometry: Geometry) -> None:
-    """Has a JPEG shrunk while it is decoded, never below the size asked for; nothing for any other."""
+    """Lets a JPEG be shrunk while it is decoded, never below the size asked for; other formats are not changed."""
     longest = 2 * max(geometry.height, geometry.width)
     image.draft(None, (longest, longest))
 
 
 def _share(image: Image.Image, geometry: Geometry | None) -> int:
-    """Bytes that an image takes at the peak of its decoding, to be shrunk or else whole, estimated by its header."""
+    """Returns the bytes that decoding takes at its peak, estimated by the header; without a geometry at full size."""
     pixels = image.width * image.height
     decoded = pixels * DEPTHS.get(image.mode, 4)
     turned = ("exif" in image.info or not isinstance(image, PngImagePlugin.PngImageFile)) and (
@@ -214,10 +214,10 @@ def _share(image: Image.Image, geometry: Geometry | None) -> int:
 
 
 def _while_decoding(image: Image.Image) -> int:
-    """Bytes beside the image itself that its format's decoder needs."""
+    """Returns the bytes that its format's decoder needs besides the image."""
     pixels = image.width * image.height
     if isinstance(image, JpegImagePlugin.JpegImageFile) and image.info.get("progressive"):
-        # All coefficients, two bytes each, of the full size, whatever size is drafted.
+        # All coefficients, two bytes each, of the full size, even if a smaller one is drafted.
         scale = image.decoderconfig[0] if image.decoderconfig else 1
         sampled = sum(across * down for _, across, down, _ in image.layer)
         full = max(across for _, across, _, _ in image.layer) * max(down for _, _, down, _ in image.layer)
@@ -231,7 +231,7 @@ def _while_decoding(image: Image.Image) -> int:
 
 
 def _shrunk(image: Image.Image, path: Path | str, geometry: Geometry) -> Pixels:
-    """The image at the geometry's shape, as RGB."""
+    """Returns the image at the geometry's shape, as RGB."""
     if image.mode == "L":  # three times cheaper: resize first, repeat the channel afterwards
         return np.asarray(geometry.apply(image).convert("RGB"))
     _, down = factors = geometry.factors(*image.size)
@@ -251,14 +251,14 @@ def _to_rgb(image: Image.Image, path: Path | str) -> Image.Image:
 
 
 def _bands(image: Image.Image, path: Path | str, multiple: int) -> Iterator[tuple[int, Image.Image]]:
-    """The first row of each band and the band, RGB or grey; of so many rows, or a multiple, but for the last."""
+    """Yields the first row of each band, and the band as RGB or grey; its rows are a multiple, except in the last."""
     rows = max(1, BAND // image.width // multiple) * multiple
     for top in range(0, image.height, rows):
         yield top, _visible(image.crop((0, top, image.width, min(top + rows, image.height))), path)
 
 
 def _visible(image: Image.Image, path: Path | str) -> Image.Image:
-    """Any of Pillow's modes to RGB, or 16 bits to grey, by the rule at the top of this file."""
+    """Converts any of Pillow's modes to RGB, or 16 bits to grey, by the rule at the top of this file."""
     if image.mode.startswith("I"):  # "I;16", "I;16B", and "I", which Pillow uses for some 16-bit files
         values = np.asarray(image).astype(np.int64)
         if values.size and not 0 <= values.min() <= values.max() <= 65535:
@@ -273,7 +273,7 @@ def _visible(image: Image.Image, path: Path | str) -> Image.Image:
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:
-    """A uint8 or uint16 array as an image of Pillow's."""
+    """Returns a uint8 or uint16 array as Pillow's image."""
     grey = array.ndim == 2 and array.dtype in (np.dtype(np.uint8), np.dtype(np.uint16))
     colour = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8
     if not (grey or colour) or 0 in array.shape:

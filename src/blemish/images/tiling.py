@@ -1,4 +1,4 @@
-"""Photographs larger than a model's input, in tiles that overlap, and the tiles' maps put together without a seam."""
+"""Cuts photographs into tiles that overlap, and joins the tiles' maps without a seam."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SMALLEST, LARGEST = 32, 4096
 
 @dataclass(frozen=True)
 class Place:
-    """A tile's place in a photograph: its first row and column, the photograph's height and width, and its end.
+    """A tile's place in a photograph: its first row and column, and the photograph's height and width.
 
     Attributes:
-        is_last: no tile of this photograph follows.
+        is_last: whether it is the last tile of its photograph.
     """
 
     top: int
@@ -48,18 +48,18 @@ class Tiling:
             raise SettingError(f"overlap {self.overlap} does not fit tiles of {self.side}; give 0 to {self.side - 1}")
 
     def starts(self, length: int) -> list[int]:
-        """First pixels of the tiles along a side so long. Raises `ShapeError` if it is shorter than a tile."""
+        """Returns the first pixels of the tiles along a side. Raises `ShapeError` if it is shorter than a tile."""
         if length < self.side:
             raise ShapeError(f"{length} pixels are fewer than a tile's {self.side}")
         count = math.ceil((length - self.overlap) / (self.side - self.overlap)) if length > self.side else 1
         return [round(start) for start in np.linspace(0, length - self.side, count).tolist()]
 
     def count(self, height: int, width: int) -> int:
-        """How many tiles a photograph so large has."""
+        """Returns how many tiles a photograph of this size has."""
         return len(self.starts(height)) * len(self.starts(width))
 
     def places(self, height: int, width: int) -> list[Place]:
-        """All tiles, row by row. Raises `ShapeError` if a side is shorter than a tile."""
+        """Returns all tiles, row by row. Raises `ShapeError` if a side is shorter than a tile."""
         corners = [(top, left) for top in self.starts(height) for left in self.starts(width)]
         last = corners[-1]
         return [Place(top, left, height, width, (top, left) == last) for top, left in corners]
@@ -67,7 +67,7 @@ class Tiling:
 
 @lru_cache(maxsize=64)
 def _weights(tiling: Tiling, length: int) -> dict[int, NDArray[np.float32]]:
-    """For the tile at each start its weights (side,): 1 inside, falling to the edge, adding up to 1 at every pixel."""
+    """Returns the weights (side,) of the tile at each start; they fall to its edges and add up to 1 at every pixel."""
     inward = np.minimum(np.arange(tiling.side), np.arange(tiling.side)[::-1]) + 0.5
     slope = np.minimum(inward, max(tiling.overlap, 1))
     total = np.zeros(length)
@@ -78,10 +78,10 @@ def _weights(tiling: Tiling, length: int) -> dict[int, NDArray[np.float32]]:
 
 
 class Mosaic:
-    """The map of a photograph, at its own size, from those of its tiles.
+    """The map of a photograph, at its own size, joined from those of its tiles.
 
     Attributes:
-        map: (H, W), whole once all tiles were added.
+        map: (H, W), complete when all tiles were added.
         score: the largest of the tiles' scores.
     """
 
@@ -91,7 +91,7 @@ class Mosaic:
         self.score = -math.inf
 
     def add(self, place: Place, score: float, values: NDArray[np.float32]) -> Mosaic:
-        """Takes in a tile's score and map (h, w), which is resized to the tile's side."""
+        """Takes in a tile's score and map (h, w), which is resized to the tile's side; returns the mosaic."""
         side = self.tiling.side
         if values.shape != (side, side):
             values = np.asarray(Image.fromarray(values).resize((side, side), Image.Resampling.BILINEAR))

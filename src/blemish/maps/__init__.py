@@ -1,4 +1,4 @@
-"""What is made of a map: boxes around what lies above a threshold, and pictures."""
+"""From maps to boxes around what lies above a threshold, to pictures, and to pages."""
 
 from blemish.maps.boxes import Box, find_boxes, matched
 from blemish.maps.pages import page_template

@@ -1,4 +1,4 @@
-"""Where in an image: boxes around the connected parts of a map above a threshold, and how well they meet true ones."""
+"""Boxes around the connected parts of a map above a threshold, and how well they match true ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_AREA = 16
-"""Pixels of the model's input that a part must have to count, by default."""
+"""Pixels of the smallest part that counts, by default."""
 
 STRIP = 256
-"""Rows of a map that are looked at together."""
+"""Rows of a map that are processed together."""
 
 IOU = 0.5
-"""Overlap from which a box is the true one, as a share of the area of both together."""
+"""Least overlap at which a box matches a true one: the area in both over the area in either."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Box:
     peak: float
 
     def moved(self, down: float, across: float, scale: tuple[float, float]) -> Box:
-        """The same after a shift by so many pixels, and then a scaling of rows and columns."""
+        """Returns the box after a shift by so many pixels and then a scaling of rows and columns."""
         shifted = (self.top + down, self.left + across, self.bottom + down, self.right + across)
         top, left, bottom, right = (round(side * by) for side, by in zip(shifted, (*scale, *scale), strict=True))
         return Box(top, left, bottom, right, round(self.area * scale[0] * scale[1]), self.peak)
 
     def overlap(self, other: Box) -> float:
-        """Area in both as a share of the area in either."""
+        """Returns the area in both boxes as a share of the area in either."""
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         width = min(self.right, other.right) - max(self.left, other.left)
         both = max(height, 0) * max(width, 0)
@@ -54,9 +54,9 @@ class Box:
 
 
 def find_boxes(values: NDArray[Any], threshold: float, least_area: int = LEAST_AREA) -> list[Box]:
-    """Boxes of the parts of a map (H, W) above a threshold, the highest peak first; diagonal neighbours are one part.
+    """Returns boxes around the parts of a map (H, W) above a threshold, the highest peak first.
 
-    By runs of pixels in rows, a strip of rows at a time, so that it needs little beside the map.
+    Diagonal neighbours belong to one part. The map is processed a strip of rows at a time, which takes little memory.
 
     Args:
         values: the map, or a mask.
@@ -83,7 +83,7 @@ def find_boxes(values: NDArray[Any], threshold: float, least_area: int = LEAST_A
 
 
 def matched(found: Sequence[Box], true: Sequence[Box], iou: float = IOU) -> int:
-    """How many found boxes meet a true one, each true one once, the highest peaks first."""
+    """Returns how many found boxes match a true one, each true one once, the highest peaks first."""
     left = list(true)
     count = 0
     for box in sorted(found, key=lambda box: -box.peak):
@@ -96,7 +96,7 @@ def matched(found: Sequence[Box], true: Sequence[Box], iou: float = IOU) -> int:
 
 @dataclass(frozen=True)
 class _Runs:
-    """Pixels side by side above a threshold: their row, first column, the one after the last, and largest value."""
+    """Runs of pixels above a threshold: the row, the first column, the one after the last, and the largest value."""
 
     rows: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -105,7 +105,7 @@ class _Runs:
 
 
 def _runs(values: NDArray[Any], threshold: float) -> _Runs:
-    """All runs of a map (H, W), row by row."""
+    """Returns all runs of a map (H, W), row by row."""
     found: list[list[NDArray[Any]]] = [[np.zeros(0, np.int64)] * 3 + [np.zeros(0)]]
     for top in range(0, len(values), STRIP):
         strip = values[top : top + STRIP]
@@ -121,7 +121,7 @@ def _runs(values: NDArray[Any], threshold: float) -> _Runs:
 
 
 def _parts(runs: _Runs) -> NDArray[np.int64]:
-    """The number of the connected part that each run belongs to, from 0."""
+    """Returns the number of the connected part that each run belongs to, from 0."""
     parents = list(range(len(runs.rows)))
 
     def root(run: int) -> int:
@@ -136,7 +136,7 @@ def _parts(runs: _Runs) -> NDArray[np.int64]:
         while rows[above] < row - 1 or (rows[above] == row - 1 and ends[above] < starts[run]):
             above += 1
         touching = above
-        while rows[touching] == row - 1 and starts[touching] <= ends[run]:  # at a corner at least
+        while rows[touching] == row - 1 and starts[touching] <= ends[run]:  # corners count
             one, other = root(touching), root(run)
             parents[max(one, other)] = min(one, other)
             touching += 1

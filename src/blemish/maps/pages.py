@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def page_template(package: str, name: str, filters: Mapping[str, Any] | None = None) -> Template:
-    """Returns a template that lies in a package, as `name`; text is escaped, and a name that is missing raises.
+    """Returns the template `name` of a package; text is escaped, and an undefined variable raises.
 
     Args:
-        package: dotted, as `__package__` has it.
-        name: of the file.
+        package: its dotted name.
+        name: of the template's file.
         filters: by name.
     """
     import jinja2

@@ -1,4 +1,4 @@
-"""Maps as pictures, on a fixed scale: the same value has the same colour in every picture; and sheets of them."""
+"""Maps as pictures on a fixed scale, where a value has the same colour in every picture; and sheets of pictures."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ GAP = 8
 """Pixels between tiles of a sheet."""
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-"""How names of pictures end."""
+"""Suffixes of pictures."""
 
 LETTERS = 13
-"""Height of letters under tiles, in pixels; titles have half as much again."""
+"""Height of letters under tiles, in pixels; titles are half as high again."""
 
 # The colour map `inferno` (Smith & van der Walt, public domain) at 17 equal steps; straight lines between them stay
 # within 7 of 255 of it.
@@ -43,14 +43,14 @@ _COLOURS = (
 
 
 def heat_map(values: NDArray[np.float32], display: tuple[float, float]) -> Pixels:
-    """A map (H, W) as uint8 colours (H, W, 3): dark at or below the scale's bottom, bright at or above its top."""
+    """Returns a map (H, W) as colours, uint8 (H, W, 3): dark at or below the bottom of the scale, bright at its top."""
     bottom, top = display
     share = np.clip((values - bottom) / (top - bottom), 0, 1)
     return np.asarray(_COLOURS[(share * (len(_COLOURS) - 1)).round().astype(np.uint16)])
 
 
 def overlay(image: Pixels, values: NDArray[np.float32], display: tuple[float, float], alpha: float = 0.5) -> Pixels:
-    """The heat map of `values` (H, W) laid over `image` (H, W, 3), with the share `alpha` of it."""
+    """Returns `image` (H, W, 3) blended with the heat map of `values` (H, W), whose share is `alpha`."""
     mixed = np.float32(1 - alpha) * image + np.float32(alpha) * heat_map(values, display)
     return np.asarray(mixed.round(), np.uint8)
 
@@ -99,11 +99,11 @@ def sheet(rows: Sequence[Sequence[Panel]], title: str = "", side: int = 224) -> 
 
 
 def write_picture(pixels: Pixels, path: Path, *, force: bool = False) -> None:
-    """Writes a picture (H, W, 3), whole or not at all, that says that blemish made it.
+    """Writes a picture (H, W, 3) with the mark of blemish, whole or not at all.
 
     Raises:
-        SettingError: its name does not end as a picture's.
-        StorageError: the path exists and is not to be replaced (see `storage.new_file`), or cannot be written.
+        SettingError: the suffix is not that of a picture.
+        StorageError: the path exists and may not be replaced (see `storage.new_file`), or cannot be written.
     """
     ending = path.suffix.lower()
     if ending not in PICTURES:
@@ -122,5 +122,5 @@ def write_picture(pixels: Pixels, path: Path, *, force: bool = False) -> None:
 
 
 def short(value: float) -> str:
-    """Three digits for a caption, without an exponent where numbers are large."""
+    """Returns a number for a caption: three digits, or a whole number from 1000 on."""
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"

@@ -1,7 +1,7 @@
 """How well scores and maps tell anomalous from normal. Everything starts from counts by distinct value.
 
 Counts come exactly from a few scores (`tally`), or from any number of pixels in bounded memory (`PixelTally`); the same
-functions turn either into figures. A figure that is undefined, for want of one of the two classes, is `None`.
+functions turn either into figures. A figure is `None` if it is undefined because one of the two classes is missing.
 """
 
 from blemish.metrics.decisions import Decisions, f1_max

@@ -26,7 +26,7 @@ class Decisions:
 
     @classmethod
     def count(cls, flagged: ArrayLike, labels: ArrayLike) -> Decisions:
-        """From what was flagged (n,) and what is anomalous (n,), both true or false."""
+        """Returns the counts for what was flagged (n,) and what is anomalous (n,), both boolean."""
         raised, anomalous = np.asarray(flagged, bool), np.asarray(labels, bool)
         return cls(
             int((~anomalous).sum()),
@@ -47,7 +47,7 @@ class Decisions:
 
 
 def f1_max(counts: RankCounts) -> float | None:
-    """The largest F1 over all thresholds: it looks at the labels, so no detector promises it."""
+    """Returns the largest F1 over all thresholds. It is chosen by the labels, so no detector can promise it."""
     if not counts.is_ranking:
         return None
     hits = np.cumsum(counts.positives[::-1])

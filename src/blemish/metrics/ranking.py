@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RankCounts:
-    """Distinct values, ascending (k,), and at each the weight of negatives and of positives that have it, (k,)."""
+    """Distinct values, ascending (k,), and the weight of negatives and of positives at each of them, both (k,)."""
 
     values: Floats
     negatives: Floats
@@ -27,7 +27,7 @@ class RankCounts:
 
 
 def tally(scores: ArrayLike, labels: ArrayLike) -> RankCounts:
-    """Exact counts of scores (n,) whose labels (n,) are true where positive.
+    """Returns exact counts of scores (n,); their labels (n,) are true where positive.
 
     Raises:
         ShapeError: scores and labels differ in length, or a score is not finite.
@@ -48,7 +48,7 @@ def tally(scores: ArrayLike, labels: ArrayLike) -> RankCounts:
 
 
 def auroc(counts: RankCounts) -> float | None:
-    """The probability that a positive scores above a negative, ties counted by half (Hanley & McNeil 1982)."""
+    """Returns the probability that a positive scores above a negative, ties counted by half (Hanley & McNeil 1982)."""
     if not counts.is_ranking:
         return None
     below = np.cumsum(counts.negatives) - counts.negatives
@@ -57,7 +57,7 @@ def auroc(counts: RankCounts) -> float | None:
 
 
 def average_precision(counts: RankCounts) -> float | None:
-    """AUPR as the sum of precision times the step of recall, thresholds descending, without interpolation."""
+    """Returns AUPR: the sum of precision times the step of recall, thresholds descending, without interpolation."""
     if not counts.is_ranking:
         return None
     hits = np.cumsum(counts.positives[::-1])
@@ -67,14 +67,14 @@ def average_precision(counts: RankCounts) -> float | None:
 
 
 def roc_curve(counts: RankCounts) -> tuple[Floats, Floats]:
-    """False and true positive rates, both (k + 1,), from (0, 0) to (1, 1); thresholds descend through the values."""
+    """Returns false and true positive rates, both (k + 1,), from (0, 0) to (1, 1), as the threshold descends."""
     false = np.concatenate([[0.0], np.cumsum(counts.negatives[::-1])])
     true = np.concatenate([[0.0], np.cumsum(counts.positives[::-1])])
     return false / false[-1], true / true[-1]
 
 
 def partial_area(counts: RankCounts, limit: float) -> float | None:
-    """Area under the ROC curve for false positive rates from 0 to `limit`, divided by `limit`.
+    """Returns the area under the ROC curve for false positive rates from 0 to `limit`, divided by `limit`.
 
     Straight lines join the curve's points, one of them cut at the limit.
     """

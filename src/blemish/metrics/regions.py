@@ -34,7 +34,7 @@ class PixelTally:
     regions: Floats = field(default_factory=lambda: np.zeros(0))
 
     def update(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> PixelTally:
-        """Takes in one map (H, W) and its ground truth (H, W).
+        """Takes in one map (H, W) and its ground truth (H, W), in place.
 
         Raises:
             ShapeError: the two differ in shape, or a value is not finite.
@@ -60,7 +60,7 @@ class PixelTally:
         return self
 
     def merge(self, other: PixelTally) -> PixelTally:
-        """Counts of both together."""
+        """Returns the counts of both together."""
         merged = PixelTally(self.start, self.negatives.copy(), self.positives.copy(), self.regions.copy())
         if len(other.negatives):
             merged._cover(other.start, other.start + len(other.negatives) - 1)
@@ -71,16 +71,16 @@ class PixelTally:
         return merged
 
     def pixels(self) -> RankCounts:
-        """Counts of pixels, each weighing 1."""
+        """Returns the counts of pixels, each weighing 1."""
         return self._counts(self.positives)
 
     def tie_error(self) -> float:
-        """How far the AUROC can at most be from that of unrounded values."""
+        """Returns how far the AUROC can be from that of unrounded values, at most."""
         pairs = self.negatives.sum() * self.positives.sum()
         return float((self.negatives * self.positives).sum() / 2 / pairs) if pairs else 0.0
 
     def figures(self) -> dict[str, float | None]:
-        """AUROC and AUPR of pixels, and AUPRO: the mean overlap of regions against the false positive rate, to 0.3."""
+        """Returns AUROC and AUPR of pixels, and AUPRO: mean overlap of regions by false positive rate, up to 0.3."""
         return {
             "auroc": auroc(self.pixels()),
             "aupr": average_precision(self.pixels()),
@@ -88,7 +88,7 @@ class PixelTally:
         }
 
     def overlap_curve(self, limit: float = AUPRO_LIMIT) -> tuple[Floats, Floats] | None:
-        """False positive rates of pixels up to `limit`, and the mean overlap of regions at each; `None` without any."""
+        """Returns false positive rates up to `limit` and the mean overlap of regions at each; `None` if undefined."""
         counts = self._counts(self.regions)
         if not counts.is_ranking:
             return None
@@ -114,14 +114,14 @@ class PixelTally:
 
 
 def _cells(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Cell numbers, in the order of the values: float32 bits, made monotone over the sign."""
+    """Returns cell numbers, in the order of the values: float32 bits, made monotone over the sign."""
     bits = (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32)  # the sum makes one zero of -0 and +0
     ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     return (ordered >> _DROPPED_BITS).astype(np.int64)
 
 
 def _values(cells: NDArray[np.int64]) -> Floats:
-    """The value at the lower edge of each cell."""
+    """Returns the value at the lower edge of each cell."""
     ordered = (cells << _DROPPED_BITS).astype(np.uint32)
     bits = np.where(ordered & _SIGN, ordered ^ _SIGN, ~ordered)
     return bits.astype(np.uint32).view(np.float32).astype(np.float64)

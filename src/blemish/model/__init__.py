@@ -1,4 +1,4 @@
-"""What is kept of a fit, and what it says of an image."""
+"""Models: what is kept of a fit, and what it predicts for an image."""
 
 from blemish.model.model import Model
 from blemish.model.prediction import Prediction

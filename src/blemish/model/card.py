@@ -1,4 +1,4 @@
-"""What stands in `model.json`: how it is written, and how it is read: every field is checked for type and range."""
+"""Writes and reads the content of `model.json`; every field is checked for its type and range."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from blemish.model.recipe import Recipe
 
 LEARNED, FEATURES, SCORING = "learned.safetensors", "features.xml", "scoring.xml"
 GRAPHS = (FEATURES, "features.bin", SCORING, "scoring.bin")
-"""Files of a saved model: what was learned; and the graphs, which a model that scores by gradients does not have."""
+"""Files of a saved model's graphs; a model that scores by gradients has none."""
 
 LONGEST_TEXT = 65_536
 MOST = 1 << 40
-"""The longest text and the largest number of anything that a card may hold."""
+"""The largest whole number that a card may hold; `LONGEST_TEXT` is in letters."""
 
 
 def card_content(recipe: Recipe, calibration: Calibration, provenance: Provenance) -> dict[str, Any]:
@@ -44,10 +44,10 @@ def card_content(recipe: Recipe, calibration: Calibration, provenance: Provenanc
 
 
 def read_content(folder: Path, card: Mapping[str, Any]) -> tuple[Recipe, Calibration, Provenance]:
-    """What `card_content` wrote.
+    """Returns recipe, calibration and provenance from a card.
 
     Raises:
-        ModelError: a field is missing, of another type or out of range; the text names it.
+        ModelError: a field is missing, of another type or out of range; the message names it.
     """
     names = {"format", "kind", "recipe", "calibration", "provenance", "files"}
     try:
@@ -79,7 +79,7 @@ def _recipe(found: Any) -> Recipe:
     _text("recipe.backbone", found["backbone"])
     _integer("recipe.seed", found["seed"], 0)
     if not isinstance(found["settings"], dict):
-        raise ValueError("recipe.settings is no object")
+        raise ValueError("recipe.settings is not an object")
     layers = _listed("recipe.layers", found["layers"])
     for layer in layers:
         if isinstance(layer, str):
@@ -131,7 +131,7 @@ def _provenance(found: Any) -> Provenance:
             _number(f"provenance.{name}", found[name], 0, 1)
     for name in ("learned", "versions"):
         if not isinstance(found[name], dict):
-            raise ValueError(f"provenance.{name} is no object")
+            raise ValueError(f"provenance.{name} is not an object")
     for package, version in found["versions"].items():
         _text(f"provenance.versions.{package}", version)
     return Provenance(**found)
@@ -139,20 +139,20 @@ def _provenance(found: Any) -> Provenance:
 
 def _keys(name: str, found: Any, expected: set[str]) -> None:
     if not isinstance(found, Mapping):
-        raise ValueError(f"{name} is no object")
+        raise ValueError(f"{name} is not an object")
     for key in sorted(expected ^ found.keys()):
         raise ValueError(f"{name} has no {key}" if key in expected else f"{name} has an unknown {key!r}")
 
 
 def _listed(name: str, found: Any) -> list[Any]:
     if not isinstance(found, list) or not found:
-        raise ValueError(f"{name} is no list, or an empty one")
+        raise ValueError(f"{name} is not a list, or an empty one")
     return found
 
 
 def _text(name: str, found: Any) -> str:
     if not isinstance(found, str) or len(found) > LONGEST_TEXT:
-        raise ValueError(f"{name} is no text, or one of more than {LONGEST_TEXT} letters")
+        raise ValueError(f"{name} is not a text, or one of more than {LONGEST_TEXT} letters")
     return found
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 TRIES, AGAIN = 5, 0.1
-"""How often a model is read whose folder is replaced meanwhile, and the seconds between."""
+"""How often reading is tried if the folder is replaced meanwhile, and the seconds between."""
 
 
 class Model:
@@ -47,8 +47,8 @@ class Model:
         recipe: detector, backbone, layers, geometry and seed.
         calibration: held-out scores, stated rate, threshold, display scale.
         provenance: where the images and weights came from, counts, library versions.
-        engine: images to scores and maps.
-        extractor: images to features, the first part of it.
+        engine: computes scores and maps of images.
+        extractor: computes their features, the first part of the engine.
         store: gives what was learned, and writes it.
     """
 
@@ -75,12 +75,17 @@ class Model:
 
     @cached_property
     def learned(self) -> Learned:
-        """Detector and weights; needs torch. Raises `StorageError` if a saved model's file was altered meanwhile."""
+        """Detector and weights; needs torch.
+
+        Raises:
+            StorageError: a saved model's file was altered since the model was loaded.
+            ModelError: it does not fit the model's card.
+        """
         return self.store.learned()
 
     @cached_property
     def scoring(self) -> Scoring:
-        """The scoring graph in torch, on the CPU, whose parts explain what the engine computes."""
+        """The scoring module in torch, on the CPU, whose parts explain what the engine computes."""
         from blemish.detectors.scoring import Scoring
 
         return Scoring(self.learned.detector, self.recipe.geometry.shape)
@@ -90,12 +95,13 @@ class Model:
         sources: str | ImageLike | Sequence[str | ImageLike],
         progress: Progress | None = None,
     ) -> Iterator[Prediction]:
-        """One prediction an image, in order. An image that cannot be read gives a prediction with its error.
+        """Yields one prediction for each image, in order; an unreadable image gives a prediction with an error.
 
         Args:
-            sources: one or several of these: a source, which is an image, a folder or a data set; an array, uint8
-                (H, W) or (H, W, 3); the bytes of an image file. Of a source that has a test part, that part is meant.
-            progress: told how far it is.
+            sources: one or several of these: a source, which is an image, a folder or a data set; an array as
+                `read_image` takes it; the bytes of an image file. Of a source that has a test part, that part is
+                predicted.
+            progress: called with the stage, and how many images of how many are done.
 
         Raises:
             SourceError: a source is missing or empty.
@@ -127,13 +133,13 @@ class Model:
         return Prediction(_path(image), scored.score, float(p_value), is_anomaly, scored.map, boxes=tuple(boxes))
 
     def boxes(self, values: NDArray[np.float32]) -> list[Box]:
-        """Around what lies above the map's threshold, in the pixels of the map (H, W), the highest peak first."""
+        """Returns boxes around what lies above the map's threshold, in pixels of the map (H, W), highest peak first."""
         geometry = self.recipe.geometry
         share = 1.0 if geometry.tile is None else geometry.tile**2 / (geometry.height * geometry.width)
         return find_boxes(values, self.calibration.map_threshold, round(LEAST_AREA * share))
 
     def _in_image(self, boxes: Sequence[Box], image: ImageLike) -> list[Box]:
-        """The same in the pixels of the image, whose map has another size unless it is cut into tiles."""
+        """Returns boxes in pixels of the image, whose size differs from its map's unless it is cut into tiles."""
         geometry = self.recipe.geometry
         if geometry.tile is not None or not boxes:
             return list(boxes)
@@ -142,19 +148,18 @@ class Model:
         return [box.moved(*geometry.margins, scale) for box in boxes]
 
     def explain(self, image: str | ImageLike, components: int | str | Sequence[int] | None = None) -> Explanation:
-        """Why an image has its score: the maps of layers, and of components where the detector has them.
+        """Returns why an image has its score: the maps of layers, and of components if the detector has them.
 
-        Of a photograph that is cut into tiles, the tile with the highest score is explained.
+        If photographs are cut into tiles, the tile with the highest score is explained.
 
         Args:
-            image: a file, its bytes, or uint8 (H, W), (H, W, 3).
-            components: how many, those that add the most where the map is largest; `best`, the twelve that do, which is
-                the default; `worst`, the twelve that add the least there; or their indices, in every layer that has
-                them.
+            image: a file, its bytes, or an array as `read_image` takes it.
+            components: how many of those that add the most where the map is largest; `best`, which is twelve of these,
+                the default; `worst`, the twelve that add the least there; or indices, for every layer that has them.
 
         Raises:
             ImageError: the image cannot be read.
-            DegenerateError: its score is not finite.
+            DegenerateError: its score or its map is not finite.
             SettingError: there is no such component, or the detector has none.
         """
         import torch
@@ -191,7 +196,7 @@ class Model:
         )
 
     def _worst(self, source: ImageLike) -> Place:
-        """The tile of a photograph with the highest score."""
+        """Returns the tile of a photograph with the highest score."""
         scored: list[tuple[float, Place]] = []
         for chunk in stream(self.engine, [source], self.recipe.geometry):
             for error in chunk.errors.values():
@@ -200,7 +205,7 @@ class Model:
         return max(scored, key=lambda found: math.inf if math.isnan(found[0]) else found[0])[1]
 
     def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
-        """Images (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it takes for normal.
+        """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it considers normal.
 
         Raises:
             SettingError: the detector has no prior over images.
@@ -216,11 +221,12 @@ class Model:
         """Writes the model as a folder, whole or not at all.
 
         Args:
-            path: the folder; its parent is made where it is absent.
+            path: the folder; its parent is made if it is absent.
             force: replace a model that is there.
 
         Raises:
-            StorageError: the path exists and is not to be replaced, or cannot be written.
+            StorageError: the path exists and may not be replaced, it cannot be written, or a file of the loaded model
+                was altered.
         """
         with new_folder(Path(path), "model", force=force) as folder:
             self.store.write(folder)
@@ -228,13 +234,13 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path, engine: str = "auto") -> Model:
-        """The model that `save` wrote, with the same scores to the last bit on the same engine and machine.
+        """Returns the model that `save` wrote, with the same scores to the last bit on the same engine and machine.
 
-        Every file of it is read and compared with its digest first, which takes about half a second for each gigabyte.
+        Every file is read and compared with its digest first, which takes about half a second for each gigabyte.
         On OpenVINO neither torch nor timm is imported.
 
         Raises:
-            ModelError: not a model, incomplete, altered, or of another format.
+            ModelError: it is not a model, incomplete, altered, of another format, or cannot be read.
             SettingError: the engine is unknown or not installed.
         """
         folder = Path(path)
@@ -264,7 +270,7 @@ class Model:
 
 
 def _identity(folder: Path) -> tuple[int, ...] | None:
-    """Which folder it is that has this path; `None` if there is none. One that is replaced has another."""
+    """Returns what identifies the folder at this path, so that a replaced one is noticed; `None` if there is none."""
     try:
         status = folder.stat()
     except (OSError, ValueError):
@@ -273,7 +279,7 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
 
 
 def _pixels(images: Tensor) -> NDArray[np.uint8]:
-    """Images (B, 3, H, W) between 0 and 1 as uint8 (B, H, W, 3)."""
+    """Returns images (B, 3, H, W) between 0 and 1 as uint8 (B, H, W, 3)."""
     return np.asarray((255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy())
 
 

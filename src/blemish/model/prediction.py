@@ -1,4 +1,4 @@
-"""What a model says of one image."""
+"""The prediction of a model for one image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from blemish.maps import Box
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image.
+    """Score, verdict and map of one image, or an error.
 
     Attributes:
-        path: the file; `None` for an array.
+        path: the file; `None` for an array or bytes.
         score: higher is more anomalous; its unit is the detector's.
-        p_value: the share of normal images that score as high, as the held-out ones tell.
-        is_anomaly: whether the score exceeds the threshold; `None` where there is an error, for then nobody knows.
-        map: (H, W) at the model's input size, or a photograph's own where it is cut into tiles; higher where more
-            anomalous; `None` where there is an error.
+        p_value: the share of normal images that score as high, estimated from the held-out ones.
+        is_anomaly: whether the score exceeds the threshold; `None` if there is an error.
+        map: (H, W) at the model's input size, or at a photograph's own if it is cut into tiles; higher where more
+            anomalous; `None` if there is an error.
         error: why there is no score (it is then not a number), or `None`.
-        boxes: of an anomalous image, around what lies above the map's threshold, in the image's own pixels, the highest
-            peak first.
+        boxes: around what lies above the map's threshold in an anomalous image, in its own pixels, the highest peak
+            first; empty for other images.
     """
 
     path: Path | None
@@ -37,7 +37,7 @@ class Prediction:
     boxes: tuple[Box, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """`path, score, p_value, is_anomaly, boxes`, or `path, error`, as JSON can hold them."""
+        """Returns `path, score, p_value, is_anomaly, boxes`, or `path, error`, as JSON can hold them."""
         path = None if self.path is None else str(self.path)
         if self.error is not None:
             return {"path": path, "error": self.error}

@@ -1,4 +1,4 @@
-"""Where a model came from, for whoever reads it later."""
+"""Where a model came from: its images, its weights, and what made it."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 PACKAGES = ("blemish", "numpy", "pillow", "openvino", "torch", "timm")
-"""Those whose versions are kept."""
+"""Packages whose versions are kept."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where images and weights came from, what is inside, and what made it.
+    """Where images and weights came from, what was learned, and what made the model.
 
     Attributes:
         created: date and time, ISO 8601, UTC.
         source: of the images, as it was given.
         layout: of the source.
         images: how many were used, those held out included.
-        images_digest: SHA-256 of which images they were.
-        held_out: how many of them calibrated.
+        images_digest: SHA-256 of their names and sizes.
+        held_out: how many of them were used to calibrate.
         calibration_share: the share that was to be held out.
         skipped: images that could not be read and were left out.
         asked_false_alarm_rate: the rate that was asked for; `None` if none was.
-        weights: a line that says where the backbone's came from.
-        learned: what the detector says of what it learned.
-        engine: by which it was fitted.
+        weights: a line that says where the backbone's weights came from.
+        learned: the detector's summary of what it learned.
+        engine: name of the engine that it was fitted with.
         versions: of Python and of packages, by name.
     """
 

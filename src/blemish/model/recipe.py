@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what a model computes, but for the images.
+    """All that decides what a model computes, except for the images.
 
     Attributes:
         detector: its name.
         settings: of the detector, by name.
         backbone: timm's name, or `pixels`.
         layers: as they were asked for: levels, or names of modules.
-        shapes: what the layers look like at the model's input size.
+        shapes: of the layers, at the model's input size.
         geometry: how an image becomes the model's input.
-        seed: of the split, the hold-out and whatever the detector draws.
+        seed: of the split, of the hold-out, and of what the detector draws.
     """
 
     detector: str

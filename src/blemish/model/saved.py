@@ -1,4 +1,4 @@
-"""Where a model has what it learned: in memory since its fit, or in the folder that it was loaded from."""
+"""Where a model keeps what it learned: in memory after a fit, or in the folder that it was loaded from."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was learned a moment ago, and the engine that scores by it."""
+    """What was learned in a fit, and the engine that scores by it."""
 
     parts: Learned
     engine: Engine
@@ -80,7 +80,8 @@ class Saved:
         Every file of the folder is read and compared with its digest first.
 
         Raises:
-            ModelError, StorageError: a file was altered, or does not fit the others.
+            StorageError: a file was altered.
+            ModelError: a file does not fit the others.
             SettingError: the engine is unknown or not installed.
         """
         chosen = choose_engine(name, gradients=not {*GRAPHS} & self.card["files"].keys())
@@ -108,7 +109,7 @@ class Saved:
         from blemish.detectors import make_detector
 
         recipe = self.recipe
-        # Once more, since it may be long since the model was loaded.
+        # Again, since the model may have been loaded long ago.
         check_files(self.folder, {"files": {LEARNED: self.card["files"][LEARNED]}})
         try:
             tensors = load_file(self.folder / LEARNED)
@@ -129,13 +130,13 @@ class Saved:
 
 
 def _check_fit(detector: Detector, grids: Sequence[tuple[int, int, int]], shape: tuple[int, int]) -> None:
-    """Scores features of these shapes once. Raises what torch does where the tensors do not fit one another."""
+    """Scores features of these shapes once; raises torch's error if the tensors do not fit one another."""
     import torch
 
     from blemish.detectors.scoring import Scoring
 
     scoring = Scoring(detector, shape)
-    if not detector.needs_gradients:  # which would take seconds
+    if not detector.needs_gradients:  # it would take seconds
         scoring.arrays([torch.zeros(1, *grid) for grid in grids])
 
 

@@ -1,4 +1,4 @@
-"""What people look at: files of results, and one self-contained page."""
+"""What people look at: files of results, pictures, and one self-contained page."""
 
 from blemish.report.layers import write_layers
 from blemish.report.page import write_report

@@ -1,4 +1,4 @@
-"""Images beside their ground truth, the map of each layer, and the map: the columns of the paper on HFR."""
+"""Draws images beside their ground truth, the map of each layer, and the map, as in the paper on HFR."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_layers(
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Writes one figure, all or nothing, a row an image, and gives its name.
+    """Writes one figure with a row for each image, all or nothing; returns its name in a list.
 
     The columns are the image, its ground truth if there are masks, each layer's map, and the map; a VAE, which has no
     layers, shows its reconstruction instead. Colours are on the model's fixed scale, so a good part is dark.
@@ -38,9 +38,9 @@ def write_layers(
         model: of any detector.
         dataset: with a test part.
         folder: new, or with `force` one that this function wrote.
-        images: how many anomalous ones, at equal distances through the test part; a good one comes before them.
+        images: how many anomalous ones, evenly spaced in the test part; a good one comes before them.
         force: replace what is there.
-        progress: told how far it is.
+        progress: called with the stage, and how many images of how many are done.
 
     Raises:
         SettingError: `images` is not positive.
@@ -49,7 +49,7 @@ def write_layers(
         StorageError: the folder cannot be written.
     """
     if images < 1:
-        raise SettingError(f"{images} images are none to show; give 1 or more")
+        raise SettingError(f"{images} images cannot be shown; give 1 or more")
     anomalous = [sample for sample in dataset.test if sample.is_anomalous]
     good = [sample for sample in dataset.test if not sample.is_anomalous]
     if not anomalous:
@@ -79,7 +79,7 @@ def _row(explanation: Explanation, sample: Sample, has_masks: bool, geometry: Ge
 
 
 def _truth(explanation: Explanation, sample: Sample, geometry: Geometry) -> Pixels:
-    """The mask in black and white; of a photograph that is cut into tiles, the part of it that is explained."""
+    """Returns the mask in black and white; of a photograph in tiles, the tile that is explained."""
     mask = read_truth(sample, geometry)
     if explanation.tile is not None:
         top, left, side = explanation.tile

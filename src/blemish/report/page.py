@@ -1,6 +1,7 @@
-"""One self-contained HTML page of an evaluation: figures, a threshold to move, curves, and the images that matter most.
+"""Writes an evaluation as one self-contained HTML page: figures, a threshold to move, curves, and important images.
 
-The page is whole without a script: the curves are drawn here. Its script moves the threshold, sorts and blends.
+The page can be read without its script, since the curves are drawn here. The script moves the threshold, sorts and
+blends.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ LONGEST = 512
 
 BINS = 40
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 300, 48, 40, 12
-"""Of a drawing, and its margins."""
+"""Size of a drawing and its margins, in pixels."""
 
 POINTS = 400
-"""Of a curve, at most."""
+"""Points of a curve, at most."""
 
 Result = tuple[Sample, Prediction]
 
@@ -58,7 +59,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to places along one side of a drawing, straight or logarithmic."""
+    """Maps values to places along one side of a drawing, linear or logarithmic."""
 
     low: float
     high: float
@@ -74,7 +75,7 @@ class Axis:
         return round(self.start + share * (self.end - self.start), 2)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Places and labels of round values, about five."""
+        """Returns places and labels of about five round values."""
         if self.logarithmic:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             values = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
@@ -90,7 +91,7 @@ def write_report(model: Model, evaluation: Evaluation, path: Path, *, force: boo
 
     Raises:
         MissingExtraError: jinja2 is not installed.
-        StorageError: the path exists and is not to be replaced, or cannot be written.
+        StorageError: the path exists and may not be replaced, or cannot be written.
     """
     require("jinja2", of="a report", extra="report")
     percent = {"percent": lambda figure: "–" if figure is None else f"{100 * figure:.2f}"}
@@ -135,7 +136,7 @@ def _count(rate: float | None, total: float | None) -> int | None:
 
 
 def _gallery(evaluation: Evaluation) -> list[Result]:
-    """The highest scores, each kind of mistake, and some evenly through the rest; the highest score first."""
+    """Returns results to show, the highest score first: highest scores, each kind of mistake, and some in between."""
     by_score = sorted(evaluation.results, key=lambda result: -result[1].score)
     alarms = [result for result in by_score if result[1].is_anomaly and not result[0].is_anomalous]
     misses = [result for result in reversed(by_score) if not result[1].is_anomaly and result[0].is_anomalous]
@@ -147,11 +148,11 @@ def _gallery(evaluation: Evaluation) -> list[Result]:
 
 
 def _tiles(model: Model, results: Sequence[Result]) -> list[Shown]:
-    """The images again, with their maps: only these few are kept in memory."""
+    """Returns pictures of these images and their maps, which are computed again, so that few are in memory."""
     tiles = []
     for (sample, _), prediction in zip(results, model.predict([sample.path for sample, _ in results]), strict=True):
         if prediction.map is None:
-            continue  # it could be read a moment ago, and no longer
+            continue  # it could be read before
         pixels, values = view(sample.path, prediction.map, model.recipe.geometry, LONGEST)
         image, heat = _uri(pixels), _uri(heat_map(values, model.calibration.display))
         names = (sample.path.name, sample.kind, sample.is_anomalous)
@@ -166,10 +167,10 @@ def _uri(pixels: Pixels, kind: str = "JPEG") -> str:
 
 
 def _histogram(axis: Axis, good: Floats, anomalous: Floats) -> dict[str, object]:
-    """Bars (x, y, width, height) of each class, and the ticks of the counts."""
+    """Returns bars (x, y, width, height) of each class, and the ticks of the counts."""
     spaced = np.geomspace if axis.logarithmic else np.linspace
     edges = spaced(axis.low, axis.high, BINS + 1)
-    edges[0], edges[-1] = axis.low, axis.high  # to the last bit
+    edges[0], edges[-1] = axis.low, axis.high  # exactly
     counts = {"good": np.histogram(good, edges)[0], "anomalous": np.histogram(anomalous, edges)[0]}
     most = max(int(count.max()) for count in counts.values())
     upward = Axis(0, max(most, 1), HEIGHT - BOTTOM, TOP)
@@ -194,7 +195,7 @@ _UNIT = {"left": LEFT, "right": WIDTH - TOP, "top": TOP, "bottom": HEIGHT - BOTT
 
 
 def _curve(points: tuple[Floats, Floats], limit: float) -> dict[str, object]:
-    """A curve's points as SVG has them, and the ticks of both sides; heights go to 1, the other way to `limit`."""
+    """Returns a curve's points for SVG, and the ticks of both sides; heights go up to 1, widths up to `limit`."""
     across = Axis(0, limit, _UNIT["left"], _UNIT["right"])
     upward = Axis(0, 1, _UNIT["bottom"], _UNIT["top"])
     places = evenly_spaced(len(points[0]), POINTS)

@@ -1,4 +1,4 @@
-"""Predictions as files: `results.jsonl`, and a map an image."""
+"""Writes predictions and explanations as files: lines of JSON, and a map or a picture for each image."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ LONGEST = 2048
 def write_results(
     model: Model, predictions: Iterable[Prediction], folder: Path, maps: str = "png", *, force: bool = False
 ) -> Iterator[Prediction]:
-    """Hands the predictions on and writes each; the folder appears when the last one is taken, or not at all.
+    """Yields the predictions and writes each; the folder appears when the last one is taken, or not at all.
 
     Args:
-        model: what predicted; its display scale colours the maps.
+        model: the one that predicted; its display scale colours the maps.
         predictions: of files, with maps.
         folder: new, or with `force` one that this function wrote.
         maps: `none`; `png`, a heat map over the image at the model's input size, or over a photograph cut into tiles at
@@ -40,7 +40,8 @@ def write_results(
 
     Raises:
         SettingError: `maps` is none of these.
-        StorageError: the folder exists and is not to be replaced, or cannot be written.
+        ImageError: an image can no longer be read, for its heat map.
+        StorageError: the folder exists and may not be replaced, or cannot be written.
     """
     if maps not in MAPS:
         raise SettingError(f"maps {maps!r} is not known; give one of {', '.join(MAPS)}")
@@ -68,15 +69,15 @@ def write_results(
 def write_explanations(
     explanations: Iterable[Explanation], folder: Path, scale: str = "fixed", *, force: bool = False
 ) -> Iterator[Explanation]:
-    """Hands explanations on and writes each: a line of `explanations.jsonl`, and a picture.
+    """Yields the explanations and writes each: a line of `explanations.jsonl`, and a picture.
 
     Args:
         explanations: of files.
         folder: new, or with `force` one that this function wrote; it appears when the last one is taken, or not at all.
-        scale: as `Explanation.picture` has it.
+        scale: as in `Explanation.picture`.
 
     Raises:
-        StorageError: the folder exists and is not to be replaced, or cannot be written.
+        StorageError: the folder exists and may not be replaced, or cannot be written.
         SettingError: the scale is not known.
     """
     taken: set[str] = set()
@@ -92,11 +93,11 @@ def write_explanations(
 
 
 def write_grid(images: NDArray[np.uint8], path: Path, *, force: bool = False) -> None:
-    """Images (n, H, W, 3) as one picture, as near to a square as rows and columns allow.
+    """Writes images (n, H, W, 3) as one picture, in about as many rows as columns.
 
     Raises:
-        SettingError: its name does not end as a picture's.
-        StorageError: it exists and is not to be replaced, or cannot be written.
+        SettingError: the suffix is not that of a picture.
+        StorageError: it exists and may not be replaced, or cannot be written.
     """
     columns = math.ceil(len(images) ** 0.5)
     panels = [Panel(image) for image in images]
@@ -105,7 +106,7 @@ def write_grid(images: NDArray[np.uint8], path: Path, *, force: bool = False) ->
 
 
 def _free_name(path: Path, ending: str, taken: set[str]) -> str:
-    """A file name after the image's; numbered where several images have one name."""
+    """Returns a file name from the image's; numbered if several images have the same name."""
     name = path.stem + ending
     number = 2
     while name.lower() in taken:

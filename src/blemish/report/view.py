@@ -1,4 +1,4 @@
-"""An image and its map at one size, to be looked at."""
+"""An image and its map at one size, for display."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from blemish.images.tiling import SMALLEST
 def view(
     path: Path, values: NDArray[np.float32], geometry: Geometry, longest: int
 ) -> tuple[Pixels, NDArray[np.float32]]:
-    """The image (h, w, 3) and its map (h, w): at the model's input size, or of a photograph cut into tiles, shrunk.
+    """Returns the image (h, w, 3) and its map (h, w) at the model's input size; a photograph in tiles is shrunk.
 
-    A photograph's map is shrunk by taking the largest value of each block, so that a small peak is still seen.
+    A photograph's map is shrunk by taking the largest value of each block, so that a small peak stays visible.
 
     Args:
         path: of the image.
@@ -25,7 +25,7 @@ def view(
         longest: pixels of the longer side of a photograph, at most.
 
     Raises:
-        ImageError: the image can be read no longer.
+        ImageError: the image can no longer be read.
     """
     if geometry.tile is None:
         return read_image(path, geometry), values

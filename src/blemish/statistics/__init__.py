@@ -1,4 +1,4 @@
-"""What is learned in one pass: statistics that start empty, take batches, merge, and finish.
+"""Statistics, which learn in one pass: they start empty, take batches, merge, and finish.
 
 Each is a commutative monoid up to rounding: any split of the data into batches and parts, in any order, gives the same
 answer, so streaming, updating, and fitting on several machines are one fold. `update` works in place and returns the

@@ -1,4 +1,4 @@
-"""Mean and covariance at every position of a grid, or those of its rows that are wanted."""
+"""Mean and covariance at every position of a grid; of the covariance all rows, or only the last ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class GridMoments(Statistic):
         """Takes in vectors (n, P, d), in place.
 
         Raises:
-            ShapeError: another grid or dimension than the statistic's.
+            ShapeError: the vectors have another grid or dimension than the statistic.
         """
         if vectors.ndim != 3 or vectors.shape[1:] != self.mean.shape:
             raise ShapeError(f"expected vectors of shape (n, {_sides(self)}), got {tuple(vectors.shape)}")
@@ -42,7 +42,7 @@ class GridMoments(Statistic):
             return self
         rows = vectors.to("cpu", torch.float32).transpose(0, 1)  # (P, n, d)
         rough = rows.mean(1)
-        # The last row will stand for the distance between the two means, so one product adds all there is to add.
+        # The last row will stand for the distance between the two means, so that one product gives the whole update.
         centred = torch.empty(len(rows), added + 1, rows.shape[2])
         torch.sub(rows, rough[:, None], out=centred[:, :-1])
         rest = centred[:, :-1].mean(1)  # what single precision lost of the mean
@@ -57,7 +57,7 @@ class GridMoments(Statistic):
         return self
 
     def merge(self, other: GridMoments) -> GridMoments:
-        """Statistics of both samples together (Chan, Golub & LeVeque 1983, eq. 2.1, at each position).
+        """Returns the statistic of both samples together (Chan, Golub & LeVeque 1983, eq. 2.1, at each position).
 
         Raises:
             ShapeError: the two have different grids or dimensions.
@@ -75,11 +75,11 @@ class GridMoments(Statistic):
         )
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """Mean (P, d) in float64 and unbiased covariance (P, r, d); that of fewer than two vectors is zero."""
+        """Returns mean (P, d) in float64 and unbiased covariance (P, r, d); that of fewer than two vectors is zero."""
         return self.mean, self.scatter / max(self.count - 1, 1)
 
     def _last(self, vectors: Tensor) -> Tensor:
-        """Of vectors (P, n, d), the dimensions whose rows are kept (P, n, r)."""
+        """Returns the dimensions of vectors (P, n, d) whose rows are kept, (P, n, r)."""
         return vectors[:, :, vectors.shape[2] - self.scatter.shape[1] :]
 
 

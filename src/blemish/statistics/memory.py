@@ -1,4 +1,4 @@
-"""Memory for what is large."""
+"""Memory for large tensors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torch import Tensor
 
 
 def uninitialised(*shape: int) -> Tensor:
-    """A float32 tensor that is not filled; what is never touched takes no memory.
+    """Returns a float32 tensor that is not filled; pages that are never touched take no memory.
 
-    From numpy, which asks the system for huge pages: on Linux ten times quicker to touch first than torch's own.
+    It comes from numpy, which asks the system for huge pages: on Linux their first use is ten times quicker than that
+    of torch's own memory.
     """
     return torch.from_numpy(np.empty(shape, np.float32))
 
 
 def zeros(*shape: int) -> Tensor:
-    """A float32 tensor of zeros, likewise."""
+    """Returns a float32 tensor of zeros; pages that are never touched take no memory."""
     return torch.from_numpy(np.zeros(shape, np.float32))

@@ -24,10 +24,10 @@ class Moments(Statistic):
         return cls(0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64))
 
     def update(self, vectors: Tensor) -> Moments:
-        """Takes in vectors (n, d).
+        """Takes in vectors (n, d), in place.
 
         Raises:
-            ShapeError: another dimension than the statistic's.
+            ShapeError: the vectors have another dimension than the statistic.
         """
         if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
             raise ShapeError(f"expected vectors of shape (n, {len(self.mean)}), got {tuple(vectors.shape)}")
@@ -41,7 +41,7 @@ class Moments(Statistic):
         return self
 
     def merge(self, other: Moments) -> Moments:
-        """Statistics of both samples together (Chan, Golub & LeVeque 1983, eq. 2.1).
+        """Returns the statistic of both samples together (Chan, Golub & LeVeque 1983, eq. 2.1).
 
         Raises:
             ShapeError: the two have different dimensions.
@@ -58,5 +58,5 @@ class Moments(Statistic):
         )
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """Mean (d,) and unbiased covariance (d, d); the covariance of fewer than two vectors is zero."""
+        """Returns mean (d,) and unbiased covariance (d, d); the covariance of fewer than two vectors is zero."""
         return self.mean, self.scatter / max(self.count - 1, 1)

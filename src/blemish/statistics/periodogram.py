@@ -1,4 +1,4 @@
-"""The mean squared amplitude of every frequency: all that the likelihood of a stationary Gaussian field asks for."""
+"""The mean squared amplitude of every frequency: all that the likelihood of a stationary Gaussian field depends on."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Periodogram(Statistic):
 
     @classmethod
     def empty(cls, height: int, width: int) -> Periodogram:
-        """The identity of `merge`, for fields of so many rows and columns."""
+        """Returns the identity of `merge` for fields of this height and width."""
         return cls(0, torch.zeros(height, width // 2 + 1, dtype=torch.float64), width)
 
     def update(self, fields: Tensor) -> Periodogram:
-        """Takes in fields (..., H, W), in place; each counts for itself.
+        """Takes in fields (..., H, W), in place; each counts as one of the sample.
 
         Raises:
-            ShapeError: other fields than before.
+            ShapeError: the fields have another shape than the statistic.
         """
         if fields.shape[-2:] != self.shape:
             raise ShapeError(f"expected fields of shape (..., {_sides(self)}), got {tuple(fields.shape)}")
@@ -40,17 +40,17 @@ class Periodogram(Statistic):
         return self
 
     def merge(self, other: Periodogram) -> Periodogram:
-        """Of all fields together.
+        """Returns the statistic of both samples together.
 
         Raises:
-            ShapeError: the two are of different fields.
+            ShapeError: the two have fields of different shapes.
         """
         if self.shape != other.shape:
             raise ShapeError(f"cannot merge periodograms of fields ({_sides(self)}) and ({_sides(other)})")
         return Periodogram(self.count + other.count, self.total + other.total, self.width)
 
     def finish(self) -> Tensor:
-        """The mean at each frequency (H, W // 2 + 1), in float64."""
+        """Returns the mean at each frequency (H, W // 2 + 1), in float64."""
         return self.total / max(self.count, 1)
 
     @property

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Statistic(ABC):
-    """What a sample says, in memory that does not grow with it; a dataclass of numbers and tensors.
+    """A summary of a sample, in memory that has a bound; a dataclass of numbers and tensors.
 
     Statistics are a commutative monoid up to rounding: any split of a sample into batches and parts, in any order,
-    gives the same answer. Where the mathematics has it, a statistic may also offer `forget(other)`, the inverse of
-    `merge`, and `leave_out(batch)`, what it would be without some of its sample.
+    gives the same answer. Where the mathematics allows it, a statistic may also offer `forget(other)`, the inverse of
+    `merge`, and `leave_out(batch)`, the statistic without a part of its sample.
 
     Attributes:
-        count: how many it has seen.
+        count: size of the sample.
     """
 
     count: int
@@ -33,7 +33,7 @@ class Statistic(ABC):
         """Takes in a batch (n, ...), in place, and returns itself.
 
         Raises:
-            ShapeError: the batch does not have the statistic's shape.
+            ShapeError: the batch has another shape than the statistic.
         """
 
     @abstractmethod
@@ -46,10 +46,10 @@ class Statistic(ABC):
 
     @abstractmethod
     def finish(self, *options: Any) -> Any:
-        """Returns what is wanted of the sample: a mean, a covariance, a subspace."""
+        """Returns the result: a mean, a covariance, a subspace."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the fields by name, numbers as tensors without sides."""
+        """Returns the fields by name, numbers as tensors of no dimensions."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             name: value.contiguous() if isinstance(value, Tensor) else torch.tensor(value, dtype=_KINDS[type(value)])

@@ -1,6 +1,6 @@
-"""The principal subspace of vectors far longer than they are many: a truncated basis, with the energy it threw away.
+"""The principal subspace of few long vectors: a truncated basis, and the energy that truncation lost.
 
-Everything goes through a small Gram matrix (rows × rows), never through a (D, D) one. While there is room, the centred
+All is computed from a small Gram matrix (rows × rows), never through a (D, D) one. While there is room, the centred
 vectors themselves are kept and nothing is lost; when the room is full they are replaced by their leading singular
 directions, scaled by their singular values. This is the merge-and-truncate scheme for a mergeable SVD (Hall, Marshall
 & Martin 2000; Ross, Lim, Lin & Yang 2008).
@@ -22,19 +22,19 @@ ROOM = 1024
 """Rows kept at most, by default: data sets up to about this size are treated exactly."""
 
 PART = 1 << 13
-"""Columns taken at a time, so that what is computed beside the rows stays small."""
+"""Columns taken at a time, so that temporary results stay small."""
 
 
 @dataclass(frozen=True)
 class Principal:
-    """A finished subspace: the leading directions as mixtures of rows, so that no row need be copied.
+    """A finished subspace: the leading directions as mixtures of rows, so that no row is copied.
 
     Attributes:
         mean: (D,).
         rows: (k, D), the statistic's own.
         mixing: (r, k) in float64: `mixing @ rows` is an orthonormal basis (r, D).
-        kept: the share of the energy in the subspace.
-        energy: of all vectors, the sum of their squared distances from the mean.
+        kept: the share of the energy that lies in the subspace.
+        energy: sum of the squared distances of all vectors from the mean.
     """
 
     mean: Tensor
@@ -51,7 +51,7 @@ class Principal:
 
 @dataclass
 class Subspace(Statistic):
-    """Count, mean (D,), rows (k, D) whose scatter is the vectors' but for the `lost` energy, and the room for rows.
+    """Count, mean (D,), rows (k, D) with the vectors' scatter except for the `lost` energy, and the room for rows.
 
     Rows and mean are float32, as the features are; a Gram matrix is summed and solved in float64. While nothing was
     truncated, the energy is right to 1e-5 and the subspace within an angle of 0.01 of an exact one, where the spectrum
@@ -63,7 +63,7 @@ class Subspace(Statistic):
     lost: float
     room: int
     gram: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64), repr=False)
-    """Products of the first rows with one another; the others are not known yet."""
+    """Products of the first rows with one another; those of later rows are computed when they are needed."""
 
     @classmethod
     def empty(cls, dim: int, room: int = ROOM) -> Subspace:
@@ -74,7 +74,7 @@ class Subspace(Statistic):
         """Takes in vectors (n, D), in place.
 
         Raises:
-            ShapeError: another dimension than the statistic's.
+            ShapeError: the vectors have another dimension than the statistic.
         """
         if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
             raise ShapeError(f"expected vectors of shape (n, {len(self.mean)}), got {tuple(vectors.shape)}")
@@ -89,10 +89,13 @@ class Subspace(Statistic):
         return self
 
     def merge(self, other: Subspace) -> Subspace:
-        """Statistics of both samples together: both scatters and one row for the distance of the means (Chan's term).
+        """Returns the statistic of both samples together: the rows of both, and one for the distance of the means.
 
-        Raises:
-            ShapeError: the two have different dimensions.
+        That row is Chan's term (Chan, Golub & LeVeque 1983, eq. 2.1). Exact up to rounding, until there are more rows
+        than the larger of the two rooms, which are then truncated.
+
+            Raises:
+                ShapeError: the two have different dimensions.
         """
         if self.mean.shape != other.mean.shape:
             raise ShapeError(f"cannot merge subspaces of {len(self.mean)} and of {len(other.mean)} dimensions")
@@ -106,12 +109,12 @@ class Subspace(Statistic):
         return merged
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the fields by name, the rows' products among them."""
+        """Returns the fields by name, with the products of all rows."""
         self.products()
         return super().tensors()
 
     def _join(self, count: int, mean: Tensor) -> None:
-        """Takes in the count and mean of a sample whose rows are here already, and a row for the means' distance."""
+        """Adds count and mean of a sample whose rows were added already, and a row for the distance of the means."""
         total = self.count + count
         delta = mean - self.mean
         if self.count:
@@ -130,15 +133,15 @@ class Subspace(Statistic):
         return self.rows[count - added :]
 
     def _reserve(self, count: int) -> None:
-        """Moves the rows into memory of their own with space for `count`; what is not used yet takes none."""
+        """Moves the rows into new memory with space for `count`; unused space takes none."""
         rows = uninitialised(count, self.rows.shape[1])[: len(self.rows)]
         rows.copy_(self.rows)
         self.rows = rows
 
     def truncate(self, rank: int, variance: float = 1.0) -> None:
-        """Leaves fewer rows: the leading singular directions times their singular values, in memory of their own.
+        """Replaces the rows by the leading singular directions times their singular values, in new memory.
 
-        At most `rank` of them, and no more than it takes to keep the share `variance` of the variance.
+        They are at most `rank`, and no more than keep the share `variance` of the variance.
         """
         values, directions = self._spectrum()
         rank = min(rank, self._rank(values, variance))
@@ -151,10 +154,10 @@ class Subspace(Statistic):
         self.gram = torch.diag(values[:rank])
 
     def finish(self, variance: float) -> Principal:
-        """The fewest leading directions that keep the share `variance` of the variance, in [0, 1].
+        """Returns the fewest leading directions that keep the share `variance` of the variance, in [0, 1].
 
-        The energy lost on the way counts as outside; where it alone exceeds what may be left out, all directions that
-        are left are taken.
+        The energy lost by truncation counts as outside; if it alone exceeds what may be left out, all directions are
+        taken.
         """
         values, directions = self._spectrum()
         rank = self._rank(values, variance)
@@ -171,7 +174,7 @@ class Subspace(Statistic):
         return min(int((shares < variance).sum()) + 1, len(values))
 
     def _spectrum(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (m,) of the rows' Gram matrix, largest first, those above rounding; and eigenvectors (k, m)."""
+        """Returns eigenvalues (m,) of the rows' Gram matrix above rounding, largest first, and eigenvectors (k, m)."""
         gram = self.products()
         values = gram.diagonal()
         directions = torch.eye(len(gram), dtype=torch.float64)
@@ -182,9 +185,9 @@ class Subspace(Statistic):
         return values[above], directions[:, above]
 
     def products(self) -> Tensor:
-        """The rows' Gram matrix; a product of two rows is computed once, for rows only change when they are truncated.
+        """Returns the rows' Gram matrix; each product of two rows is computed once, since only `truncate` changes rows.
 
-        Short products in float32, their sum in float64.
+        Parts of a product are in float32, their sum in float64.
         """
         known, count = len(self.gram), len(self.rows)
         if known == count:

@@ -1,4 +1,4 @@
-"""The sum of vectors, for a mean alone."""
+"""The sum of vectors, where only a mean is needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sums(Statistic):
         """Takes in vectors (n, d), in place.
 
         Raises:
-            ShapeError: another dimension than the statistic's.
+            ShapeError: the vectors have another dimension than the statistic.
         """
         if batch.ndim != 2 or batch.shape[1] != len(self.total):
             raise ShapeError(f"expected vectors of shape (n, {len(self.total)}), got {tuple(batch.shape)}")

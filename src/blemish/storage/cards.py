@@ -18,21 +18,21 @@ from typing import Any
 from blemish.errors import StorageError
 
 FORMAT = 3
-"""Folders of other formats are refused."""
+"""The only format that is read; folders of other formats are refused."""
 
 LARGEST_CARD = 64 << 20
-"""Bytes."""
+"""Size of a card, in bytes, at most."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def card_name(kind: str) -> str:
-    """The name of the card in a folder of a kind: `model`, `checkpoint`, `backbone`, `predictions` …"""
+    """Returns the name of the card in a folder of a kind: `model`, `checkpoint`, `backbone`, `predictions` …"""
     return "model.json" if kind == "model" else "blemish.json"
 
 
 def write_card(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
-    """The card for the files that are in the folder: what it is, their digests, and one of the card itself."""
+    """Writes the card of a folder: its kind, its content, a digest of each of its files, and one of the card itself."""
     names = sorted(file.name for file in folder.iterdir() if file.name != card_name(kind))
     card = {"format": FORMAT, "kind": kind, **content, "files": digests(folder, names)}
     card["digest"] = _digest_of(card)
@@ -40,10 +40,10 @@ def write_card(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
 
 
 def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, Any]:
-    """What `write_card` wrote, checked; the files it names are there, unless `complete` is false.
+    """Returns what `write_card` wrote, checked. Unless `complete` is false, the files it names must be there.
 
     Raises:
-        StorageError: not a folder of this kind, of another format, altered, or incomplete.
+        StorageError: it is not a folder of this kind, has another format, was altered, or is incomplete.
     """
     if not folder.exists():
         raise StorageError(f"{folder}: no such {kind}; check the path")
@@ -62,7 +62,9 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
     if type(version) is not int or version != FORMAT:
         which = "newer" if isinstance(version, int) and version > FORMAT else "other"
         advice = "upgrade blemish" if which == "newer" else "fit the model again"
-        raise StorageError(f"{folder}: has format {version}, {which} than {FORMAT}, which this blemish reads; {advice}")
+        raise StorageError(
+            f"{folder}: has format {version}, {which} than {FORMAT}, which this version of blemish reads; {advice}"
+        )
     said = card.pop("digest", None)
     try:
         altered = said != _digest_of(card)
@@ -80,12 +82,12 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
 
 
 def _check_names(file: Path, files: Any) -> None:
-    """Names that stay in the folder, with digests."""
+    """Raises `StorageError` unless all names stay in the folder and have digests."""
     if not isinstance(files, dict):
         raise StorageError(f"{file}: lists no files; fit the model again")
     for name, found in files.items():
         if name in {"", ".", ".."} or name != os.path.basename(name) or not name.isprintable() or {*name} & {*"\\:"}:
-            raise StorageError(f"{file}: lists the file {name!r}, which is no plain name; fit the model again")
+            raise StorageError(f"{file}: lists the file {name!r}, which is not a plain name; fit the model again")
         if not isinstance(found, str) or not _DIGEST.fullmatch(found):
             raise StorageError(f"{file}: lists {name} without a digest; fit the model again")
 
@@ -95,7 +97,9 @@ def check_files(folder: Path, card: Mapping[str, Any]) -> None:
     found = digests(folder, card["files"])
     for name, digest_of_file in card["files"].items():
         if found[name] != digest_of_file:
-            raise StorageError(f"{folder / name}: was altered or cut short after it was written; copy the model again")
+            raise StorageError(
+                f"{folder / name}: was altered or cut short after it was written; copy the whole folder again"
+            )
 
 
 def copy_files(origin: Path, folder: Path, card: Mapping[str, Any]) -> None:
@@ -111,14 +115,14 @@ def copy_files(origin: Path, folder: Path, card: Mapping[str, Any]) -> None:
 
 
 def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of files, by name; several are read at a time."""
+    """Returns the SHA-256 of files by name; several are read at a time."""
     listed = list(names)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return dict(zip(listed, pool.map(lambda name: digest(folder / name), listed), strict=True))
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Returns the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         found = hashlib.sha256()
         while block := file.read(1 << 20):
@@ -131,10 +135,11 @@ def _digest_of(card: dict[str, Any]) -> str:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def reason_of(error: BaseException) -> str:
+    """Returns why reading or writing failed, in a few words."""
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return "no space left on the disk"
     if isinstance(error, OSError) and error.strerror:

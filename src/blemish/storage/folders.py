@@ -1,4 +1,4 @@
-"""Folders and files that are written whole or not at all, and replaced only where they are known to be blemish's own.
+"""Folders and files that are written whole or not at all, and replaced only where blemish wrote them.
 
 Every folder that blemish writes holds a card that says what it is and lists its files: `model.json` in a saved model,
 `blemish.json` in any other. A page or a picture holds a line that says who made it.
@@ -22,10 +22,10 @@ from blemish.storage.cards import card_name, digest, read_card, reason_of, write
 from blemish.storage.scratch import FINISHED, Scratch
 
 MADE_BY = "made by blemish"
-"""What a page or a picture of ours says of itself, near its beginning or its end."""
+"""The mark in a page or a picture that blemish wrote, near its beginning or its end."""
 
 NEAR = 1024
-"""Bytes from the beginning and from the end of a file that are looked through for it."""
+"""Bytes at the beginning and at the end of a file in which the mark is searched for."""
 
 _SIGNATURE = re.compile(rb"<!-- made by blemish, ([0-9a-f]{64}) -->\n$")
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
@@ -37,14 +37,14 @@ _HERE = -100  # AT_FDCWD: paths are relative to the working folder
 
 @contextlib.contextmanager
 def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
-    """A folder to fill, which becomes `path` at the end of the `with` statement; on any error nothing is left.
+    """Yields a folder to fill, which becomes `path` at the end of the `with` statement; on any error nothing is left.
 
     With `force`, a folder that blemish wrote and nobody changed is replaced. Where the system can
     exchange two folders (Linux), the old or the new one is at `path` at any moment.
 
     Args:
-        path: where it goes; its parent is made where it is absent.
-        kind: of folder, which its card says; a card without further content is written here, if there is none yet.
+        path: where it goes; its parent is made if it is absent.
+        kind: the kind of folder, as its card says; if the caller wrote no card, one without content is added.
         force: replace a folder of the same kind.
 
     Raises:
@@ -65,7 +65,7 @@ def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
             draft.chmod(0o755)
             _sync(draft)
             if os.path.lexists(path):
-                check_free(path, kind, force=force)  # once more, since it may be another by now
+                check_free(path, kind, force=force)  # again, since it may have changed meanwhile
                 _replace(draft, path, kind, scratch)
             else:
                 draft.rename(path)
@@ -87,10 +87,10 @@ def check_free(path: Path, kind: str, *, force: bool = False) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """The same for one file: a path to write to, renamed to `path` at the end.
+    """Yields a path to write one file to, which becomes `path` at the end of the `with` statement.
 
-    With `force`, a regular file is replaced if it says that it is `MADE_BY` blemish; a page that was `signed` must not
-    have been changed since.
+    With `force`, a regular file is replaced if it has the mark `MADE_BY`; a page that was `signed` must not have
+    been changed since.
 
     Raises:
         StorageError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
@@ -119,7 +119,7 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
         if not force:
             raise StorageError(f"{path}: {EXISTS}")
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise StorageError(f"{path}: is no regular file, so it is not replaced; give another path")
+            raise StorageError(f"{path}: is not a regular file, so it is not replaced; give another path")
         if not _is_own(path):
             raise StorageError(
                 f"{path}: was not made by blemish, or was changed since, so it is not replaced; give another path, or "
@@ -134,12 +134,12 @@ def _check_name(path: Path) -> None:
 
 
 def signed(page: str) -> str:
-    """The page with a last line that says who made it, and a digest of all before."""
+    """Returns the page with a last line: the mark `MADE_BY`, and a digest of all that comes before."""
     return f"{page}<!-- {MADE_BY}, {_digest(page.encode())} -->\n"
 
 
 def _is_own(path: Path) -> bool:
-    """Whether a file says that it was made by blemish, and nothing in a signed page says that it was changed since."""
+    """Whether a file has the mark `MADE_BY` and, if it is a signed page, was not changed since."""
     with path.open("rb") as file:
         start = file.read(NEAR)
         file.seek(-min(NEAR, path.stat().st_size), os.SEEK_END)
@@ -156,13 +156,16 @@ def _digest(content: bytes) -> str:
 
 
 def _check_writable(path: Path) -> None:
-    """Makes a file where `path`, or a folder for it, would be made, and removes it; permissions do not tell root."""
+    """Creates and removes a temporary file there, since permission bits say nothing to root.
+
+    Raises `StorageError` if `path`, or a folder for it, cannot be made.
+    """
     whole = path.absolute()
     parent = next(folder for folder in whole.parents if os.path.lexists(folder))
     if not parent.is_dir():
-        raise StorageError(f"{path}: {parent} is no folder, so nothing can be written there; give another path")
+        raise StorageError(f"{path}: {parent} is not a folder, so nothing can be written there; give another path")
     try:
-        for name in whole.relative_to(parent).parts:  # a name that is too long is refused even where nothing is
+        for name in whole.relative_to(parent).parts:  # raises for a name that is too long
             with contextlib.suppress(FileNotFoundError):
                 (parent / name).lstat()
         with tempfile.TemporaryFile(dir=parent):
@@ -172,13 +175,13 @@ def _check_writable(path: Path) -> None:
 
 
 def _own_files(path: Path, kind: str, *, moved: bool = False) -> list[str]:
-    """The names of all files in a folder of a kind. Raises `StorageError` if any of them, or the folder, is not ours.
+    """Returns the names of all files in a folder of a kind. Raises `StorageError` if blemish did not write all of it.
 
-    Of a folder that has just been `moved` away, what its files hold is not looked at once more.
+    The content of the files is not compared again if the folder has just been `moved` away.
     """
     card = card_name(kind)
     if path.is_symlink() or not path.is_dir():
-        what = "is a link" if path.is_symlink() else "is no folder"
+        what = "is a link" if path.is_symlink() else "is not a folder"
         raise StorageError(f"{path}: {what}, so it is not replaced; give another path")
     if not (path / card).is_file():
         raise StorageError(f"{path}: holds no {card}, so it is not replaced; give another path, or remove it")
@@ -216,7 +219,7 @@ def _replace(draft: Path, path: Path, kind: str, scratch: Scratch) -> None:
         path.rename(old)
         draft.rename(path)
     try:
-        names = _own_files(old, kind, moved=True)  # nothing was put there at the last moment
+        names = _own_files(old, kind, moved=True)  # in case something was put there at the last moment
     except StorageError as error:
         kept = path.with_name(f"{path.name}.kept")
         old.rename(kept)
@@ -225,10 +228,10 @@ def _replace(draft: Path, path: Path, kind: str, scratch: Scratch) -> None:
 
 
 def remove_folder(path: Path, kind: str) -> None:
-    """Removes a folder of a kind, if all that is in it is blemish's own.
+    """Removes a folder of a kind, if blemish wrote everything in it.
 
     Raises:
-        StorageError: it is not, and nothing was removed.
+        StorageError: blemish did not write everything; nothing was removed.
         OSError: it cannot be removed.
     """
     _remove(path, _own_files(path, kind))
@@ -241,7 +244,7 @@ def _remove(path: Path, names: list[str]) -> None:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Exchanges two folders at once; `False` where the system cannot."""
+    """Exchanges two folders in one step; returns `False` where the system cannot."""
     if sys.platform != "linux":
         return False
     try:
@@ -253,7 +256,7 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """What the system refuses becomes a `StorageError`."""
+    """Turns an `OSError` within the context into a `StorageError`."""
     try:
         yield
     except OSError as error:

@@ -21,16 +21,16 @@ from types import TracebackType
 PREFIX = ".blemish-"
 NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
 MARKER = ".unfinished"
-"""In every such folder. Where a folder is replaced in two steps, it holds the name of that folder."""
+"""A file in every such folder. Where a folder is replaced in two steps, it holds the name of that folder."""
 
 FINISHED = "new"
-"""The folder inside that was to take the place."""
+"""The folder inside it that becomes the new one."""
 
 _swept: set[Path] = set()
 
 
 class Scratch:
-    """A new temporary folder, to be used in a `with` statement, or until it is closed or the process ends.
+    """A new temporary folder, removed at the end of a `with` statement, by `close`, or when the process ends.
 
     Args:
         parent: where it is made; the system's folder for temporary files by default.
@@ -47,14 +47,14 @@ class Scratch:
         _sweep(parent)
         self.path = parent / f"{PREFIX}{secrets.token_hex(4)}"
         self._lock: list[int] = []
-        # Before it is made, so that an interrupt at any moment finds it.
+        # Before the folder is made, so that it is removed after an interrupt at any moment.
         self._end = weakref.finalize(self, _close, self.path, self._lock, os.getpid())
         try:
             self.path.mkdir(0o700)
         except FileExistsError:
-            self._end.detach()  # somebody else's
+            self._end.detach()  # made by another process
             raise
-        descriptor = _locked(self.path, wait=True)  # another process may just look whether anybody holds it
+        descriptor = _locked(self.path, wait=True)  # another process may be testing the lock right now
         if descriptor is not None:
             self._lock.append(descriptor)
         (self.path / MARKER).touch()
@@ -77,7 +77,7 @@ class Scratch:
 
 
 def _locked(path: Path, *, wait: bool = False) -> int | None:
-    """A descriptor with the folder's lock; `None` if another process holds it, or there are no locks here."""
+    """Returns a descriptor that holds the folder's lock; `None` if another process has it or locks do not exist."""
     try:
         import fcntl
     except ImportError:  # Windows: what a killed process leaves there stays
@@ -96,9 +96,9 @@ def _locked(path: Path, *, wait: bool = False) -> int | None:
 
 def _close(path: Path, lock: list[int], owner: int) -> None:
     try:
-        if os.getpid() == owner:  # and not a child that was forked from it
+        if os.getpid() == owner:  # not a forked child
             shutil.rmtree(path, ignore_errors=True)
-    except BaseException:  # an interrupt, which is no reason to leave half of it
+    except BaseException:  # an interrupt; the rest is removed first
         shutil.rmtree(path, ignore_errors=True)
         raise
     finally:
@@ -107,7 +107,7 @@ def _close(path: Path, lock: list[int], owner: int) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    """Removes what killed processes left in a folder, once for each folder in this process."""
+    """Removes what killed processes left in a folder; done once per folder in this process."""
     if parent in _swept:
         return
     _swept.add(parent)
@@ -131,7 +131,7 @@ def _sweep_one(path: Path) -> None:
             return
         name = (path / MARKER).read_text(encoding="utf-8")
         if name and Path(name).name == name and not os.path.lexists(path.parent / name):
-            # The old folder was moved away, and its maker killed before the new one had taken its place.
+            # Its maker was killed after it moved the old folder away and before it put the new one there.
             (path / FINISHED).rename(path.parent / name)
             files, folders = _contents(path)
         for file in files:
@@ -144,7 +144,10 @@ def _sweep_one(path: Path) -> None:
 
 
 def _contents(path: Path) -> tuple[list[Path], list[Path]]:
-    """Regular files and folders below, the marker and the deepest folders last. Raises `OSError` for anything else."""
+    """Returns all regular files below, the marker last, and all folders, the deepest first.
+
+    Raises `OSError` if there is anything else.
+    """
     files: list[Path] = []
     folders: list[Path] = []
     for where, below, names in os.walk(path, topdown=False):

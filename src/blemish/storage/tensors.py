@@ -1,4 +1,4 @@
-"""Tensors by dotted names, as one file holds those of many parts."""
+"""Tensors by dotted names, so that one file holds those of many parts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ T = TypeVar("T")
 
 
 def below(tensors: Mapping[str, T], name: str) -> dict[str, T]:
-    """Returns the tensors called `name.…`, without that beginning."""
+    """Returns the tensors called `name.…`, without that prefix."""
     prefix = f"{name}."
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
 def under(name: str, tensors: Mapping[str, T]) -> dict[str, T]:
-    """Returns the tensors called `name.…`: the inverse of `below`."""
+    """Returns the tensors under the names `name.…`: the inverse of `below`."""
     return {f"{name}.{key}": tensor for key, tensor in tensors.items()}

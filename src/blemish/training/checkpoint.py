@@ -1,4 +1,4 @@
-"""The state of a training on disk: weights, optimiser, and how far it came; written whole or not at all, no pickle."""
+"""Saves and loads the state of a training: weights, optimisers and progress; whole or not at all, no pickle."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from blemish.storage.tensors import below, under
 STATE = "state.safetensors"
 
 KIND = "checkpoint"
-"""What its card says that it is."""
+"""The kind on its card."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """How far a training came: steps done in all, and the seconds they took."""
+    """How far a training is: steps done in all, and the seconds they took."""
 
     step: int
     seconds: float
@@ -33,14 +33,14 @@ class Reached:
 
 @dataclass(frozen=True)
 class Best:
-    """The best weights so far, how good they were judged, and the judgements since."""
+    """The best weights so far, their judgement, and how many judgements came since."""
 
     state: dict[str, Tensor] = field(default_factory=dict)
     judged: float = float("-inf")
     since: int = 0
 
     def or_better(self, judged: float, module: nn.Module) -> Best:
-        """These, or those of the module as it stands if it was judged better."""
+        """Returns the weights of the module if it was judged better, else these with one more judgement."""
         if judged > self.judged:
             return Best({name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}, judged)
         return replace(self, since=self.since + 1)
@@ -59,13 +59,13 @@ def save(
     Args:
         folder: of the checkpoint.
         identity: all that decides the training; it is resumed only by the same.
-        reached: how far it came.
-        best: of its judgements.
+        reached: how far it is.
+        best: the best weights so far.
         module: being trained.
         optimizers: of its parameters.
 
     Raises:
-        StorageError: it cannot be written; the earlier one is still there.
+        StorageError: it cannot be written; the earlier one is kept.
     """
     tensors = under("module", module.state_dict()) | under("best", best.state)
     for number, optimizer in enumerate(optimizers):
@@ -84,10 +84,10 @@ def save(
 def load(
     folder: Path, identity: dict[str, Any], module: nn.Module, optimizers: Sequence[Optimizer]
 ) -> tuple[Reached, Best]:
-    """Sets module and optimisers to what was saved, and says how far the training had come and what was best.
+    """Sets module and optimisers to what was saved; returns how far the training is, and the best weights.
 
     Raises:
-        StorageError: no checkpoint, not what was written, or of another training.
+        StorageError: there is no checkpoint, it was altered, or it is of another training.
     """
     card = read_card(folder, KIND)
     check_files(folder, card)

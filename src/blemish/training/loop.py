@@ -1,7 +1,7 @@
-"""The gradient loop: deterministic by seed, saved every few minutes, and resumed as if it had never been interrupted.
+"""The gradient loop: deterministic by seed, saved every few minutes, and resumed as if it had not been interrupted.
 
-What happens in a step depends on the seed and the step's number alone, never on what a random generator did before; so
-a training that was killed and resumed ends with the same weights as an unbroken one, on one device.
+A step depends on the seed and its number alone, never on the state of a random generator. So a training that was killed
+and resumed ends with the same weights as an uninterrupted one, on one device.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHECKPOINT, LOG = "checkpoint", "log.jsonl"
 """Names in a training's folder."""
 
 FIRST = '{"step": '
-"""What a line of the log begins with."""
+"""The beginning of each line of the log."""
 
 EVERY = 180.0
 """Seconds between checkpoints."""
@@ -43,12 +43,12 @@ JUDGED = 32
 
 
 Batches = Callable[[Iterable[list[int]]], Iterable[Any]]
-"""Lists of indices, which are not all held at one time, to what the module takes, a tensor or several; in order."""
+"""From lists of indices, which are not held all at once, to what the module takes, in order: a tensor or several."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its number from 0 and its epoch, the terms of its loss, and the seconds from the start to its end."""
+    """One step: its number from 0, its epoch, seconds from the start to its end, and the terms of its loss."""
 
     step: int
     epoch: int
@@ -69,35 +69,35 @@ def train(
     judge: Callable[[], float] | None = None,
     watch: Callable[[Step, int], None] | None = None,
 ) -> list[Step]:
-    """Trains in place, and gives the steps that were done.
+    """Trains a module in place, and returns the steps that were done.
 
     Args:
-        module: a batch to the terms of its loss, by name; `loss` is minimised. Parameters that need a gradient are
-            trained by Adam, or by the optimisers that the module's `optimizers(learning_rate)` gives, if it has that.
+        module: takes a batch and returns the terms of its loss, by name; `loss` is minimised. If the module has a
+            method `optimizers(learning_rate)`, they train it; else Adam trains the parameters that need a gradient.
         batches: the images.
         count: how many images there are.
-        schedule: how long.
-        identity: what else decides the result; a checkpoint of another is refused.
-        folder: for the checkpoint and `log.jsonl`, a line a step; nothing is kept without one. TensorBoard's files too,
-            where it is installed.
+        schedule: how long and how fast.
+        identity: what else decides the result; a checkpoint with another identity is refused.
+        folder: for the checkpoint, `log.jsonl` with a line for each step and, where TensorBoard is installed, its
+            files; nothing is kept without a folder.
         resume: go on from the folder's checkpoint, if there is one.
         fabric: device, precision and processes; one process on the best device by default. Each of several processes
             takes its share of every batch.
-        judge: how good the module is as it stands, higher where better; asked if the schedule has a `patience`. What it
-            says stands among the terms of the step before, as `judged`.
-        watch: told every step, and how many there will be at most.
+        judge: returns how good the module is now, higher where better; called if the schedule has a `patience`. The
+            result is among the terms of the step just done, as `judged`.
+        watch: called after every step with the step, and how many there will be at most.
 
     Raises:
         TrainingError: a loss, a gradient or a weight is not finite; the last good checkpoint is kept.
         StorageError: the checkpoint is of another training, or cannot be read or written.
-        SettingError: fewer than two images, or the folder holds what would be overwritten.
+        SettingError: there are fewer than two images, or something in the folder would be overwritten.
     """
     if count < 2:
         raise SettingError(f"{count} images are too few to train on; give at least 2")
     fabric = fabric or _one_process(schedule.precision)
     if folder is not None and fabric.is_global_zero:
         check_folder(folder, resume)
-    module.to(memory_format=torch.channels_last)  # a twentieth quicker on CPUs, as images come so
+    module.to(memory_format=torch.channels_last)  # a twentieth quicker on CPUs; images come in this format
     optimizers = _optimizers(module, schedule.learning_rate)
     device_module, *device_optimizers = fabric.setup(module, *optimizers)
     known = _known({**(identity or {}), **asdict(schedule), "images": count})
@@ -145,7 +145,7 @@ def train(
 def _resumed(
     folder: Path | None, known: dict[str, Any], module: nn.Module, optimizers: Sequence[Optimizer]
 ) -> tuple[Reached, Best]:
-    """Returns how far an earlier training in the folder came, with its weights in the module; else the beginning."""
+    """Sets module and optimisers to the folder's checkpoint, if there is one, and returns how far it is."""
     if folder is None or not (folder / CHECKPOINT).exists():
         return Reached(0, 0.0), Best()
     return checkpoint.load(folder / CHECKPOINT, known, module, optimizers)
@@ -167,7 +167,7 @@ def _step(
     number: int,
     folder: Path | None,
 ) -> dict[str, float]:
-    """Takes one step and returns the terms of the loss before it. Raises `TrainingError` before a step that is bad."""
+    """Takes one step and returns the terms of its loss. Raises `TrainingError` before a step that is not finite."""
     device_module.train()
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
@@ -180,13 +180,14 @@ def _step(
 
 
 def check_folder(folder: Path, resume: bool) -> None:
-    """Sees to it that a training in this folder overwrites nothing but what it goes on from.
+    """Checks that a training in this folder overwrites nothing but the training that it resumes.
 
     Raises:
-        SettingError: a training is there and is not to be resumed, or a log that is of no training.
+        SettingError: the path is not a folder, holds a training that is not to be resumed, or a log of something else.
+        StorageError: the checkpoint cannot be written there.
     """
     if os.path.lexists(folder) and not folder.is_dir():
-        raise SettingError(f"{folder}: is no folder; give another one for checkpoints")
+        raise SettingError(f"{folder}: is not a folder; give another one for checkpoints")
     held = [name for name in (CHECKPOINT, LOG) if os.path.lexists(folder / name)]
     if held and not resume:
         raise SettingError(
@@ -198,7 +199,7 @@ def check_folder(folder: Path, resume: bool) -> None:
 
 
 def _known(decisive: dict[str, Any]) -> dict[str, Any]:
-    """What decides a training, but for how long it is, as a checkpoint's card gives it back."""
+    """Returns what decides a training, except for its length, in the form that a loaded card has."""
     found: dict[str, Any] = json.loads(
         json.dumps({name: value for name, value in decisive.items() if name not in LENGTHS})
     )
@@ -206,7 +207,7 @@ def _known(decisive: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one_process(precision: str) -> Fabric:
-    """The best device, quietly."""
+    """Returns a Fabric of one process on the best device, which logs warnings only."""
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -222,7 +223,7 @@ def _optimizers(module: nn.Module, learning_rate: float) -> list[Optimizer]:
 
 
 def _check(terms: dict[str, Tensor], module: nn.Module, number: int, folder: Path | None) -> None:
-    """Before the step is taken, so that what is saved is good."""
+    """Raises `TrainingError` if the loss or a gradient is not finite; called before the step is taken."""
     bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
     if not bad and not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
@@ -232,7 +233,7 @@ def _check(terms: dict[str, Tensor], module: nn.Module, number: int, folder: Pat
 
 
 def _check_weights(module: nn.Module, number: int, folder: Path | None) -> None:
-    """After the step: a gradient may be finite, and what the optimiser makes of it not."""
+    """Raises `TrainingError` if a weight is not finite, which a step can cause even if its gradient was finite."""
     if not all(bool(torch.isfinite(tensor).all()) for tensor in (*module.parameters(), *module.buffers())):
         raise _diverged("the weights are not finite", number, folder)
 
@@ -243,7 +244,7 @@ def _diverged(what: str, number: int, folder: Path | None) -> TrainingError:
 
 
 class _Log:
-    """`log.jsonl` from a step on, and TensorBoard's files where it is installed."""
+    """Writes `log.jsonl` from a step on, and TensorBoard's files where it is installed."""
 
     def __init__(self, folder: Path | None, step: int) -> None:
         self.folder, self.step = folder, step
@@ -281,15 +282,15 @@ class _Log:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The steps of an earlier log and their lines; one that was cut short by a crash is left out.
+    """Yields the steps of an earlier log and their lines; a last line that a crash cut short is left out.
 
     Raises:
-        SettingError: there is a line that no training wrote.
+        SettingError: a line was not written by a training.
     """
     if not os.path.lexists(path):
         return
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise SettingError(f"{path}: is no regular file, and would be overwritten; give another folder")
+        raise SettingError(f"{path}: is not a regular file, and would be overwritten; give another folder")
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
@@ -302,5 +303,5 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield step, line
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise SettingError(
-            f"{path}: is no log of a training ({type(error).__name__}), and would be overwritten; give another folder"
+            f"{path}: is not a training log ({type(error).__name__}), and would be overwritten; give another folder"
         ) from None

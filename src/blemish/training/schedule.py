@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 LENGTHS = ("epochs", "minutes", "patience")
-"""Of a schedule, what may differ where it is resumed: one may go on for longer."""
+"""Settings of a schedule that may change when a training is resumed, so that it can run longer."""
 
 
 KINDS: dict[str, Any] = {
@@ -28,23 +28,23 @@ KINDS: dict[str, Any] = {
     "patience": int,
     "seed": int,
 }
-"""Of a schedule, what is a number, and of which kind."""
+"""Settings of a schedule that are numbers, and their types."""
 
 
 OPTIONAL = ("drawn", "minutes", "patience")
-"""Of these, what may be `None`."""
+"""Those of them that may be `None`."""
 
 
 SEEDS = 1 << 32
-"""How many there are; with a step's number they still make a seed of torch's."""
+"""Seeds are below this, so that with a step's number they still make a seed for torch."""
 
 
 FASTEST = 1e30
-"""The largest learning rate; single precision ends soon after."""
+"""The largest learning rate; single precision cannot hold much larger numbers."""
 
 
 PRECISIONS = ("32-true", "bf16-mixed")
-"""Of the arithmetic, by Fabric's names."""
+"""Precisions of the arithmetic, by Fabric's names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +53,13 @@ class Schedule:
 
     Attributes:
         epochs: passes over the images, or over as many as are drawn.
-        batch: images to a step.
-        drawn: images an epoch, drawn anew for each, and again where there are fewer; all of them once by default.
-        learning_rate: of Adam.
-        minutes: stop after so many, wherever in the schedule; the result then depends on the machine.
-        precision: `32-true`, or `bf16-mixed` where the processor has it: quicker, and to three digits.
-        patience: where training is judged, every `JUDGED` steps, end it after so many that found it no better than
-            before, and keep the best weights; `None` keeps the last.
+        batch: images in a step.
+        drawn: images in an epoch, drawn at random for each epoch, repeatedly if there are fewer; by default all once.
+        learning_rate: of Adam, or of the optimisers that the trained module brings (HFR: SGD).
+        minutes: stop after this many, anywhere in the schedule; the result then depends on the machine.
+        precision: `32-true`, or `bf16-mixed` where the processor has it: quicker, to three digits.
+        patience: stop after this many judgements, one every `loop.JUDGED` steps, that were not better than the best,
+            and keep the best weights; `None` keeps the last.
         seed: of order, draws and noise.
     """
 
@@ -90,27 +90,27 @@ class Schedule:
             raise SettingError(f"seed {self.seed} is out of range; give 0 to {SEEDS - 1}")
 
     def steps(self, count: int) -> int:
-        """How many batches an epoch over `count` images has; one image that is left over goes to the last of them."""
+        """Returns how many batches an epoch over `count` images has; a single image left over joins the last batch."""
         drawn = self.drawn or count
         batches = -(-drawn // self.batch)
         left_over = batches > 1 and drawn - (batches - 1) * self.batch == 1
         return batches - 1 if left_over else batches  # a batch of one has no spread to normalise by
 
     def order(self, epoch: int, count: int) -> Iterator[list[int]]:
-        """The batches of an epoch over `count` images, one after the other; never all of them are held."""
+        """Yields the batches of an epoch over `count` images; they are not held all at once."""
         numbers = self._numbers(epoch, count)
         steps = self.steps(count)
         yield from (list(islice(numbers, self.batch)) for _ in range(steps - 1))
         yield list(numbers)
 
     def order_from(self, step: int, count: int) -> Iterator[list[int]]:
-        """The batches of all epochs from a step on; what the epochs before it would have been is not asked."""
+        """Yields the batches of all epochs from a step on; earlier epochs are not drawn."""
         first, within = divmod(step, self.steps(count))
         for epoch in range(first, self.epochs):
             yield from islice(self.order(epoch, count), within if epoch == first else 0, None)
 
     def _numbers(self, epoch: int, count: int) -> Iterator[int]:
-        """The images of an epoch, all of them in a new order as often as it takes."""
+        """Yields the images of an epoch: all in a new order, repeatedly if more are drawn than there are."""
         rng = np.random.default_rng([self.seed, epoch])
         drawn = self.drawn or count
         for start in range(0, drawn, count):

@@ -133,7 +133,7 @@ def test_a_model_is_trained_saved_and_loaded_on_either_engine(tree: Path, tmp_pa
     assert all(prediction.map is not None and prediction.map.shape == (32, 32) for prediction in expected)
     model.save(tmp_path / "model")
     if map in GRADIENTS:
-        with pytest.raises(SettingError, match="needs gradients, which OpenVINO has not; give --engine torch"):
+        with pytest.raises(SettingError, match="needs gradients, which OpenVINO does not compute; give --engine torch"):
             Model.load(tmp_path / "model", "openvino")
         with pytest.raises(SettingError, match="needs gradients"):
             blemish.fit(tree, detector=VAEGRF(map=map, **QUICK), size=32, engine="openvino")

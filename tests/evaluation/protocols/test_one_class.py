@@ -82,7 +82,7 @@ def test_one_class_trains_and_all_are_tested_whatever_the_format(source: Path) -
 def test_check_looks_at_images_in_files_of_many_and_finds_copies_and_leaks(source: Path) -> None:
     dataset, findings = check_source(f"one_class:{source}:2")
     said = [finding.what for finding in findings]
-    leaks = [what for what in said if what.endswith(", which trains")]
+    leaks = [what for what in said if what.endswith(", a training image")]
     good = [read_image(sample.path, Geometry(32, 32)) for sample in dataset.test if not sample.is_anomalous]
     assert len(leaks) == len({image.tobytes() for image in good}) > 0, "the first 12 are in both parts"
     assert any(what.startswith("under 64 pixels, as 21 more") for what in said)
@@ -136,8 +136,8 @@ def damaged(folder: Path) -> list[tuple[Path, str, str]]:
     contents = {
         "short.idx": (idx(IMAGES)[:-1], "is cut short, 31,359 of 31,360 bytes"),
         "header.idx": (b"\0\0\x08", "cannot be read"),
-        "floats.idx": (struct.pack(">HBBI", 0, 13, 1, 4), "is no idx file of bytes"),
-        "flat.idx": (struct.pack(">HBBII", 0, 8, 2, 4, 4), "is no idx file of bytes"),
+        "floats.idx": (struct.pack(">HBBI", 0, 13, 1, 4), "is not an idx file of bytes"),
+        "flat.idx": (struct.pack(">HBBII", 0, 8, 2, 4, 4), "is not an idx file of bytes"),
         "large.idx": (struct.pack(">HBBIII", 0, 8, 3, 1 << 31, 1 << 10, 28), "more than the limit"),
         "packed.gz": (gzip.compress(idx(IMAGES))[:-900], "cannot be read"),
         "text.gz": (b"words", "cannot be read"),
@@ -183,7 +183,7 @@ def test_an_array_that_would_fill_the_memory_is_refused_by_its_header(tmp_path: 
     [
         ("one_class:digits.npz", "names no class; give one_class:PATH:CLASS"),
         ("one_class:nowhere.npz:3", "no such file or folder"),
-        ("one_class:file.txt:3", "is no npz file"),
+        ("one_class:file.txt:3", "is not an npz file"),
         ("one_class:empty:3", "has no train-images-idx3-ubyte"),
     ],
 )

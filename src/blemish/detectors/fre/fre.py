@@ -22,27 +22,27 @@ MEMORY = 1 << 30
 """Bytes that the rows of one layer's subspace may take."""
 
 FLOOR = 1e-3
-"""Added to a layer's map before the geometric mean, as a share of the layer's variance a position: a position where all
-normal images agree to the last bit would otherwise silence the other layers there."""
+"""Added to a layer's map before the geometric mean, a share of the layer's mean variance at a position. Without it, a
+position where all normal images agree to the last bit would make the product zero there."""
 
 TINY = 1e-12
-"""Below which no variance is divided by."""
+"""The smallest variance that is divided by."""
 
 
 @dataclass(kw_only=True)
 class FRE(Detector):
-    """Squared reconstruction error by principal components, of each layer's features flattened.
+    """Squared reconstruction error of each layer's flattened features by principal components.
 
     The map of one layer is the squared residual summed over channels; several layers are joined by their geometric mean
     (eq. 3) on the finest layer's grid. The score is sqrt(P · M_power(map)): P positions, M_p the power mean over them.
-    With one layer and power 1 this is the paper's ||e||_2; as the power grows it becomes the largest value. Plain norms
-    miss small defects on large images, maxima miss faint ones all over; `docs/detectors.md` has the measurements.
+    With one layer and power 1 this is the paper's ||e||_2; with a growing power it nears the largest value. Plain norms
+    miss small defects on large images, and maxima miss large faint ones; `docs/detectors.md` has the measurements.
 
     Attributes:
         variance: the share of variance that the subspace keeps, above 0 and below 1.
         power: exponent of the power mean, 1 to 64.
-        weights: of the layers in the geometric mean, one each; `None` takes binomial coefficients, so that of three
-            layers the middle one, the best alone, counts twice. The paper's are equal.
+        weights: of the layers in the geometric mean, one each; `None` takes binomial coefficients, so that the middle
+            one of three layers counts twice, which is the best one alone. The paper's are equal.
     """
 
     name: ClassVar[str] = "fre"
@@ -79,7 +79,7 @@ class FRE(Detector):
 
     @property
     def subspaces_(self) -> list[Subspace]:
-        """What is known of each layer."""
+        """The statistic of each layer."""
         return [cast(Subspace, self.statistics_[f"layer{index}"]) for index in range(len(self.grids_))]
 
     def head(self) -> Head:
@@ -89,20 +89,20 @@ class FRE(Detector):
         return self.joined([Projection(principal) for principal in principals], left, variances)
 
     def variances(self, principals: Sequence[Principal]) -> list[float]:
-        """Of each layer, the variance at a position, on average."""
+        """Returns the mean variance at a position of each layer."""
         return [
             principal.energy / (max(self.count, 1) * height * width)
             for principal, (_, height, width) in zip(principals, self.grids_, strict=True)
         ]
 
     def joined(self, residuals: Sequence[nn.Module], left: Sequence[float], variances: Sequence[float]) -> FREHead:
-        """The head with this detector's weights and power."""
+        """Returns the head with this detector's weights and power."""
         last = len(residuals) - 1
         weights = self.weights or [math.comb(last, index) for index in range(last + 1)]
         return FREHead(residuals, self.grids_, left, variances, weights, self.power)
 
     def compact(self) -> None:
-        """Keeps the directions that scoring uses and the energy of the others."""
+        """Keeps only the directions that scoring uses, and the energy of the others."""
         for subspace in self.subspaces_:
             subspace.truncate(subspace.room, self.variance)
 
@@ -111,17 +111,17 @@ class FRE(Detector):
 
 
 def _dims(grids: list[Grid]) -> list[int]:
-    """Numbers in each layer's features."""
+    """Returns how many numbers each layer's features have."""
     return [channels * height * width for channels, height, width in grids]
 
 
 def _room(dim: int) -> int:
-    """Rows that a subspace of vectors so long may keep."""
+    """Returns how many rows a subspace of vectors of this length may keep."""
     return max(64, min(ROOM, MEMORY // (4 * dim)))
 
 
 class Projection(nn.Module):
-    """Vectors (B, D) to their residuals, what lies outside a principal subspace: (u - m) - B B^T (u - m)."""
+    """Returns the residuals of vectors (B, D) outside a principal subspace: (u - m) - B B^T (u - m)."""
 
     def __init__(self, principal: Principal) -> None:
         super().__init__()
@@ -129,9 +129,9 @@ class Projection(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         centred: Tensor = vectors - self.mean
-        if not len(self.mixing):  # a layer that never varies; some engines leave an empty product's memory as it was
+        if not len(self.mixing):  # a layer that never varies; some engines do not fill the result of an empty product
             return centred
-        # The long rows (k, D) serve both ways, and are stored once.
+        # The long rows (k, D) are used in both directions and stored once.
         components = F.linear(F.linear(centred, self.rows), self.mixing)  # (B, r)
         residual: Tensor = centred - components @ self.mixing @ self.rows
         return residual
@@ -141,10 +141,10 @@ class FREHead(Head):
     """Squared residuals of each layer, joined by their weighted geometric mean.
 
     Args:
-        residuals: of each layer, vectors (B, D) to what of them is not reconstructed (B, D).
+        residuals: one module for each layer, from vectors (B, D) to what is not reconstructed of them (B, D).
         grids: of the layers.
-        left: of each layer, what the images learned from leave at a position, on average.
-        variances: of each layer, their variance at a position, on average.
+        left: of each layer, the mean squared residual at a position on the images learned from.
+        variances: of each layer, their mean variance at a position.
         weights: of each layer in the geometric mean.
         power: of the power mean of the score.
     """
@@ -181,8 +181,10 @@ class FREHead(Head):
         return torch.exp(torch.stack(logs).sum(0))
 
     def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """Each layer's squared residuals, in units that make the layers comparable with one another and with the map:
-        where every layer is as many times above its mean on the images learned from, all show the map's value."""
+        """Returns each layer's squared residuals, in units in which layers and map can be compared.
+
+        If every layer is the same number of times above its mean on the images learned from, all have the map's value.
+        """
         return [unit * layer for unit, layer in zip(self.units, self._maps(features), strict=True)]
 
     def _maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""FRE by a linear autoencoder: the same subspace as by principal components, found by steps along the gradient."""
+"""FRE by a linear autoencoder: the same subspace as by principal components, found by gradient descent."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ METHODS = ("ae", "tied")
 
 @dataclass(kw_only=True)
 class FREAE(Trained, FRE):
-    """A linear autoencoder a layer, trained on the mean squared error of its features flattened (FRE-AE, FRE-AEt).
+    """A linear autoencoder for each layer, trained on the mean squared error of its features (FRE-AE, FRE-AEt).
 
-    The number of directions is the one by which principal components keep the share `variance`, and the mean is theirs;
-    the weights are found from random ones. Map and score are FRE's, of what the layers do not reconstruct.
+    It has as many directions as principal components need to keep the share `variance`, and their mean; the weights
+    start at random. Map and score are those of FRE, from what the autoencoders do not reconstruct.
 
     Attributes:
-        method: `tied`, the decoder's weights are the encoder's, transposed; or `ae`, they are its own.
+        method: `tied`, where the decoder's weights are the encoder's, transposed; or `ae`, where it has its own.
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
-            `training.Schedule`. With a `patience` it is judged by the loss on normal images that it is not trained on.
+            `training.Schedule`. With a `patience` it is judged by the loss on normal images that are held back.
     """
 
     name: ClassVar[str] = "fre-ae"
@@ -46,7 +46,7 @@ class FREAE(Trained, FRE):
             raise SettingError(f"method {self.method!r} is not known; give ae or tied, or take detector fre for pca")
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
-        # Beside the subspace: weights, gradients, and what Adam and the best so far keep of them, of both layers.
+        # Besides the subspace: weights, gradients, Adam's two moments and the best weights, of encoder and decoder.
         directions = min(images, 256)
         weights = sum(2 * 4 * channels * height * width * directions for channels, height, width in grids)
         return super().memory(grids, images, batch) + 5 * weights

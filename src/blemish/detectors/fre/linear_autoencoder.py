@@ -1,4 +1,4 @@
-"""A linear autoencoder of vectors, whose optimum is their principal subspace; and the way from each to the other."""
+"""A linear autoencoder of vectors, whose optimum is their principal subspace, and conversions between the two."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from blemish.statistics import Principal
 
 
 class LinearAutoencoder(nn.Module):
-    """u to A (W (u - m) + b) + c: one layer D -> r, and one r -> D; tied, A is W^T (FRE, section 3).
+    """Reconstructs u as A (W (u - m) + b) + c: one layer D -> r, and one r -> D; tied, A is W^T (FRE, section 3).
 
-    The mean m is fixed. It makes no other functions possible, for b could hold it; but where the mean is long, weights
-    along it can change only as b does, and training would creep through that valley.
+    The mean m is fixed. It adds no functions, since b could hold it. But without it, where the mean is long, weights
+    along it can change only together with b, and training would be slow.
 
     Args:
         dim: D.
@@ -38,14 +38,14 @@ class LinearAutoencoder(nn.Module):
         return weight if self.untied is None else self.untied
 
     def centre(self, mean: Tensor) -> None:
-        """Takes this mean (D,), which becomes its own reconstruction."""
+        """Sets the mean (D,), which is then reconstructed exactly."""
         with torch.no_grad():
             self.mean.copy_(mean)
             self.bias.copy_(mean)
             self.encoder.bias.zero_()
 
     def reconstruct(self, vectors: Tensor) -> Tensor:
-        """Returns what the layers make of vectors (B, D), (B, D)."""
+        """Returns the reconstructions (B, D) of vectors (B, D)."""
         made: Tensor = self.encoder(vectors - self.mean) @ self.decoder + self.bias
         return made
 
@@ -55,7 +55,7 @@ class LinearAutoencoder(nn.Module):
 
     @classmethod
     def from_principal(cls, principal: Principal, tied: bool) -> LinearAutoencoder:
-        """The layers that do what the subspace does: W = B^T, b = 0, A = B, c = m."""
+        """Returns the autoencoder that projects on the subspace: W = B^T, b = 0, A = B, c = m."""
         basis = principal.basis  # (D, r)
         made = cls(len(principal.mean), basis.shape[1], tied)
         with torch.no_grad():
@@ -65,10 +65,10 @@ class LinearAutoencoder(nn.Module):
         return made
 
     def to_principal(self, vectors: Tensor) -> Principal:
-        """The subspace that the decoder spans, with an orthonormal basis.
+        """Returns the subspace that the decoder spans, with an orthonormal basis.
 
         Args:
-            vectors: (N, D), those it was trained on, of which the mean, the energy and the share kept are.
+            vectors: (N, D), those it was trained on; mean, energy and the share kept are computed from them.
         """
         rows = self.decoder.detach()
         # Orthonormal rows Q with Q^T spanning the decoder's: the QR decomposition of its transpose, in float64.

@@ -1,4 +1,4 @@
-"""HFR: what a decoder cannot reconstruct, from the coarsest layer of a frozen backbone, of all its layers."""
+"""HFR: what a decoder cannot reconstruct of a frozen backbone's layers from the coarsest of them."""
 
 from blemish.detectors.hfr.hfr import HFR
 

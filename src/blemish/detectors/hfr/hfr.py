@@ -1,4 +1,4 @@
-"""HFR: what a decoder cannot reconstruct, from the coarsest layer of a frozen backbone, of all its layers."""
+"""HFR: what a decoder cannot reconstruct of a frozen backbone's layers from the coarsest of them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from blemish.statistics import Statistic
 
 @dataclass(kw_only=True)
 class HFR(Trained):
-    """The backbone is frozen; a decoder learns to draw its layers from the coarsest of them, on normal images alone.
+    """A decoder learns on normal images to reconstruct a frozen backbone's layers from the coarsest of them.
 
-    The map is the sum over layers of the squared distances of normalised features, the score its power mean.
+    The map is the sum over layers of half the squared distances of normalised features; the score is its power mean.
 
     Attributes:
-        width: channels inside of the decoder's blocks, as a multiple of the layer's own. The paper does not give it.
+        width: channels inside the decoder's blocks, as a multiple of the layer's own. The paper does not give it.
         depth: blocks with a kernel of 3x3 in each of the decoder's levels; the paper's is 1.
-        weighting: of the layers in the map: `area`, each divided by its number of positions, as the paper's eq. 9 has
-            it; or `equal`.
+        weighting: of the layers in the map: `area` divides each by its number of positions, as in the paper's eq. 9;
+            `equal` does not.
         power: exponent of the power mean, 1 to 64; `None` takes the map's largest value, as the paper does.
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
-            `training.Schedule`. It is judged by the loss on normal images that it is not trained on.
+            `training.Schedule`. With a `patience` it is judged by the loss on normal images that are held back.
     """
 
     name: ClassVar[str] = "hfr"
@@ -59,7 +59,7 @@ class HFR(Trained):
             raise SettingError(f"weighting {self.weighting!r} is not known; give area or equal")
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
-        # What a step keeps for its gradient: of each block about three maps inside, and some outside.
+        # What a step keeps for its gradient: about three maps inside each block, and some outside.
         return sum(
             4 * self.batch * height * width * channels * round(3 * (self.depth + 2) * max(1.0, self.width) + 4)
             for channels, height, width in grids
@@ -81,7 +81,7 @@ class HFR(Trained):
 
     @property
     def decoder(self) -> Decoder:
-        """What is trained. Raises `SettingError` before the first features."""
+        """The network that is trained. Raises `SettingError` before the first features."""
         if self.decoder_ is None:
             raise SettingError("hfr has seen no features yet")
         return self.decoder_
@@ -107,7 +107,7 @@ class _HFRHead(Head):
         self.grid = grids[0][1:]
         self.parts = [Part((layer,)) for layer in range(len(grids))]
         areas = [height * width for _, height, width in grids]
-        # Against the finest layer, so that scores have a size that can be read.
+        # Relative to the finest layer, so that scores are not tiny numbers.
         self.gains = [areas[0] / area if weighting == "area" else 1.0 for area in areas]
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:

@@ -12,18 +12,18 @@ from torch.optim import Optimizer
 from blemish.detectors.detector import Grid
 
 TINY = 1e-6
-"""Below which the length of a feature vector is not divided by."""
+"""The smallest length of a feature vector that is divided by."""
 
 
 class Decoder(nn.Module):
-    """Features of K layers, the finest first, to their reconstructions.
+    """Reconstructs the features of K layers, the finest first, from those of the coarsest.
 
     f_dec^K = conv1x1(Convs(f_enc^K)); f_dec^k = conv1x1(Convs(up(f_dec^(k+1)))), by nearest-neighbour upsampling to the
     layer's own size (paper, eqs. 3 and 4).
 
     Args:
         grids: channels, height and width of each layer, the finest first.
-        width: channels inside of Convs, as a multiple of those that the layer has.
+        width: channels inside Convs, as a multiple of the layer's own.
         depth: blocks with a kernel of 3x3 in each Convs.
     """
 
@@ -37,7 +37,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, coarsest: Tensor) -> list[Tensor]:
-        """The coarsest layer's features (B, C_K, H_K, W_K) to reconstructions of all, the finest first."""
+        """Returns reconstructions of all layers, the finest first, from the coarsest one (B, C_K, H_K, W_K)."""
         found = [self.levels[-1](coarsest)]
         for level, size in zip(reversed(self.levels[:-1]), reversed(self.sizes[:-1]), strict=True):
             found.append(level(F.interpolate(found[-1], size=size, mode="nearest")))
@@ -45,7 +45,7 @@ class Decoder(nn.Module):
 
 
 def residuals(features: Sequence[Tensor], made: Sequence[Tensor]) -> list[Tensor]:
-    """phi_k summed over channels (B, H_k, W_k): half the squared distance of the normalised vectors (eqs. 5 and 6)."""
+    """Returns phi_k summed over channels (B, H_k, W_k): half the squared distance of unit vectors (eqs. 5 and 6)."""
     return [0.5 * (_unit(one) - _unit(other)).square().sum(1) for one, other in zip(features, made, strict=True)]
 
 
@@ -57,7 +57,7 @@ class Reconstruction(nn.Module):
         self.decoder = decoder
 
     def optimizers(self, learning_rate: float) -> list[Optimizer]:
-        """The paper's SGD."""
+        """Returns the paper's SGD."""
         return [torch.optim.SGD(self.parameters(), lr=learning_rate, momentum=0.9, weight_decay=1e-4)]
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -81,5 +81,5 @@ def _level(coming: int, inside: int, going: int, depth: int) -> nn.Sequential:
 
 
 def _unit(features: Tensor) -> Tensor:
-    """Every position's vector of channels at length 1."""
+    """Returns features in which every position's vector of channels has length 1."""
     return features / features.square().sum(1, keepdim=True).sqrt().clamp_min(TINY)

@@ -1,4 +1,4 @@
-"""PaDiM: one Gaussian a position, over the channels of several layers joined."""
+"""PaDiM: one Gaussian at every position, over the channels of several layers joined."""
 
 from blemish.detectors.padim.padim import PaDiM
 

@@ -1,8 +1,8 @@
-"""Where an embedding that joins layers of several grids repeats itself.
+"""Cells of positions in which an embedding that joins layers of several grids repeats itself.
 
 Each position of the finest grid takes the channels of the nearest position of every layer. Positions that take the same
-ones from the coarse layers form a cell, so whatever concerns coarse channels alone need be learned and computed once a
-cell, not once a position. With strides 4, 8 and 16 a cell of the coarsest level has 16 positions.
+positions of the coarse layers form a cell. So all that depends on coarse channels alone is learned and computed once
+for a cell, not for every position. With strides 4, 8 and 16 a cell of the coarsest level has 16 positions.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Level:
     """The cells of the layers up to one grid, from the coarsest on.
 
     Attributes:
-        layers: of this grid; an embedding has the coarser ones' channels before theirs.
-        places: for each of them, the index of its position that a cell takes (N,).
+        layers: indices of the layers of this grid; in an embedding the channels of coarser layers come before theirs.
+        places: for each of these layers, the index of the position that each cell takes (N,).
         dim: channels of the embedding.
-        added: how many of these, the last ones, the coarser levels do not have.
+        added: how many of these, the last ones, coarser levels do not have.
         parents: the coarser level's cell in which each cell lies (N,); zeros at the coarsest.
         cells: for each position of the finest grid, its cell (P,).
     """
@@ -42,12 +42,12 @@ class Level:
 
 
 def finest(grids: Sequence[Grid]) -> tuple[int, int]:
-    """Height and width of the finest grid."""
+    """Returns height and width of the finest grid."""
     return max((height, width) for _, height, width in grids)
 
 
 def find_levels(grids: Sequence[Grid], channels: Sequence[Tensor], *, together: bool = False) -> list[Level]:
-    """The levels, coarsest first, of layers of which these channels were chosen; `together` makes one level of all."""
+    """Returns the levels, coarsest first, for layers with these chosen channels; `together` joins all in one level."""
     height, width = finest(grids)
     used = sorted((index for index, chosen in enumerate(channels) if len(chosen)), key=lambda i: grids[i][1:])
     groups = [used] if together else [list(group) for _, group in groupby(used, key=lambda i: grids[i][1:])]
@@ -61,7 +61,7 @@ def find_levels(grids: Sequence[Grid], channels: Sequence[Tensor], *, together: 
             pairs = cells * (int(nearest[index].max()) + 1) + nearest[index]
             _, cells = torch.unique(pairs, return_inverse=True)
         first = torch.zeros(int(cells.max()) + 1, dtype=torch.int64)
-        first[cells] = torch.arange(len(cells))  # any position of the cell tells of all of them
+        first[cells] = torch.arange(len(cells))  # any position of a cell stands for all of them
         added = sum(len(channels[index]) for index in group)
         dim += added
         levels.append(Level(group, [nearest[index][first] for index in group], dim, added, above[first], cells))
@@ -69,7 +69,7 @@ def find_levels(grids: Sequence[Grid], channels: Sequence[Tensor], *, together: 
 
 
 def by_position(features: Features, channels: Sequence[Tensor]) -> list[Tensor]:
-    """The chosen channels of each layer, positions first, (P_l, B, C_l)."""
+    """Returns the chosen channels of each layer, positions first, (P_l, B, C_l)."""
     rows = []
     for layer, chosen in zip(features, channels, strict=True):
         taken = layer if len(chosen) == layer.shape[1] else layer.index_select(1, chosen)
@@ -80,12 +80,12 @@ def by_position(features: Features, channels: Sequence[Tensor]) -> list[Tensor]:
 
 
 def embedding(above: Tensor, parents: Tensor, rows: Sequence[Tensor], places: Sequence[Tensor]) -> Tensor:
-    """Cells' embeddings (N, B, D): the coarser level's, of their parents, and their own layers' channels behind."""
+    """Returns the embeddings of cells (N, B, D): those of their parents `above`, then their own layers' channels."""
     own = [layer.index_select(0, index) for layer, index in zip(rows, places, strict=True)]
     return torch.cat([above.index_select(0, parents), *own], dim=2)
 
 
 def _nearest(grid: tuple[int, int], finest_grid: tuple[int, int]) -> Tensor:
-    """For each position of the finest grid the index of the nearest one of a grid, as `interpolate` has it."""
+    """Returns for each position of the finest grid the index of the nearest one in a grid, as `interpolate` does."""
     down, across = (torch.arange(fine) * coarse // fine for coarse, fine in zip(grid, finest_grid, strict=True))
     return (down[:, None] * grid[1] + across).flatten()

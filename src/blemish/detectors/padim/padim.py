@@ -1,4 +1,4 @@
-"""PaDiM: one Gaussian a position, over the channels of several layers joined."""
+"""PaDiM: one Gaussian at every position, over the channels of several layers joined."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blemish.statistics import GridMoments, Statistic
 from blemish.statistics.memory import uninitialised
 
 BLOCK = 256
-"""Cells to a statistic of their own: what an update or a factorisation touches then stays in the cache."""
+"""Cells in one statistic; so few that an update or a factorisation stays in the processor's cache."""
 
 
 @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ class PaDiM(Detector):
     Attributes:
         reduction: `random` (Rd: channels drawn once by `seed`), `pca` (principal components of the embeddings of all
             positions together), or `all`.
-        dims: how many dimensions `random` and `pca` leave; all there are where there are fewer.
+        dims: how many dimensions `random` and `pca` keep; all if there are fewer.
         epsilon: added to the diagonal of every covariance.
         seed: of the random choice.
     """
@@ -61,7 +61,7 @@ class PaDiM(Detector):
         height, width = finest(grids)
         levels = find_levels(grids, _by_layer(channels, grids), together=self._mixes(channels))
         scatter = sum(len(level) * level.added * level.dim for level in levels)
-        # The scatter, its factors twice, and these again in the graph; and a batch's embeddings on their way.
+        # The scatter, its factors twice, these again in the graph, and the embeddings of a batch.
         return 4 * (5 * scatter + 6 * batch * height * width * len(channels))
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
@@ -102,7 +102,7 @@ class PaDiM(Detector):
         return torch.from_numpy(np.sort(np.random.default_rng(self.seed).choice(total, self.dims, replace=False)))
 
     def _mixes(self, channels: Tensor) -> bool:
-        """Whether components mix the channels of all layers, so that none concerns coarse ones alone."""
+        """Whether components mix the channels of all layers, so that none depends on coarse layers alone."""
         return self.reduction == "pca" and self.dims < len(channels)
 
     def head(self) -> Head:
@@ -135,7 +135,7 @@ class PaDiM(Detector):
         return _PaDiMHead(self.by_layer_, self.levels_, finest(self.grids_), means, factors, projection)
 
     def _principal(self) -> Tensor:
-        """Leading eigenvectors (D, dims) of the covariance of all positions' embeddings together."""
+        """Returns the leading eigenvectors (D, dims) of the covariance of all positions' embeddings together."""
         blocks = self.blocks(0)
         mean = torch.cat([moments.mean for moments in blocks])
         scatter = torch.stack([moments.scatter.sum(0, dtype=torch.float64) for moments in blocks]).sum(0)
@@ -148,7 +148,7 @@ class PaDiM(Detector):
         return {**super().tensors(), "channels": self.channels_}
 
     def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> PaDiM:
-        self.restored_ = tensors["channels"]  # which a later numpy might draw otherwise
+        self.restored_ = tensors["channels"]  # a later numpy might draw others
         return super().restore(grids, tensors)
 
     def summary(self) -> dict[str, Any]:
@@ -157,10 +157,10 @@ class PaDiM(Detector):
 
 
 class _PaDiMHead(ComponentsHead):
-    """Squared distances by level, each computed once a cell, and their sum at every position.
+    """Squared distances by level, computed once for each cell, and the root of their sum at every position.
 
     An embedding's components are whitened by a lower triangular factor (Cholesky), so those of the coarse layers depend
-    on these layers alone. A level's cost is the reading of its factors, once a batch of images.
+    on these layers alone. Most time goes into reading the factors, once for each batch of images.
 
     Args:
         channels: chosen of each layer.
@@ -187,7 +187,7 @@ class _PaDiMHead(ComponentsHead):
         self.by_level = [level.layers for level in levels]
         ordered = [layer for level in levels for layer in level.layers]
         if projection is None:
-            # By the triangular factor a component is what one channel has beyond what those before it explain.
+            # With a triangular factor, a component is what a channel has beyond what the channels before it explain.
             self.parts = [Part((layer,), tuple(channels[layer].tolist())) for layer in ordered]
         else:
             self.parts = [Part(tuple(ordered), tuple(range(projection.shape[1])))]
@@ -210,7 +210,7 @@ class _PaDiMHead(ComponentsHead):
         return total.sqrt().T.reshape(-1, *self.grid)
 
     def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """Of the distance M: y_c² / M, which add up to M, as the y_c² do to M²."""
+        """Returns y_c² / M for the distance M; they add up to M, as the y_c² add up to M²."""
         squares = [
             whitened.square().index_select(0, self.get_buffer(f"cells{index}"))  # (P, B, r)
             for index, whitened in enumerate(self._whitened(features))
@@ -221,7 +221,7 @@ class _PaDiMHead(ComponentsHead):
         return list(torch.split(maps, [len(part.components) for part in self.parts], dim=1))
 
     def _whitened(self, features: tuple[Tensor, ...]) -> Iterator[Tensor]:
-        """Level by level, the components (N, B, r) that it adds, at its cells."""
+        """Yields for each level the components (N, B, r) that it adds, at its cells."""
         rows = by_position(features, [self.get_buffer(f"channels{index}") for index in range(len(features))])
         joined = rows[0][:1, :, :0]
         for index, layers in enumerate(self.by_level):
@@ -233,11 +233,11 @@ class _PaDiMHead(ComponentsHead):
 
 
 def _whitening(covariance: Tensor, above: Tensor, epsilon: float) -> Tensor:
-    """The rows (N, r, D) that r more dimensions add to a lower triangular whitening (block Cholesky).
+    """Returns the rows (N, r, D) that r more dimensions add to a lower triangular whitening (block Cholesky).
 
     Args:
-        covariance: their rows (N, r, D) of the covariance, with all D dimensions so far.
-        above: the whitening of the others (N, D - r, D - r).
+        covariance: rows (N, r, D) of the covariance for these dimensions, with all D dimensions so far.
+        above: the whitening (N, D - r, D - r) of the other dimensions.
         epsilon: added to the diagonal.
     """
     before = above.shape[1]
@@ -251,7 +251,7 @@ def _whitening(covariance: Tensor, above: Tensor, epsilon: float) -> Tensor:
 
 
 def _by_layer(channels: Tensor, grids: list[Grid]) -> list[Tensor]:
-    """The chosen channels of each layer, counted within it."""
+    """Returns the chosen channels of each layer, numbered within the layer."""
     ends = np.cumsum([count for count, _, _ in grids])
     starts = [0, *ends[:-1]]
     return [

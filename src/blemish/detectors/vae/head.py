@@ -1,6 +1,6 @@
-"""From images to the maps of a VAE, by its code, its reconstruction, or the gradient of its loss.
+"""The maps of a VAE, by its code, its reconstruction, or the gradient of its loss.
 
-All are of the code's mean, without noise.
+All use the mean of the code, without noise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from blemish.detectors.vae.network import FixedField, Network, continuous_bernou
 from blemish.detectors.vae.similarity import Similarity
 
 STRIDE = 8
-"""Pixels to a site of the code, on each side."""
+"""Pixels per site of the code, on each side."""
 
 GRADIENTS = ("gradient", "gradient-sm", "projection")
 """Maps that need gradients with respect to the image."""
@@ -24,23 +24,23 @@ GRADIENTS = ("gradient", "gradient-sm", "projection")
 MAPS = ("mad", "sm", "mad-sm", "l2", *GRADIENTS)
 
 STEPS, RATE, NEARNESS = 15, 0.5, 0.05
-"""Of the projection: its steps, their rate, and the weight of the distance from the image (Dehaene et al. 2020)."""
+"""Steps of the projection, their rate, and the weight of the distance from the image (Dehaene et al. 2020)."""
 
 
 def grid_of(map: str, shape: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a map of images of this shape."""
+    """Returns height and width of a map for images of this shape."""
     return (shape[0] // STRIDE, shape[1] // STRIDE) if map == "mad" else shape
 
 
 class VAEHead(Head):
-    """Images (B, 3, H, W) between 0 and 1 to one of `MAPS`, standardised by position where `standardise` was called.
+    """Computes one of `MAPS` of images (B, 3, H, W) between 0 and 1, standardised by position after `standardise`.
 
     Args:
         network: trained.
         map: one of `MAPS`.
         window: side of the window of SSIM.
         shape: H and W.
-        field: prior of the codes, of which the gradient of the loss is taken.
+        field: prior of the codes, for the gradient of the loss.
         beta: weight of the divergence in the loss.
     """
 
@@ -67,7 +67,7 @@ class VAEHead(Head):
         self.similarity = Similarity(window, shape)
 
     def standardise(self, mean: Tensor, deviation: Tensor) -> None:
-        """Takes these (h, w) for what the maps of normal images are like."""
+        """Sets mean and standard deviation (h, w) of the maps of normal images."""
         self.mean, self.deviation = mean.float(), deviation.float()
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
@@ -100,12 +100,12 @@ class VAEHead(Head):
         return continuous_bernoulli_mean(self.network.decode(self.network.encode(images)[0]))
 
     def _dissimilarity(self, images: Tensor, others: Tensor) -> Tensor:
-        """1 - SSIM of each colour, multiplied."""
+        """Returns the product over colours of 1 - SSIM."""
         dissimilar: Tensor = (1 - self.similarity(images, others)).prod(1)
         return dissimilar
 
     def _steepness(self, images: Tensor) -> Tensor:
-        """|dL/dx| of the loss (paper, eq. 9), summed over colours (Zimmerer et al. 2019)."""
+        """Returns |dL/dx| of the loss (paper, eq. 9), summed over colours (Zimmerer et al. 2019)."""
 
         def loss(x: Tensor) -> Tensor:
             assert self.field is not None  # noqa: S101  # given for the maps that come here
@@ -115,7 +115,7 @@ class VAEHead(Head):
         return _gradient(loss, images).abs().sum(1)
 
     def _projected(self, images: Tensor) -> Tensor:
-        """Images moved down the energy -log p(x'|z) + 0.05 |x' - x|, the more where they are reconstructed worse.
+        """Returns images moved down the energy -log p(x'|z) + 0.05 |x' - x|, more where they are reconstructed worse.
 
         x' - 0.5 dE/dx' (x' - shown)², 15 times over (Dehaene et al. 2020, eqs. 6 and 7).
         """
@@ -132,18 +132,18 @@ class VAEHead(Head):
 
 
 def spread(code: Tensor) -> Tensor:
-    """Mean absolute deviation of the channels of a code (B, C, h, w) at each site (paper, eq. 15)."""
+    """Returns the mean absolute deviation of the channels of a code (B, C, h, w) at each site (paper, eq. 15)."""
     return (code - code.mean(1, keepdim=True)).abs().mean(1)
 
 
 def _to_unit(maps: Tensor) -> Tensor:
-    """Each map (B, H, W) scaled to [0, 1]."""
+    """Returns maps (B, H, W), each scaled to [0, 1]."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return (maps - low) / (high - low).clamp_min(1e-12)
 
 
 def _gradient(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Of a function of images to a number each; inside of `inference_mode` too."""
+    """Returns the gradient of a function that gives a number for each image; works within `inference_mode` too."""
     with torch.inference_mode(False), torch.enable_grad():
         variable = images.clone().requires_grad_()
         (found,) = torch.autograd.grad(function(variable).sum(), variable)

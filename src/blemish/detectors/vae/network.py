@@ -41,19 +41,19 @@ class Network(nn.Module):
         )
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log variances (B, latent, l/8, l/8) of the codes."""
+        """Returns means and log variances (B, latent, l/8, l/8) of the codes."""
         (features,) = self.encoder(images)
         mean, log_variance = self.code(features).chunk(2, 1)
         return mean, log_variance.clamp(-20, 20)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Logits (B, 3, l, l) of the continuous Bernoulli's parameter at each pixel."""
+        """Returns logits (B, 3, l, l) of the continuous Bernoulli's parameter at each pixel."""
         logits: Tensor = self.decoder(codes)
         return logits
 
 
 class FixedField(nn.Module):
-    """A prior of the codes that does not change: the same field for each channel."""
+    """A constant prior of the codes: the same field for each channel."""
 
     eigenvalues: Tensor
 
@@ -66,20 +66,20 @@ class FixedField(nn.Module):
         return RandomField(self.eigenvalues, self.width)
 
     def terms(self, images: Tensor) -> dict[str, Tensor]:
-        """What it adds to the loss: nothing."""
+        """Returns what it adds to the loss: nothing."""
         return {}
 
 
 class JointField(nn.Module):
     """A prior of the codes whose range and variance follow the gradient of the images' likelihood, step by step.
 
-    As the published code has it: from range 1 and variance 0.01, by Rprop, held between 0.1 and 10 pixels, 0.001 and
-    25 in variance.
+    As in the published code, it starts at range 1 and variance 0.01 and is trained by Rprop; the range is kept between
+    0.1 and 10 pixels, the variance between 0.001 and 25.
 
     Args:
         correlation: one of `CORRELATIONS`.
         shape: of the images.
-        stride: pixels to a site of the code.
+        stride: pixels per site of the code.
     """
 
     def __init__(self, correlation: str, shape: tuple[int, int], stride: int) -> None:
@@ -90,12 +90,12 @@ class JointField(nn.Module):
 
     @property
     def range(self) -> Tensor:
-        """In pixels of the images."""
+        """Range in pixels of the images."""
         return self.log_range.exp()
 
     @property
     def variance(self) -> Tensor:
-        """At a pixel."""
+        """Variance at a pixel."""
         return (2 * self.log_deviation).exp()
 
     def forward(self) -> RandomField:
@@ -103,7 +103,7 @@ class JointField(nn.Module):
         return self._field(self.range.detach() / self.stride, self.variance.detach(), sites)
 
     def terms(self, images: Tensor) -> dict[str, Tensor]:
-        """The images' negative log likelihood, a mean over pixels, summed over colours (paper, eqs. 10 and 14)."""
+        """Returns the images' negative log likelihood, per pixel, summed over colours (paper, eqs. 10 and 14)."""
         with torch.no_grad():
             self.log_range.clamp_(math.log(0.1), math.log(10))
             self.log_deviation.clamp_(math.log(0.001) / 2, math.log(5))
@@ -116,11 +116,11 @@ class JointField(nn.Module):
 
 
 class Objective(nn.Module):
-    """-(E[log p(x|z)] - beta KL): the first a mean over pixels and colours, the second over sites and channels.
+    """The loss -(E[log p(x|z)] - beta KL): the first is a mean over pixels and colours, KL over sites and channels.
 
     Args:
         network: to be trained.
-        prior: of the codes; what it adds to the loss is of its own parameters alone.
+        prior: of the codes; what it adds to the loss depends on its own parameters alone.
         beta: weight of the divergence.
     """
 
@@ -131,7 +131,7 @@ class Objective(nn.Module):
         self.beta = beta
 
     def optimizers(self, learning_rate: float) -> list[Optimizer]:
-        """Adam for the network, and the published Rprop for the prior's parameters, if it has any."""
+        """Returns Adam for the network, and the published Rprop for the prior's parameters, if it has any."""
         found: list[Optimizer] = [torch.optim.Adam(self.network.parameters(), lr=learning_rate)]
         if own := list(self.prior.parameters()):
             found.append(torch.optim.Rprop(own, lr=1e-10))
@@ -149,9 +149,9 @@ class Objective(nn.Module):
 
 
 def elbo(network: Network, prior: RandomField, images: Tensor, *, noise: bool) -> tuple[Tensor, Tensor]:
-    """Of each image (B, 3, l, l) its -log p(x|z), a mean over pixels and colours, and KL, over sites and channels.
+    """Returns for images (B, 3, l, l) -log p(x|z), a mean over pixels and colours, and KL, over sites and channels.
 
-    With `noise` z is drawn from the posterior; else it is its mean.
+    With `noise`, z is drawn from the posterior; else it is the posterior's mean.
     """
     mean, log_variance = network.encode(images)
     codes = mean + torch.exp(log_variance / 2) * torch.randn_like(mean) if noise else mean
@@ -160,14 +160,14 @@ def elbo(network: Network, prior: RandomField, images: Tensor, *, noise: bool) -
 
 
 def log_likelihood(logits: Tensor, images: Tensor) -> Tensor:
-    """Of a continuous Bernoulli (Loaiza-Ganem & Cunningham 2019), at every pixel and colour."""
+    """Returns that of a continuous Bernoulli (Loaiza-Ganem & Cunningham 2019), at every pixel and colour."""
     distribution: Any = ContinuousBernoulli(logits=_whole(logits), validate_args=False)  # torch gives it no types
     found: Tensor = distribution.log_prob(images)
     return found
 
 
 def _whole(values: Tensor) -> Tensor:
-    """In float32 at least, whatever the network computes in."""
+    """Returns values in float32 or better, since the network may compute in less."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -176,9 +176,9 @@ def _grown(channels: int, left: int) -> list[nn.Module]:
 
 
 def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
-    """p / (2p - 1) + 1 / (2 artanh(1 - 2p)) with p = sigmoid(l), which is 1 / (1 - exp(-l)) - 1 / l.
+    """Returns p / (2p - 1) + 1 / (2 artanh(1 - 2p)) with p = sigmoid(l), which is 1 / (1 - exp(-l)) - 1 / l.
 
-    Near l = 0 by its series (Loaiza-Ganem & Cunningham 2019, eq. 8).
+    Near l = 0 its series is used (Loaiza-Ganem & Cunningham 2019, eq. 8).
     """
     near = logits.abs() < 0.1
     safe = torch.where(near, torch.ones_like(logits), logits)

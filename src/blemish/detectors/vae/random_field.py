@@ -1,8 +1,8 @@
-"""Stationary Gaussian random fields on a torus, by the eigenvalues of their covariance; nothing is ever (n², n²).
+"""Stationary Gaussian random fields on a torus, by the eigenvalues of their covariance; no matrix is ever (n², n²).
 
 The covariance of a field on n×m sites that depends on their distance alone, wrapped around, is block-circulant: the
 discrete Fourier transform diagonalises it, and its eigenvalues are the transform of its first row, the base. So
-products, inverses, determinants and samples cost a transform (Rue & Held 2005, section 2.6).
+products, inverses, determinants and samples cost one transform (Rue & Held 2005, section 2.6).
 Everything is differentiable in the base and in the fields, in float32 and float64.
 """
 
@@ -22,20 +22,20 @@ FLOOR = 1e-6
 """Eigenvalues below this share of the largest are raised to it: wrapping can push them to zero and below."""
 
 GRID = 25
-"""Ranges that are tried before the best one is searched for between its neighbours."""
+"""Ranges that are tried first; then the best is refined between its neighbours."""
 
 CORRELATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "matern-1/2": lambda ratio: torch.exp(-ratio),
-    # Without the usual factor of sqrt(3) before the ratio, as the paper has it: its range is that much shorter.
+    # As in the paper, without the usual factor of sqrt(3) before the ratio: its range is shorter by that factor.
     "matern-3/2": lambda ratio: (1 + ratio) * torch.exp(-ratio),
     "gaussian": lambda ratio: torch.exp(-ratio.square()),
     "identity": lambda ratio: (ratio == 0).to(ratio.dtype),
 }
-"""By name, the correlation at a distance divided by the range."""
+"""Correlations by name, as functions of the distance divided by the range."""
 
 
 def torus_distances(height: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Euclidean distances (height, width) of the sites of a torus from the first one, the shorter way around."""
+    """Returns Euclidean distances (height, width) of a torus's sites from the first, the shorter way around."""
     down, across = (torch.arange(side, dtype=dtype) for side in (height, width))
     return torch.hypot(torch.minimum(down, height - down)[:, None], torch.minimum(across, width - across)[None])
 
@@ -48,7 +48,7 @@ def base(
     width: int,
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """The covariances (height, width) of all sites with the first one.
+    """Returns the covariances (height, width) of all sites with the first one.
 
     Args:
         correlation: one of `CORRELATIONS`.
@@ -86,9 +86,9 @@ class RandomField:
 
     @classmethod
     def from_base(cls, covariances: Tensor, floor: float = FLOOR) -> RandomField:
-        """The field whose sites have these covariances (H, W) with the first one.
+        """Returns the field whose sites have these covariances (H, W) with the first one.
 
-        Eigenvalues are n F(base), with F the unitary transform: the transform without a factor.
+        The eigenvalues are n F(base), with F the unitary transform: that is the transform without a factor.
         """
         values = torch.fft.rfft2(covariances).real
         least = floor * values.max().detach()
@@ -103,34 +103,34 @@ class RandomField:
         return (len(self.eigenvalues), self.width)
 
     def base(self) -> Tensor:
-        """Covariances (H, W) of all sites with the first one."""
+        """Returns the covariances (H, W) of all sites with the first one."""
         found: Tensor = torch.fft.irfft2(self.eigenvalues, s=self.shape)
         return found
 
     def times(self, fields: Tensor) -> Tensor:
-        """The covariance times fields (..., H, W)."""
+        """Returns the covariance times fields (..., H, W)."""
         return self._filtered(fields, self.eigenvalues)
 
     def log_determinant(self) -> Tensor:
-        """Of the covariance, a number."""
+        """Returns the log determinant of the covariance."""
         return self.sum(self.eigenvalues.log())
 
     def squared_distance(self, fields: Tensor) -> Tensor:
-        """v^T Σ^-1 v of fields v (..., H, W), a number each."""
+        """Returns v^T Σ^-1 v, a number for each field v (..., H, W)."""
         amplitudes = torch.fft.rfft2(fields, norm="ortho").abs().square()
         return self.sum(amplitudes / self.eigenvalues)
 
     def log_likelihood(self, fields: Tensor) -> Tensor:
-        """Of fields (..., H, W), a number each."""
+        """Returns a number for each of the fields (..., H, W)."""
         return self.log_likelihood_of_periodogram(torch.fft.rfft2(fields, norm="ortho").abs().square())
 
     def log_likelihood_of_periodogram(self, periodogram: Tensor) -> Tensor:
-        """The mean over the fields whose mean periodogram (..., H, W // 2 + 1) this is: all that it depends on."""
+        """Returns the mean log likelihood of fields with this mean periodogram (..., H, W // 2 + 1)."""
         logs = self.eigenvalues.log() + periodogram / self.eigenvalues
         return -(self.sum(logs) + self.shape[0] * self.shape[1] * math.log(2 * math.pi)) / 2
 
     def divergence(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """KL divergence from this field to independent Gaussians at the sites, N(mean, diag variance), a number each.
+        """Returns KL(N(mean, diag variance) || this field), a number for each mean and variance.
 
         (log|Σ| - Σ_k log L_k - n² + m^T Σ^-1 m + base(Σ^-1)[0, 0] Σ_k L_k) / 2, with L the variances.
 
@@ -144,7 +144,7 @@ class RandomField:
         return (self.log_determinant() - variance.log().sum((-2, -1)) - sites + self.squared_distance(mean) + trace) / 2
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Fields (count, H, W): F⁻¹(sqrt(L) F(white noise))."""
+        """Returns fields (count, H, W): F⁻¹(sqrt(L) F(white noise))."""
         noise = torch.randn(count, *self.shape, generator=generator, dtype=self.eigenvalues.dtype)
         return self._filtered(noise.to(self.eigenvalues.device), self.eigenvalues.sqrt())
 
@@ -155,13 +155,13 @@ class RandomField:
         return filtered
 
     def sum(self, values: Tensor) -> Tensor:
-        """Over all H·W frequencies of values (..., H, W // 2 + 1) at those of a real transform."""
+        """Returns the sum over all H·W frequencies of values (..., H, W // 2 + 1) at those of a real transform."""
         weights = multiplicities(*self.shape).to(values)
         return (values * weights).sum((-2, -1))
 
 
 def multiplicities(height: int, width: int) -> Tensor:
-    """How many of all frequencies each of a real transform's stands for, (height, width // 2 + 1): 1 or 2."""
+    """Returns how many frequencies each of a real transform's stands for, (height, width // 2 + 1): 1 or 2."""
     weights = torch.full((height, width // 2 + 1), 2)
     weights[:, 0] = 1
     if width % 2 == 0:
@@ -177,7 +177,7 @@ class Prior:
         correlation: its kind.
         range: in pixels of the images.
         variance: at a pixel.
-        log_likelihood: of the images, the mean a pixel, without the constant log(2π) / 2.
+        log_likelihood: of the images, the mean per pixel, without the constant -log(2π) / 2.
     """
 
     correlation: str
@@ -187,7 +187,7 @@ class Prior:
 
 
 def prior_at(periodogram: Tensor, width: int, correlation: str, range_: float, variance: float) -> Prior:
-    """This range and variance, with the likelihood of images whose mean periodogram this is; see `fit_prior`."""
+    """Returns a prior of this range and variance, with the likelihood of images with this periodogram."""
     field = RandomField.from_base(base(correlation, range_, variance, len(periodogram), width))
     likelihood = float(field.log_likelihood_of_periodogram(periodogram.double())) / (len(periodogram) * width)
     return Prior(correlation, range_, variance, likelihood + math.log(2 * math.pi) / 2)
@@ -201,17 +201,17 @@ def fit_prior(
     range_bounds: tuple[float, float] | None = None,
     least_variance: float = 0.001,
 ) -> Prior:
-    """The range and variance under which images with this mean periodogram are likeliest.
+    """Returns the range and variance that maximise the likelihood of images with this mean periodogram.
 
-    The likelihood depends on the images through it alone, -1/2 Σ_k (log L_k + P_k / L_k). For a given range the best
-    variance is the mean of P_k over the eigenvalues for variance 1, so only the range is searched for.
+    The likelihood depends on the images through the periodogram alone, -1/2 Σ_k (log L_k + P_k / L_k). For a given
+    range the best variance is the mean of P_k over the eigenvalues for variance 1, so only the range is searched for.
 
     Args:
         periodogram: (H, W // 2 + 1), as `Periodogram.finish` gives it.
         width: W.
         correlation: one of `CORRELATIONS`.
         range_bounds: in pixels; from 0.1 to a quarter of the shorter side by default.
-        least_variance: below which the variance is not let.
+        least_variance: the smallest variance allowed.
 
     Raises:
         SettingError: an unknown correlation, or bounds out of range.

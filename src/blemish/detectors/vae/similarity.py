@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class Similarity(nn.Module):
-    """SSIM at every pixel (Wang et al. 2004), windows of equal weights; as scikit-image has it for a data range of 1.
+    """SSIM at every pixel (Wang et al. 2004) with windows of equal weights, as in scikit-image for a data range of 1.
 
     Args:
         window: side, odd.
@@ -28,7 +28,7 @@ class Similarity(nn.Module):
             self.register_buffer(name, torch.minimum(places, 2 * side - 1 - places))
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Images (B, C, H, W) between 0 and 1 to similarities (B, C, H, W), 1 where they are alike."""
+        """Returns similarities (B, C, H, W) of images (B, C, H, W) between 0 and 1; 1 where they are the same."""
         mean, mean_other = self._mean(one), self._mean(other)
         unbiased = self.window**2 / (self.window**2 - 1)
         variance = unbiased * (self._mean(one.square()) - mean.square())

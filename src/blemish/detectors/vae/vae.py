@@ -1,4 +1,4 @@
-"""A variational autoencoder trained on normal images: where its code or its reconstruction is unusual, it is anomalous.
+"""A variational autoencoder trained on normal images: an unusual code or reconstruction marks an anomaly.
 
 The maps are those of Gangloff et al. (2023), standardised by position.
 """
@@ -28,19 +28,20 @@ class VAE(Trained, Generative):
     """The ordinary VAE: its prior is independent standard Gaussians.
 
     Attributes:
-        map: `mad`, how far the code's channels lie apart at a site (mean absolute deviation), which needs no decoder;
+        map: `mad`, how much the code's channels differ at a site (mean absolute deviation), which needs no decoder;
             `sm`, the dissimilarity of image and reconstruction (1 - SSIM); `mad-sm`, the product of both, each scaled
-            to [0, 1] by image; `l2`, the squared error. Through torch alone, and slower: `gradient`, how the loss
+            to [0, 1] by image; `l2`, the squared error. In torch only, and slower: `gradient`, how the loss
             changes with each pixel; `gradient-sm`; `projection`, the dissimilarity of the image and the
             reconstruction of its projection on normal ones.
-        standardised: of each position of the map, take the mean over normal images away and divide by the standard
-            deviation. Borders differ from the inside by the network's padding alone; without this the largest value,
-            which is the score, is nearly always there. The paper's maps are without.
+        standardised: subtract the mean over normal images at each position of the map, and divide by the standard
+            deviation. The network's padding makes borders differ; without this, the largest value, which is the score,
+            is nearly always there. The paper's maps are not standardised.
         beta: weight of the divergence from the prior in the loss.
         latent: channels of the code.
         window: side of the window of SSIM, in pixels, odd.
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
-            `training.Schedule`. It is judged by how well `mad` finds spots laid over training images.
+            `training.Schedule`. With a `patience` it is judged by how well `mad` finds spots that are drawn on
+            training images.
     """
 
     name: ClassVar[str] = "vae"
@@ -71,7 +72,7 @@ class VAE(Trained, Generative):
             raise SettingError(f"window {self.window} is out of range; give an odd number of pixels from 3")
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
-        # What a step keeps for its gradient, as measured: some 340 numbers a pixel of each image.
+        # What a step keeps for its gradient: measured, about 340 numbers for each pixel.
         return sum(4 * 340 * self.batch * height * width for _, height, width in grids)
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
@@ -98,7 +99,7 @@ class VAE(Trained, Generative):
 
     @property
     def network(self) -> Network:
-        """What is trained. Raises `SettingError` before the first images."""
+        """The network that is trained. Raises `SettingError` before the first images."""
         if self.network_ is None:
             raise SettingError(f"{self.name} has seen no images yet")
         return self.network_
@@ -112,7 +113,7 @@ class VAE(Trained, Generative):
         return RandomField.from_base(base("identity", 1.0, 1.0, height // STRIDE, width // STRIDE))
 
     def objective(self) -> nn.Module:
-        """Images (B, 3, l, l) between 0 and 1 to the terms of the loss; its parameters are the network's."""
+        """Returns the module to train, from images (B, 3, l, l) between 0 and 1 to the terms of the loss."""
         return Objective(self.network, FixedField(self.prior()), self.beta)
 
     def judged_map(self, features: Features) -> Tensor:
@@ -133,7 +134,7 @@ class VAE(Trained, Generative):
         maps = self.statistics_["maps"]
         if self.standardised and maps.count > 1:
             mean, variance = maps.finish()
-            floor = 0.01 * float(mean.abs().mean()) + 1e-12  # where images hardly differ, rounding must not count
+            floor = 0.01 * float(mean.abs().mean()) + 1e-12  # where images hardly differ, do not amplify rounding
             deviation = variance[:, 0].double().sqrt().clamp_min(floor)
             head.standardise(mean.reshape(head.grid), deviation.reshape(head.grid))
         return head

@@ -1,4 +1,4 @@
-"""The VAE whose prior is a Gaussian random field on the torus (Gangloff et al. 2023): neighbouring codes are alike."""
+"""The VAE whose prior is a Gaussian random field on a torus (Gangloff et al. 2023): neighbouring sites are alike."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from blemish.statistics import Periodogram, Statistic
 
 @dataclass(kw_only=True)
 class VAEGRF(VAE):
-    """Each channel of the code is a random field whose range and variance are those of the images themselves.
+    """A VAE in which each channel of the code is a random field, with range and variance of the images.
 
-    They are fitted to the training images by exact likelihood, once, before the network is trained; the field of the
-    code has the images' variance and an eighth of their range, as it has an eighth of their sites on a side.
+    They are fitted to the training images by exact likelihood, once, before the network is trained. The code's field
+    has the images' variance and an eighth of their range, since it has an eighth of their sites on each side.
 
     Attributes:
         correlation: of the field: `matern-1/2`, `matern-3/2`, `gaussian`, or `identity`.
-        estimate: `exact`, as above; or `joint`, the paper's: range and variance follow the gradient of each batch's
-            likelihood while the network is trained.
+        estimate: `exact`, as above; or `joint`, as in the paper: range and variance are trained with the network, by
+            the gradient of each batch's likelihood.
     """
 
     name: ClassVar[str] = "vae-grf"

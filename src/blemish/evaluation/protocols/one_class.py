@@ -21,14 +21,14 @@ PLACES = {
     "fashion-mnist": ("fashion-mnist.npz", "fashion-mnist"),
     "cifar10": ("cifar10.npz", "cifar-10-batches-py", "cifar10"),
 }
-"""Where the files of a data set are looked for."""
+"""Names under which the files of a data set are looked for."""
 
 PUBLISHED = {
     "mnist": {"HFR, ResNet-18": 0.985, "HFR, Wide ResNet-50-2": 0.990},
     "fashion-mnist": {"HFR, ResNet-18": 0.939, "HFR, Wide ResNet-50-2": 0.948},
     "cifar10": {"HFR, ResNet-18": 0.577, "HFR, Wide ResNet-50-2": 0.663},
 }
-"""Means over the ten classes of the image AUROC, from the paper on HFR."""
+"""Image AUROC from the paper on HFR, mean over the ten classes."""
 
 IMAGES = 2000
 """Training images of a class, at most."""
@@ -39,7 +39,7 @@ SIZE = 96
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class taken for normal: how many images were fitted on and judged, the AUROC, and the seconds of both."""
+    """Result with one class as normal: images to fit on and to test, image AUROC, and the seconds of both."""
 
     kind: str
     train: int
@@ -50,11 +50,11 @@ class ClassResult:
 
 
 def find_files(dataset: str, path: str | Path | None = None) -> Path:
-    """The files of a data set: where told, or in the current folder under one of their usual names.
+    """Returns the path of a data set's files: the one given, or one of their usual names in the current folder.
 
     Raises:
         SettingError: the data set is not known.
-        SourceError: there are no files.
+        SourceError: the files do not exist.
     """
     if dataset not in PLACES:
         raise SettingError(f"data set {dataset!r} is not known; give one of {', '.join(PLACES)}")
@@ -68,14 +68,14 @@ def find_files(dataset: str, path: str | Path | None = None) -> Path:
 def one_class(
     path: str | Path, *, images: int = IMAGES, seed: int = 0, progress: Progress | None = None, **settings: Any
 ) -> Iterator[ClassResult]:
-    """A fit and an evaluation for each class, in order, on all test images of all classes.
+    """Yields for each class, in order, the result of a fit on it, tested on all test images of all classes.
 
     Args:
-        path: of the files, as the source `one_class` takes them.
+        path: of the files, as the source `one_class:PATH:CLASS` takes it.
         images: training images of a class at most, drawn by the seed.
         seed: of the draw and of the fits.
-        progress: told how far each is.
-        settings: what else `fit` takes; the size is 96 unless it is given here.
+        progress: called with the stage, and how many images of how many are done.
+        settings: further arguments of `fit`; the size is 96 by default.
 
     Raises:
         SourceError: the files are absent, damaged, or have too few images of a class.

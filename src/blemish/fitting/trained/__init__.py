@@ -1,1 +1,1 @@
-"""What a detector that is trained needs beside its one pass over the images."""
+"""The training of detectors with networks: what they are trained on, and how they are judged."""

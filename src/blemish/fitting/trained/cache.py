@@ -1,6 +1,6 @@
-"""Features kept from one pass over the images for all epochs: in memory within a budget, else in a file of no name.
+"""Keeps features from one pass over the images for all epochs: in memory within a budget, else in nameless files.
 
-The file has lost its name as soon as it exists, so it is gone with the process, however that ends.
+A file loses its name as soon as it exists, so it disappears with the process, however that ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FeatureCache:
     """Rows of feature maps, in the order they came.
 
     Args:
-        budget: bytes that may be held in memory; what goes beyond is written to the folder for temporary files.
+        budget: bytes that may be held in memory; if there are more, all are written to the folder for temporary files.
     """
 
     def __init__(self, budget: int) -> None:
@@ -42,7 +42,7 @@ class FeatureCache:
         return not self._files
 
     def append(self, arrays: Sequence[Floats]) -> FeatureCache:
-        """Takes in a batch: of each layer (B, C_l, H_l, W_l).
+        """Takes in a batch, (B, C_l, H_l, W_l) for each layer.
 
         Raises:
             StorageError: the disk is full, or the folder for temporary files cannot be written.
@@ -58,7 +58,7 @@ class FeatureCache:
         return self
 
     def rows(self, indices: Sequence[int]) -> list[Floats]:
-        """Of each layer the rows (B, C_l, H_l, W_l) with these numbers."""
+        """Returns for each layer the rows (B, C_l, H_l, W_l) with these numbers."""
         if self.in_memory:
             return [np.stack([part[index] for index in indices]) for part in self._parts]
         if not self._mapped:
@@ -69,7 +69,7 @@ class FeatureCache:
         return [array[list(indices)] for array in self._mapped]
 
     def _spill(self) -> None:
-        """What is in memory to the end of the files."""
+        """Appends what is in memory to the files."""
         self._mapped = []
         try:
             if not self._files:
@@ -93,4 +93,4 @@ def _close(files: list[IO[bytes]]) -> None:
 
 
 def _any(file: IO[bytes]) -> Any:
-    return file  # numpy's types ask for a path, its code takes a file
+    return file  # numpy's types want a path, but its code takes a file

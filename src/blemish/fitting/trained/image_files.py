@@ -1,4 +1,4 @@
-"""What a detector of pixels is trained on: files of images, or tiles of photographs, decoded for every batch."""
+"""What a detector of pixels is trained on: images, or tiles of photographs, decoded for every batch."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from blemish.images import Geometry, Pixels, decode_ahead, read_image, read_tile
 T = TypeVar("T")
 
 SPOTTED = 64
-"""Images at most by which training is judged."""
+"""How many images training is judged by, at most."""
 
 
 class ImageFiles:
-    """Images, or the tiles of photographs, each of which is decoded anew for every one of them, by number.
+    """Images, or tiles of photographs, by number. A photograph is decoded again for each of its tiles.
 
-    Those count that `keep` saw, which are the ones that can be read.
+    They are the ones that `keep` saw, which can be read.
 
     Args:
         paths: of the images.
         geometry: of the images.
 
     Raises:
-        ImageError: wherever they are read, an image can be read no longer.
+        ImageError: an image can no longer be read.
     """
 
     def __init__(self, paths: Sequence[Path], geometry: Geometry) -> None:
@@ -52,7 +52,7 @@ class ImageFiles:
 
     @cached_property
     def paths(self) -> list[Path]:
-        """Those that can be read."""
+        """Paths of the images that can be read."""
         return [self._given[index] for index in sorted(self._rows)]
 
     @cached_property
@@ -64,7 +64,7 @@ class ImageFiles:
 
     @property
     def identity(self) -> list[Any]:
-        """Their shape, how they are cut, and a digest of which they are."""
+        """Their shape, how they are cut, and a digest of their paths."""
         names = hashlib.sha256("\n".join(map(str, self.paths)).encode()).hexdigest()
         return [*self.geometry.shape, self.geometry.tile, self.geometry.overlap, names]
 
@@ -104,5 +104,5 @@ def _tensor(images: np.ndarray) -> Tensor:
 
 def _known(found: T | ImageError) -> T:
     if isinstance(found, ImageError):
-        raise found  # it could be read a moment ago, and no longer
+        raise found  # it could be read before
     return found

@@ -1,4 +1,4 @@
-"""What a detector of a backbone's features is trained on: these, kept from the one pass over the images."""
+"""What a detector of a backbone's features is trained on: the features, kept from the one pass over the images."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from blemish.fitting.trained.cache import FeatureCache
 from blemish.fitting.trained.image_files import ImageFiles
 
 HELD = 64
-"""Images at most, and a tenth of all, by which a training is judged and on which it is not trained."""
+"""How many images are held back to judge training by: a tenth of all, and this many at most."""
 
 
 class KeptFeatures:
-    """Features by number, but for those held back to judge by.
+    """Features by number, without those held back to judge by.
 
     Args:
-        cache: of all.
+        cache: holds all features.
         seed: of the choice of those held back.
-        judged: whether any are.
-        decisive: what else decides them, as JSON can hold it.
-        files: of the images that they are of, which decide them too.
+        judged: whether any are held back.
+        decisive: what else decides the features, as JSON can hold it.
+        files: the images of the features, which decide them too.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class KeptFeatures:
         return len(self._numbers)
 
     def batches(self, orders: Iterable[list[int]]) -> Iterator[list[Tensor]]:
-        """For each list of numbers the features of each layer (B, C_l, H_l, W_l); the next are read during a step."""
+        """Yields for each list of numbers the features (B, C_l, H_l, W_l) of all layers, read one list ahead."""
         numbers = self._numbers
         rows = ([numbers[number] for number in order] for order in orders)
         first = next(rows, None)
@@ -80,7 +80,7 @@ class KeptFeatures:
             yield coming.result()
 
     def judge(self, detector: Trained, module: nn.Module, seed: int) -> Callable[[], float]:
-        """The loss on those held back, or where there are too few on some of the others; higher where lower."""
+        """Returns a function that gives the negative loss on those held back, or if there are none, on some others."""
         held = self._held or self._numbers[:HELD]
 
         def judge() -> float:

@@ -1,4 +1,4 @@
-"""A detector trained, judged while it is, and shown normal images once more when it has been."""
+"""Trains a detector and judges it meanwhile; then it learns how its own maps look on normal images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from blemish.training.loop import check_folder
 from blemish.training.schedule import LENGTHS
 
 SETTLING = 512
-"""Images at most from which a trained detector learns what its maps of normal images are like."""
+"""How many images a trained detector learns from how its own maps look, at most."""
 
 
 class TrainingData(Protocol):
@@ -31,18 +31,18 @@ class TrainingData(Protocol):
 
     @property
     def identity(self) -> Any:
-        """All that decides what it holds, as JSON can hold it."""
+        """All that decides the data, as JSON can hold it."""
 
     def __len__(self) -> int: ...
 
     def keep(self, chunk: Chunk) -> None:
-        """Takes in what came of a batch during the pass over the images."""
+        """Takes in the features of a batch during the pass over the images."""
 
     def batches(self, orders: Iterable[list[int]]) -> Iterator[Any]:
         """Yields for each list of numbers what the detector's objective takes."""
 
     def judge(self, detector: Trained, module: nn.Module, seed: int) -> Callable[[], float]:
-        """Returns a function that tells how good the detector is as it stands, higher where better."""
+        """Returns a function that gives how good the detector is at that time, higher where better."""
 
 
 class Training:
@@ -64,7 +64,7 @@ class Training:
             check_folder(folder, resume)
 
     def keep(self, chunk: Chunk) -> None:
-        """Takes in what came of a batch during the pass over the images."""
+        """Takes in the features of a batch during the pass over the images."""
         self.data.keep(chunk)
 
     def run(self, progress: Progress | None) -> None:
@@ -81,13 +81,13 @@ def make_training(
     folder: Path | None,
     resume: bool,
 ) -> Training | None:
-    """Returns the training of a detector that is trained; `None` for any other.
+    """Returns the training of a trained detector; `None` for any other.
 
     Args:
         detector: empty.
         recipe: what is computed.
         origin: of the backbone's weights.
-        images: of which those to fit are meant.
+        images: whose part to fit is used.
         memory: bytes of features that may be kept in memory.
         folder: for the checkpoint and the log.
         resume: go on from the checkpoint there.
@@ -108,20 +108,20 @@ def make_training(
 def train_detector(
     detector: Trained, data: TrainingData, folder: Path | None, resume: bool, progress: Progress | None
 ) -> None:
-    """Trains the detector in place, in a new order every epoch; then it learns what its maps are like.
+    """Trains the detector in place, in a new order every epoch; then it learns how its own maps look.
 
     Args:
-        detector: that has seen the features once.
+        detector: one that has taken in the features once.
         data: what it is trained on.
         folder: for the checkpoint and the log; nothing is kept without one.
         resume: go on from the checkpoint there, if there is one.
-        progress: told the stage, and how many of how many steps or images are done.
+        progress: called with the stage, and how many steps or images of how many are done.
 
     Raises:
         TrainingError: it diverged.
         StorageError: the checkpoint is of another training, or cannot be read or written.
         SettingError: the folder holds what would be overwritten.
-        ImageError: an image can be read no longer.
+        ImageError: an image can no longer be read.
     """
 
     def watch(step: Step, steps: int) -> None:
@@ -145,7 +145,7 @@ def train_detector(
         watch=watch,
     )
     if progress and steps:
-        progress("train", steps[-1].step + 1, steps[-1].step + 1)  # which may be fewer than there might have been
+        progress("train", steps[-1].step + 1, steps[-1].step + 1)  # training may have ended early
     module.cpu().eval()
     detector.settle(_some(data, schedule.seed, progress))
 

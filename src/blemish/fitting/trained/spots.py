@@ -1,7 +1,7 @@
-"""How well a map finds spots of random colour that are laid over normal images: what a training may be judged by.
+"""Measures how well a map finds spots of random colour that are drawn on normal images, to judge training by.
 
-Nothing is known of real anomalies while a detector is trained. Spots are none of them; but what a code does not know is
-seen in both, and both are lost at about the same time when the code learns to draw whatever it is given.
+Nothing is known of real anomalies while a detector is trained, and spots are not real ones. But both are unknown to the
+code, and both are lost at about the same time, when the code learns to draw any image.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from blemish.images import Pixels
 from blemish.metrics import auroc, tally
 
 SPOTS = 3
-"""To an image."""
+"""Spots on an image."""
 
 AXES = (0.015, 0.065)
-"""Half axes of a spot, from the least to the most, as shares of the image's shorter side."""
+"""The range of a spot's half axes, as shares of the image's shorter side."""
 
 GRAIN = 8.0
 """Standard deviation of the noise in a spot, in grey levels."""
@@ -34,7 +34,7 @@ class Spotted:
 
     @classmethod
     def over(cls, images: Sequence[Pixels], seed: int) -> Spotted:
-        """Three ellipses over each image, of any place, direction and colour."""
+        """Returns the images with three ellipses drawn on each, of random place, direction and colour."""
         rng = np.random.default_rng([seed, len(images)])
         spotted = np.stack(images)
         count, height, width, _ = spotted.shape
@@ -53,10 +53,10 @@ class Spotted:
         return cls(spotted, masks)
 
     def found(self, maps: NDArray[np.float32]) -> float:
-        """The mean over images of their AUROC of pixels: how often a spot is above the rest of its image.
+        """Returns the mean over images of their pixel AUROC: how often a spot is above the rest of its image.
 
         Args:
-            maps: (B, h, w), whose cells stand for blocks of pixels.
+            maps: (B, h, w); each value stands for a block of pixels.
         """
         areas = []
         for values, mask in zip(maps, self.masks, strict=True):
@@ -64,6 +64,6 @@ class Spotted:
                 np.arange(full) * side // full for side, full in zip(values.shape, mask.shape, strict=True)
             )
             area = auroc(tally(values[rows[:, None], columns], mask))
-            if area is not None:  # `None` where no spot was within the image, or nothing else
+            if area is not None:  # `None` if no pixel or every pixel is in a spot
                 areas.append(area)
         return float(np.mean(areas)) if areas else 0.5
