@@ -99,3 +99,12 @@ def test_what_does_not_belong_together_is_not_merged() -> None:
     for trained in (HFR(), VAE()):
         with pytest.raises(SettingError, match="is trained, so it cannot be merged"):
             trained.merge(trained)
+
+
+def test_channels_that_were_drawn_otherwise_are_not_merged() -> None:
+    one, other = (make_detector("padim", {"dims": 4}).update(features(4, 0)) for _ in range(2))
+    tensors = other.tensors()
+    assert len(tensors["channels"]) == 4
+    again = make_detector("padim", {"dims": 4}).restore(other.grids_, {**tensors, "channels": torch.arange(4)})
+    with pytest.raises(SettingError, match="drawn by different versions of numpy"):
+        one.merge(again)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from blemish.datasets import read_source
 from blemish.detectors import Gaussian
 from blemish.errors import SourceError
 from blemish.fitting import refit
-from blemish.fitting.refit import images_digest
+from blemish.fitting.split import images_digest
 from conftest import write_parts
 
 
@@ -67,3 +68,11 @@ def test_a_model_of_one_class_finds_its_images_again(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     model = blemish.fit(f"one_class:{tmp_path / 'a.npz'}:1", detector="gaussian", size=64, layers=[2])
     assert refit(model, Gaussian()).provenance.images == 6
+
+
+def test_a_refit_keeps_the_rate_that_was_asked_for_since(tree: Path) -> None:
+    model = blemish.fit(tree, detector="gaussian", layers=[3], size=64)
+    assert refit(model, Gaussian()).provenance.asked_false_alarm_rate is None
+    model.calibration = replace(model.calibration, rate=0.3)
+    again = refit(model, Gaussian())
+    assert (again.calibration.rate, again.threshold) == (0.3, model.threshold)

@@ -2,10 +2,11 @@
 
 from blemish.calibration.conformal import Calibration
 from blemish.calibration.gathered import Gathered
-from blemish.calibration.hold_out import DEFAULT_RATE, held_out_count, lowest_rate, promised_rate
+from blemish.calibration.hold_out import DEFAULT_RATE, DEFAULT_SHARE, held_out_count, lowest_rate, promised_rate
 
 __all__ = [
     "DEFAULT_RATE",
+    "DEFAULT_SHARE",
     "Calibration",
     "Gathered",
     "held_out_count",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from blemish.calibration import DEFAULT_SHARE
 from blemish.cli.console import bars, described, err, print_json, print_model
 from blemish.cli.options import EngineName, Force, Json, parse_layers, parse_settings
 from blemish.errors import SettingError
@@ -36,7 +37,9 @@ def fit(
     false_alarm_rate: Annotated[
         float | None, typer.Option(help="What the threshold promises; by default 0.01, or the lowest possible rate.")
     ] = None,
-    calibration_share: Annotated[float, typer.Option(help="Share of the images held out to calibrate.")] = 0.2,
+    calibration_share: Annotated[
+        float, typer.Option(help="Share of images held out to calibrate.")
+    ] = DEFAULT_SHARE,
     seed: Annotated[int, typer.Option(help="Seed of the hold-out, of splits and of the detector.", min=0)] = 0,
     engine: EngineName = "auto",
     weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,

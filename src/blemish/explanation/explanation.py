@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from PIL import Image
 from blemish.errors import SettingError
 from blemish.images import Pixels
 from blemish.maps import Panel, overlay, sheet, short, write_picture
-
-if TYPE_CHECKING:
-    pass
 
 Map = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blemish.calibration import Calibration
+from blemish.calibration import DEFAULT_SHARE, Calibration
 from blemish.datasets import Dataset, read_source
 from blemish.engines import choose_engine
 from blemish.errors import SettingError
@@ -41,7 +41,7 @@ def fit(
     overlap: int | None = None,
     preset: str | None = None,
     false_alarm_rate: float | None = None,
-    calibration_share: float = 0.2,
+    calibration_share: float = DEFAULT_SHARE,
     seed: int = 0,
     engine: str = "auto",
     weights: str | Path | None = None,

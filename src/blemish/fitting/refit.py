@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blemish.calibration import promised_rate
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SourceError
 from blemish.fitting.calibrate import calibrate
@@ -38,12 +39,18 @@ def refit(
     told, recipe = model.provenance, model.recipe
     dataset = source if isinstance(source, Dataset) else read_source(source or told.source, recipe.seed)
     check_images(model, dataset)
-    images = divide(dataset, recipe.seed, told.calibration_share, told.asked_false_alarm_rate)
+    images = divide(dataset, recipe.seed, told.calibration_share, _rate(model))
     extractor = Extractor(model.extractor, recipe.layers, recipe.shapes, model.learned.weights, told.weights)
     changed = replace(recipe, detector=detector.name, settings=detector.settings())
     work = prepare(detector, extractor, changed, images, Options(skip_bad=told.skipped > 0, progress=progress))
     learn(detector, work.passes, images, work.training)
     return assemble(work, calibrate(detector, work.passes, images))
+
+
+def _rate(model: Model) -> float | None:
+    """The rate that was asked for: at the fit, or by another calibration since; `None` if none was."""
+    calibration, asked = model.calibration, model.provenance.asked_false_alarm_rate
+    return asked if calibration.rate == promised_rate(len(calibration.scores), asked) else calibration.rate
 
 
 def check_images(model: Model, dataset: Dataset) -> None:

@@ -16,7 +16,7 @@ from blemish.calibration import Calibration
 from blemish.datasets import read_source
 from blemish.engines import Engine
 from blemish.engines.stream import NOT_FINITE, Scored, stream, whole
-from blemish.errors import DegenerateError, ModelError, SettingError, StorageError
+from blemish.errors import DegenerateError, ModelError, SettingError, StorageError, WeightsError
 from blemish.images import ImageLike, Place, name_of, read_image, read_size, read_tile
 from blemish.maps import Box, find_boxes
 from blemish.maps.boxes import LEAST_AREA
@@ -248,9 +248,9 @@ class Model:
             before = _identity(folder)
             try:
                 loaded = cls._load(folder, engine)
-            except (ModelError, StorageError, OSError, ValueError) as error:
+            except (ModelError, StorageError, WeightsError, OSError, ValueError) as error:
                 if _identity(folder) == before:
-                    if isinstance(error, (ModelError, StorageError)):
+                    if isinstance(error, (ModelError, StorageError, WeightsError)):
                         raise ModelError(str(error)) from None
                     told = f"{folder}: cannot be read ({reason_of(error)}); check the path and its permissions"
                     raise ModelError(told) from None

@@ -61,7 +61,8 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
         raise StorageError(f"{file}: cannot be read ({reason_of(error)}); copy the whole folder again") from None
     if type(version) is not int or version != FORMAT:
         which = "newer" if isinstance(version, int) and version > FORMAT else "other"
-        advice = "upgrade blemish" if which == "newer" else "fit the model again"
+        again = "fit the model again" if kind == "model" else "give another folder"
+        advice = "upgrade blemish" if which == "newer" else again
         raise StorageError(
             f"{folder}: has format {version}, {which} than {FORMAT}, which this version of blemish reads; {advice}"
         )
@@ -84,12 +85,14 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
 def _check_names(file: Path, files: Any) -> None:
     """Raises `StorageError` unless all names stay in the folder and have digests."""
     if not isinstance(files, dict):
-        raise StorageError(f"{file}: lists no files; fit the model again")
+        raise StorageError(f"{file}: lists no files; copy the whole folder again")
     for name, found in files.items():
         if name in {"", ".", ".."} or name != os.path.basename(name) or not name.isprintable() or {*name} & {*"\\:"}:
-            raise StorageError(f"{file}: lists the file {name!r}, which is not a plain name; fit the model again")
+            raise StorageError(
+                f"{file}: lists the file {name!r}, not a plain name; copy the whole folder again"
+            )
         if not isinstance(found, str) or not _DIGEST.fullmatch(found):
-            raise StorageError(f"{file}: lists {name} without a digest; fit the model again")
+            raise StorageError(f"{file}: lists {name} without a digest; copy the whole folder again")
 
 
 def check_files(folder: Path, card: Mapping[str, Any]) -> None:

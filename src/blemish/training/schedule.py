@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from blemish.errors import SettingError
-
-if TYPE_CHECKING:
-    pass
-
 
 LENGTHS = ("epochs", "minutes", "patience")
 """Settings of a schedule that may change when a training is resumed, so that it can run longer."""

@@ -144,6 +144,11 @@ class PaDiM(Detector):
         leading: Tensor = vectors.flip(1)[:, : self.dims]
         return leading
 
+    def merge(self, other: PaDiM) -> PaDiM:
+        if self.grids_ and other.grids_ and not torch.equal(self.channels_, other.channels_):
+            raise SettingError("PaDiM's channels were drawn by different versions of numpy; fit one of them again")
+        return super().merge(other)
+
     def tensors(self) -> dict[str, Tensor]:
         return {**super().tensors(), "channels": self.channels_}
 
