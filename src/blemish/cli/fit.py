@@ -37,9 +37,7 @@ def fit(
     false_alarm_rate: Annotated[
         float | None, typer.Option(help="What the threshold promises; by default 0.01, or the lowest possible rate.")
     ] = None,
-    calibration_share: Annotated[
-        float, typer.Option(help="Share of images held out to calibrate.")
-    ] = DEFAULT_SHARE,
+    calibration_share: Annotated[float, typer.Option(help="Share of images held out to calibrate.")] = DEFAULT_SHARE,
     seed: Annotated[int, typer.Option(help="Seed of the hold-out, of splits and of the detector.", min=0)] = 0,
     engine: EngineName = "auto",
     weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,

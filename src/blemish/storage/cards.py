@@ -88,9 +88,7 @@ def _check_names(file: Path, files: Any) -> None:
         raise StorageError(f"{file}: lists no files; copy the whole folder again")
     for name, found in files.items():
         if name in {"", ".", ".."} or name != os.path.basename(name) or not name.isprintable() or {*name} & {*"\\:"}:
-            raise StorageError(
-                f"{file}: lists the file {name!r}, not a plain name; copy the whole folder again"
-            )
+            raise StorageError(f"{file}: lists the file {name!r}, not a plain name; copy the whole folder again")
         if not isinstance(found, str) or not _DIGEST.fullmatch(found):
             raise StorageError(f"{file}: lists {name} without a digest; copy the whole folder again")
 
