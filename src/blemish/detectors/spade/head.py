@@ -46,9 +46,8 @@ class SPADEHead(Head):
         self.images = fixed(pooled - self.centre_of_images)  # (N, C)
         self.positions = fixed(joined - self.centre_of_positions)  # (N, P, D)
         self.offsets_of_images = fixed(self.images.square().sum(1) / 2)  # (N,)
-        self.offsets_of_positions = fixed(
-            torch.linalg.vector_norm(self.positions, dim=2)[:, None].square() / 2
-        )  # (N, 1, P)
+        lengths = torch.linalg.vector_norm(self.positions, dim=2)  # (N, P)
+        self.offsets_of_positions = fixed(lengths[:, None].square() / 2)  # (N, 1, P)
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         """Returns the mean distance (B, h, w) of each position from its correspondences."""

@@ -75,9 +75,11 @@ class SPADE(Detector):
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         pyramid = Pyramid.of(grids, self.side)
         gallery = images * (pyramid.positions * (pyramid.dim + 1) + grids[pyramid.coarsest][0] + 1)
-        products = batch * pyramid.positions * pyramid.positions
-        # The gallery, and copies of it while it grows, in the head and in the graph; and the products of a batch.
-        return 4 * (4 * gallery + 3 * products)
+        found = min(self.correspondences, self.neighbours * pyramid.positions)
+        batches = batch * pyramid.positions * (pyramid.positions + found * pyramid.dim)
+        # The gallery, and copies of it while it grows, in the head and in the graph; for a batch the products with one
+        # image, and the vectors that were found, with their differences.
+        return 4 * (4 * gallery + 3 * batches)
 
     def summary(self) -> dict[str, Any]:
         pyramid = Pyramid.of(self.grids_, self.side)
