@@ -19,6 +19,7 @@ from blemish.detectors.generative import Generative
 from blemish.detectors.head import ComponentsHead, Head
 from blemish.detectors.hfr import HFR
 from blemish.detectors.padim import PaDiM
+from blemish.detectors.spade import SPADE
 from blemish.detectors.trained import Trained
 from blemish.detectors.vae import VAE, VAEGRF
 from blemish.errors import SettingError
@@ -28,6 +29,7 @@ __all__ = [
     "FRE",
     "FREAE",
     "HFR",
+    "SPADE",
     "VAE",
     "VAEGRF",
     "ComponentsHead",
@@ -46,6 +48,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "fre-ae": FREAE,
     "padim": PaDiM,
     "gaussian": Gaussian,
+    "spade": SPADE,
     "hfr": HFR,
     "vae": VAE,
     "vae-grf": VAEGRF,

@@ -1,0 +1,5 @@
+"""SPADE: distances from the nearest normal images, and from the most similar positions in these."""
+
+from blemish.detectors.spade.spade import SPADE
+
+__all__ = ["SPADE"]
