@@ -54,6 +54,13 @@ ROWS = [
         {"detector": "gaussian"},
         {"image AUROC": 99.0, "pixel AUROC": 97.5},
     ),
+    Row(
+        "mvtec/bottle",
+        "{data}/mvtec/bottle",
+        "spade",
+        {"detector": "spade"},
+        {"image AUROC": 97.0, "pixel AUROC": 97.0},
+    ),
     Row("elpv mono", "elpv:mono", "fre", {"detector": "fre"}, {"image AUROC": 95.5}),
     Row("elpv mono", "elpv:mono", "padim (Rd100)", {"detector": "padim"}, {}),
     Row("elpv mono", "elpv:mono", "gaussian", {"detector": "gaussian"}, {}),

@@ -156,7 +156,7 @@ def test_what_is_no_image_is_refused(models: dict[str, blemish.Model], tmp_path:
     with pytest.raises(ImageError, match="does not exist"):
         models["gaussian"].explain(tmp_path / "nothing.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(ImageError, match="no image of a known format"):
+    with pytest.raises(ImageError, match="not an image of a known format"):
         models["gaussian"].explain(tmp_path / "text.png")
     with pytest.raises(ImageError, match="has shape"):
         models["gaussian"].explain(np.zeros((4, 4), np.float32))
