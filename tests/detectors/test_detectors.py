@@ -244,6 +244,12 @@ def test_what_was_learned_is_restored_from_its_tensors_to_the_last_bit(name: str
     assert again.summary() == detector.summary()
 
 
+@pytest.mark.parametrize("name", DETECTORS)
+def test_before_any_image_there_is_nothing_to_score_by(name: str) -> None:
+    with pytest.raises(SettingError):
+        make_detector(name).head()
+
+
 @pytest.mark.parametrize("name", CLOSED_FORM)
 def test_other_layers_than_before_are_refused(name: str) -> None:
     detector = fitted(make_detector(name))

@@ -55,6 +55,7 @@ def test_files_folders_arrays_and_bytes_are_predicted_alike(model: Model, tree: 
     assert mixed[6].path is mixed[7].path is mixed[8].path is None
     assert "is not an image of a known format" in str(mixed[8].error)
     assert scores(model, pixels) == scores(model, content) == [mixed[0].score]
+    assert scores(model, bytearray(content)) == scores(model, [memoryview(content)]) == [mixed[0].score]
     assert model.explain(content).score == mixed[0].score
 
 

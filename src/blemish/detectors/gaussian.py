@@ -101,6 +101,8 @@ class Gaussian(Detector):
         return Components(mean, rows, tuple(torch.nonzero(kept).flatten().tolist()), values, dead)
 
     def head(self) -> Head:
+        if not self.count:
+            raise SettingError("gaussian has seen no images yet")
         return _GaussianHead([self.components(layer) for layer in range(len(self.grids_))], self.grids_)
 
     def summary(self) -> dict[str, Any]:

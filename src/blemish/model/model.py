@@ -40,6 +40,10 @@ TRIES, AGAIN = 5, 0.1
 """How often reading is tried if the folder is replaced meanwhile, and the seconds between."""
 
 
+ONE = (str, Path, bytes, bytearray, memoryview, np.ndarray)
+"""Types of one source; anything else holds several."""
+
+
 class Model:
     """A fitted, calibrated detector. Made by `blemish.fit` or `Model.load`.
 
@@ -107,8 +111,10 @@ class Model:
             SourceError: a source is missing or empty.
         """
         images: list[ImageLike] = []
-        for source in [sources] if isinstance(sources, (str, Path, bytes, np.ndarray)) else sources:
-            if isinstance(source, (bytes, np.ndarray)):
+        for source in [sources] if isinstance(sources, ONE) else sources:
+            if isinstance(source, (bytearray, memoryview)):
+                images.append(bytes(source))
+            elif isinstance(source, (bytes, np.ndarray)):
                 images.append(source)
             else:
                 dataset = read_source(source, self.recipe.seed)

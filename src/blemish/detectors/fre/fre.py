@@ -83,6 +83,8 @@ class FRE(Detector):
         return [cast(Subspace, self.statistics_[f"layer{index}"]) for index in range(len(self.grids_))]
 
     def head(self) -> Head:
+        if not self.count:
+            raise SettingError("fre has seen no images yet")
         principals = [subspace.finish(self.variance) for subspace in self.subspaces_]
         variances = self.variances(principals)
         left = [(1 - principal.kept) * own for principal, own in zip(principals, variances, strict=True)]

@@ -67,6 +67,8 @@ class SPADE(Detector):
         yield "joined", pyramid.joined(features).flatten(1)  # (B, P · D)
 
     def head(self) -> Head:
+        if not self.count:
+            raise SettingError("spade has seen no images yet")
         pyramid = Pyramid.of(self.grids_, self.side)
         pooled, joined = (self.statistics_[name].finish() for name in ("pooled", "joined"))
         joined = joined.unflatten(1, (pyramid.positions, pyramid.dim))
