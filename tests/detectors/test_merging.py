@@ -91,6 +91,10 @@ def test_a_detector_that_was_saved_merges_as_the_one_that_was_not(name: str) -> 
 def test_what_does_not_belong_together_is_not_merged() -> None:
     layers = features(4, 0)
     with pytest.raises(SettingError, match="different settings"):
+        make_detector("padim", {"dims": 3}).update(layers).merge(make_detector("padim", {"dims": 4}).update(layers))
+    with pytest.raises(SettingError, match="different settings"):
+        make_detector("padim").update(layers).merge(make_detector("fre").update(layers))  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="different settings"):
         make_detector("fre").update(layers).merge(FRE(variance=0.5).update(layers))
     with pytest.raises(SettingError, match="different settings"):
         make_detector("fre").update(layers).merge(make_detector("gaussian").update(layers))  # type: ignore[arg-type]

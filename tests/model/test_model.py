@@ -56,7 +56,7 @@ def test_files_folders_arrays_and_bytes_are_predicted_alike(model: Model, tree: 
     assert "is not an image of a known format" in str(mixed[8].error)
     assert scores(model, pixels) == scores(model, content) == [mixed[0].score]
     assert scores(model, bytearray(content)) == scores(model, [memoryview(content)]) == [mixed[0].score]
-    assert model.explain(content).score == mixed[0].score
+    assert model.explain(content).score == model.explain(bytearray(content)).score == mixed[0].score
 
 
 def test_of_a_source_with_a_test_part_that_part_is_predicted(model: Model, tree: Path) -> None:
@@ -239,6 +239,14 @@ def test_a_model_that_is_altered_after_it_was_loaded_is_not_saved_as_a_good_one(
     with pytest.raises(StorageError, match=f"m/{file}: was altered"):
         loaded.save(tmp_path / "copy")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_what_was_learned_and_is_gone_since_the_load_is_told_in_a_line(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "m"))
+    loaded = Model.load(folder, "openvino")
+    (folder / "learned.safetensors").unlink()
+    with pytest.raises(StorageError, match=r"learned.safetensors: cannot be read \(No such file"):
+        loaded.learned  # noqa: B018
 
 
 def test_a_graph_that_cannot_be_run_is_told_in_a_line(saved: Path, tmp_path: Path, tree: Path) -> None:

@@ -18,7 +18,9 @@ from blemish.evaluation.protocols.one_class import one_class as run
 def one_class(
     dataset: Annotated[str, typer.Option(help="mnist, fashion-mnist or cifar10.")],
     path: Annotated[Path | None, typer.Option(help="The files; by default looked for in the current folder.")] = None,
-    detector: Annotated[str, typer.Option(help="hfr (default), fre, fre-ae, padim, gaussian, vae or vae-grf.")] = "hfr",
+    detector: Annotated[
+        str, typer.Option(help="hfr (default), fre, fre-ae, padim, gaussian, spade, vae or vae-grf.")
+    ] = "hfr",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the detector; may be repeated.")
     ] = None,

@@ -18,7 +18,7 @@ def fit(
     source: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the model goes, a new folder.")],
     detector: Annotated[
-        str | None, typer.Option(help="fre (default), fre-ae, padim, gaussian, hfr, vae or vae-grf.")
+        str | None, typer.Option(help="fre (default), fre-ae, padim, gaussian, spade, hfr, vae or vae-grf.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the detector; may be repeated.")

@@ -140,7 +140,7 @@ class OpenVINOEngine:
         arrays = tuple(np.empty((len(images), *shape), np.float32) for shape in self.features.shapes)
         # A single image takes all cores; several share them, each in a stream.
         with self.features.requests("LATENCY" if len(images) == 1 else "THROUGHPUT") as requests:
-            idle, busy = list(requests), deque[Any]()
+            idle, busy, failures = list(requests), deque[Any](), list[RuntimeError]()
             try:
                 for row in range(len(images)):
                     if not idle:
@@ -154,7 +154,12 @@ class OpenVINOEngine:
                     busy.append(request)
             finally:
                 for request in busy:  # after an error too, nothing may write into these arrays any more
-                    request.wait()
+                    try:
+                        request.wait()
+                    except RuntimeError as error:
+                        failures.append(error)
+            if failures:
+                raise failures[0]
         return arrays
 
 

@@ -40,6 +40,7 @@ TRIES, AGAIN = 5, 0.1
 """How often reading is tried if the folder is replaced meanwhile, and the seconds between."""
 
 
+Given = str | ImageLike | bytearray | memoryview
 ONE = (str, Path, bytes, bytearray, memoryview, np.ndarray)
 """Types of one source; anything else holds several."""
 
@@ -96,7 +97,7 @@ class Model:
 
     def predict(
         self,
-        sources: str | ImageLike | Sequence[str | ImageLike],
+        sources: Given | Sequence[Given],
         progress: Progress | None = None,
     ) -> Iterator[Prediction]:
         """Yields one prediction for each image, in order; an unreadable image gives a prediction with an error.
@@ -153,7 +154,7 @@ class Model:
         scale = (size[0] / geometry.height, size[1] / geometry.width)
         return [box.moved(*geometry.margins, scale) for box in boxes]
 
-    def explain(self, image: str | ImageLike, components: int | str | Sequence[int] | None = None) -> Explanation:
+    def explain(self, image: Given, components: int | str | Sequence[int] | None = None) -> Explanation:
         """Returns why an image has its score: the maps of layers, and of components if the detector has them.
 
         If photographs are cut into tiles, the tile with the highest score is explained.
@@ -174,6 +175,8 @@ class Model:
         from blemish.explanation import explain
 
         source = Path(image) if isinstance(image, str) else image
+        if isinstance(source, (bytearray, memoryview)):
+            source = bytes(source)
         geometry = self.recipe.geometry
         place = None if geometry.tile is None else self._worst(source)
         pixels = read_image(source, geometry) if place is None else read_tile(source, place, geometry)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from blemish.backbones import PIXELS
 from blemish.engines import Engine, choose_engine
-from blemish.errors import BlemishError, ModelError
+from blemish.errors import BlemishError, ModelError, StorageError
 from blemish.model.card import GRAPHS, LEARNED
 from blemish.model.recipe import Learned, Recipe
 from blemish.storage import check_files, copy_files
+from blemish.storage.cards import reason_of
 from blemish.storage.tensors import below, under
 
 if TYPE_CHECKING:
@@ -110,7 +111,11 @@ class Saved:
 
         recipe = self.recipe
         # Again, since the model may have been loaded long ago.
-        check_files(self.folder, {"files": {LEARNED: self.card["files"][LEARNED]}})
+        try:
+            check_files(self.folder, {"files": {LEARNED: self.card["files"][LEARNED]}})
+        except OSError as error:
+            told = f"{self.folder / LEARNED}: cannot be read ({reason_of(error)}); copy the whole folder again"
+            raise StorageError(told) from None
         try:
             tensors = load_file(self.folder / LEARNED)
             _check_finite(tensors)

@@ -143,6 +143,11 @@ def test_before_training_there_is_nothing_to_score_by() -> None:
         FREAE().update([vectors().unflatten(1, SHAPE)]).head()
 
 
+def test_what_it_shares_with_fre_has_the_same_defaults() -> None:
+    own, shared = FREAE().settings(), FRE().settings()
+    assert {name: own[name] for name in shared} == shared
+
+
 def test_an_unknown_method_is_named() -> None:
     with pytest.raises(SettingError, match="method 'pca' is not known; give ae or tied, or take detector fre"):
         FREAE(method="pca")

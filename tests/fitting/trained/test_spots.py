@@ -39,3 +39,10 @@ def test_a_map_that_is_the_mask_finds_all_and_a_flat_one_nothing() -> None:
     spotted = Spotted.over(images(), 0)
     assert spotted.found(spotted.masks.astype(np.float32)) == 1
     assert spotted.found(np.zeros((6, 12, 16), np.float32)) == 0.5
+
+
+def test_a_map_that_is_not_finite_finds_nothing() -> None:
+    spotted = Spotted.over(images(), 0)
+    maps = spotted.masks.astype(np.float32)
+    maps[0, 0, 0] = np.nan
+    assert spotted.found(maps) == 0

@@ -36,6 +36,7 @@ class FREAE(Trained, FRE):
     name: ClassVar[str] = "fre-ae"
 
     method: str = "tied"
+    interpolation: str = FRE.interpolation  # which comes from `Trained` otherwise
     epochs: int = 500
     batch: int = 64
 

@@ -145,7 +145,8 @@ class PaDiM(Detector):
         return leading
 
     def merge(self, other: PaDiM) -> PaDiM:
-        if self.grids_ and other.grids_ and not torch.equal(self.channels_, other.channels_):
+        alike = isinstance(other, PaDiM) and other.settings() == self.settings() and other.grids_ == self.grids_
+        if alike and not torch.equal(self.channels_, other.channels_):
             raise SettingError("PaDiM's channels were drawn by different versions of numpy; fit one of them again")
         return super().merge(other)
 

@@ -58,6 +58,8 @@ class Spotted:
         Args:
             maps: (B, h, w); each value stands for a block of pixels.
         """
+        if not np.isfinite(maps).all():
+            return 0.0  # nothing is found by such a map; what was learned is checked at the end
         areas = []
         for values, mask in zip(maps, self.masks, strict=True):
             rows, columns = (
