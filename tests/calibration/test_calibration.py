@@ -144,3 +144,6 @@ def test_any_rate_can_be_asked_for_afterwards() -> None:
         assert (asked.threshold, asked.display) == (changed.threshold, changed.display)
     with pytest.raises(SettingError, match="99 held-out scores cannot promise a rate of 0.001"):
         replace(gathered.finish(0.2), rate=0.001)
+    for rate in (0.0, 1.0, 1.5, -0.1, float("nan"), float("inf")):
+        with pytest.raises(SettingError, match="out of range; give a rate above 0 and below 1"):
+            replace(gathered.finish(0.2), rate=rate)

@@ -22,7 +22,7 @@ from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.openvino_runtime import openvino
 from blemish.engines.stream import stream
 from blemish.engines.torch_engine import TorchEngine
-from blemish.errors import ImageError, SettingError, StorageError
+from blemish.errors import ImageError, ModelError, SettingError, StorageError
 from blemish.images import Geometry
 from conftest import part, scratched
 
@@ -137,6 +137,31 @@ def test_after_an_error_its_requests_serve_others() -> None:
         raise ZeroDivisionError
     with graph.requests("LATENCY") as after:
         assert after is before
+
+
+def test_after_a_failure_every_image_that_is_being_computed_is_waited_for() -> None:
+    class Request:
+        def __init__(self, fails: bool) -> None:
+            self.fails, self.waits = fails, 0
+
+        def set_input_tensor(self, tensor: object) -> None: ...
+
+        def set_output_tensor(self, index: int, tensor: object) -> None: ...
+
+        def start_async(self) -> None: ...
+
+        def wait(self) -> None:
+            self.waits += 1
+            if self.fails:
+                raise RuntimeError("Exception from a device")
+
+    engine = OpenVINOEngine.from_module(Sums(), SIDE, SIDE)
+    list(engine.run(batches([2])))
+    requests = [Request(fails=number == 1) for number in range(3)]
+    engine.features._free["THROUGHPUT"] = [requests]
+    with pytest.raises(ModelError, match="OpenVINO cannot run this graph"):
+        list(engine.run(batches([3])))
+    assert all(request.waits for request in requests)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -33,7 +33,7 @@ class Calibration:
         rate: the stated false-alarm rate.
 
     Raises:
-        SettingError: n scores are too few to promise this rate.
+        SettingError: the rate is not between 0 and 1, or n scores are too few to promise it.
     """
 
     scores: NDArray[np.float64]
@@ -42,6 +42,8 @@ class Calibration:
     rate: float
 
     def __post_init__(self) -> None:
+        if not 0 < self.rate < 1:
+            raise SettingError(f"false-alarm rate {self.rate} is out of range; give a rate above 0 and below 1")
         if not 1 <= self._rank <= len(self.scores):
             raise SettingError(f"{len(self.scores)} held-out scores cannot promise a rate of {self.rate:g}")
 

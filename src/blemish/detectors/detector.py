@@ -58,7 +58,7 @@ class Detector(ABC):
 
     @abstractmethod
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
-        """Returns empty statistics for layers of these shapes, by name.
+        """Returns empty statistics for layers of these shapes, by name; what else depends on the shapes is made here.
 
         Raises:
             SettingError: the settings do not fit such layers.

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class Trained(Detector):
     """A detector with networks: their schedule, their loss, and how they are judged and saved.
 
+    A class that extends another detector too names that one first, `class FREAE(FRE, Trained)`, so that its defaults
+    stay.
+
     Attributes:
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
             `training.Schedule`.

@@ -47,9 +47,12 @@ def choose(
     tile: int | None,
     overlap: int | None,
     preset: str | None,
+    weights: bool,
     seed: int,
 ) -> Choices:
     """Returns what is to be fitted: what was given, else what the preset has, else the defaults.
+
+    The arguments are those of `fit`; `weights` says whether any were named or may be fetched.
 
     Raises:
         SettingError: a name or a value is not known, or two of them contradict each other.
@@ -60,7 +63,7 @@ def choose(
         raise SettingError(f"preset {preset} is of {paper.detector}, not of {chosen.name}; leave one of them out")
     name = canonical_name(backbone or (paper.backbone if paper else DEFAULT))
     if chosen.sees_pixels:
-        if backbone or layers is not None:
+        if backbone or layers is not None or weights:
             raise SettingError(f"{chosen.name} looks at the images themselves; leave out backbone, layers and weights")
         name = PIXELS
     if layers is None and paper and canonical_name(paper.backbone) == name:

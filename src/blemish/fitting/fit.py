@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from blemish.calibration import DEFAULT_SHARE, Calibration
 from blemish.datasets import Dataset, read_source
 from blemish.engines import choose_engine
-from blemish.errors import SettingError
 from blemish.fitting.calibrate import calibrate
 from blemish.fitting.choices import Layers, choose
 from blemish.fitting.learn import learn
@@ -91,10 +90,10 @@ def fit(
     """
     from blemish.engines.extractor import make_extractor
 
-    chosen = choose(detector, settings, backbone, layers, size, crop, tile, overlap, preset, seed)
+    chosen = choose(
+        detector, settings, backbone, layers, size, crop, tile, overlap, preset, bool(weights or download), seed
+    )
     learning, geometry = chosen.detector, chosen.geometry
-    if learning.sees_pixels and (weights or download):
-        raise SettingError(f"{learning.name} looks at the images themselves; leave out backbone, layers and weights")
     dataset = source if isinstance(source, Dataset) else read_source(source, seed)
     images = divide(dataset, seed, calibration_share, false_alarm_rate)
     running = choose_engine(engine, gradients=learning.needs_gradients)

@@ -35,14 +35,12 @@ if TYPE_CHECKING:
     from blemish.detectors.scoring import Scoring
     from blemish.explanation import Explanation
 
-
 TRIES, AGAIN = 5, 0.1
 """How often reading is tried if the folder is replaced meanwhile, and the seconds between."""
 
-
 Given = str | ImageLike | bytearray | memoryview
 ONE = (str, Path, bytes, bytearray, memoryview, np.ndarray)
-"""Types of one source; anything else holds several."""
+"""What one source or image may be given as; anything else holds several."""
 
 
 class Model:

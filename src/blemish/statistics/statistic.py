@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Statistic(ABC):
-    """A summary of a sample, in memory that has a bound; a dataclass of numbers and tensors.
+    """A summary of a sample; a dataclass of numbers and tensors. Its memory is bounded, unless it says otherwise.
 
     Statistics are a commutative monoid up to rounding: any split of a sample into batches and parts, in any order,
     gives the same answer. Where the mathematics allows it, a statistic may also offer `forget(other)`, the inverse of

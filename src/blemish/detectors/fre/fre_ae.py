@@ -21,7 +21,7 @@ METHODS = ("ae", "tied")
 
 
 @dataclass(kw_only=True)
-class FREAE(Trained, FRE):
+class FREAE(FRE, Trained):
     """A linear autoencoder for each layer, trained on the mean squared error of its features (FRE-AE, FRE-AEt).
 
     It has as many directions as principal components need to keep the share `variance`, and their mean; the weights
@@ -36,7 +36,6 @@ class FREAE(Trained, FRE):
     name: ClassVar[str] = "fre-ae"
 
     method: str = "tied"
-    interpolation: str = FRE.interpolation  # which comes from `Trained` otherwise
     epochs: int = 500
     batch: int = 64
 

@@ -76,7 +76,7 @@ class ImageFiles:
             yield _tensor(np.stack([_known(image) for image in islice(decoded, len(order))]))
 
     def judge(self, detector: Trained, module: nn.Module, seed: int) -> Callable[[], float]:
-        """Returns how well spots over some of the images are found by the detector's map as it stands."""
+        """Returns a function that gives how well the detector's map, at that time, finds spots on some images."""
         drawn = np.random.default_rng([seed, SPOTTED]).permutation(len(self))[:SPOTTED].tolist()
         spotted = Spotted.over([_known(image) for image in self._decoded(drawn)], seed)
 
