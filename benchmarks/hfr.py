@@ -40,7 +40,7 @@ from blemish.engines import Engine
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.stream import stream
 from blemish.evaluation.protocols.one_class import PUBLISHED, one_class
-from blemish.fitting.trained.cache import FeatureCache
+from blemish.fitting.cache import FeatureCache
 from blemish.fitting.trained.kept_features import KeptFeatures
 from blemish.fitting.trained.learn import train_detector
 from blemish.images import Geometry, read_mask

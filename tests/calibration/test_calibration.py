@@ -76,7 +76,7 @@ def test_the_default_rate_gives_way_and_one_that_was_asked_for_does_not() -> Non
     assert promised_rate(20, None) == lowest_rate(20) == 1 / 21
     assert promised_rate(20, 0.05) == 0.05
     assert promised_rate(19, 0.05) == 0.05
-    with pytest.raises(SettingError, match=r"99 held-out good images, and there are 20, which allow 0\.0477 or more"):
+    with pytest.raises(SettingError, match=r"needs 99 good images .*there are 20, which allow 0\.0477 or more"):
         promised_rate(20, 0.01)
 
 
@@ -142,7 +142,7 @@ def test_any_rate_can_be_asked_for_afterwards() -> None:
     for rate in (0.01, 0.05, 0.5):
         asked, changed = gathered.finish(rate), replace(gathered.finish(0.2), rate=rate)
         assert (asked.threshold, asked.display) == (changed.threshold, changed.display)
-    with pytest.raises(SettingError, match="99 held-out scores cannot promise a rate of 0.001"):
+    with pytest.raises(SettingError, match="99 scores of good images cannot promise a rate of 0.001"):
         replace(gathered.finish(0.2), rate=0.001)
     for rate in (0.0, 1.0, 1.5, -0.1, float("nan"), float("inf")):
         with pytest.raises(SettingError, match="out of range; give a rate above 0 and below 1"):

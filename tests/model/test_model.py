@@ -112,10 +112,18 @@ def test_a_detector_with_settings_of_ones_own_is_taken_and_saved(tree: Path, tmp
         blemish.fit(tree, detector=used, size=64)
 
 
-def test_calibration_uses_held_out_images_and_the_model_has_seen_them_all(model: Model) -> None:
-    assert model.provenance.images == 24
-    assert model.provenance.held_out == len(model.calibration.scores) == 12
-    assert model.calibration.rate == pytest.approx(1 / 13)
+def test_every_image_is_learned_from_and_calibrates_in_a_fold_of_its_own_where_they_are_few(model: Model) -> None:
+    assert model.provenance.images == len(model.calibration.scores) == model.calibration.folds == 24
+    assert model.provenance.held_out == 0
+    assert model.calibration.rate == pytest.approx(1 / 25)
+    assert sorted(model.calibration.names) == [f"train/good/{index:03d}.png" for index in range(24)]
+
+
+def test_a_hold_out_is_scored_first_and_then_learned_from_too(tree: Path) -> None:
+    fitted = blemish.fit(tree, detector="gaussian", size=64, calibration="hold-out", copies=0)
+    assert fitted.provenance.held_out == len(fitted.calibration.scores) == 12
+    assert fitted.calibration.folds == 0
+    assert fitted.learned.detector.count == fitted.provenance.images == 24
 
 
 def test_prediction_with_a_saved_model_imports_neither_torch_nor_timm(saved: Path, tree: Path) -> None:
@@ -405,7 +413,7 @@ def test_nothing_but_bad_images_is_an_error_even_when_they_may_be_skipped(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("count", "detector", "works"), [(1, "fre", False), (2, "fre", True), (2, "padim", False), (3, "padim", True)]
+    ("count", "detector", "works"), [(1, "fre", False), (2, "fre", True), (2, "padim", True), (3, "padim", True)]
 )
 def test_very_few_images_either_work_or_say_how_many_are_needed(
     tmp_path: Path, count: int, detector: str, works: bool
@@ -413,7 +421,7 @@ def test_very_few_images_either_work_or_say_how_many_are_needed(
     write_parts(tmp_path / "good", count)
     if works:
         fitted = blemish.fit(tmp_path / "good", detector=detector, size=64, engine="torch")
-        assert fitted.calibration.rate == 0.5
+        assert fitted.calibration.rate == 1 / (count + 1)
         assert np.isfinite(scores(fitted, tmp_path / "good")).all()
     else:
         with pytest.raises((SourceError, SettingError), match=r"at least 2 good images|more images"):
@@ -443,7 +451,7 @@ def test_an_array_without_a_score_is_neither_good_nor_anomalous(model: Model) ->
 
 
 def test_a_false_alarm_rate_that_cannot_be_had_is_refused_before_the_work(tree: Path) -> None:
-    with pytest.raises(SettingError, match="12, which allow"):
+    with pytest.raises(SettingError, match="24, which allow"):
         blemish.fit(tree, size=64, false_alarm_rate=0.01)
 
 
@@ -456,7 +464,10 @@ def test_progress_is_told_to_the_end(tree: Path) -> None:
     told: list[tuple[str, int, int]] = []
     fitted = blemish.fit(tree, size=64, engine="torch", progress=lambda *step: told.append(step))
     list(fitted.predict(tree, lambda *step: told.append(step)))
-    assert {("fit", 12, 12), ("calibrate", 12, 12), ("predict", 10, 10)} <= set(told)
+    assert {("fit", 24, 24), ("cross-fit", 24, 24), ("predict", 10, 10)} <= set(told)
+    told.clear()
+    blemish.fit(tree, size=64, calibration="hold-out", progress=lambda *step: told.append(step))
+    assert {("fit", 12, 12), ("calibrate", 12, 12)} <= set(told)
 
 
 def test_the_real_bottles_are_told_apart(data: Path) -> None:

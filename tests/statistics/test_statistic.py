@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 from torch import Tensor
@@ -36,7 +38,7 @@ def test_its_tensors_make_it_again_and_it_goes_on_as_before(empty: Statistic, sh
     again = type(original).from_tensors(original.tensors())
     assert type(again) is type(original)
     assert again.count == original.count == len(torch.zeros(shape))
-    assert all(type(getattr(again, name)) is type(value) for name, value in vars(original).items())
+    assert all(type(getattr(again, one.name)) is type(getattr(original, one.name)) for one in fields(original))
     more = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     assert same(again.update(more), original.update(more))
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import blemish
 from blemish.engines.stream import Chunk
 from blemish.errors import SettingError, StorageError, TrainingError
-from blemish.fitting.trained.cache import FeatureCache
+from blemish.fitting.cache import FeatureCache
 from blemish.fitting.trained.image_files import ImageFiles
 from blemish.fitting.trained.kept_features import KeptFeatures
 from blemish.images import Geometry
@@ -345,7 +345,7 @@ def test_images_and_kept_features_take_their_batches_one_by_one(tree: Path) -> N
     orders = ([number % 3, 0] for number in count())
     paths = sorted((tree / "train" / "good").glob("*"))[:3]
     files = ImageFiles(paths, Geometry(32, 32))
-    files.keep(Chunk([0, 1, 2], [], (), {}))
+    files.keep(Chunk([0, 1, 2], [], (), {}, [False] * 3, {}))
     images = files.batches(orders)
     assert [next(images).shape for _ in range(3)] == 3 * [(2, 3, 32, 32)]
     assert next(orders)[0] < 3

@@ -1,6 +1,7 @@
 """From scores of normal images to thresholds with a stated false-alarm rate, and p-values."""
 
 from blemish.calibration.conformal import Calibration
+from blemish.calibration.cross_fit import assign_folds
 from blemish.calibration.gathered import Gathered
 from blemish.calibration.hold_out import DEFAULT_RATE, DEFAULT_SHARE, held_out_count, lowest_rate, promised_rate
 
@@ -9,6 +10,7 @@ __all__ = [
     "DEFAULT_SHARE",
     "Calibration",
     "Gathered",
+    "assign_folds",
     "held_out_count",
     "lowest_rate",
     "promised_rate",

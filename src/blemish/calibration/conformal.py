@@ -31,6 +31,8 @@ class Calibration:
         medians: of their maps, in the same order (n,).
         maxima: of their maps, in the same order (n,).
         rate: the stated false-alarm rate.
+        names: of the images, in the same order.
+        folds: of the cross-fit that the scores come from; 0 if the images were held out.
 
     Raises:
         SettingError: the rate is not between 0 and 1, or n scores are too few to promise it.
@@ -40,12 +42,14 @@ class Calibration:
     medians: NDArray[np.float64]
     maxima: NDArray[np.float64]
     rate: float
+    names: tuple[str, ...] = ()
+    folds: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
             raise SettingError(f"false-alarm rate {self.rate} is out of range; give a rate above 0 and below 1")
         if not 1 <= self._rank <= len(self.scores):
-            raise SettingError(f"{len(self.scores)} held-out scores cannot promise a rate of {self.rate:g}")
+            raise SettingError(f"{len(self.scores)} scores of good images cannot promise a rate of {self.rate:g}")
 
     @cached_property
     def threshold(self) -> float:

@@ -22,23 +22,34 @@ class Gathered:
         scores: of the images.
         medians: of their maps.
         maxima: of their maps.
+        names: of the images.
+        folds: of the cross-fit; 0 if the images were held out.
     """
 
     scores: list[float] = field(default_factory=list)
     medians: list[float] = field(default_factory=list)
     maxima: list[float] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    folds: int = 0
 
-    def update(self, score: float, values: NDArray[np.float32]) -> Gathered:
-        """Takes in one image's score and map (H, W), in place."""
+    def update(self, score: float, values: NDArray[np.float32], name: str = "") -> Gathered:
+        """Takes in one image's score, map (H, W) and name, in place."""
         step = max(1, math.isqrt(values.size // ENOUGH))
         self.scores.append(score)
         self.medians.append(float(np.median(values[::step, ::step])))
         self.maxima.append(float(values.max()))
+        self.names.append(name)
         return self
 
     def merge(self, other: Gathered) -> Gathered:
         """Returns what was gathered from both samples; neither of the two is changed."""
-        return Gathered(self.scores + other.scores, self.medians + other.medians, self.maxima + other.maxima)
+        return Gathered(
+            self.scores + other.scores,
+            self.medians + other.medians,
+            self.maxima + other.maxima,
+            self.names + other.names,
+            self.folds,
+        )
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -53,4 +64,5 @@ class Gathered:
         scores, medians, maxima = (
             np.asarray(values, np.float64)[order] for values in (self.scores, self.medians, self.maxima)
         )
-        return Calibration(scores, medians, maxima, rate)
+        names = tuple(self.names[index] for index in order.tolist())
+        return Calibration(scores, medians, maxima, rate, names, self.folds)

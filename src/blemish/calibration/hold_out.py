@@ -9,17 +9,26 @@ from blemish.errors import SettingError
 DEFAULT_RATE = 0.01
 DEFAULT_SHARE = 0.2
 FEWEST_HELD_OUT = 20
+MOST_HELD_OUT = 200
 
 
-def held_out_count(images: int, share: float = DEFAULT_SHARE) -> int:
+def held_out_count(images: int, share: float | None = None, *, trained: bool = False) -> int:
     """Returns how many of `images` normal images to hold out: the share, at least 20, at most half.
+
+    Args:
+        images: how many there are.
+        share: of them; by default a fifth.
+        trained: the model never learns from those held out, so by default there are `MOST_HELD_OUT` at most.
 
     Raises:
         SettingError: a share that is not above 0 and at most 0.5.
     """
-    if not 0 < share <= 0.5:
+    if share is not None and not 0 < share <= 0.5:
         raise SettingError(f"calibration share {share} is out of range; give a share above 0 and up to 0.5")
-    return min(max(FEWEST_HELD_OUT, round(share * images)), images // 2)
+    count = round((DEFAULT_SHARE if share is None else share) * images)
+    if share is None and trained:
+        count = min(count, MOST_HELD_OUT)
+    return min(max(FEWEST_HELD_OUT, count), images // 2)
 
 
 def lowest_rate(held_out: int) -> float:
@@ -41,8 +50,8 @@ def promised_rate(held_out: int, asked: float | None) -> float:
     if asked < lowest - 1e-12:
         needed = math.ceil(1 / asked) - 1
         raise SettingError(
-            f"a false-alarm rate of {asked:g} needs {needed} held-out good images, and there are {held_out}, which "
-            f"allow {math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, add images, or hold out a larger share "
-            "(--calibration-share, up to 0.5)"
+            f"a false-alarm rate of {asked:g} needs {needed} good images to calibrate on, and there are {held_out}, "
+            f"which allow {math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, add images, or calibrate on more of "
+            "them (--calibration cross, or a larger --calibration-share)"
         )
     return asked

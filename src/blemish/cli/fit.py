@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from blemish.calibration import DEFAULT_SHARE
 from blemish.cli.console import bars, described, err, print_json, print_model
 from blemish.cli.options import EngineName, Force, Json, parse_layers, parse_settings
 from blemish.errors import SettingError
@@ -37,7 +36,16 @@ def fit(
     false_alarm_rate: Annotated[
         float | None, typer.Option(help="What the threshold promises; by default 0.01, or the lowest possible rate.")
     ] = None,
-    calibration_share: Annotated[float, typer.Option(help="Share of images held out to calibrate.")] = DEFAULT_SHARE,
+    calibration: Annotated[
+        str | None, typer.Option(help="cross (default up to 2,000 images; not for a trained detector) or hold-out.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Of a cross-fit; 10 by default.")] = None,
+    calibration_share: Annotated[
+        float | None, typer.Option(help="Hold out this share of the images; a fifth by default.")
+    ] = None,
+    copies: Annotated[
+        int | None, typer.Option(help="Shifted copies of each image to learn from; by default some if images are few.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the hold-out, of splits and of the detector.", min=0)] = 0,
     engine: EngineName = "auto",
     weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,
@@ -87,7 +95,10 @@ def fit(
             overlap=overlap,
             preset=preset,
             false_alarm_rate=false_alarm_rate,
+            calibration=calibration,
+            folds=folds,
             calibration_share=calibration_share,
+            copies=copies,
             seed=seed,
             engine=engine,
             weights=weights,

@@ -6,14 +6,14 @@ import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from blemish.detectors.head import Head
 from blemish.errors import SettingError, ShapeError
-from blemish.statistics import Statistic
+from blemish.statistics import Divisible, Statistic
 from blemish.storage.tensors import below, under
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Features = Sequence[Tensor]
 """One tensor (B, C_l, H_l, W_l) for each layer."""
+
+MANY = 1 << 40
+"""More images than there are."""
 
 Grid = tuple[int, int, int]
 """Channels, height and width of one layer's feature map."""
@@ -140,6 +143,26 @@ class Detector(ABC):
         merged.count_ = self.count_ + other.count_
         merged.statistics_ = {name: own.merge(other.statistics_[name]) for name, own in self.statistics_.items()}
         return merged
+
+    def leaves_out(self, grids: list[Grid]) -> int:
+        """Returns up to how many images it can learn from and still leave some of them out; 0 if it cannot."""
+        return MANY if all(isinstance(own, Divisible) for own in self.empty(grids).values()) else 0
+
+    def without(self, members: Tensor, features: Features) -> Self:
+        """Returns the detector that has not learned from some of the images; this one is not changed.
+
+        It scores as one that was fitted on the others would, up to rounding. It is made to score, not to learn more.
+
+        Args:
+            members: numbers of these images (n,), in the order in which they were taken in.
+            features: theirs, (n, C_l, H_l, W_l) for each layer.
+        """
+        rest = copy.copy(self)
+        rest.count_ = self.count_ - len(members)
+        rest.statistics_ = dict(self.statistics_)
+        for name, batch in self.batches(features):
+            rest.statistics_[name] = cast(Divisible, rest.statistics_[name]).leave_out(members, batch)
+        return rest
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns what was learned, by name."""

@@ -52,7 +52,7 @@ class Scoring(nn.Module):
         self.register_buffer("columns", torch.from_numpy(columns.T.copy()).float())
         self.eval().requires_grad_(False)
         for name, tensor in self.state_dict().items():
-            if not bool(tensor.isfinite().all()):
+            if tensor.numel() and not all(bool(end.isfinite()) for end in torch.aminmax(tensor)):  # without a copy
                 raise DegenerateError(
                     f"what {detector.name} learned is not finite ({name}); give images that differ, or other settings"
                 )

@@ -15,7 +15,19 @@ from numpy.typing import NDArray
 
 from blemish.engines import BATCH, Arrays, Engine
 from blemish.errors import ImageError
-from blemish.images import Geometry, ImageLike, Mosaic, Pixels, Place, decode_ahead, read_image, read_tiles, waiting
+from blemish.images import (
+    Copies,
+    Geometry,
+    ImageLike,
+    Mosaic,
+    Pixels,
+    Place,
+    decode_ahead,
+    read_image,
+    read_tiles,
+    waiting,
+)
+from blemish.images.copies import digest_of, joined_digest
 
 NOT_FINITE = "has a score or a map that is not finite, so there is no verdict; is the model damaged?"
 
@@ -29,18 +41,39 @@ class Chunk:
         places: for each row the place of its tile; empty if images are not cut.
         arrays: the results.
         errors: of the images that failed since the last chunk, by index.
+        virtual: for each row whether it is a shifted copy of the image.
+        digests: of the images whose last row, without copies, is here, by index.
     """
 
     indices: list[int]
     places: list[Place]
     arrays: Arrays
     errors: dict[int, ImageError]
+    virtual: list[bool]
+    digests: dict[int, str]
+
+    @classmethod
+    def empty(cls) -> Chunk:
+        """Returns a chunk of no rows."""
+        return cls([], [], (), {}, [], {})
 
     @property
     def finished(self) -> int:
         """How many images were completed in this chunk, with a result or an error."""
-        whole = sum(place.is_last for place in self.places) if self.places else len(self.indices)
-        return whole + len(self.errors)
+        return len(self.digests) + len(self.errors)
+
+    def real(self) -> Chunk:
+        """Returns the chunk without the rows of shifted copies."""
+        if not any(self.virtual):
+            return self
+        kept = [row for row, virtual in enumerate(self.virtual) if not virtual]
+        return replace(
+            self,
+            indices=[self.indices[row] for row in kept],
+            places=[self.places[row] for row in kept] if self.places else [],
+            arrays=tuple(array[kept] for array in self.arrays),
+            virtual=[False] * len(kept),
+        )
 
 
 class NotFiniteError(ImageError):
@@ -49,37 +82,57 @@ class NotFiniteError(ImageError):
 
 @dataclass(frozen=True)
 class Scored:
-    """Score and map (H, W) of one image, both finite; or the error that explains why there are none."""
+    """Score and map (H, W) of one image, both finite; or the error that explains why there are none.
+
+    Attributes:
+        index: of the image.
+        digest: of its pixels, as the model sees them; empty if there is an error.
+    """
 
     index: int
     score: float
     map: NDArray[np.float32] | None
     error: ImageError | None = None
+    digest: str = ""
 
 
-def stream(engine: Engine, sources: Sequence[ImageLike], geometry: Geometry) -> Iterator[Chunk]:
-    """Yields the results of all sources in order: each is a row, a row for each tile, or an error of a chunk."""
+def stream(
+    engine: Engine, sources: Sequence[ImageLike], geometry: Geometry, copies: Copies | None = None
+) -> Iterator[Chunk]:
+    """Yields the results of all sources in order: each is a row, a row for each tile, or an error of a chunk.
+
+    Each row is followed by those of its shifted copies, if there are to be any.
+    """
     waiting: list[Chunk] = []
-    left = Chunk([], [], (), {})
+    left = Chunk.empty()
 
     def batches() -> Iterator[NDArray[np.uint8]]:
         nonlocal left
         images: list[Pixels] = []
+        parts: list[bytes] = []
         for index, place, image in _images(sources, geometry):
             if isinstance(image, ImageError):
                 left.errors[index] = image
                 continue
-            images.append(image)
-            left.indices.append(index)
-            if place is not None:
-                left.places.append(place)
-            if len(images) == BATCH or (place is not None and place.is_last and _is_large(place, geometry)):
-                waiting.append(left)
-                yield np.stack(images)
-                images, left = [], Chunk([], [], (), {})
+            parts.append(digest_of(image))
+            rows = [image, *(copies.of(image) if copies else ())]
+            for number, row in enumerate(rows):
+                images.append(row)
+                left.indices.append(index)
+                left.virtual.append(number > 0)
+                if place is not None:
+                    left.places.append(place)
+                if number == 0 and (place is None or place.is_last):
+                    left.digests[index] = joined_digest(parts)
+                    parts = []
+                ends = number == len(rows) - 1 and place is not None and place.is_last and _is_large(place, geometry)
+                if len(images) == BATCH or ends:
+                    waiting.append(left)
+                    yield np.stack(images)
+                    images, left = [], Chunk.empty()
         if images:
             waiting.append(left)
-            left = Chunk([], [], (), {})
+            left = Chunk.empty()
             yield np.stack(images)
 
     for arrays in engine.run(batches()):
@@ -102,13 +155,13 @@ def whole(chunks: Iterable[Chunk], geometry: Geometry) -> Iterator[Scored]:
             if not (math.isfinite(score) and np.isfinite(values).all()):
                 broken.add(index)
             if not chunk.places:
-                ready[index] = Scored(index, score, values)
+                ready[index] = Scored(index, score, values, None, chunk.digests[index])
                 continue
             place = chunk.places[row]
             mosaic = mosaic or Mosaic(geometry.tiling, place.height, place.width)
             mosaic.add(place, score, values)
             if place.is_last:
-                ready[index] = Scored(index, mosaic.score, mosaic.map)
+                ready[index] = Scored(index, mosaic.score, mosaic.map, None, chunk.digests[index])
                 mosaic = None
         for index in sorted(ready):
             scored = ready.pop(index)

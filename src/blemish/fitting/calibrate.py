@@ -1,14 +1,19 @@
-"""The pass over the held-out images: their scores calibrate. A detector that learns in one pass then takes them in."""
+"""From scores of images by models that did not see them to a calibration: images held out, or all, cross-fitted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blemish.calibration import Calibration, Gathered, promised_rate
+import numpy as np
+
+from blemish.calibration import Calibration, Gathered, assign_folds, promised_rate
+from blemish.datasets import Sample
+from blemish.engines import BATCH
 from blemish.engines.stream import Chunk, NotFiniteError, whole
 from blemish.errors import DegenerateError
+from blemish.fitting.kept import Kept
 from blemish.fitting.passes import Passes, tensors
 from blemish.fitting.split import Division
 
@@ -16,7 +21,7 @@ if TYPE_CHECKING:
     from blemish.detectors import Detector
 
 
-def calibrate(detector: Detector, passes: Passes, images: Division) -> Calibration:
+def hold_out(detector: Detector, passes: Passes, images: Division) -> Calibration:
     """Returns the calibration from the scores of the held-out images.
 
     A batch is scored after the detector learned from the images to fit, by one scoring module for all batches. A
@@ -39,20 +44,64 @@ def calibrate(detector: Detector, passes: Passes, images: Division) -> Calibrati
 
     def scored() -> Iterator[Chunk]:
         for chunk in passes.over("calibrate", images.to_calibrate):
-            features = tensors(chunk.arrays)
-            yield replace(chunk, arrays=scoring.arrays(features))
+            real = chunk.real()
+            yield replace(real, arrays=scoring.arrays(tensors(real.arrays)))
             if not isinstance(detector, Trained):
-                detector.update(features)
+                detector.update(tensors(chunk.arrays))
 
     gathered = Gathered()
-    for image in whole(scored(), passes.geometry):
-        if isinstance(image.error, NotFiniteError):
-            raise DegenerateError(
-                f"{images.to_calibrate[image.index].path}: its score is not finite, so {detector.name} cannot tell "
-                "good images from others here; give images that differ more, or other settings"
-            )
-        if image.map is not None:
-            gathered.update(image.score, image.map)
+    _gather(gathered, scored(), images.to_calibrate, detector, passes, images)
     passes.check_enough(len(gathered))
     passes.variety.check(images.dataset.root)
     return gathered.finish(promised_rate(len(gathered), images.rate))
+
+
+def cross_fit(detector: Detector, passes: Passes, images: Division, kept: Kept, seed: int) -> Calibration:
+    """Returns the calibration from the scores of all images, each by a model of the images of other folds.
+
+    Args:
+        detector: one that has learned from all images; it is not changed.
+        passes: of this fit.
+        images: all are to fit.
+        kept: the features of all images.
+        seed: of the division into folds.
+
+    Raises:
+        DegenerateError: a score is not finite.
+        SettingError: there are too few images for the rate, or for a model without one fold.
+    """
+    from blemish.detectors.scoring import Scoring
+
+    numbers = np.asarray(list(kept.digests), np.int64)
+    folds = assign_folds(list(kept.digests.values()), seed, images.folds)
+    gathered = Gathered(folds=int(folds.max()) + 1)
+    for fold in range(gathered.folds):
+        rows = kept.rows_of(numbers[folds == fold])
+        scoring = Scoring(detector.without(rows, kept.features(rows)), passes.geometry.shape)
+        scored = (
+            replace(chunk, arrays=scoring.arrays(tensors(chunk.arrays))) for chunk in kept.batches(rows, 2 * BATCH)
+        )
+        _gather(gathered, scored, images.to_fit, detector, passes, images)
+        if passes.progress:
+            passes.progress("cross-fit", len(gathered), len(numbers))
+    return gathered.finish(promised_rate(len(gathered), images.rate))
+
+
+def _gather(
+    gathered: Gathered,
+    chunks: Iterable[Chunk],
+    samples: Sequence[Sample],
+    detector: Detector,
+    passes: Passes,
+    images: Division,
+) -> None:
+    """Takes in the score and the map of each image of the chunks. Raises `DegenerateError` if one is not finite."""
+    for image in whole(chunks, passes.geometry):
+        path = samples[image.index].path
+        if isinstance(image.error, NotFiniteError):
+            raise DegenerateError(
+                f"{path}: its score is not finite, so {detector.name} cannot tell good images from others here; "
+                "give images that differ more, or other settings"
+            )
+        if image.map is not None:
+            gathered.update(image.score, image.map, images.name_of(path))

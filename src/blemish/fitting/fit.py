@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blemish.calibration import DEFAULT_SHARE, Calibration
+from blemish.calibration import Calibration, promised_rate
 from blemish.datasets import Dataset, read_source
 from blemish.engines import choose_engine
-from blemish.fitting.calibrate import calibrate
+from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
+from blemish.fitting.kept import Kept
 from blemish.fitting.learn import learn
 from blemish.fitting.passes import Passes
 from blemish.fitting.plan import Plan, plan_fit
-from blemish.fitting.split import Division, divide, images_digest
+from blemish.fitting.split import Calibrating, Division, count_rows, divide, images_digest
+from blemish.fitting.virtual import copies_of_each
+from blemish.images import Copies
 from blemish.model import Fitted, Learned, Model, Provenance, Recipe
-from blemish.model.provenance import versions
+from blemish.model.provenance import MOST_SEEN, versions
 from blemish.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,7 +43,10 @@ def fit(
     overlap: int | None = None,
     preset: str | None = None,
     false_alarm_rate: float | None = None,
-    calibration_share: float = DEFAULT_SHARE,
+    calibration: str | None = None,
+    folds: int | None = None,
+    calibration_share: float | None = None,
+    copies: int | None = None,
     seed: int = 0,
     engine: str = "auto",
     weights: str | Path | None = None,
@@ -54,10 +60,10 @@ def fit(
 ) -> Model:
     """Returns a model of the good images in `source`. The backbone runs once for each of them.
 
-    A share of the images is held out; the threshold, the p-values and the display scale come from these alone. A
-    detector that learns in one pass then takes them in too. This makes the stated false-alarm rate a bound rather than
-    a target, since a normal image lies closer to a model that has seen more. A trained detector (`hfr`, `vae`,
-    `vae-grf`, `fre-ae`) never sees them.
+    The threshold, the p-values and the display scale come from scores of images by models that did not see them. Up to
+    `LIMIT` images are cross-fitted: all are learned from, and each is scored by a model of those of other folds. Of
+    more, a share is held out, and a detector that learns in one pass takes these in after they were scored. A trained
+    detector (`hfr`, `vae`, `vae-grf`, `fre-ae`) holds out a share and never sees it, unless `folds` are asked for.
 
     Args:
         source: a path, `layout:PATH`, or a data set that was read; its training part is used.
@@ -72,7 +78,12 @@ def fit(
         overlap: pixels that neighbouring tiles share, at least; a quarter of the tile by default.
         preset: name of a paper's settings; other arguments have precedence.
         false_alarm_rate: the rate that the threshold promises; by default 1 %, or the lowest possible rate.
-        calibration_share: the share held out, at least 20 images, at most half.
+        calibration: `cross` or `hold-out`; by default as above.
+        folds: of the cross-fit; by default 10, or below 30 images as many as there are.
+        calibration_share: hold out this share, at least 20 images, at most half; a fifth by default, and 200 images at
+            most for a trained detector.
+        copies: shifted copies of each image to learn from besides it; by default as many as fill up to about
+            `virtual.ENOUGH` images, and none for a trained detector.
         seed: of the hold-out, of the data set's split, and of what a named detector draws.
         engine: `auto`, `openvino` or `torch`.
         weights: a file with the backbone's weights.
@@ -88,6 +99,7 @@ def fit(
     Raises:
         BlemishError: one of its kinds; the message says what was found, what was expected and what to do.
     """
+    from blemish.detectors import Trained
     from blemish.engines.extractor import make_extractor
 
     chosen = choose(
@@ -95,19 +107,23 @@ def fit(
     )
     learning, geometry = chosen.detector, chosen.geometry
     dataset = source if isinstance(source, Dataset) else read_source(source, seed)
-    images = divide(dataset, seed, calibration_share, false_alarm_rate)
+    calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate)
+    promised_rate(len(dataset.train), false_alarm_rate)  # raises before the backbone is made
     running = choose_engine(engine, gradients=learning.needs_gradients)
     file = Path(weights) if weights is not None else None
     extractor = make_extractor(
         chosen.backbone, chosen.layers, learning.strides, geometry, running, file, download=download
     )
+    rows = count_rows(dataset, geometry)
+    drawn = copies_of_each(copies, learning, rows)
     settled = learning.settings()
-    recipe = Recipe(learning.name, settled, chosen.backbone, extractor.asked, extractor.layers, geometry, seed)
+    recipe = Recipe(learning.name, settled, chosen.backbone, extractor.asked, extractor.layers, geometry, drawn, seed)
+    crosses = calibrating.crosses(learning, recipe.grids, rows * (1 + drawn))
+    images = divide(dataset, seed, calibrating, crosses=crosses, trained=isinstance(learning, Trained))
     folder = Path(checkpoints) if checkpoints is not None else None
-    options = Options(skip_bad, progress, announce, folder, resume, memory)
-    work = prepare(learning, extractor, recipe, images, options)
-    learn(learning, work.passes, images, work.training)
-    return assemble(work, calibrate(learning, work.passes, images))
+    return run(
+        prepare(learning, extractor, recipe, images, Options(skip_bad, progress, announce, folder, resume, memory))
+    )
 
 
 @dataclass(frozen=True)
@@ -133,6 +149,7 @@ class Work:
         images: those to learn from and those to calibrate on.
         digest: of the images' names and sizes before the fit.
         passes: through the extractor.
+        kept: the features, if all images are cross-fitted.
         training: of the detector; `None` if it learns in one pass.
     """
 
@@ -142,6 +159,7 @@ class Work:
     images: Division
     digest: str
     passes: Passes
+    kept: Kept | None
     training: Training | None
 
 
@@ -155,15 +173,26 @@ def prepare(detector: Detector, extractor: Extractor, recipe: Recipe, images: Di
     from blemish.fitting.trained.learn import make_training
 
     digest = images_digest([sample.path for sample in images.all])  # now, so that later changes to them are noticed
-    plan = plan_fit(detector, extractor, recipe.geometry, images, options.memory)
+    plan = plan_fit(detector, extractor, recipe, images, options.memory)
     training = make_training(
         detector, recipe, extractor.origin, images, plan.cache, options.checkpoints, options.resume
     )
     plan.check()
     if options.announce:
         options.announce(plan)
-    passes = Passes(extractor.engine, recipe.geometry, options.skip_bad, options.progress)
-    return Work(detector, extractor, recipe, images, digest, passes, training)
+    copies = Copies(recipe.copies, recipe.seed)
+    passes = Passes(extractor.engine, recipe.geometry, options.skip_bad, options.progress, copies)
+    kept = Kept(plan.cache) if images.crosses else None
+    return Work(detector, extractor, recipe, images, digest, passes, kept, training)
+
+
+def run(work: Work) -> Model:
+    """Learns and calibrates; returns the model. Raises as `learn`, `hold_out` and `cross_fit` do."""
+    detector, passes, images, kept = work.detector, work.passes, work.images, work.kept
+    learn(detector, passes, images, work.training, kept)
+    if kept is None:
+        return assemble(work, hold_out(detector, passes, images))
+    return assemble(work, cross_fit(detector, passes, images, kept, work.recipe.seed))
 
 
 def assemble(work: Work, calibration: Calibration) -> Model:
@@ -181,8 +210,10 @@ def assemble(work: Work, calibration: Calibration) -> Model:
         layout=images.dataset.layout,
         images=len(images.all) - skipped,
         images_digest=work.digest,
-        held_out=len(calibration.scores),
+        held_out=0 if images.crosses else len(calibration.scores),
         calibration_share=images.share,
+        calibration_folds=images.folds,
+        seen=tuple(sorted(set(work.passes.digests))[:MOST_SEEN]),
         skipped=skipped,
         asked_false_alarm_rate=images.rate,
         weights=extractor.origin,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blemish.fitting.kept import Kept
 from blemish.fitting.passes import Passes, tensors
 from blemish.fitting.split import Division
 
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from blemish.fitting.trained.learn import Training
 
 
-def learn(detector: Detector, passes: Passes, images: Division, training: Training | None) -> None:
+def learn(
+    detector: Detector, passes: Passes, images: Division, training: Training | None = None, kept: Kept | None = None
+) -> None:
     """Lets the detector take in the images, once; then trains it, if it is a trained one.
 
     Args:
@@ -20,6 +23,7 @@ def learn(detector: Detector, passes: Passes, images: Division, training: Traini
         passes: of this fit.
         images: whose part to fit is used.
         training: of the detector; `None` if it learns in one pass.
+        kept: takes the features in too, if they are needed again.
 
     Raises:
         BadImagesError: an image cannot be read, or none is left.
@@ -30,6 +34,8 @@ def learn(detector: Detector, passes: Passes, images: Division, training: Traini
         detector.update(tensors(chunk.arrays))
         if training:
             training.keep(chunk)
+        if kept is not None:
+            kept.keep(chunk)
     passes.check_enough(detector.count)
     passes.variety.check(images.dataset.root)
     if training:

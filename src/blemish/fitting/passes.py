@@ -15,7 +15,7 @@ from blemish.datasets import Sample
 from blemish.engines import Engine
 from blemish.engines.stream import Chunk, stream
 from blemish.errors import BadImagesError, DegenerateError, ImageError
-from blemish.images import Geometry, count_tiles, decode_ahead, read_image, waiting
+from blemish.images import Copies, Geometry, count_tiles, decode_ahead, read_image, waiting
 from blemish.progress import Progress
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Variety:
     def update(self, arrays: Sequence[NDArray[np.float32]]) -> None:
         """Takes in a batch, (B, C_l, H_l, W_l) for each layer."""
         self.count += len(arrays[0])
-        if self.found:
+        if self.found or not len(arrays[0]):
             return
         self._first = self._first or [array[:1].copy() for array in arrays]
         self.found = any(
@@ -64,7 +64,9 @@ class Passes:
         geometry: of the images.
         skip_bad: leave out images that cannot be read, rather than stop.
         progress: called with the stage, and how many images of how many are done.
+        copies: shifted copies of each image that the detector learns from besides it.
         bad: the images that could not be read so far.
+        digests: of the images that could be.
         variety: of all features so far.
     """
 
@@ -72,11 +74,13 @@ class Passes:
     geometry: Geometry
     skip_bad: bool
     progress: Progress | None
+    copies: Copies | None = None
     bad: list[ImageError] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
     variety: Variety = field(default_factory=Variety)
 
     def over(self, stage: str, samples: Sequence[Sample], later: Sequence[Sample] = ()) -> Iterator[Chunk]:
-        """Yields the features of the samples, in order.
+        """Yields the features of the samples and of their shifted copies, in order.
 
         If an image is bad and may not be left out, the remaining samples, and those for `later`, are only decoded, so
         that one error names up to `NAMED` bad ones.
@@ -87,19 +91,20 @@ class Passes:
         """
         paths = [sample.path for sample in samples]
         done = 0
-        for chunk in stream(self.engine, paths, self.geometry):
+        for chunk in stream(self.engine, paths, self.geometry, self.copies):
             if chunk.errors and not self.skip_bad:
                 first = [chunk.errors[index] for index in sorted(chunk.errors)]
                 rest = paths[max([*chunk.errors, *chunk.indices]) + 1 :] + [sample.path for sample in later]
                 raise _all_bad(first, rest, self.geometry)
             self.bad += chunk.errors.values()
+            self.digests += chunk.digests.values()
             if chunk.indices:
                 if not all(np.isfinite(array).all() for array in chunk.arrays):
                     raise DegenerateError(
                         f"{paths[chunk.indices[0]]}: its features, or those of an image after it, are not finite; "
                         "are the backbone's weights damaged?"
                     )
-                self.variety.update(chunk.arrays)
+                self.variety.update(chunk.real().arrays)
                 yield chunk
             done += chunk.finished
             if self.progress:

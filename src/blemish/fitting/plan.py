@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blemish.calibration.cross_fit import FOLDS
 from blemish.engines import BATCH, Engine
 from blemish.errors import ImageError, MemoryLimitError
 from blemish.images import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from blemish.detectors import Detector
     from blemish.engines.extractor import Extractor
     from blemish.fitting.split import Division
+    from blemish.model import Recipe
 
 TIMED = 8
 """How many images are timed, at most, in decoding and extracting."""
@@ -93,17 +95,15 @@ class Plan:
         return told + ("; then training, for which a bar shows the time" if self.trains else "")
 
 
-def plan_fit(
-    detector: Detector, extractor: Extractor, geometry: Geometry, images: Division, memory: int | None
-) -> Plan:
+def plan_fit(detector: Detector, extractor: Extractor, recipe: Recipe, images: Division, memory: int | None) -> Plan:
     """Returns what a fit will take; see `make_plan` and `with_cache`.
 
     Args:
         detector: empty.
         extractor: the backbone ready to run.
-        geometry: of the images.
+        recipe: of the model.
         images: to learn from and to calibrate on.
-        memory: bytes for the features that a detector is trained on; half of what is left by default.
+        memory: bytes for the features that are kept, to train on or to cross-fit; half of what is left by default.
 
     Raises:
         MemoryLimitError: the features fit neither the memory nor the disk.
@@ -113,13 +113,18 @@ def plan_fit(
     grids = [layer.grid for layer in extractor.layers]
     features = sum(channels * height * width for channels, height, width in grids)
     paths = [sample.path for sample in images.all]
-    plan = make_plan(extractor.engine, paths, geometry, features, lambda count: detector.memory(grids, count, BATCH))
-    if not isinstance(detector, Trained):
+    each = 1 + recipe.copies
+
+    def statistics(count: int) -> int:
+        held = detector.memory(grids, count * each, BATCH)
+        # A model without one fold may hold as much again, beside the fold's features.
+        return 2 * held + 4 * features * count * each // FOLDS if images.crosses else held
+
+    plan = make_plan(extractor.engine, paths, recipe.geometry, features, statistics)
+    plan = replace(plan, seconds=each * plan.seconds, trains=isinstance(detector, Trained))
+    if detector.sees_pixels or not (plan.trains or images.crosses):
         return plan
-    plan = replace(plan, trains=True)
-    if detector.sees_pixels:
-        return plan
-    return with_cache(plan, round(4 * features * plan.tiles * len(images.to_fit) / len(paths)), memory)
+    return with_cache(plan, round(4 * features * plan.tiles * each * len(images.to_fit) / len(paths)), memory)
 
 
 def make_plan(

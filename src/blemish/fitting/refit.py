@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 from blemish.calibration import promised_rate
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SourceError
-from blemish.fitting.calibrate import calibrate
-from blemish.fitting.fit import Options, assemble, prepare
-from blemish.fitting.learn import learn
-from blemish.fitting.split import divide, images_digest
+from blemish.fitting.fit import Options, prepare, run
+from blemish.fitting.split import Calibrating, divide, images_digest
 from blemish.model import Model
 from blemish.progress import Progress
 
@@ -34,17 +32,18 @@ def refit(
     Raises:
         BlemishError: as `fit` does; a `SourceError` if the images are no longer there, or are others.
     """
+    from blemish.detectors import Trained
     from blemish.engines.extractor import Extractor
 
     told, recipe = model.provenance, model.recipe
     dataset = source if isinstance(source, Dataset) else read_source(source or told.source, recipe.seed)
     check_images(model, dataset)
-    images = divide(dataset, recipe.seed, told.calibration_share, _rate(model))
+    calibrating = Calibrating(None, told.calibration_folds, told.calibration_share, _rate(model))
+    crosses = told.held_out == 0
+    images = divide(dataset, recipe.seed, calibrating, crosses=crosses, trained=isinstance(detector, Trained))
     extractor = Extractor(model.extractor, recipe.layers, recipe.shapes, model.learned.weights, told.weights)
     changed = replace(recipe, detector=detector.name, settings=detector.settings())
-    work = prepare(detector, extractor, changed, images, Options(skip_bad=told.skipped > 0, progress=progress))
-    learn(detector, work.passes, images, work.training)
-    return assemble(work, calibrate(detector, work.passes, images))
+    return run(prepare(detector, extractor, changed, images, Options(skip_bad=told.skipped > 0, progress=progress)))
 
 
 def _rate(model: Model) -> float | None:

@@ -7,24 +7,40 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blemish.calibration import held_out_count, promised_rate
+from blemish.calibration.cross_fit import LIMIT
 from blemish.datasets import Dataset, Sample
-from blemish.errors import SourceError
+from blemish.errors import ImageError, SettingError, SourceError
+from blemish.images import Geometry, count_tiles, decode_ahead
 from blemish.images.array_files import file_of
+
+if TYPE_CHECKING:
+    from blemish.detectors import Detector
 
 
 @dataclass(frozen=True)
 class Division:
-    """What to learn from, what to calibrate on, the share held out, and the rate asked for."""
+    """What to learn from, what to hold out to calibrate, and how that was chosen.
+
+    Attributes:
+        to_fit: the images to learn from; all of them if they are cross-fitted.
+        to_calibrate: those held out.
+        share: to hold out, as it was asked for.
+        folds: of a cross-fit, as they were asked for.
+        rate: of false alarms, as it was asked for.
+    """
 
     dataset: Dataset
     to_fit: list[Sample]
     to_calibrate: list[Sample]
-    share: float
+    share: float | None
+    folds: int | None
     rate: float | None
 
     @property
@@ -32,9 +48,80 @@ class Division:
         """The images to fit, then those to calibrate."""
         return [*self.to_fit, *self.to_calibrate]
 
+    @property
+    def crosses(self) -> bool:
+        """Whether all images are cross-fitted, so that none is held out."""
+        return not self.to_calibrate
 
-def divide(dataset: Dataset, seed: int, share: float, rate: float | None) -> Division:
-    """Returns the training part, divided at random by the seed.
+    def name_of(self, path: Path) -> str:
+        """Returns the path of an image below the data set's folder."""
+        root = Path(self.dataset.root)
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+@dataclass(frozen=True)
+class Calibrating:
+    """How a model is to be calibrated; `None` leaves a choice to the fit.
+
+    Attributes:
+        method: `cross` or `hold-out`.
+        folds: of the cross-fit.
+        share: of the images, to hold out.
+        rate: of false alarms, that the threshold promises.
+
+    Raises:
+        SettingError: the method is not known, or two of them contradict each other.
+    """
+
+    method: str | None = None
+    folds: int | None = None
+    share: float | None = None
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in {None, "cross", "hold-out"}:
+            raise SettingError(f"calibration {self.method!r} is not known; give cross or hold-out")
+        if self.share is not None and (self.method == "cross" or self.folds is not None):
+            raise SettingError("a cross-fit holds no share out; leave --calibration-share out, or the cross-fit")
+        if self.method == "hold-out" and self.folds is not None:
+            raise SettingError("folds are of a cross-fit; leave --folds out, or give --calibration cross")
+
+    def crosses(self, detector: Detector, grids: list[tuple[int, int, int]], rows: int) -> bool:
+        """Returns whether to cross-fit: as was asked, or else for up to `LIMIT` rows and a detector that can.
+
+        Args:
+            detector: empty.
+            grids: of the layers.
+            rows: images, or tiles, that it will learn from, with their shifted copies.
+
+        Raises:
+            SettingError: a cross-fit was asked for, and the detector cannot leave out any of so many.
+        """
+        from blemish.detectors import Trained
+
+        if self.method == "hold-out" or self.share is not None:
+            return False
+        asked = self.method == "cross" or self.folds is not None
+        if isinstance(detector, Trained):
+            return asked
+        most = detector.leaves_out(grids)
+        if asked and rows > most:
+            told = f"at most {most} images or tiles" if most else "none"
+            raise SettingError(
+                f"{detector.name} can be cross-fitted on {told} here, and there are {rows}; give --calibration hold-out"
+            )
+        return asked or rows <= min(most, LIMIT)
+
+
+def divide(dataset: Dataset, seed: int, calibrating: Calibrating, *, crosses: bool, trained: bool = False) -> Division:
+    """Returns the training part in an order drawn by the seed, whole or divided.
+
+    Args:
+        dataset: whose training part is divided.
+        seed: of the order.
+        calibrating: the share and the rate.
+        crosses: whether all images are to be cross-fitted, so that none is held out.
+        trained: whether the detector is a trained one.
 
     Raises:
         SourceError: there are fewer than two images.
@@ -43,11 +130,21 @@ def divide(dataset: Dataset, seed: int, share: float, rate: float | None) -> Div
     samples = dataset.train
     if len(samples) < 2:
         raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
-    order = np.random.default_rng(seed).permutation(len(samples))
-    held_out = held_out_count(len(samples), share)
-    promised_rate(held_out, rate)  # raises before the work starts
-    chosen = [samples[index] for index in order]
-    return Division(dataset, chosen[held_out:], chosen[:held_out], share, rate)
+    held_out = 0 if crosses else held_out_count(len(samples), calibrating.share, trained=trained)
+    promised_rate(held_out or len(samples), calibrating.rate)  # raises before the work starts
+    chosen = [samples[index] for index in np.random.default_rng(seed).permutation(len(samples))]
+    return Division(
+        dataset, chosen[held_out:], chosen[:held_out], calibrating.share, calibrating.folds, calibrating.rate
+    )
+
+
+def count_rows(dataset: Dataset, geometry: Geometry) -> int:
+    """Returns how many images, or tiles of photographs, the training part has; unreadable photographs count as one."""
+    paths = [sample.path for sample in dataset.train]
+    if geometry.tile is None:
+        return len(paths)
+    counts = decode_ahead(partial(count_tiles, geometry=geometry), paths)
+    return sum(1 if isinstance(count, ImageError) else count for count in counts)
 
 
 def images_digest(paths: Sequence[Path]) -> str:

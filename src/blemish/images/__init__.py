@@ -1,6 +1,7 @@
 """From files, bytes, arrays and photographs to uint8 RGB images of a model's input size."""
 
 from blemish.images.ahead import decode_ahead, decoding_peak, waiting
+from blemish.images.copies import Copies
 from blemish.images.geometry import Geometry
 from blemish.images.photographs import count_tiles, read_tile, read_tiles
 from blemish.images.reading import (
@@ -17,6 +18,7 @@ from blemish.images.reading import (
 from blemish.images.tiling import Mosaic, Place, Tiling
 
 __all__ = [
+    "Copies",
     "Geometry",
     "Header",
     "ImageLike",

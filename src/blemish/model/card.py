@@ -38,6 +38,8 @@ def card_content(recipe: Recipe, calibration: Calibration, provenance: Provenanc
             "scores": calibration.scores.tolist(),
             "medians": calibration.medians.tolist(),
             "maxima": calibration.maxima.tolist(),
+            "names": list(calibration.names),
+            "folds": calibration.folds,
         },
         "provenance": asdict(provenance),
     }
@@ -56,8 +58,9 @@ def read_content(folder: Path, card: Mapping[str, Any]) -> tuple[Recipe, Calibra
         provenance = _provenance(card["provenance"])
         recipe = _recipe(card["recipe"])
         calibration = _calibration(card["calibration"])
-        if len(calibration.scores) != provenance.held_out:
-            raise ValueError(f"{len(calibration.scores)} scores do not fit {provenance.held_out} held-out images")
+        scored = provenance.images if calibration.folds else provenance.held_out
+        if len(calibration.scores) != scored:
+            raise ValueError(f"{len(calibration.scores)} scores do not fit {scored} images that calibrate")
         if len(recipe.layers) != len(recipe.shapes):
             raise ValueError(f"{len(recipe.layers)} layers do not fit the shapes of {len(recipe.shapes)}")
     except (ValueError, SettingError) as error:
@@ -78,6 +81,7 @@ def _recipe(found: Any) -> Recipe:
     _text("recipe.detector", found["detector"])
     _text("recipe.backbone", found["backbone"])
     _integer("recipe.seed", found["seed"], 0)
+    _integer("recipe.copies", found["copies"], 0, MOST)
     if not isinstance(found["settings"], dict):
         raise ValueError("recipe.settings is not an object")
     layers = _listed("recipe.layers", found["layers"])
@@ -103,14 +107,18 @@ def _recipe(found: Any) -> Recipe:
 
 def _calibration(found: Any) -> Calibration:
     kept = ("scores", "medians", "maxima")
-    _keys("calibration", found, {"rate", "threshold", "display", *kept})
+    _keys("calibration", found, {"rate", "threshold", "display", "names", "folds", *kept})
     rate = _number("calibration.rate", found["rate"], 0, 1)
     scores, medians, maxima = (_numbers(f"calibration.{name}", found[name]) for name in kept)
     if not len(scores) == len(medians) == len(maxima):
         raise ValueError(f"calibration has {len(scores)} scores, {len(medians)} medians and {len(maxima)} maxima")
     if (scores[1:] < scores[:-1]).any():
         raise ValueError("calibration.scores are not sorted")
-    calibration = Calibration(scores, medians, maxima, rate)
+    names = tuple(_text("calibration.names", name) for name in _listed("calibration.names", found["names"]))
+    if len(names) != len(scores):
+        raise ValueError(f"calibration has {len(scores)} scores and {len(names)} names")
+    folds = _integer("calibration.folds", found["folds"], 0)
+    calibration = Calibration(scores, medians, maxima, rate, names, folds)
     for name, kept_value in (("threshold", calibration.threshold), ("display", list(calibration.display))):
         if found[name] != kept_value:
             raise ValueError(f"calibration.{name} {found[name]} is not {kept_value}, which its scores give")
@@ -121,20 +129,23 @@ def _provenance(found: Any) -> Provenance:
     texts = {"created", "source", "layout", "weights", "engine", "images_digest"}
     numbers = {"images", "held_out", "skipped"}
     rates = {"calibration_share", "asked_false_alarm_rate"}
-    _keys("provenance", found, {*texts, *numbers, *rates, "learned", "versions"})
+    _keys("provenance", found, {*texts, *numbers, *rates, "calibration_folds", "seen", "learned", "versions"})
     for name in texts:
         _text(f"provenance.{name}", found[name])
     for name in numbers:
         _integer(f"provenance.{name}", found[name], 0)
     for name in rates:
-        if not (found[name] is None and name == "asked_false_alarm_rate"):
+        if found[name] is not None:
             _number(f"provenance.{name}", found[name], 0, 1)
+    if found["calibration_folds"] is not None:
+        _integer("provenance.calibration_folds", found["calibration_folds"], 2)
+    seen = tuple(_text("provenance.seen", digest) for digest in _listed("provenance.seen", found["seen"]))
     for name in ("learned", "versions"):
         if not isinstance(found[name], dict):
             raise ValueError(f"provenance.{name} is not an object")
     for package, version in found["versions"].items():
         _text(f"provenance.versions.{package}", version)
-    return Provenance(**found)
+    return Provenance(**{**found, "seen": seen})
 
 
 def _keys(name: str, found: Any, expected: set[str]) -> None:

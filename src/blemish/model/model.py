@@ -93,6 +93,10 @@ class Model:
 
         return Scoring(self.learned.detector, self.recipe.geometry.shape)
 
+    @cached_property
+    def _seen(self) -> frozenset[str]:
+        return frozenset(self.provenance.seen)
+
     def predict(
         self,
         sources: Given | Sequence[Given],
@@ -135,7 +139,8 @@ class Model:
         (p_value,) = self.calibration.p_values([scored.score])
         is_anomaly = scored.score > self.threshold
         boxes = self._in_image(self.boxes(scored.map), image) if is_anomaly else []
-        return Prediction(_path(image), scored.score, float(p_value), is_anomaly, scored.map, boxes=tuple(boxes))
+        known = scored.digest in self._seen
+        return Prediction(_path(image), scored.score, float(p_value), is_anomaly, scored.map, None, tuple(boxes), known)
 
     def boxes(self, values: NDArray[np.float32]) -> list[Box]:
         """Returns boxes around what lies above the map's threshold, in pixels of the map (H, W), highest peak first."""

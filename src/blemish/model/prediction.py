@@ -26,6 +26,7 @@ class Prediction:
         error: why there is no score (it is then not a number), or `None`.
         boxes: around what lies above the map's threshold in an anomalous image, in its own pixels, the highest peak
             first; empty for other images.
+        is_known: whether the model was fitted on this very image, whose score then says little.
     """
 
     path: Path | None
@@ -35,6 +36,7 @@ class Prediction:
     map: NDArray[np.float32] | None = field(repr=False)
     error: str | None = None
     boxes: tuple[Box, ...] = ()
+    is_known: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Returns `path, score, p_value, is_anomaly, boxes`, or `path, error`, as JSON can hold them."""
@@ -47,4 +49,5 @@ class Prediction:
             "p_value": self.p_value,
             "is_anomaly": self.is_anomaly,
             "boxes": [asdict(box) for box in self.boxes],
+            "is_known": self.is_known,
         }

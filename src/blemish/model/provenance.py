@@ -10,6 +10,9 @@ from typing import Any
 PACKAGES = ("blemish", "numpy", "pillow", "openvino", "torch", "timm")
 """Packages whose versions are kept."""
 
+MOST_SEEN = 100_000
+"""How many images a model remembers that it was fitted on, at most."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -21,8 +24,10 @@ class Provenance:
         layout: of the source.
         images: how many were used, those held out included.
         images_digest: SHA-256 of their names and sizes.
-        held_out: how many of them were used to calibrate.
-        calibration_share: the share that was to be held out.
+        held_out: how many of them were held out to calibrate; 0 if all were cross-fitted.
+        calibration_share: the share that was to be held out; `None` if none was asked for.
+        calibration_folds: of the cross-fit that was asked for; `None` if none were.
+        seen: digests of the pixels of the images, sorted; at most `MOST_SEEN` of them.
         skipped: images that could not be read and were left out.
         asked_false_alarm_rate: the rate that was asked for; `None` if none was.
         weights: a line that says where the backbone's weights came from.
@@ -37,7 +42,9 @@ class Provenance:
     images: int
     images_digest: str
     held_out: int
-    calibration_share: float
+    calibration_share: float | None
+    calibration_folds: int | None
+    seen: tuple[str, ...]
     skipped: int
     asked_false_alarm_rate: float | None
     weights: str

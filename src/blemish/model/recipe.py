@@ -26,7 +26,8 @@ class Recipe:
         layers: as they were asked for: levels, or names of modules.
         shapes: of the layers, at the model's input size.
         geometry: how an image becomes the model's input.
-        seed: of the split, of the hold-out, and of what the detector draws.
+        copies: shifted copies of each image that the detector learns from besides it.
+        seed: of the split, of the hold-out and the folds, of the copies, and of what the detector draws.
     """
 
     detector: str
@@ -35,6 +36,7 @@ class Recipe:
     layers: tuple[int | str, ...]
     shapes: tuple[Layer, ...]
     geometry: Geometry
+    copies: int
     seed: int
 
     @property

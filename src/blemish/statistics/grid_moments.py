@@ -74,6 +74,27 @@ class GridMoments(Statistic):
             scatter=torch.baddbmm(self.scatter + other.scatter, self._last(step).transpose(1, 2), step),
         )
 
+    def leave_out(self, members: Tensor, batch: Tensor) -> GridMoments:
+        """Returns the statistic of the rest; `batch` has vectors (n, P, d).
+
+        With d_i the part's distances from the whole's mean, the rest's scatter is the whole's less d_i d_i^T and less
+        m m^T, where m is their sum divided by the root of the rest's count.
+        """
+        part = len(batch)
+        count = self.count - part
+        rows = batch.to("cpu", torch.float32).transpose(0, 1)  # (P, n, d)
+        centred = torch.empty(len(rows), part + 1, rows.shape[2])
+        high = self.mean.float()  # the mean in two pieces of single precision
+        torch.sub(rows, high[:, None], out=centred[:, :-1])
+        centred[:, :-1] -= (self.mean - high).float()[:, None]
+        total = centred[:, :-1].sum(1)
+        centred[:, -1] = total / max(count, 1) ** 0.5
+        return GridMoments(
+            count=count,
+            mean=self.mean - total / max(count, 1),
+            scatter=torch.baddbmm(self.scatter, self._last(centred).transpose(1, 2), centred, alpha=-1),
+        )
+
     def finish(self) -> tuple[Tensor, Tensor]:
         """Returns mean (P, d) in float64 and unbiased covariance (P, r, d); that of fewer than two vectors is zero."""
         return self.mean, self.scatter / max(self.count - 1, 1)

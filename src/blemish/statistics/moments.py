@@ -57,6 +57,18 @@ class Moments(Statistic):
             scatter=self.scatter + other.scatter + self.count * share * torch.outer(delta, delta),
         )
 
+    def leave_out(self, members: Tensor, batch: Tensor) -> Moments:
+        """Returns the statistic of the rest: the equation of `merge`, solved for one of the two samples."""
+        part = Moments.empty(len(self.mean)).update(batch)
+        count = self.count - part.count
+        delta = part.mean - self.mean  # the rest's mean lies on the other side of the whole's
+        share = part.count / max(count, 1)
+        return Moments(
+            count=count,
+            mean=self.mean - delta * share,
+            scatter=self.scatter - part.scatter - self.count * share * torch.outer(delta, delta),
+        )
+
     def finish(self) -> tuple[Tensor, Tensor]:
         """Returns mean (d,) and unbiased covariance (d, d); the covariance of fewer than two vectors is zero."""
         return self.mean, self.scatter / max(self.count - 1, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,8 +19,7 @@ class Statistic(ABC):
     """A summary of a sample; a dataclass of numbers and tensors. Its memory is bounded, unless it says otherwise.
 
     Statistics are a commutative monoid up to rounding: any split of a sample into batches and parts, in any order,
-    gives the same answer. Where the mathematics allows it, a statistic may also offer `forget(other)`, the inverse of
-    `merge`, and `leave_out(batch)`, the statistic without a part of its sample.
+    gives the same answer. Where the mathematics allows it, a statistic is also `Divisible`.
 
     Attributes:
         count: size of the sample.
@@ -66,6 +65,21 @@ class Statistic(ABC):
         found = {field.name: tensors[field.name] for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {name: value if value.ndim else value.item() for name, value in found.items()}
         return cls(**values)
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A statistic that a part of its sample can be taken out of, without going through the rest again."""
+
+    def leave_out(self, members: Tensor, batch: Tensor) -> Statistic:
+        """Returns the statistic of the rest of the sample; this one is not changed.
+
+        It equals, up to rounding, one that never took in the part.
+
+        Args:
+            members: numbers of the part's rows (n,), in the order in which the rows were taken in.
+            batch: these rows (n, ...).
+        """
 
 
 _KINDS = {int: torch.int64, float: torch.float64}

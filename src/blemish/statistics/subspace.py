@@ -9,7 +9,7 @@ directions, scaled by their singular values. This is the merge-and-truncate sche
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -65,6 +65,10 @@ class Subspace(Statistic):
     gram: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64), repr=False)
     """Products of the first rows with one another; those of later rows are computed when they are needed."""
 
+    def __post_init__(self) -> None:
+        # (count, k): the mixture of rows that each centred vector is; `None` after a truncation.
+        self._places: Tensor | None = None if self.count else torch.zeros(0, 0, dtype=torch.float64)
+
     @classmethod
     def empty(cls, dim: int, room: int = ROOM) -> Subspace:
         """Returns the identity of `merge`."""
@@ -85,7 +89,7 @@ class Subspace(Statistic):
             torch.sub(part, mean, out=rows)
             rest = rows.mean(0)  # what single precision lost of the mean
             rows -= rest
-            self._join(len(part), mean + rest)
+            self._join(len(part), mean + rest, torch.eye(len(part), dtype=torch.float64))
         return self
 
     def merge(self, other: Subspace) -> Subspace:
@@ -102,23 +106,61 @@ class Subspace(Statistic):
         if self.count == 0 or other.count == 0:
             return deepcopy(other if self.count == 0 else self)
         merged = Subspace(self.count, self.mean, self.rows, self.lost, max(self.room, other.room), self.gram)
+        merged._places = self._places
         merged._reserve(len(self.rows) + len(other.rows) + 1)
         merged._extend(len(other.rows)).copy_(other.rows)
         merged.lost += other.lost
-        merged._join(other.count, other.mean)
+        merged._join(other.count, other.mean, other._places)
         return merged
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing was truncated, and it is known which row each vector has; `leave_out` needs this."""
+        return self._places is not None
+
+    def leave_out(self, members: Tensor, batch: Tensor) -> Subspace:
+        """Returns the statistic of the other vectors, which can be finished. The long rows are shared, not copied.
+
+        Every centred vector is a mixture of the rows, so those of the others are too, about their own mean.
+
+        Raises:
+            ShapeError: some vectors were truncated already.
+        """
+        if self._places is None:
+            raise ShapeError(f"{self.count} vectors were truncated, so none of them can be left out")
+        others = torch.ones(self.count, dtype=torch.bool)
+        others[members] = False
+        places = self._places[others]
+        shift = places.mean(0)
+        mean = self.mean + shift.float() @ self.rows
+        return _Rest(len(places), mean, self.rows, self.lost, self.room, self.products(), places - shift)
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the fields by name, with the products of all rows."""
         self.products()
         return super().tensors()
 
-    def _join(self, count: int, mean: Tensor) -> None:
-        """Adds count and mean of a sample whose rows were added already, and a row for the distance of the means."""
+    def _join(self, count: int, mean: Tensor, places: Tensor | None) -> None:
+        """Adds count and mean of a sample whose rows were added already, and a row for the distance of the means.
+
+        `places` are the mixtures of these rows that its centred vectors are.
+        """
         total = self.count + count
         delta = mean - self.mean
+        step = (self.count * count / total) ** 0.5
+        joined: Tensor | None = places
         if self.count:
-            torch.mul(delta, (self.count * count / total) ** 0.5, out=self._extend(1)[0])
+            torch.mul(delta, step, out=self._extend(1)[0])
+            if self._places is None or places is None:
+                joined = None
+            else:
+                known = self._places.shape[1]
+                joined = torch.zeros(total, len(self.rows), dtype=torch.float64)
+                joined[: self.count, :known] = self._places
+                joined[self.count :, known:-1] = places
+                joined[: self.count, -1] = -count / total / step
+                joined[self.count :, -1] = self.count / total / step
+        self._places = joined
         self.mean = self.mean + delta * (count / total)
         self.count = total
         if len(self.rows) > self.room:
@@ -149,7 +191,7 @@ class Subspace(Statistic):
         rows = uninitialised(rank, len(self.mean))
         for part, whole in zip(torch.split(rows, PART, dim=1), torch.split(self.rows, PART, dim=1), strict=True):
             torch.mm(mixing, whole, out=part)
-        self.rows = rows
+        self.rows, self._places = rows, None
         self.lost += float(values[rank:].sum())
         self.gram = torch.diag(values[:rank])
 
@@ -201,3 +243,17 @@ class Subspace(Statistic):
             gram[:start, start:stop] = gram[start:stop, :start].T
         self.gram = gram
         return gram
+
+
+@dataclass
+class _Rest(Subspace):
+    """What `leave_out` leaves: the scatter is that of `mixtures` (n, k) of the rows, whose products `gram` holds."""
+
+    mixtures: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64), repr=False)
+
+    def products(self) -> Tensor:
+        return self.mixtures @ self.gram @ self.mixtures.T
+
+    def finish(self, variance: float) -> Principal:
+        principal = super().finish(variance)
+        return replace(principal, mixing=principal.mixing @ self.mixtures)

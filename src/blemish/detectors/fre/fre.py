@@ -73,6 +73,9 @@ class FRE(Detector):
             raise SettingError(f"{len(self.weights)} weights for {len(grids)} layers; give one a layer")
         return {f"layer{index}": Subspace.empty(dim, _room(dim)) for index, dim in enumerate(_dims(grids))}
 
+    def leaves_out(self, grids: list[Grid]) -> int:
+        return min(_room(dim) for dim in _dims(grids))  # more would be truncated
+
     def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
         for index, layer in enumerate(features):
             yield f"layer{index}", layer.flatten(1)  # (B, D)

@@ -60,6 +60,12 @@ class Gallery(Statistic):
             )
         return Gallery(self.count + other.count, torch.cat([self.rows, other.rows]))
 
+    def leave_out(self, members: Tensor, batch: Tensor) -> Gallery:
+        """Returns the other vectors."""
+        others = torch.ones(self.count, dtype=torch.bool)
+        others[members] = False
+        return Gallery(self.count - len(members), self.rows[others])
+
     def finish(self) -> Tensor:
         """Returns the vectors (count, d)."""
         return self.rows

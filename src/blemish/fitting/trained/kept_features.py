@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from blemish.detectors import Trained
 from blemish.engines.stream import Chunk
-from blemish.fitting.trained.cache import FeatureCache
+from blemish.fitting.cache import FeatureCache
 from blemish.fitting.trained.image_files import ImageFiles
 
 HELD = 64

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from blemish.detectors import Detector, Trained
 from blemish.engines import BATCH
 from blemish.engines.stream import Chunk
+from blemish.fitting.cache import FeatureCache
 from blemish.fitting.split import Division
-from blemish.fitting.trained.cache import FeatureCache
 from blemish.fitting.trained.image_files import ImageFiles
 from blemish.fitting.trained.kept_features import KeptFeatures
 from blemish.model import Recipe

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from blemish.errors import MemoryLimitError, StorageError
 from blemish.fitting import Plan
+from blemish.fitting.cache import FeatureCache
 from blemish.fitting.plan import with_cache
-from blemish.fitting.trained.cache import FeatureCache
 from blemish.fitting.trained.kept_features import KeptFeatures
 
 RNG = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def test_what_is_kept_is_not_what_the_engine_writes_next() -> None:
 def test_nothing_is_left_on_disk_even_by_a_process_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import numpy as np, os\n"
-        "from blemish.fitting.trained.cache import FeatureCache\n"
+        "from blemish.fitting.cache import FeatureCache\n"
         "cache = FeatureCache(0).append([np.zeros((4, 100, 100), np.float32)])\n"
         "assert not cache.in_memory\n"
         "os.kill(os.getpid(), 9)\n"
@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatc
     def full(**_: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("blemish.fitting.trained.cache.tempfile.TemporaryFile", full)
+    monkeypatch.setattr("blemish.fitting.cache.tempfile.TemporaryFile", full)
     with pytest.raises(StorageError, match=r"cannot be kept there \(No space left on device\); make room"):
         FeatureCache(0).append([np.zeros((4, 10), np.float32)])
 

@@ -1,0 +1,31 @@
+"""How many shifted copies of each image a detector learns from besides it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blemish.errors import SettingError
+
+if TYPE_CHECKING:
+    from blemish.detectors import Detector
+
+ENOUGH = 1000
+"""Images and copies together that copies fill up to, by default; more gained nothing where it was measured."""
+
+MOST = 4
+"""Copies of each image by default, at most."""
+
+
+def copies_of_each(asked: int | None, detector: Detector, rows: int) -> int:
+    """Returns how many copies are made of each of `rows` images or tiles: the number asked for, or what fills up.
+
+    Raises:
+        SettingError: copies were asked for, and the detector is a trained one.
+    """
+    from blemish.detectors import Trained
+
+    if isinstance(detector, Trained):
+        if asked:
+            raise SettingError(f"{detector.name} is trained, and copies are of detectors that are not; leave them out")
+        return 0
+    return asked if asked is not None else min(MOST, max(0, ENOUGH // rows - 1))

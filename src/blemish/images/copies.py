@@ -1,0 +1,62 @@
+"""Virtual samples: shifted copies of an image, which widen what counts as normal where images are few."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from blemish.errors import SettingError
+from blemish.images.reading import Pixels
+
+REACH = 0.04
+"""The largest shift in each direction, as a share of the shorter side: 10 pixels of 256."""
+
+MOST = 64
+"""Copies of one image, at most."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How many shifted copies are made of each image.
+
+    The shifts depend on the seed and on the image's own pixels alone, so neither order nor sharding changes them.
+
+    Attributes:
+        count: copies of each image.
+        seed: of the shifts.
+
+    Raises:
+        SettingError: the count is not between 0 and `MOST`.
+    """
+
+    count: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.count <= MOST:
+            raise SettingError(f"copies {self.count} is out of range; give 0 to {MOST}")
+
+    def of(self, image: Pixels) -> list[Pixels]:
+        """Returns shifted copies of an image (H, W, 3), each of its size; the border is filled with its edge pixels."""
+        if not self.count:
+            return []
+        height, width = image.shape[:2]
+        reach = max(1, round(REACH * min(height, width)))
+        drawn = np.random.default_rng([self.seed, int.from_bytes(digest_of(image), "big")])
+        padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+        shifts = drawn.integers(0, 2 * reach + 1, (self.count, 2)).tolist()
+        return [padded[down : down + height, across : across + width] for down, across in shifts]
+
+
+def digest_of(image: Pixels) -> bytes:
+    """Returns what identifies the pixels of an image: 8 bytes of BLAKE2b, of its shape too."""
+    height, width = image.shape[:2]
+    return hashlib.blake2b(image.tobytes(), digest_size=8, salt=f"{height}x{width}".encode()).digest()
+
+
+def joined_digest(digests: list[bytes]) -> str:
+    """Returns in hexadecimal the digest of an image, or of a photograph by those of its tiles in order."""
+    whole = digests[0] if len(digests) == 1 else hashlib.blake2b(b"".join(digests), digest_size=8).digest()
+    return whole.hex()

@@ -1,0 +1,172 @@
+"""Cross-fitting: each image is scored by a model of the others, without a second fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import blemish
+from blemish.calibration import assign_folds
+from blemish.calibration.cross_fit import fold_count
+from blemish.datasets import Dataset, read_source
+from blemish.detectors import Detector, make_detector
+from blemish.detectors.scoring import Scoring
+from blemish.engines.extractor import make_extractor
+from blemish.engines.stream import stream
+from blemish.errors import SettingError
+from blemish.images import Copies, Geometry
+from blemish.model import Model
+from conftest import part, write_parts
+
+CLOSED: list[tuple[str, dict[str, Any]]] = [
+    ("fre", {}),
+    ("gaussian", {}),
+    ("padim", {}),
+    ("padim", {"reduction": "pca", "dims": 20, "epsilon": 0.5}),
+    ("padim", {"reduction": "all", "epsilon": 1.0}),
+    ("spade", {}),
+]
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return read_source(write_parts(tmp_path_factory.mktemp("parts") / "good", 34))
+
+
+def fitted(source: Any, **options: Any) -> Model:
+    return blemish.fit(source, **{"size": SIDE, "engine": "torch", "copies": 0, **options})
+
+
+def refitted(detector: Detector, dataset: Dataset, copies: int, names: set[str]) -> tuple[Scoring, Any]:
+    """The slow way: a detector fitted on all images but some, and the function that extracts features."""
+    extractor = make_extractor("efficientnet_lite0", None, detector.strides, Geometry(SIDE, SIDE), "torch")
+
+    def features(paths: list[Path], count: int) -> list[torch.Tensor]:
+        chunks = [chunk.arrays for chunk in stream(extractor.engine, paths, Geometry(SIDE, SIDE), Copies(count, 0))]
+        return [torch.from_numpy(np.concatenate(layer)) for layer in zip(*chunks, strict=True)]
+
+    others = [sample.path for sample in dataset.train if sample.path.name not in names]
+    return Scoring(detector.update(features(others, copies)), (SIDE, SIDE)), features
+
+
+@pytest.mark.parametrize("copies", [0, 1])
+@pytest.mark.parametrize(("name", "options"), CLOSED)
+def test_scores_are_those_of_models_fitted_again_without_each_fold(
+    parts: Dataset, name: str, options: dict[str, Any], copies: int
+) -> None:
+    model = fitted(parts, detector=name, settings=options, copies=copies)
+    assert model.calibration.folds == 10
+    assert len(model.calibration.scores) == 34
+    assert model.learned.detector.count == 34 * (1 + copies)
+    score = dict(zip(model.calibration.names, model.calibration.scores.tolist(), strict=True))
+    digests = {path.name: digest for path, digest in digests_of(parts).items()}
+    names = sorted(digests)
+    folds = assign_folds([digests[own] for own in names], 0)
+    for fold in (0, 7):
+        left = [own for own, number in zip(names, folds.tolist(), strict=True) if number == fold]
+        scoring, features = refitted(make_detector(name, options), parts, copies, set(left))
+        slow, _ = scoring.arrays(features([Path(parts.root) / own for own in left], 0))
+        np.testing.assert_allclose([score[own] for own in left], slow, rtol=2e-3)
+
+
+def digests_of(dataset: Dataset) -> dict[Path, str]:
+    class Nothing:
+        def run(self, batches: Any) -> Any:
+            for batch in batches:
+                yield (np.zeros((len(batch), 1), np.float32),)
+
+    paths = [sample.path for sample in dataset.train]
+    found: dict[Path, str] = {}
+    for chunk in stream(Nothing(), paths, Geometry(SIDE, SIDE)):  # type: ignore[arg-type]
+        found |= {paths[index]: digest for index, digest in chunk.digests.items()}
+    return found
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    digests=st.lists(st.sampled_from("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR"), min_size=2, max_size=60),
+    seed=st.integers(0, 5),
+    order=st.randoms(use_true_random=False),
+)
+def test_folds_depend_on_the_images_alone_and_keep_equal_images_together(
+    digests: list[str], seed: int, order: Any
+) -> None:
+    fold = dict(zip(digests, assign_folds(digests, seed).tolist(), strict=True))
+    assert assign_folds(digests, seed).tolist() == [fold[digest] for digest in digests]
+    shuffled = list(digests)
+    order.shuffle(shuffled)
+    assert assign_folds(shuffled, seed).tolist() == [fold[digest] for digest in shuffled]
+    sizes = np.bincount(list(fold.values()))
+    assert len(sizes) == fold_count(len(fold))
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_there_are_ten_folds_or_as_many_as_images_if_these_are_few() -> None:
+    assert [fold_count(images) for images in (2, 9, 29, 30, 2000)] == [2, 9, 29, 10, 10]
+    assert [fold_count(images, 5) for images in (3, 40)] == [3, 5]
+    with pytest.raises(SettingError, match="folds 1 is out of range"):
+        fold_count(40, 1)
+
+
+def test_an_image_that_is_there_twice_is_never_scored_by_a_model_that_saw_it(tmp_path: Path) -> None:
+    folder = write_parts(tmp_path / "good", 30)
+    odd = np.flip(part(np.random.default_rng(9)), 0) // 2
+    for name in ("a", "b"):
+        Image.fromarray(odd).save(folder / f"{name}.png")
+    model = fitted(folder)
+    score = dict(zip(model.calibration.names, model.calibration.scores.tolist(), strict=True))
+    assert score["a.png"] == pytest.approx(score["b.png"])
+    assert score["a.png"] > 1.5 * float(np.median(model.calibration.scores))
+
+
+def test_photographs_are_left_out_whole(photographs: Path) -> None:
+    model = blemish.fit(photographs, tile=64, size=64, engine="torch", copies=0)
+    assert model.calibration.folds == len(model.calibration.scores) == model.provenance.images
+
+
+def test_the_order_of_the_images_changes_no_score(parts: Dataset) -> None:
+    one, other = fitted(parts), fitted(replace(parts, train=parts.train[::-1]))
+    assert one.calibration.names == other.calibration.names
+    np.testing.assert_allclose(one.calibration.scores, other.calibration.scores, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"calibration": "both"}, "calibration 'both' is not known; give cross or hold-out"),
+        ({"calibration": "cross", "calibration_share": 0.2}, "holds no share out"),
+        ({"calibration": "hold-out", "folds": 4}, "folds are of a cross-fit"),
+        ({"folds": 1}, "folds 1 is out of range"),
+        ({"copies": -1}, "copies -1 is out of range"),
+        ({"copies": 65}, "copies 65 is out of range"),
+        ({"copies": 30, "calibration": "cross"}, "fre can be cross-fitted on at most 1024 images or tiles"),
+        ({"copies": 1, "detector": "hfr"}, "hfr is trained, and copies are of detectors that are not"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(parts: Dataset, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingError, match=told):
+        fitted(parts, **options)
+
+
+def test_a_share_or_the_hold_out_leaves_images_out_of_the_first_model(parts: Dataset) -> None:
+    for options in ({"calibration": "hold-out"}, {"calibration_share": 0.5}):
+        model = fitted(parts, **options)
+        assert model.calibration.folds == 0
+        assert model.provenance.held_out == len(model.calibration.scores) == 17
+
+
+def test_a_prediction_says_whether_the_model_was_fitted_on_the_image(parts: Dataset, tmp_path: Path) -> None:
+    model = fitted(parts)
+    copied = tmp_path / "other name.png"
+    copied.write_bytes(parts.train[3].path.read_bytes())
+    unknown = write_parts(tmp_path / "more", 1, seed=77) / "000.png"
+    assert [found.is_known for found in model.predict([copied, unknown])] == [True, False]
