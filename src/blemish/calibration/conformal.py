@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from blemish.calibration.suspicious import suspicious
 from blemish.errors import SettingError
 
 ROUNDING = 1e-4
@@ -71,6 +72,12 @@ class Calibration:
     def map_threshold(self) -> float:
         """The middle of the display scale; at most the share `rate` of held-out maps has a value above it."""
         return (self.display[0] + self.display[1]) / 2
+
+    @cached_property
+    def suspicious(self) -> list[tuple[str, float]]:
+        """Names and p-values of images that look anomalous themselves, the worst first; see `suspicious.suspicious`."""
+        found = np.flatnonzero(suspicious(self.scores))[::-1].tolist()
+        return [(self.names[index], (len(self.scores) - index) / len(self.scores)) for index in found]
 
     @property
     def _rank(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration.conformal import Calibration
+from blemish.calibration.suspicious import suspicious
 
 ENOUGH = 1 << 20
 """About how many pixels of a map its median is taken from."""
@@ -50,6 +51,11 @@ class Gathered:
             self.names + other.names,
             self.folds,
         )
+
+    def suspicious(self) -> list[str]:
+        """Returns the names of images that look anomalous themselves, the worst first; see `suspicious.suspicious`."""
+        found = np.flatnonzero(suspicious(np.asarray(self.scores, np.float64)))
+        return [self.names[index] for index in sorted(found.tolist(), key=lambda index: -self.scores[index])]
 
     def __len__(self) -> int:
         return len(self.scores)

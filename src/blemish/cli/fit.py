@@ -46,6 +46,9 @@ def fit(
     copies: Annotated[
         int | None, typer.Option(help="Shifted copies of each image to learn from; by default some if images are few.")
     ] = None,
+    trim: Annotated[
+        bool, typer.Option("--trim", help="Leave out images that look anomalous themselves; fit names them.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the hold-out, of splits and of the detector.", min=0)] = 0,
     engine: EngineName = "auto",
     weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,
@@ -99,6 +102,7 @@ def fit(
             folds=folds,
             calibration_share=calibration_share,
             copies=copies,
+            trim=trim,
             seed=seed,
             engine=engine,
             weights=weights,

@@ -1,4 +1,4 @@
-"""From scores of images by models that did not see them to a calibration: images held out, or all, cross-fitted."""
+"""Scores of images by models that did not see them, from which a model is calibrated: held out, or cross-fitted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blemish.calibration import Calibration, Gathered, assign_folds, promised_rate
+from blemish.calibration import Gathered, assign_folds
 from blemish.datasets import Sample
-from blemish.engines import BATCH
 from blemish.engines.stream import Chunk, NotFiniteError, whole
 from blemish.errors import DegenerateError
 from blemish.fitting.kept import Kept
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from blemish.detectors import Detector
 
 
-def hold_out(detector: Detector, passes: Passes, images: Division) -> Calibration:
-    """Returns the calibration from the scores of the held-out images.
+def hold_out(detector: Detector, passes: Passes, images: Division) -> Gathered:
+    """Returns the scores of the held-out images.
 
     A batch is scored after the detector learned from the images to fit, by one scoring module for all batches. A
     detector that learns in one pass then takes in the held-out images too; a trained one does not.
@@ -35,7 +34,6 @@ def hold_out(detector: Detector, passes: Passes, images: Division) -> Calibratio
     Raises:
         BadImagesError: an image cannot be read, or none is left.
         DegenerateError: a score is not finite, or all images are the same.
-        SettingError: there are too few images for the rate.
     """
     from blemish.detectors import Trained
     from blemish.detectors.scoring import Scoring
@@ -53,11 +51,11 @@ def hold_out(detector: Detector, passes: Passes, images: Division) -> Calibratio
     _gather(gathered, scored(), images.to_calibrate, detector, passes, images)
     passes.check_enough(len(gathered))
     passes.variety.check(images.dataset.root)
-    return gathered.finish(promised_rate(len(gathered), images.rate))
+    return gathered
 
 
-def cross_fit(detector: Detector, passes: Passes, images: Division, kept: Kept, seed: int) -> Calibration:
-    """Returns the calibration from the scores of all images, each by a model of the images of other folds.
+def cross_fit(detector: Detector, passes: Passes, images: Division, kept: Kept, seed: int) -> Gathered:
+    """Returns the scores of all images, each by a model of the images of other folds.
 
     Args:
         detector: one that has learned from all images; it is not changed.
@@ -68,7 +66,7 @@ def cross_fit(detector: Detector, passes: Passes, images: Division, kept: Kept, 
 
     Raises:
         DegenerateError: a score is not finite.
-        SettingError: there are too few images for the rate, or for a model without one fold.
+        SettingError: there are too few images for a model without one fold.
     """
     from blemish.detectors.scoring import Scoring
 
@@ -78,13 +76,12 @@ def cross_fit(detector: Detector, passes: Passes, images: Division, kept: Kept, 
     for fold in range(gathered.folds):
         rows = kept.rows_of(numbers[folds == fold])
         scoring = Scoring(detector.without(rows, kept.features(rows)), passes.geometry.shape)
-        scored = (
-            replace(chunk, arrays=scoring.arrays(tensors(chunk.arrays))) for chunk in kept.batches(rows, 2 * BATCH)
-        )
+        real = (chunk.real() for chunk in kept.chunks(rows))
+        scored = (replace(chunk, arrays=scoring.arrays(tensors(chunk.arrays))) for chunk in real if chunk.indices)
         _gather(gathered, scored, images.to_fit, detector, passes, images)
         if passes.progress:
             passes.progress("cross-fit", len(gathered), len(numbers))
-    return gathered.finish(promised_rate(len(gathered), images.rate))
+    return gathered
 
 
 def _gather(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from blemish.calibration import Calibration, promised_rate
 from blemish.datasets import Dataset, read_source
 from blemish.engines import choose_engine
+from blemish.errors import SettingError
 from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
 from blemish.fitting.kept import Kept
@@ -18,6 +19,7 @@ from blemish.fitting.learn import learn
 from blemish.fitting.passes import Passes
 from blemish.fitting.plan import Plan, plan_fit
 from blemish.fitting.split import Calibrating, Division, count_rows, divide, images_digest
+from blemish.fitting.trim import trim as leave_out_suspicious
 from blemish.fitting.virtual import copies_of_each
 from blemish.images import Copies
 from blemish.model import Fitted, Learned, Model, Provenance, Recipe
@@ -47,6 +49,7 @@ def fit(
     folds: int | None = None,
     calibration_share: float | None = None,
     copies: int | None = None,
+    trim: bool = False,
     seed: int = 0,
     engine: str = "auto",
     weights: str | Path | None = None,
@@ -76,6 +79,7 @@ def fit(
         tile: cut photographs into tiles of this many of their own pixels; each tile is a sample. Photographs are held
             out whole, and the rate is one of photographs: a photograph's score is the largest of its tiles' scores.
         overlap: pixels that neighbouring tiles share, at least; a quarter of the tile by default.
+        trim: leave out images that look anomalous themselves, by the cross-fitted scores, and fit without them.
         preset: name of a paper's settings; other arguments have precedence.
         false_alarm_rate: the rate that the threshold promises; by default 1 %, or the lowest possible rate.
         calibration: `cross` or `hold-out`; by default as above.
@@ -119,18 +123,25 @@ def fit(
     settled = learning.settings()
     recipe = Recipe(learning.name, settled, chosen.backbone, extractor.asked, extractor.layers, geometry, drawn, seed)
     crosses = calibrating.crosses(learning, recipe.grids, rows * (1 + drawn))
+    if trim and (isinstance(learning, Trained) or not crosses):
+        raise SettingError(
+            "suspicious images are found by a cross-fit of a detector that is not trained; leave --trim out"
+        )
     images = divide(dataset, seed, calibrating, crosses=crosses, trained=isinstance(learning, Trained))
     folder = Path(checkpoints) if checkpoints is not None else None
     return run(
-        prepare(learning, extractor, recipe, images, Options(skip_bad, progress, announce, folder, resume, memory))
+        prepare(
+            learning, extractor, recipe, images, Options(skip_bad, trim, progress, announce, folder, resume, memory)
+        )
     )
 
 
 @dataclass(frozen=True)
 class Options:
-    """Arguments of `fit` by the same names that change how it runs; only `skip_bad` changes the result."""
+    """Arguments of `fit` by the same names that change how it runs; `skip_bad` and `trim` change the result too."""
 
     skip_bad: bool = False
+    trim: bool = False
     progress: Progress | None = None
     announce: Callable[[Plan], None] | None = None
     checkpoints: Path | None = None
@@ -147,20 +158,24 @@ class Work:
         extractor: the backbone ready to run.
         recipe: all that decides what is computed.
         images: those to learn from and those to calibrate on.
+        options: of the fit.
         digest: of the images' names and sizes before the fit.
         passes: through the extractor.
         kept: the features, if all images are cross-fitted.
         training: of the detector; `None` if it learns in one pass.
+        memory: bytes of features that may be kept in memory.
     """
 
     detector: Detector
     extractor: Extractor
     recipe: Recipe
     images: Division
+    options: Options
     digest: str
     passes: Passes
     kept: Kept | None
     training: Training | None
+    memory: int
 
 
 def prepare(detector: Detector, extractor: Extractor, recipe: Recipe, images: Division, options: Options) -> Work:
@@ -183,20 +198,45 @@ def prepare(detector: Detector, extractor: Extractor, recipe: Recipe, images: Di
     copies = Copies(recipe.copies, recipe.seed)
     passes = Passes(extractor.engine, recipe.geometry, options.skip_bad, options.progress, copies)
     kept = Kept(plan.cache) if images.crosses else None
-    return Work(detector, extractor, recipe, images, digest, passes, kept, training)
+    return Work(detector, extractor, recipe, images, options, digest, passes, kept, training, plan.cache)
 
 
 def run(work: Work) -> Model:
-    """Learns and calibrates; returns the model. Raises as `learn`, `hold_out` and `cross_fit` do."""
-    detector, passes, images, kept = work.detector, work.passes, work.images, work.kept
+    """Learns and calibrates; returns the model.
+
+    Raises:
+        BlemishError: as `learn`, `hold_out`, `cross_fit` and `trim` do.
+    """
+    from blemish.detectors import Trained
+    from blemish.fitting.trained.cross_train import cross_train
+
+    detector, passes, images, kept, recipe = work.detector, work.passes, work.images, work.kept, work.recipe
     learn(detector, passes, images, work.training, kept)
+    trimmed: tuple[str, ...] = ()
     if kept is None:
-        return assemble(work, hold_out(detector, passes, images))
-    return assemble(work, cross_fit(detector, passes, images, kept, work.recipe.seed))
+        gathered = hold_out(detector, passes, images)
+    elif isinstance(detector, Trained):
+        told = work.options
+        gathered = cross_train(
+            recipe, work.extractor.origin, passes, images, kept, work.memory // 2, told.checkpoints, told.resume
+        )
+    else:
+        gathered = cross_fit(detector, passes, images, kept, recipe.seed)
+        if work.options.trim:
+            gathered, kept, trimmed = leave_out_suspicious(detector, passes, images, kept, recipe.seed, gathered)
+    calibration = gathered.finish(promised_rate(len(gathered), images.rate))
+    return assemble(work, calibration, trimmed, passes.digests if kept is None else kept.digests.values())
 
 
-def assemble(work: Work, calibration: Calibration) -> Model:
-    """Returns the model of what was learned and calibrated."""
+def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], digests: Iterable[str]) -> Model:
+    """Returns the model of what was learned and calibrated.
+
+    Args:
+        work: done.
+        calibration: of the model.
+        trimmed: names of images that were left out.
+        digests: of the others.
+    """
     from blemish.detectors.scoring import OUTPUTS, Scoring
 
     detector, extractor, images = work.detector, work.extractor, work.images
@@ -208,12 +248,13 @@ def assemble(work: Work, calibration: Calibration) -> Model:
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         source=images.dataset.root,
         layout=images.dataset.layout,
-        images=len(images.all) - skipped,
+        images=len(images.all) - skipped - len(trimmed),
         images_digest=work.digest,
         held_out=0 if images.crosses else len(calibration.scores),
         calibration_share=images.share,
         calibration_folds=images.folds,
-        seen=tuple(sorted(set(work.passes.digests))[:MOST_SEEN]),
+        seen=tuple(sorted(set(digests))[:MOST_SEEN]),
+        trimmed=trimmed,
         skipped=skipped,
         asked_false_alarm_rate=images.rate,
         weights=extractor.origin,

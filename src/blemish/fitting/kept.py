@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blemish.engines import BATCH
 from blemish.engines.stream import Chunk
 from blemish.fitting.cache import FeatureCache
 from blemish.images import Place
@@ -27,17 +28,32 @@ class Kept:
     def __init__(self, memory: int) -> None:
         self.digests: dict[int, str] = {}
         self._cache = FeatureCache(memory)
+        self._stored: list[int] = []  # the number of each row in the cache
         self._images: list[int] = []
         self._places: list[Place] = []
         self._virtual: list[bool] = []
 
     def keep(self, chunk: Chunk) -> None:
         """Takes in the features of a batch."""
+        self._stored += range(len(self._cache), len(self._cache) + len(chunk.indices))
         self._cache.append(chunk.arrays)
         self._images += chunk.indices
         self._places += chunk.places
         self._virtual += chunk.virtual
         self.digests |= chunk.digests
+
+    def part(self, images: Iterable[int]) -> Kept:
+        """Returns the rows of some images, by index; the features are not copied."""
+        chosen = set(images)
+        rows = [row for row, image in enumerate(self._images) if image in chosen]
+        found = Kept(0)
+        found.digests = {image: digest for image, digest in self.digests.items() if image in chosen}
+        found._cache = self._cache
+        found._stored = [self._stored[row] for row in rows]
+        found._images = [self._images[row] for row in rows]
+        found._virtual = [self._virtual[row] for row in rows]
+        found._places = [self._places[row] for row in rows] if self._places else []
+        return found
 
     def rows_of(self, images: NDArray[np.int64]) -> Tensor:
         """Returns the numbers of all rows of some images, tiles and shifted copies included."""
@@ -45,19 +61,19 @@ class Kept:
 
     def features(self, rows: Tensor) -> list[Tensor]:
         """Returns the features (n, C_l, H_l, W_l) of each layer of some rows."""
-        return [torch.from_numpy(layer) for layer in self._cache.rows(rows.tolist())]
+        return [torch.from_numpy(layer) for layer in self._cache.rows([self._stored[row] for row in rows.tolist()])]
 
-    def batches(self, rows: Tensor, size: int) -> Iterator[Chunk]:
-        """Yields the rows that are not shifted copies, `size` at a time."""
-        real = [row for row in rows.tolist() if not self._virtual[row]]
-        for start in range(0, len(real), size):
-            chosen = real[start : start + size]
-            indices = [self._images[row] for row in chosen]
+    def chunks(self, rows: Tensor | None = None) -> Iterator[Chunk]:
+        """Yields the features of these rows, or of all, in batches."""
+        numbers = range(len(self._images)) if rows is None else rows.tolist()
+        for start in range(0, len(numbers), 2 * BATCH):
+            chosen = list(numbers[start : start + 2 * BATCH])
+            real = {self._images[row] for row in chosen if not self._virtual[row]}
             yield Chunk(
-                indices=indices,
+                indices=[self._images[row] for row in chosen],
                 places=[self._places[row] for row in chosen] if self._places else [],
-                arrays=tuple(self._cache.rows(chosen)),
+                arrays=tuple(self._cache.rows([self._stored[row] for row in chosen])),
                 errors={},
-                virtual=[False] * len(chosen),
-                digests={index: self.digests[index] for index in indices},
+                virtual=[self._virtual[row] for row in chosen],
+                digests={image: self.digests[image] for image in real},
             )

@@ -122,7 +122,7 @@ def plan_fit(detector: Detector, extractor: Extractor, recipe: Recipe, images: D
 
     plan = make_plan(extractor.engine, paths, recipe.geometry, features, statistics)
     plan = replace(plan, seconds=each * plan.seconds, trains=isinstance(detector, Trained))
-    if detector.sees_pixels or not (plan.trains or images.crosses):
+    if not images.crosses and (detector.sees_pixels or not plan.trains):
         return plan
     return with_cache(plan, round(4 * features * plan.tiles * each * len(images.to_fit) / len(paths)), memory)
 

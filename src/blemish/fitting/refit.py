@@ -43,7 +43,7 @@ def refit(
     images = divide(dataset, recipe.seed, calibrating, crosses=crosses, trained=isinstance(detector, Trained))
     extractor = Extractor(model.extractor, recipe.layers, recipe.shapes, model.learned.weights, told.weights)
     changed = replace(recipe, detector=detector.name, settings=detector.settings())
-    return run(prepare(detector, extractor, changed, images, Options(skip_bad=told.skipped > 0, progress=progress)))
+    return run(prepare(detector, extractor, changed, images, Options(told.skipped > 0, bool(told.trimmed), progress)))
 
 
 def _rate(model: Model) -> float | None:
@@ -56,7 +56,7 @@ def check_images(model: Model, dataset: Dataset) -> None:
     """Raises `SourceError` if the training part holds other images than those that the model was fitted on."""
     told = model.provenance
     if images_digest([sample.path for sample in dataset.train]) != told.images_digest:
-        now, then = len(dataset.train), told.images + told.skipped
+        now, then = len(dataset.train), told.images + told.skipped + len(told.trimmed)
         raise SourceError(
             f"{dataset.root}: holds other images than the model was fitted on ({now} now, {then} then); "
             "give the images that it was fitted on"

@@ -129,7 +129,9 @@ def _provenance(found: Any) -> Provenance:
     texts = {"created", "source", "layout", "weights", "engine", "images_digest"}
     numbers = {"images", "held_out", "skipped"}
     rates = {"calibration_share", "asked_false_alarm_rate"}
-    _keys("provenance", found, {*texts, *numbers, *rates, "calibration_folds", "seen", "learned", "versions"})
+    _keys(
+        "provenance", found, {*texts, *numbers, *rates, "calibration_folds", "seen", "trimmed", "learned", "versions"}
+    )
     for name in texts:
         _text(f"provenance.{name}", found[name])
     for name in numbers:
@@ -145,7 +147,10 @@ def _provenance(found: Any) -> Provenance:
             raise ValueError(f"provenance.{name} is not an object")
     for package, version in found["versions"].items():
         _text(f"provenance.versions.{package}", version)
-    return Provenance(**{**found, "seen": seen})
+    if not isinstance(found["trimmed"], list):
+        raise ValueError("provenance.trimmed is not a list")
+    trimmed = tuple(_text("provenance.trimmed", name) for name in found["trimmed"])
+    return Provenance(**{**found, "seen": seen, "trimmed": trimmed})
 
 
 def _keys(name: str, found: Any, expected: set[str]) -> None:

@@ -28,6 +28,7 @@ class Provenance:
         calibration_share: the share that was to be held out; `None` if none was asked for.
         calibration_folds: of the cross-fit that was asked for; `None` if none were.
         seen: digests of the pixels of the images, sorted; at most `MOST_SEEN` of them.
+        trimmed: names of images that looked anomalous themselves and were left out, the worst first.
         skipped: images that could not be read and were left out.
         asked_false_alarm_rate: the rate that was asked for; `None` if none was.
         weights: a line that says where the backbone's weights came from.
@@ -45,6 +46,7 @@ class Provenance:
     calibration_share: float | None
     calibration_folds: int | None
     seen: tuple[str, ...]
+    trimmed: tuple[str, ...]
     skipped: int
     asked_false_alarm_rate: float | None
     weights: str
