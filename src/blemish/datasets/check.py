@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration import DEFAULT_RATE, held_out_count, lowest_rate
+from blemish.calibration import DEFAULT_RATE, lowest_rate
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.errors import ImageError
 from blemish.images import Geometry, decode_ahead, read_format, read_image, read_mask, read_size
@@ -154,13 +154,13 @@ def _counts(dataset: Dataset) -> list[Finding]:
     if count < 2:
         return [Finding(dataset.root, f"has {count} image to fit", "give at least 2 good images", True)]
     findings = []
-    lowest = lowest_rate(held_out_count(count))
+    lowest = lowest_rate(count)  # all of them calibrate if they are cross-fitted
     if lowest > DEFAULT_RATE:
         findings.append(
             Finding(
                 dataset.root,
                 f"{count} good images allow a false-alarm rate of {100 * lowest:.2g} % or more",
-                "add good images, or hold out a larger share with --calibration-share",
+                "add good images",
             )
         )
     if dataset.test and not any(sample.is_anomalous for sample in dataset.test):

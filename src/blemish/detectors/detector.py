@@ -47,6 +47,9 @@ class Detector(ABC):
     sees_pixels: ClassVar[bool] = False
     """Whether it takes the images themselves instead of a backbone's features."""
 
+    gains_by_copies: ClassVar[bool] = False
+    """Whether shifted copies of few images make it better, so that some are made by default."""
+
     smoothing: float = 0.0
     interpolation: str = "bilinear"
 

@@ -17,7 +17,8 @@ MOST = 4
 
 
 def copies_of_each(asked: int | None, detector: Detector, rows: int) -> int:
-    """Returns how many copies are made of each of `rows` images or tiles: the number asked for, or what fills up.
+    """Returns how many copies are made of each of `rows` images or tiles: the number asked for, or by default what
+    fills up, if the detector gains by it.
 
     Raises:
         SettingError: copies were asked for, and the detector is a trained one.
@@ -28,4 +29,6 @@ def copies_of_each(asked: int | None, detector: Detector, rows: int) -> int:
         if asked:
             raise SettingError(f"{detector.name} is trained, and copies are of detectors that are not; leave them out")
         return 0
-    return asked if asked is not None else min(MOST, max(0, ENOUGH // rows - 1))
+    if asked is not None:
+        return asked
+    return min(MOST, max(0, ENOUGH // max(rows, 1) - 1)) if detector.gains_by_copies else 0

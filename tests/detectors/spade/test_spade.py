@@ -211,11 +211,11 @@ def test_memory_grows_with_the_images_and_a_fit_that_would_not_have_it_is_refuse
     assert many - few >= 990 * 4 * 16 * 12 * 12
     monkeypatch.setattr(planning, "memory_limits", lambda: (800_000_000, 801_000_000))
     with pytest.raises(MemoryLimitError, match="another detector"):
-        blemish.fit(tree, detector="spade", size=64, copies=0)
+        blemish.fit(tree, detector="spade", size=64)
 
 
 def test_a_saved_model_gives_the_same_scores_on_both_engines_and_explains_itself(tree: Path, tmp_path: Path) -> None:
-    model = blemish.fit(tree, detector="spade", size=64, copies=0)
+    model = blemish.fit(tree, detector="spade", size=64)
     assert model.learned.detector.count == model.provenance.images, "every image is kept"
     assert model.provenance.learned["vectors"] == model.provenance.images * 16 * 16
     model.save(tmp_path / "m")

@@ -48,6 +48,8 @@ class FRE(Detector):
     name: ClassVar[str] = "fre"
     strides: ClassVar[tuple[int, ...]] = (8, 16, 32)
 
+    gains_by_copies: ClassVar[bool] = True
+
     variance: float = 0.97
     power: float = 6.0
     weights: tuple[float, ...] | None = None

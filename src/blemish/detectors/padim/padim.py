@@ -108,7 +108,7 @@ class PaDiM(Detector):
     def head(self) -> Head:
         if self.count < 2:
             raise SettingError(
-                f"PaDiM was given {self.count} image to fit besides those held out, and a covariance needs 2; "
+                f"PaDiM has {self.count} image to learn from, without those that calibrate, and a covariance needs 2; "
                 "give more images"
             )
         projection = self._principal() if self._mixes(self.channels_) else None
