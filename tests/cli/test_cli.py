@@ -346,7 +346,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("explain", fitted, tree, "--scale", "loud", "--out", tmp_path / "f"): "'loud' is not known",
         ("prune", fitted, "--drop", "0", "-o", out): "detector gaussian, the model's is fre",
         ("prune", fitted, "--drop", "0", "-o", fitted): "exists already",
-        ("fit", tree, "-o", out, "--detector", "vae", "--size", "60"): "multiple of 8",
+        ("fit", tree, "-o", out, "--detector", "vae", "--size", "60x60"): "multiple of 8",
         ("fit", tree, "-o", out, "--detector", "vae", "--map", "loud"): "map 'loud' is not known",
         ("fit", tree, "-o", out, "--map", "mad"): "fre has no setting 'map'",
         ("fit", tree, "-o", out, "--set", "variance"): "give NAME=VALUE",

@@ -4,6 +4,7 @@ from blemish.images.ahead import decode_ahead, decoding_peak, waiting
 from blemish.images.copies import Copies
 from blemish.images.geometry import Geometry
 from blemish.images.photographs import count_tiles, read_tile, read_tiles
+from blemish.images.proportions import in_proportion, input_shape, median_proportion
 from blemish.images.reading import (
     Header,
     ImageLike,
@@ -29,6 +30,9 @@ __all__ = [
     "count_tiles",
     "decode_ahead",
     "decoding_peak",
+    "in_proportion",
+    "input_shape",
+    "median_proportion",
     "name_of",
     "read_format",
     "read_header",
