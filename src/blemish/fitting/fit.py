@@ -75,9 +75,10 @@ def fit(
         backbone: `efficientnet_lite0` (the default), or any network of timm's that gives feature maps.
         layers: levels, or names of modules; by default the detector's own choice.
         size: side of a square with as many pixels as the model's input, by default 256. The input has the proportions
-            of the median image, with sides that are multiples of 32. `HxW` is a height and width for all images. With
-            tiles it is what each is resized to, by default their size; with a crop, what is resized to before it.
-        crop: side of a centre crop after resizing to a square.
+            of the median image, with sides that are multiples of 32; it is a square if the images vary too much. `HxW`
+            is the input's height and width whatever the images' are. With tiles the size is what each is resized to, by
+            default their own; with a crop it is the square that is cropped.
+        crop: side of a centre crop after resizing.
         tile: cut photographs into tiles of this many of their own pixels; each tile is a sample. Photographs are held
             out whole, and the rate is one of photographs: a photograph's score is the largest of its tiles' scores.
         overlap: pixels that neighbouring tiles share, at least; a quarter of the tile by default.

@@ -4,7 +4,7 @@ from blemish.images.ahead import decode_ahead, decoding_peak, waiting
 from blemish.images.copies import Copies
 from blemish.images.geometry import Geometry
 from blemish.images.photographs import count_tiles, read_tile, read_tiles
-from blemish.images.proportions import in_proportion, input_shape, median_proportion
+from blemish.images.proportions import in_proportion, input_shape
 from blemish.images.reading import (
     Header,
     ImageLike,
@@ -14,6 +14,7 @@ from blemish.images.reading import (
     read_header,
     read_image,
     read_mask,
+    read_proportion,
     read_size,
 )
 from blemish.images.tiling import Mosaic, Place, Tiling
@@ -32,12 +33,12 @@ __all__ = [
     "decoding_peak",
     "in_proportion",
     "input_shape",
-    "median_proportion",
     "name_of",
     "read_format",
     "read_header",
     "read_image",
     "read_mask",
+    "read_proportion",
     "read_size",
     "read_tile",
     "read_tiles",

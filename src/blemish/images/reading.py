@@ -137,12 +137,14 @@ def read_size(source: Path | bytes) -> tuple[int, int]:
         return stored[::-1] if lies else stored
 
 
-def read_proportion(path: Path) -> float:
+def read_proportion(source: ImageLike) -> float:
     """Returns log(height / width) of the upright image, from its header alone: 0 for a square.
 
     A rotation that a PNG has after its pixels is not seen. Raises `ImageError` as `read_image` does.
     """
-    with opened(path) as image, _faults_of(path):
+    if isinstance(source, np.ndarray):
+        return math.log(source.shape[0]) - math.log(source.shape[1])
+    with opened(source) as image, _faults_of(name_of(source)):
         found = math.log(image.height) - math.log(image.width)
         return -found if _lies(image) else found
 
