@@ -1,4 +1,4 @@
-"""Accuracy of the defaults on real images: EfficientNet-Lite0, 256×256, seed 0.
+"""Accuracy of the defaults on real images: EfficientNet-Lite0, size 256, seed 0.
 
     python benchmarks/accuracy.py [--data DIR] [--only NAME]
 

@@ -134,6 +134,22 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def long_tree(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small tree with images two and a half times as wide as high, 60×150; not to be changed."""
+    root = tmp_path_factory.mktemp("long") / "parts"
+    for path in tree.rglob("*.png"):
+        (root / path.relative_to(tree)).parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((150, 60), Image.Resampling.NEAREST).save(root / path.relative_to(tree))
+    return root
+
+
+@pytest.fixture(scope="session")
+def long_model(long_tree: Path) -> blemish.Model:
+    """`gaussian` on the long parts at 64² pixels; not to be changed."""
+    return blemish.fit(long_tree, detector="gaussian", size=64, layers=[1, 2])
+
+
+@pytest.fixture(scope="session")
 def model(tree: Path) -> blemish.Model:
     """FRE on the small tree at 64 pixels, on OpenVINO; not to be changed."""
     return blemish.fit(tree, size=64, engine="openvino")

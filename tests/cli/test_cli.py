@@ -346,7 +346,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("explain", fitted, tree, "--scale", "loud", "--out", tmp_path / "f"): "'loud' is not known",
         ("prune", fitted, "--drop", "0", "-o", out): "detector gaussian, the model's is fre",
         ("prune", fitted, "--drop", "0", "-o", fitted): "exists already",
-        ("fit", tree, "-o", out, "--detector", "vae", "--size", "60"): "multiple of 8",
+        ("fit", tree, "-o", out, "--detector", "vae", "--size", "60x60"): "multiple of 8",
         ("fit", tree, "-o", out, "--detector", "vae", "--map", "loud"): "map 'loud' is not known",
         ("fit", tree, "-o", out, "--map", "mad"): "fre has no setting 'map'",
         ("fit", tree, "-o", out, "--set", "variance"): "give NAME=VALUE",
@@ -619,13 +619,42 @@ def test_check_lists_what_is_wrong_with_its_mend(tmp_path: Path, capsys: pytest.
         "a training image",
         "marks nothing",
         "under 64 pixels",
-        "height to width",
+        "wide.png is 20x40, height / width 0.50 where the median is 1.00",
     ):
         assert expected in whole
     assert "is the same file as" in whole
     assert "photograph.png holds JPEG under another name" in whole
     assert "false-alarm rate of" in whole
-    assert inside(capsys, "check", root).stdout.count("\n") == len(findings) + 2
+    assert inside(capsys, "check", root).stdout.count("\n") == len(findings) + 3
+
+
+def test_check_tells_the_shape_that_a_fit_would_take(
+    long_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = inside(capsys, "check", long_tree)
+    assert "training images: all 60x150, height / width 0.40; fit uses 160x416" in told.stdout
+    found = json.loads(inside(capsys, "check", long_tree, "--json").stdout)
+    assert found["shapes"] == {
+        "least_ratio": 0.4, "median_ratio": 0.4, "largest_ratio": 0.4, "input": [160, 416],
+    }  # fmt: skip
+    assert not any("squashes" in finding["what"] for finding in found["findings"])
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    assert json.loads(inside(capsys, "check", tmp_path, "--json").stdout)["shapes"] is None
+
+
+def test_of_many_images_far_from_the_usual_shape_ten_are_named_and_the_rest_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(50):
+        width = 100 if index < 30 else 155 + index
+        pixels = rng.integers(0, 256, (100, 140 if index == 0 else width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index:02}.png")
+    findings = json.loads(inside(capsys, "check", tmp_path, "--json").stdout)["findings"]
+    odd = [finding for finding in findings if "height / width" in finding["what"]]
+    assert [Path(finding["where"]).stem for finding in odd[:10]] == [str(index) for index in range(49, 39, -1)]
+    assert len(odd) == 11
+    assert odd[10]["what"].startswith("10 more images")
 
 
 def test_check_of_a_good_set_finds_nothing_that_stops_a_fit(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

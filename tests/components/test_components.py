@@ -457,6 +457,23 @@ def test_in_a_browser_the_gallery_is_sorted_and_narrowed_to_a_layer(page: Any) -
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 512
 
 
+def test_figures_and_gallery_have_the_proportions_of_the_images(
+    long_model: blemish.Model, long_tree: Path, tmp_path: Path
+) -> None:
+    write_gallery(long_model, read_source(long_tree), tmp_path / "gallery", images=3)
+    with Image.open(tmp_path / "gallery" / "images.jpg") as strip:
+        width, height = strip.size
+    assert width / height == pytest.approx(3 * 2.5, rel=0.02)
+    for path in (tmp_path / "gallery").glob("*.jpg"):
+        with Image.open(path) as strip:
+            assert strip.size == (width, height)
+    assert f'width="{width}" height="{height}"' in (tmp_path / "gallery" / "index.html").read_text()
+    names = write_figures(long_model, read_source(long_tree), tmp_path / "figures", components=1, images=1)
+    picture = np.asarray(Image.open(tmp_path / "figures" / names[1])).astype(int)
+    rows, columns = np.nonzero(np.ptp(picture, axis=2) > 5)  # what is drawn in colours
+    assert (np.ptp(columns) + 1) / (np.ptp(rows) + 1) == pytest.approx(2.5, rel=0.1)
+
+
 def test_names_from_the_data_are_text_in_the_gallery(gaussian: blemish.Model, tree: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(tree, tmp_path / "t"))
     for folder in ("test", "ground_truth"):

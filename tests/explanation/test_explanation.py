@@ -216,3 +216,17 @@ def test_the_numbers_are_there_for_machines(explanation: Explanation) -> None:
     assert told["peak"] == list(explanation.peak)
     assert [entry["index"] for entry in told["components"]] == [cause.index for cause in explanation.components]
     assert told["layers"][0]["share"] + told["layers"][1]["share"] == pytest.approx(1, abs=1e-4)
+
+
+def test_pictures_have_the_proportions_of_the_image_not_of_the_models_input(
+    models: dict[str, blemish.Model], long_model: blemish.Model, long_tree: Path
+) -> None:
+    wide = np.asarray(Image.fromarray(SCRATCHED).resize((288, 72)))
+    found = models["gaussian"].explain(wide)
+    assert found.map.shape == found.image.shape[:2] == (64, 64)
+    assert {panel.pixels.shape for panel in found.panels()} == {(32, 128, 3)}
+    own = long_model.explain(long_tree / "test" / "scratch" / "000.png")
+    assert own.map.shape == (32, 96)
+    assert {panel.pixels.shape for panel in own.panels()} == {(35, 88, 3)}, "of 60x150, in as many pixels"
+    square = long_model.explain(SCRATCHED)
+    assert {panel.pixels.shape for panel in square.panels()} == {(55, 55, 3)}

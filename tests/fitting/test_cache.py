@@ -67,7 +67,7 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_plan_says_what_goes_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Plan(10, 10, 1.0, 2_000_000_000, 6_000_000_000, trains=True)
+    plan = Plan(10, 10, (256, 256), 1.0, 2_000_000_000, 6_000_000_000, trains=True)
     assert with_cache(plan, 1_000_000_000, None).memory == 3_000_000_000
     assert with_cache(plan, 1_000_000_000, None).disk == 0
     spilled = with_cache(plan, 1_000_000_000, 500_000_000)

@@ -10,8 +10,10 @@ import blemish
 from blemish.datasets import read_source
 from blemish.detectors import Gaussian
 from blemish.errors import SourceError
-from blemish.fitting import refit
+from blemish.fitting import Plan, refit
+from blemish.fitting.choices import choose
 from blemish.fitting.split import images_digest
+from blemish.images import Geometry
 from conftest import write_parts
 
 
@@ -76,3 +78,69 @@ def test_a_refit_keeps_the_rate_that_was_asked_for_since(tree: Path) -> None:
     model.calibration = replace(model.calibration, rate=0.3)
     again = refit(model, Gaussian())
     assert (again.calibration.rate, again.threshold) == (0.3, model.threshold)
+
+
+def test_the_input_has_the_proportions_of_the_images_and_as_many_pixels_as_the_size(
+    long_model: blemish.Model, long_tree: Path
+) -> None:
+    assert long_model.recipe.geometry == Geometry(32, 96)
+    (prediction,) = long_model.predict(long_tree / "test" / "scratch" / "000.png")
+    assert prediction.map is not None
+    assert prediction.map.shape == (32, 96)
+    told: list[Plan] = []
+    again = blemish.fit(long_tree, detector="gaussian", size="64", layers=[1, 2], announce=told.append)
+    assert again.recipe == long_model.recipe
+    assert "24 images at 32x96" in str(told[0])
+
+
+def test_a_height_and_width_are_taken_whatever_the_images_are(long_tree: Path) -> None:
+    squashed = blemish.fit(long_tree, detector="gaussian", size="64x64", layers=[1])
+    assert squashed.recipe.geometry == Geometry(64, 64)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "in_proportion"),
+    [
+        ({}, Geometry(), True),
+        ({"size": 96}, Geometry(96, 96), True),
+        ({"size": "96"}, Geometry(96, 96), True),
+        ({"size": "96x96"}, Geometry(96, 96), False),
+        ({"size": "64X96"}, Geometry(64, 96), False),
+        ({"size": 96, "crop": 64}, Geometry(96, 96, 64), False),
+        ({"tile": 128}, Geometry(128, 128, tile=128, overlap=32), False),
+        ({"size": 64, "tile": 128}, Geometry(64, 64, tile=128, overlap=32), False),
+        ({"preset": "fre-lite0-1l"}, Geometry(), False),
+        ({"preset": "padim-r18-rd100"}, Geometry(256, 256, 224), False),
+        ({"preset": "fre-lite0-1l", "size": 128}, Geometry(128, 128), True),
+    ],
+)
+def test_only_a_size_of_one_number_without_crop_or_tiles_takes_the_images_proportions(
+    given: dict[str, object], expected: Geometry, in_proportion: bool
+) -> None:
+    rest = dict.fromkeys(("detector", "settings", "backbone", "layers", "size", "crop", "tile", "overlap", "preset"))
+    chosen = choose(**{**rest, **given}, weights=False, seed=0)  # type: ignore[arg-type]
+    assert (chosen.geometry, chosen.in_proportion) == (expected, in_proportion)
+
+
+def test_a_refit_keeps_the_shape_of_the_input(long_tree: Path) -> None:
+    squashed = blemish.fit(long_tree / "train" / "good", detector="gaussian", size="64x96", layers=[1])
+    assert refit(squashed, Gaussian()).recipe.geometry == Geometry(64, 96)
+
+
+@pytest.mark.parametrize("detector", ["vae", "vae-grf", "hfr", "spade", "padim", "fre"])
+def test_every_detector_takes_images_that_are_not_square(long_tree: Path, detector: str) -> None:
+    trained = {"vae": {"latent": 8}, "vae-grf": {"latent": 8}, "hfr": {}}
+    quick = {**trained[detector], "epochs": 1, "batch": 8, "patience": None} if detector in trained else {}
+    model = blemish.fit(long_tree, detector=detector, settings=quick, size=64)
+    for prediction in model.predict(long_tree):
+        assert prediction.map is not None
+        assert prediction.map.shape == (32, 96)
+
+
+def test_bad_images_do_not_change_the_shape(long_tree: Path, tmp_path: Path) -> None:
+    for path in (long_tree / "train" / "good").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for number in range(30):
+        (tmp_path / f"bad{number}.png").write_bytes(b"no image")
+    model = blemish.fit(tmp_path, detector="gaussian", size=64, layers=[1], skip_bad=True)
+    assert model.recipe.geometry == Geometry(32, 96)

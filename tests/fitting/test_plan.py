@@ -25,7 +25,7 @@ def test_a_fit_announces_its_images_time_and_memory_before_it_starts(tree: Path)
     assert plan.images == 24
     assert plan.seconds > 0
     assert 10_000_000 < plan.memory < plan.available
-    assert "memory for 24 images" in str(plan)
+    assert "memory for 24 images at 64x64" in str(plan)
 
 
 def test_a_fit_that_would_not_have_the_memory_is_refused_before_it_starts(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bad_images import bad_files, bomb
 from blemish.errors import ImageError, SettingError
@@ -24,6 +24,7 @@ from blemish.images import (
 )
 
 SAME = Geometry(40, 48)
+SQUARE = Geometry(256, 256)
 
 
 def gradient(height: int = 40, width: int = 48) -> np.ndarray:
@@ -120,6 +121,28 @@ def test_shrinking_in_two_steps_stays_within_two_grey_levels_of_one_on_average(
     full = Image.open(tmp_path / f"x.{suffix}").convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
     found = read_image(tmp_path / f"x.{suffix}", Geometry(128, 128)).astype(int)
     assert np.abs(found - np.asarray(full)).mean() < 2
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+@pytest.mark.parametrize("wanted", [(64, 192), (192, 64)])
+def test_a_jpeg_is_never_decoded_below_the_size_wanted_lying_or_upright(
+    tmp_path: Path, wanted: tuple[int, int], turn: int
+) -> None:
+    import skimage
+
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    photograph = Image.open(Path(skimage.__file__).parent / "data" / "coffee.png").resize((1600, 1200))
+    photograph.save(tmp_path / "x.jpg", quality=95, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "x.jpg"))
+    full = np.asarray(upright.resize(wanted[::-1], Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(read_image(tmp_path / "x.jpg", Geometry(*wanted)) - full).mean() < 2
+
+
+def test_of_a_jpeg_that_is_to_be_narrow_less_is_decoded(tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 1000)).save(tmp_path / "x.jpg")
+    narrow, square = (read_header(tmp_path / "x.jpg", geometry).decoding for geometry in (Geometry(64, 256), SQUARE))
+    assert narrow < square / 2
 
 
 def test_shrinking_to_over_half_the_size_is_one_step(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 import re
 import shutil
@@ -13,7 +14,7 @@ from PIL import Image
 
 import blemish
 from blemish.maps import heat_map, overlay
-from blemish.report import write_report
+from blemish.report import write_report, write_results
 from browser import open_page
 
 
@@ -176,3 +177,18 @@ def test_an_overlay_is_half_image_half_heat() -> None:
         overlay(image, values, (0.0, 1.0)), (0.5 * image + 0.5 * heat_map(values, (0.0, 1.0))).round()
     )
     assert np.array_equal(overlay(image, values, (0.0, 1.0), alpha=0), image)
+
+
+def test_heat_maps_have_the_proportions_of_the_image_not_of_the_models_input(
+    long_model: blemish.Model, model: blemish.Model, long_tree: Path, tmp_path: Path
+) -> None:
+    part = long_tree / "test" / "scratch"
+    for used, folder, shape in ((long_model, "own", (35, 88)), (model, "square", (40, 101))):
+        list(write_results(used, used.predict(part), tmp_path / folder))
+        assert np.asarray(Image.open(tmp_path / folder / "000_map.png")).shape == (*shape, 3), folder
+    write_report(model, blemish.evaluate(model, long_tree), tmp_path / "r.html")
+    (sizes,) = {
+        Image.open(io.BytesIO(base64.b64decode(found))).size
+        for found in re.findall('data:image/jpeg;base64,([^"]+)', (tmp_path / "r.html").read_text())
+    }
+    assert sizes == (101, 40)

@@ -28,8 +28,10 @@ def fit(
     method: Annotated[str | None, typer.Option(help="For FRE: pca (default), or trained: ae or tied.")] = None,
     backbone: Annotated[str | None, typer.Option(help="efficientnet_lite0 (default), or a network of timm's.")] = None,
     layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
-    size: Annotated[str | None, typer.Option(help="Pixels, or HEIGHTxWIDTH; 256, or with --tile its size.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of a centre crop after resizing.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="256: as many pixels as 256x256, in the images' shape. Or HEIGHTxWIDTH.")
+    ] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of a centre crop after resizing to a square.")] = None,
     tile: Annotated[int | None, typer.Option(help="Cut photographs into tiles of so many pixels, such as 256.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Pixels that tiles share; a quarter of them by default.")] = None,
     preset: Annotated[str | None, typer.Option(help="A paper's settings, e.g. padim-r18-rd100.")] = None,

@@ -99,11 +99,16 @@ def check(
     from blemish.datasets.check import check_source
 
     with bars() as progress:
-        dataset, findings = check_source(source, progress)
+        found = check_source(source, progress)
+    findings = found.findings
     if as_json:
-        print_json({"source": str(dataset), "findings": [finding.as_dict() for finding in findings]})
+        shapes = None if found.shapes is None else found.shapes.as_dict()
+        told = [finding.as_dict() for finding in findings]
+        print_json({"source": str(found.dataset), "shapes": shapes, "findings": told})
     else:
-        out.print(escape(str(dataset)))
+        out.print(escape(str(found.dataset)))
+        if found.shapes is not None:
+            out.print(str(found.shapes))
         for finding in findings:
             out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
         out.print(f"{len(findings)} to fix" if findings else "nothing is wrong")

@@ -19,8 +19,8 @@ from blemish.components.diagnoses import as_csv, diagnoses
 from blemish.components.survey import Survey, gaussian, squared_components, survey
 from blemish.datasets import Dataset, Sample, evenly_spaced
 from blemish.errors import SettingError, SourceError
-from blemish.images import Pixels, read_image
-from blemish.maps import Panel, overlay, sheet, short
+from blemish.images import Pixels, read_image, read_proportion
+from blemish.maps import Panel, overlay, resized, sheet, short
 from blemish.model import Model
 from blemish.progress import Progress
 from blemish.storage import new_folder
@@ -32,10 +32,18 @@ Maps = list[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Chosen:
-    """Images to show, with their places in their part of the data set."""
+    """Images to show, with their places in their part of the data set.
+
+    Attributes:
+        places: of the images in their part.
+        images: (H, W, 3), at the model's input size.
+        shapes: height and width at which pictures show each image, in its own proportions.
+        samples: the images' samples.
+    """
 
     places: list[int]
     images: list[Pixels]
+    shapes: list[tuple[int, int]]
     samples: list[Sample]
 
 
@@ -108,11 +116,18 @@ def choose(model: Model, samples: Sequence[Sample], count: int, part: Sequence[S
     """Returns evenly spaced images of the samples, and their places in the part, which is the samples by default."""
     places = evenly_spaced(len(samples), count)
     chosen = [samples[place] for place in places]
+    geometry = model.recipe.geometry
     return Chosen(
         [list(part if part is not None else samples).index(sample) for sample in chosen],
-        [read_image(sample.path, model.recipe.geometry) for sample in chosen],
+        [read_image(sample.path, geometry) for sample in chosen],
+        [geometry.displayed(read_proportion(sample.path)) for sample in chosen],
         chosen,
     )
+
+
+def drawn(image: Pixels, values: NDArray[np.float32], limit: float, shape: tuple[int, int]) -> Pixels:
+    """Returns an image under a component's map, whose colours run from 0 to the limit, at the shape given."""
+    return overlay(resized(image, shape), resized(values, shape), (0.0, max(limit, 1e-12)))
 
 
 def component_maps(model: Model, images: Sequence[Pixels]) -> list[NDArray[np.float32]]:
@@ -133,14 +148,15 @@ def _grid(
     """Returns a row for each image and a column for each component; with a `score_limit` the layer's map is last."""
     panels: list[list[Panel]] = []
     columns = [*rows, -1] if score_limit is not None else list(rows)
-    for row, (place, image) in enumerate(zip(chosen.places, chosen.images, strict=True)):
+    pictures = zip(chosen.places, chosen.images, chosen.shapes, strict=True)
+    for row, (place, image, shape) in enumerate(pictures):
         panels.append([])
         for column, component in enumerate(columns):
             limit = score_limit if component < 0 and score_limit is not None else float(limits[component])
             name = "map" if component < 0 else f"component {indices[component]}"
             panels[-1].append(
                 Panel(
-                    overlay(image, maps[row, component], (0.0, max(limit, 1e-12))),
+                    drawn(image, maps[row, component], limit, shape),
                     f"image {place}, {name}\nplace {row * len(columns) + column + 1}, to {short(limit)}",
                 )
             )

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.components.diagnoses import diagnoses
-from blemish.components.figures import choose, component_maps
+from blemish.components.figures import choose, component_maps, drawn
 from blemish.components.survey import gaussian, survey
 from blemish.datasets import Dataset
 from blemish.errors import SettingError, SourceError, require
 from blemish.images import Pixels
-from blemish.maps import overlay, page_template
+from blemish.maps import page_template, resized
 from blemish.model import Model
 from blemish.progress import Progress
 from blemish.storage import new_folder
@@ -26,7 +26,7 @@ MOST = 32
 """Images in one gallery at most."""
 
 SIDE = 128
-"""Longer side of a picture, in pixels."""
+"""Side of a square picture, in pixels; others have as many pixels on average."""
 
 
 def write_gallery(
@@ -68,40 +68,36 @@ def write_gallery(
         shown = survey(model, part, masks=dataset.has_masks, progress=progress) if dataset.test else normal
         chosen = choose(model, part, images)
         maps = component_maps(model, chosen.images)
-        _strip(chosen.images).save(temporary / "images.jpg", quality=85)
+        images_alone = _strip([resized(*each) for each in zip(chosen.images, chosen.shapes, strict=True)])
+        images_alone.save(temporary / "images.jpg", quality=85)
         rows = diagnoses(model, normal, shown if dataset.has_masks else None)
         entries = []
         for layer, name in enumerate(map(str, model.recipe.layers)):
             limits = shown[layer].percentile()
             for row, diagnosis in enumerate(row for row in rows if row.layer == name):
                 file = f"layer{layer}-{'sum' if diagnosis.component < 0 else format(diagnosis.component, '04d')}.jpg"
-                strip = _strip(_overlaid(chosen.images, maps[layer][:, row], float(limits[row])))
+                shown_maps = zip(chosen.images, maps[layer][:, row], chosen.shapes, strict=True)
+                strip = _strip([drawn(image, values, float(limits[row]), shape) for image, values, shape in shown_maps])
                 strip.save(temporary / file, quality=80)
-                entries.append({**asdict(diagnosis), "file": file, "limit": float(limits[row]), "width": strip.width})
+                entries.append({**asdict(diagnosis), "file": file, "limit": float(limits[row])})
             if progress:
                 progress("gallery", layer + 1, len(model.recipe.layers))
         page = template.render(
             model=model,
             dataset=dataset,
             samples=[f"{sample.kind}/{sample.path.name}" for sample in chosen.samples],
-            width=len(chosen.images) * SIDE,
-            side=SIDE,
+            size=images_alone.size,
             entries=json.dumps(entries).replace("<", "\\u003c"),
             layers=[str(name) for name in model.recipe.layers],
         )
         (temporary / PAGE).write_text(page, encoding="utf-8")
 
 
-def _overlaid(images: list[Pixels], maps: NDArray[np.float32], limit: float) -> list[Pixels]:
-    return [overlay(image, values, (0.0, max(limit, 1e-12))) for image, values in zip(images, maps, strict=True)]
-
-
 def _strip(images: list[Pixels]) -> Image.Image:
-    """Returns pictures side by side, made small."""
-    height, width = images[0].shape[:2]
-    scale = SIDE / max(height, width)
-    size = (round(width * scale), round(height * scale))
-    strip = Image.new("RGB", (size[0] * len(images), size[1]))
-    for place, image in enumerate(images):
-        strip.paste(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR), (place * size[0], 0))
-    return strip
+    """Returns pictures side by side, made small, all of one height."""
+    ratios = [image.shape[0] / image.shape[1] for image in images]
+    height = round(SIDE * math.prod(ratios) ** (0.5 / len(ratios)))
+    small = [
+        resized(image, (height, max(1, round(height / ratio)))) for image, ratio in zip(images, ratios, strict=True)
+    ]
+    return Image.fromarray(np.concatenate(small, axis=1))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import statistics
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from blemish.calibration import DEFAULT_RATE, lowest_rate
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.errors import ImageError
-from blemish.images import Geometry, decode_ahead, read_format, read_image, read_mask, read_size
+from blemish.images import Geometry, decode_ahead, input_shape, read_format, read_image, read_mask, read_size
 from blemish.images.array_files import file_of, read_member
 from blemish.progress import Progress
 from blemish.storage import digest
@@ -29,6 +32,14 @@ SUFFIXES_OF = {
     "WEBP": (".webp",),
 }
 GEOMETRY = Geometry()
+SIZE = GEOMETRY.height
+"""The size that `fit` takes by default."""
+
+ODD = 1.5
+"""An image is named whose height / width is more than so many times the median, or less than the median by as much."""
+
+NAMED = 10
+"""Images that are named for one thing, at most."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,60 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Shapes:
+    """The shapes of the training images that can be read.
+
+    Attributes:
+        sizes: height and width of each.
+    """
+
+    sizes: Sequence[tuple[int, int]]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Height / width of each."""
+        return [height / width for height, width in self.sizes]
+
+    @property
+    def input(self) -> tuple[int, int]:
+        """Height and width of the model's input that a fit with the default size takes."""
+        return input_shape(SIZE, [math.log(height) - math.log(width) for height, width in self.sizes])
+
+    def as_dict(self) -> dict[str, Any]:
+        ratios = self.ratios
+        return {
+            "least_ratio": min(ratios),
+            "median_ratio": statistics.median(ratios),
+            "largest_ratio": max(ratios),
+            "input": list(self.input),
+        }
+
+    def __str__(self) -> str:
+        ratios, one_size = self.ratios, set(self.sizes)
+        found = f"height / width {statistics.median(ratios):.2f}"
+        if len(one_size) == 1:
+            found = "all {}x{}, ".format(*self.sizes[0]) + found
+        elif min(ratios) < max(ratios):
+            found += f" (median; {min(ratios):.2f} to {max(ratios):.2f})"
+        return f"training images: {found}; fit uses {self.input[0]}x{self.input[1]}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    Attributes:
+        dataset: that was checked.
+        shapes: of its training images; `None` if none can be read.
+        findings: what is wrong.
+    """
+
+    dataset: Dataset
+    shapes: Shapes | None
+    findings: list[Finding]
+
+
+@dataclass(frozen=True)
 class _Seen:
     """What was read from a sample's files; an image in a file that holds many has no format of its own."""
 
@@ -55,8 +120,8 @@ class _Seen:
     marked: bool | None
 
 
-def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset, list[Finding]]:
-    """Checks every file of a source, and returns the data set and what is wrong with it.
+def check_source(source: str, progress: Progress | None = None) -> Check:
+    """Returns what is found when every file of a source is read.
 
     Raises:
         SourceError: the source is missing, empty, or not laid out as its layout says.
@@ -66,7 +131,7 @@ def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset
     findings: list[Finding] = []
     by_digest: dict[str, list[int]] = defaultdict(list)
     small: list[Path] = []
-    shapes: set[tuple[int, int]] = set()
+    sizes: dict[int, tuple[int, int]] = {}
     for index, seen in enumerate(decode_ahead(partial(_look, has_masks=dataset.has_masks), samples)):
         sample = samples[index]
         if isinstance(seen, ImageError):
@@ -75,7 +140,7 @@ def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset
             )
         else:
             by_digest[seen.digest].append(index)
-            shapes.add((seen.height, seen.width))
+            sizes[index] = seen.height, seen.width
             if min(seen.height, seen.width) < TINY:
                 small.append(sample.path)
             if seen.format and sample.path.suffix.lower() not in SUFFIXES_OF[seen.format]:
@@ -94,16 +159,28 @@ def check_source(source: str, progress: Progress | None = None) -> tuple[Dataset
                 str(small[0]), f"under {TINY} pixels, as {len(small) - 1} more are", "use the images at their full size"
             )
         )
-    ratios = {round(height / width, 1) for height, width in shapes}
-    if len(ratios) > 1:
-        findings.append(
-            Finding(
-                dataset.root,
-                f"height to width goes from {min(ratios)} to {max(ratios)}, and resizing distorts to one shape",
-                "crop all images alike, if parts should look alike",
-            )
-        )
-    return dataset, findings + _counts(dataset)
+    shapes = Shapes([size for index, size in sizes.items() if index < len(dataset.train)])
+    if not shapes.sizes:
+        return Check(dataset, None, findings + _counts(dataset))
+    findings += _odd(dataset, {samples[index].path: size for index, size in sizes.items()}, shapes)
+    return Check(dataset, shapes, findings + _counts(dataset))
+
+
+def _odd(dataset: Dataset, sizes: Mapping[Path, tuple[int, int]], shapes: Shapes) -> list[Finding]:
+    """Finds images of another shape than most, since all are resized to one; the most different first."""
+    median = statistics.median(shapes.ratios)
+    odds = {path: abs(math.log(height / width / median)) for path, (height, width) in sizes.items()}
+    found = sorted((path for path in odds if odds[path] > math.log(ODD)), key=lambda path: -odds[path])
+    mend = "crop all images alike, leave this one out, or fit each shape by itself"
+    findings = []
+    for path in found[:NAMED]:
+        height, width = sizes[path]
+        told = f"is {height}x{width}, height / width {height / width:.2f} where the median is {median:.2f}"
+        findings.append(Finding(str(path), f"{told}, so resizing squashes it", mend))
+    if len(found) > NAMED:
+        told = f"{len(found) - NAMED} more images have height / width over {ODD} times off the median, {median:.2f}"
+        findings.append(Finding(dataset.root, told, mend.replace("this one", "these")))
+    return findings
 
 
 def _look(sample: Sample, *, has_masks: bool) -> _Seen:

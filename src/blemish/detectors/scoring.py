@@ -23,7 +23,7 @@ OUTPUTS = ("score", "map")
 """The names of the graph's outputs in a saved model."""
 
 REFERENCE_SIDE = 224
-"""The input size at which a detector's smoothing is stated in pixels."""
+"""Side of the square input at which a detector's smoothing is stated in pixels; others count by their pixels' root."""
 
 
 class Scoring(nn.Module):
@@ -43,7 +43,7 @@ class Scoring(nn.Module):
     def __init__(self, detector: Detector, shape: tuple[int, int]) -> None:
         super().__init__()
         self.head = detector.head()
-        sigma = detector.smoothing * min(shape) / REFERENCE_SIDE
+        sigma = detector.smoothing * math.sqrt(shape[0] * shape[1]) / REFERENCE_SIDE
         rows, columns = (
             smoothing_matrix(full, sigma) @ resizing_matrix(coarse, full, detector.interpolation)
             for coarse, full in zip(self.head.grid, shape, strict=True)

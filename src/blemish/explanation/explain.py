@@ -37,6 +37,7 @@ def explain(
     p_value: float,
     threshold: float,
     display: tuple[float, float],
+    shown: tuple[int, int],
     reconstruction: Pixels | None = None,
     tile: tuple[int, int, int] | None = None,
 ) -> Explanation:
@@ -47,7 +48,7 @@ def explain(
         features: of each layer.
         names: of the layers.
         components: which to show; see `Model.explain`.
-        path, image, map, score, p_value, threshold, display, reconstruction, tile: as in `Explanation`.
+        path, image, map, score, p_value, threshold, display, shown, reconstruction, tile: as in `Explanation`.
 
     Raises:
         SettingError: there is no such component, or the detector has none.
@@ -71,7 +72,7 @@ def explain(
             cause(part.layers, None, maps[0])
             for part, maps in zip(head.parts, head.layers(tuple(features)), strict=True)
         ]
-        shown: list[Cause] = []
+        picked: list[Cause] = []
         if isinstance(head, ComponentsHead):
             found = head.components(tuple(features))
             at_peak = torch.cat([scoring.at(maps[0], peak) for maps in found])
@@ -79,7 +80,7 @@ def explain(
             for place in _chosen(components, at_peak, [head.parts[part].components[row] for part, row in places]):
                 part, row = places[place]
                 of_part = head.parts[part]
-                shown.append(cause(of_part.layers, of_part.components[row], found[part][0, row]))
+                picked.append(cause(of_part.layers, of_part.components[row], found[part][0, row]))
         elif components is not None:
             raise SettingError(
                 f"this detector has no components, it explains by layers ({', '.join(names)}); "
@@ -88,7 +89,7 @@ def explain(
     # The map's typical value on held-out good images, divided among the components.
     limit = CHANCE * display[0] / max(1, sum(len(part.components) for part in head.parts))
     return Explanation(
-        path, image, map, score, p_value, threshold, display, peak, layers, shown, limit, reconstruction, tile
+        path, image, map, score, p_value, threshold, display, peak, shown, layers, picked, limit, reconstruction, tile
     )
 
 

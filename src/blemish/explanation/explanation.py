@@ -14,7 +14,7 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.images import Pixels
-from blemish.maps import Panel, overlay, sheet, short, write_picture
+from blemish.maps import Panel, overlay, resized, sheet, short, write_picture
 
 Map = NDArray[np.float32]
 
@@ -62,6 +62,8 @@ class Explanation:
         display: map values drawn as the bottom and the top of the colours; layers that add up to the map are drawn from
             0 to the difference of the two.
         peak: row and column where the map is largest.
+        shown: height and width at which pictures show the image: in its own proportions, with as many pixels as its
+            map.
         layers: a map for each. They add up to the map, except for `fre` and `fre-ae`, whose map is their weighted
             geometric mean.
         components: those that were asked for, the one that adds the most at the peak first. All components together
@@ -81,6 +83,7 @@ class Explanation:
     threshold: float
     display: tuple[float, float]
     peak: tuple[int, int]
+    shown: tuple[int, int]
     layers: list[Cause]
     components: list[Cause]
     limit: float
@@ -122,7 +125,7 @@ class Explanation:
         image, *layers, whole = self.panels()
         first = [image, whole, *layers]
         shown = [
-            Panel(overlay(self.image, cause.map, (0.0, limit)), str(cause))
+            Panel(self._overlay(cause.map, (0.0, limit)), str(cause))
             for cause, limit in zip(self.components, self._limits(scale), strict=True)
         ]
         return sheet([*_rows(first), *_rows(shown)], title)
@@ -134,11 +137,20 @@ class Explanation:
         display = (0.0, top - bottom) if self.adds_up else self.display
         layers = [] if self.adds_up and len(self.layers) == 1 else self.layers
         return [
-            Panel(self.image, "image" if self.tile is None else "tile at {}, {}".format(*self.tile)),
-            *([] if self.reconstruction is None else [Panel(self.reconstruction, "reconstruction")]),
-            *(Panel(overlay(self.image, cause.map, display), str(cause)) for cause in layers),
-            Panel(overlay(self.image, self.map, self.display), f"map\nlargest at {row}, {column}"),
+            Panel(
+                resized(self.image, self.shown), "image" if self.tile is None else "tile at {}, {}".format(*self.tile)
+            ),
+            *(
+                []
+                if self.reconstruction is None
+                else [Panel(resized(self.reconstruction, self.shown), "reconstruction")]
+            ),
+            *(Panel(self._overlay(cause.map, display), str(cause)) for cause in layers),
+            Panel(self._overlay(self.map, self.display), f"map\nlargest at {row}, {column}"),
         ]
+
+    def _overlay(self, values: Map, display: tuple[float, float]) -> Pixels:
+        return overlay(resized(self.image, self.shown), resized(values, self.shown), display)
 
     def _limits(self, scale: str) -> list[float]:
         """Returns for each component the value at the top of the colours."""

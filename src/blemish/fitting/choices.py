@@ -27,12 +27,15 @@ class Choices:
     Attributes:
         detector: empty.
         geometry: how images become the model's input.
+        in_proportion: whether its height and width, which are those of a square, are still to be those of as many
+            pixels in the images' own proportions.
         backbone: timm's name, or `pixels`.
         layers: of the backbone; `None` for those that the detector takes by default.
     """
 
     detector: Detector
     geometry: Geometry
+    in_proportion: bool
     backbone: str
     layers: Layers | None
 
@@ -68,7 +71,7 @@ def choose(
         name = PIXELS
     if layers is None and paper and canonical_name(paper.backbone) == name:
         layers = paper.layers
-    return Choices(chosen, _geometry(size, crop, tile, overlap, paper), name, layers)
+    return Choices(chosen, *_geometry(size, crop, tile, overlap, paper), name, layers)
 
 
 def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset: Preset | None, seed: int) -> Detector:
@@ -90,10 +93,15 @@ def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset:
 
 def _geometry(
     size: int | str | None, crop: int | None, tile: int | None, overlap: int | None, preset: Preset | None
-) -> Geometry:
-    """Returns the geometry; a preset's crop is used only with the preset's size."""
+) -> tuple[Geometry, bool]:
+    """Returns the geometry, and whether it is still to be brought to the images' own proportions.
+
+    It is if the size is one number. A paper's size, and a size before a crop, are those of a square. A preset's crop is
+    used only with the preset's size.
+    """
     if crop is None and preset and size is None and not tile:
         crop = preset.crop
+    is_area = preset is None if size is None else "x" not in str(size).lower()
     if size is None:
         size = tile or (preset.size if preset else SIZE)
-    return Geometry.parse(size, crop, tile, overlap)
+    return Geometry.parse(size, crop, tile, overlap), is_area and crop is None and tile is None

@@ -21,7 +21,7 @@ from blemish.fitting.plan import Plan, plan_fit
 from blemish.fitting.split import Calibrating, Division, count_rows, divide, images_digest
 from blemish.fitting.trim import trim as leave_out_suspicious
 from blemish.fitting.virtual import copies_of_each
-from blemish.images import Copies
+from blemish.images import Copies, in_proportion
 from blemish.model import Fitted, Learned, Model, Provenance, Recipe
 from blemish.model.provenance import MOST_SEEN, versions
 from blemish.progress import Progress
@@ -74,7 +74,10 @@ def fit(
         settings: of the named detector, by name; others keep their defaults.
         backbone: `efficientnet_lite0` (the default), or any network of timm's that gives feature maps.
         layers: levels, or names of modules; by default the detector's own choice.
-        size: pixels, or `HxW`; by default 256, or with tiles their size.
+        size: side of a square with as many pixels as the model's input, by default 256. The input has the proportions
+            of the median image, with sides that are multiples of 32; it is a square if the images vary too much. `HxW`
+            is the input's height and width whatever the images' are. With tiles the size is what each is resized to, by
+            default their own; with a crop it is the square that is cropped.
         crop: side of a centre crop after resizing.
         tile: cut photographs into tiles of this many of their own pixels; each tile is a sample. Photographs are held
             out whole, and the rate is one of photographs: a photograph's score is the largest of its tiles' scores.
@@ -113,6 +116,8 @@ def fit(
     dataset = source if isinstance(source, Dataset) else read_source(source, seed)
     calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate)
     promised_rate(len(dataset.train), false_alarm_rate)  # raises before the backbone is made
+    if chosen.in_proportion:
+        geometry = in_proportion(geometry, [sample.path for sample in dataset.train])
     running = choose_engine(engine, gradients=learning.needs_gradients)
     file = Path(weights) if weights is not None else None
     extractor = make_extractor(

@@ -63,6 +63,7 @@ class Plan:
     Attributes:
         images: how many will be read.
         tiles: how many tiles they have in all; as many as images if they are not cut.
+        shape: height and width of the model's input.
         seconds: estimated, for decoding and extracting all of them on this machine, from a few that were timed.
         memory: bytes, estimated, of the whole process at its peak.
         available: bytes that the process may have in all, with what it has already.
@@ -73,6 +74,7 @@ class Plan:
 
     images: int
     tiles: int
+    shape: tuple[int, int]
     seconds: float
     memory: int
     available: int
@@ -89,7 +91,8 @@ class Plan:
             )
 
     def __str__(self) -> str:
-        images = f"{self.images} images" + (f" of {self.tiles} tiles" if self.tiles != self.images else "")
+        tiles = f" of {self.tiles} tiles" if self.tiles != self.images else ""
+        images = f"{self.images} images{tiles} at {self.shape[0]}x{self.shape[1]}"
         disk = f", {_gigabytes(self.disk)} of disk in {tempfile.gettempdir()}" if self.disk else ""
         told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory{disk} for {images}"
         return told + ("; then training, for which a bar shows the time" if self.trains else "")
@@ -148,7 +151,7 @@ def make_plan(
     area = geometry.shape[0] * geometry.shape[1]
     batches = BATCH * (BUFFERS * 4 * features + 3 * 3 * area + MAPS * 4 * area)
     memory = used + statistics(tiles) + batches + _reading(list(headers.values()), geometry)
-    return Plan(len(paths), tiles, seconds, memory, available)
+    return Plan(len(paths), tiles, geometry.shape, seconds, memory, available)
 
 
 def with_cache(plan: Plan, size: int, budget: int | None) -> Plan:

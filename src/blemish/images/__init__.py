@@ -4,6 +4,7 @@ from blemish.images.ahead import decode_ahead, decoding_peak, waiting
 from blemish.images.copies import Copies
 from blemish.images.geometry import Geometry
 from blemish.images.photographs import count_tiles, read_tile, read_tiles
+from blemish.images.proportions import in_proportion, input_shape
 from blemish.images.reading import (
     Header,
     ImageLike,
@@ -13,6 +14,7 @@ from blemish.images.reading import (
     read_header,
     read_image,
     read_mask,
+    read_proportion,
     read_size,
 )
 from blemish.images.tiling import Mosaic, Place, Tiling
@@ -29,11 +31,14 @@ __all__ = [
     "count_tiles",
     "decode_ahead",
     "decoding_peak",
+    "in_proportion",
+    "input_shape",
     "name_of",
     "read_format",
     "read_header",
     "read_image",
     "read_mask",
+    "read_proportion",
     "read_size",
     "read_tile",
     "read_tiles",

@@ -12,6 +12,9 @@ from PIL import Image
 from blemish.errors import SettingError
 from blemish.images.tiling import LARGEST, SMALLEST, Tiling
 
+NARROWEST = math.log(16)
+"""Pictures are drawn at most this narrow, in either direction, as log(height / width)."""
+
 GAP = 2.0
 """Before the last step of resizing, an image is at least this many times as large as wanted."""
 
@@ -92,6 +95,22 @@ class Geometry:
     def margins(self) -> tuple[int, int]:
         """Rows and columns that the crop removes at the top and at the left."""
         return (0, 0) if self.crop is None else ((self.height - self.crop) // 2, (self.width - self.crop) // 2)
+
+    def displayed(self, proportion: float) -> tuple[int, int]:
+        """Returns height and width of a picture that shows what the model sees of an image in the image's proportion.
+
+        It has about as many pixels as the model's input, and is 16 times as long as wide at most.
+
+        Args:
+            proportion: log(height / width) of the image; tiles of a photograph are square whatever it is.
+        """
+        height, width = self.shape
+        seen = 0.0
+        if self.tile is None:
+            seen = proportion + math.log(height / self.height) - math.log(width / self.width)
+        stretch = math.exp(max(-NARROWEST, min(NARROWEST, seen)) / 2)
+        side = math.sqrt(height * width)
+        return round(side * stretch), round(side / stretch)
 
     def apply(self, image: Image.Image, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
         """Returns `image` resized and cropped."""

@@ -19,6 +19,7 @@ The result is the same to the bit as converting the whole image, without its cop
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ DEPTHS = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 
 ORIENTATION = 0x0112
 """EXIF's tag for the rotation of an image."""
+
+LYING = (5, 6, 7, 8)
+"""Rotations that exchange height and width."""
 
 Pixels = NDArray[np.uint8]
 
@@ -82,11 +86,9 @@ def read_image(source: str | ImageLike, geometry: Geometry) -> Pixels:
         return _shrunk(_from_array(source), "<array>", geometry)
     file = Path(source) if isinstance(source, str) else source
     name = name_of(file)
-    with opened(file) as image:
-        _draft(image, geometry)
-        with _decoding(image, name, geometry):
-            ImageOps.exif_transpose(image, in_place=True)
-            return _shrunk(image, name, geometry)
+    with opened(file) as image, _decoding(image, name, geometry):
+        ImageOps.exif_transpose(image, in_place=True)
+        return _shrunk(image, name, geometry)
 
 
 @contextmanager
@@ -131,8 +133,20 @@ def read_size(source: Path | bytes) -> tuple[int, int]:
         if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow has rotated these already
             return stored
         with _decoding(image, name_of(source)):  # a PNG may have its rotation after its pixels
-            turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-        return stored[::-1] if turned else stored
+            lies = _orientation(image) in LYING
+        return stored[::-1] if lies else stored
+
+
+def read_proportion(source: ImageLike) -> float:
+    """Returns log(height / width) of the upright image, from its header alone: 0 for a square.
+
+    A rotation that a PNG has after its pixels is not seen. Raises `ImageError` as `read_image` does.
+    """
+    if isinstance(source, np.ndarray):
+        return math.log(source.shape[0]) - math.log(source.shape[1])
+    with opened(source) as image, _faults_of(name_of(source)):
+        found = math.log(image.height) - math.log(image.width)
+        return -found if _lies(image) else found
 
 
 def read_format(path: Path) -> str:
@@ -171,11 +185,14 @@ def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) ->
 @contextmanager
 def _decoding(image: Image.Image, path: Path | str, geometry: Geometry | None = None) -> Iterator[None]:
     """Waits for memory to decode in, turns failures into `ImageError`, and closes the image at the end."""
-    with _faults_of(path), DECODING.share(_share(image, geometry)):
-        try:
-            yield
-        finally:
-            image.close()
+    with _faults_of(path):
+        if geometry is not None:
+            _draft(image, geometry)
+        with DECODING.share(_share(image, geometry)):
+            try:
+                yield
+            finally:
+                image.close()
 
 
 @contextmanager
@@ -187,19 +204,36 @@ def _faults_of(path: Path | str) -> Iterator[None]:
         raise damaged(path, error) from error
 
 
+def _orientation(image: Image.Image) -> object:
+    """Returns EXIF's number for the rotation; of a PNG that does not have it before its pixels, these are decoded."""
+    found: object = image.getexif().get(ORIENTATION, 1)  # anything, if the file is damaged
+    return found
+
+
+def _has_orientation(image: Image.Image) -> bool:
+    """Whether `_orientation` is known without decoding."""
+    return "exif" in image.info or not isinstance(image, PngImagePlugin.PngImageFile)
+
+
+def _lies(image: Image.Image) -> bool:
+    """Whether height and width will change places when the image is turned upright, by the header."""
+    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)  # Pillow has rotated these already
+    return not is_tiff and _has_orientation(image) and _orientation(image) in LYING
+
+
 def _draft(image: Image.Image, geometry: Geometry) -> None:
     """Lets a JPEG be shrunk while it is decoded, never below the size asked for; other formats are not changed."""
-    longest = 2 * max(geometry.height, geometry.width)
-    image.draft(None, (longest, longest))
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return
+    wanted = 2 * geometry.width, 2 * geometry.height
+    image.draft(None, wanted[::-1] if _lies(image) else wanted)
 
 
 def _share(image: Image.Image, geometry: Geometry | None) -> int:
     """Returns the bytes that decoding takes at its peak, estimated by the header; without a geometry at full size."""
     pixels = image.width * image.height
     decoded = pixels * DEPTHS.get(image.mode, 4)
-    turned = ("exif" in image.info or not isinstance(image, PngImagePlugin.PngImageFile)) and (
-        image.getexif().get(ORIENTATION, 1) != 1
-    )
+    turned = _has_orientation(image) and _orientation(image) != 1
     plain = image.mode in {"RGB", "L"}
     after = 0 if plain else 24 * min(pixels, BAND)  # a band's copies, on the way to RGB
     if geometry is None:

@@ -2,7 +2,7 @@
 
 from blemish.maps.boxes import Box, find_boxes, matched
 from blemish.maps.pages import page_template
-from blemish.maps.pictures import Panel, heat_map, overlay, sheet, short, write_picture
+from blemish.maps.pictures import Panel, heat_map, overlay, resized, sheet, short, write_picture
 
 __all__ = [
     "Box",
@@ -12,6 +12,7 @@ __all__ = [
     "matched",
     "overlay",
     "page_template",
+    "resized",
     "sheet",
     "short",
     "write_picture",

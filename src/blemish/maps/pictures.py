@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from blemish.errors import SettingError
 from blemish.images import Pixels
 from blemish.storage import new_file
 from blemish.storage.folders import MADE_BY
+
+Values = TypeVar("Values", NDArray[np.uint8], NDArray[np.float32])
 
 GAP = 8
 """Pixels between tiles of a sheet."""
@@ -55,6 +58,13 @@ def overlay(image: Pixels, values: NDArray[np.float32], display: tuple[float, fl
     return np.asarray(mixed.round(), np.uint8)
 
 
+def resized(values: Values, shape: tuple[int, int]) -> Values:
+    """Returns a picture (H, W, 3) or a map (H, W) at another height and width, by straight lines between pixels."""
+    if values.shape[:2] == shape:
+        return values
+    return np.asarray(Image.fromarray(values).resize(shape[::-1], Image.Resampling.BILINEAR))
+
+
 @dataclass(frozen=True)
 class Panel:
     """One picture of a sheet, uint8 (H, W, 3), and the lines under it."""
@@ -63,39 +73,55 @@ class Panel:
     caption: str = ""
 
 
-def sheet(rows: Sequence[Sequence[Panel]], title: str = "", side: int = 224) -> Pixels:
+def sheet(rows: Sequence[Sequence[Panel]], title: str = "", side: float = 224) -> Pixels:
     """Returns rows of panels with their captions under a title, black on white, as one picture (H, W, 3).
 
     Args:
-        rows: of panels, all of one shape.
+        rows: of panels, whose pictures may differ in shape.
         title: may have several lines.
-        side: longer side of a panel, in pixels; its picture is enlarged or shrunk to it.
+        side: of a square, in pixels; every picture is enlarged or shrunk to as many pixels as it has.
     """
-    height, width = next(panel.pixels.shape[:2] for row in rows for panel in row)
-    scale = side / max(height, width)
-    height, width = round(height * scale), round(width * scale)
     font, large = (ImageFont.load_default(size) for size in (LETTERS, LETTERS * 1.5))
+    pictures = [[_at_area(panel.pixels, side) for panel in row] for row in rows]
+    heights = [max(picture.shape[0] for picture in row) for row in pictures]
+    width = max(
+        max(picture.shape[1], _text_width(panel.caption, font))
+        for row, drawn in zip(rows, pictures, strict=True)
+        for panel, picture in zip(row, drawn, strict=True)
+    )
     captions = [1 + max(panel.caption.count("\n") if panel.caption else -1 for panel in row) for row in rows]
     line, title_line = LETTERS + 4, round(LETTERS * 1.5) + 6
     top = GAP + title_line * (title.count("\n") + 1 if title else 0)
     columns = max(len(row) for row in rows)
-    picture = Image.new(
+    whole = Image.new(
         "RGB",
         (
-            max(GAP + columns * (width + GAP), 2 * GAP + round(large.getbbox(max(title.split("\n"), key=len))[2])),
-            top + sum(height + lines * line + GAP for lines in captions),
+            max(GAP + columns * (width + GAP), 2 * GAP + _text_width(title, large)),
+            top + sum(height + lines * line + GAP for height, lines in zip(heights, captions, strict=True)),
         ),
         "white",
     )
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(whole)
     draw.multiline_text((GAP, GAP // 2), title, "black", large, spacing=6)
-    for row, lines in zip(rows, captions, strict=True):
-        for column, panel in enumerate(row):
+    for row, drawn, height, lines in zip(rows, pictures, heights, captions, strict=True):
+        for column, (panel, picture) in enumerate(zip(row, drawn, strict=True)):
             left = GAP + column * (width + GAP)
-            picture.paste(Image.fromarray(panel.pixels).resize((width, height), Image.Resampling.BILINEAR), (left, top))
+            whole.paste(Image.fromarray(picture), (left, top))
             draw.multiline_text((left, top + height + 2), panel.caption, "black", font, spacing=4)
         top += height + lines * line + GAP
-    return np.asarray(picture)
+    return np.asarray(whole)
+
+
+def _at_area(pixels: Pixels, side: float) -> Pixels:
+    """Returns the picture with about as many pixels as a square of that side."""
+    height, width = pixels.shape[:2]
+    scale = side / math.sqrt(height * width)
+    return resized(pixels, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def _text_width(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
+    """Returns the pixels across that lines of text take."""
+    return max(math.ceil(font.getbbox(line)[2]) for line in text.split("\n"))
 
 
 def write_picture(pixels: Pixels, path: Path, *, force: bool = False) -> None:

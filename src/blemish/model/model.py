@@ -17,7 +17,7 @@ from blemish.datasets import read_source
 from blemish.engines import Engine
 from blemish.engines.stream import NOT_FINITE, Scored, stream, whole
 from blemish.errors import DegenerateError, ModelError, SettingError, StorageError, WeightsError
-from blemish.images import ImageLike, Place, name_of, read_image, read_size, read_tile
+from blemish.images import ImageLike, Place, name_of, read_image, read_proportion, read_size, read_tile
 from blemish.maps import Box, find_boxes
 from blemish.maps.boxes import LEAST_AREA
 from blemish.model.card import card_content, read_content
@@ -203,6 +203,7 @@ class Model:
             p_value=float(self.calibration.p_values(scores.astype(np.float64))[0]),
             threshold=self.threshold,
             display=self.calibration.display,
+            shown=geometry.displayed(read_proportion(source)),
             reconstruction=None if made is None else _pixels(made)[0],
             tile=None if place is None or geometry.tile is None else (place.top, place.left, geometry.tile),
         )

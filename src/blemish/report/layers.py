@@ -12,7 +12,7 @@ from blemish.datasets import Dataset, Sample, evenly_spaced, read_truth
 from blemish.errors import SettingError, SourceError
 from blemish.explanation import Explanation
 from blemish.images import Geometry, Pixels
-from blemish.maps import Panel, sheet
+from blemish.maps import Panel, resized, sheet
 from blemish.model import Model
 from blemish.progress import Progress
 from blemish.storage import new_folder
@@ -84,4 +84,4 @@ def _truth(explanation: Explanation, sample: Sample, geometry: Geometry) -> Pixe
     if explanation.tile is not None:
         top, left, side = explanation.tile
         mask = mask[top : top + side, left : left + side]
-    return np.repeat(np.where(mask, np.uint8(255), np.uint8(0))[..., None], 3, axis=2)
+    return resized(np.repeat(np.where(mask, np.uint8(255), np.uint8(0))[..., None], 3, axis=2), explanation.shown)

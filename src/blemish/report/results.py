@@ -35,8 +35,8 @@ def write_results(
         model: the one that predicted; its display scale colours the maps.
         predictions: of files, with maps.
         folder: new, or with `force` one that this function wrote.
-        maps: `none`; `png`, a heat map over the image at the model's input size, or over a photograph cut into tiles at
-            2,048 pixels on the longer side; or `npy`, the map's float32 values.
+        maps: `none`; `png`, a heat map over the image, in its proportions and with as many pixels as the model's input,
+            or over a photograph cut into tiles at 2,048 pixels on the longer side; or `npy`, the map's float32 values.
 
     Raises:
         SettingError: `maps` is none of these.
@@ -102,7 +102,7 @@ def write_grid(images: NDArray[np.uint8], path: Path, *, force: bool = False) ->
     columns = math.ceil(len(images) ** 0.5)
     panels = [Panel(image) for image in images]
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    write_picture(sheet(rows, side=max(images.shape[1:3])), path, force=force)
+    write_picture(sheet(rows, side=math.sqrt(images.shape[1] * images.shape[2])), path, force=force)
 
 
 def _free_name(path: Path, ending: str, taken: set[str]) -> str:

@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.images import Geometry, Pixels, read_image
+from blemish.images import Geometry, Pixels, read_image, read_proportion
 from blemish.images.tiling import SMALLEST
+from blemish.maps import resized
 
 
 def view(
     path: Path, values: NDArray[np.float32], geometry: Geometry, longest: int
 ) -> tuple[Pixels, NDArray[np.float32]]:
-    """Returns the image (h, w, 3) and its map (h, w) at the model's input size; a photograph in tiles is shrunk.
+    """Returns the image (h, w, 3) and its map (h, w) in the image's proportions; a photograph in tiles is shrunk.
+
+    Other images have about as many pixels as the model's input.
 
     A photograph's map is shrunk by taking the largest value of each block, so that a small peak stays visible.
 
@@ -28,7 +31,8 @@ def view(
         ImageError: the image can no longer be read.
     """
     if geometry.tile is None:
-        return read_image(path, geometry), values
+        shape = geometry.displayed(read_proportion(path))
+        return resized(read_image(path, geometry), shape), resized(values, shape)
     scale = min(1.0, longest / max(values.shape))
     shape = tuple(max(SMALLEST, round(side * scale)) for side in values.shape)
     for axis, (side, left) in enumerate(zip(values.shape, shape, strict=True)):

@@ -80,7 +80,8 @@ def test_one_class_trains_and_all_are_tested_whatever_the_format(source: Path) -
 
 
 def test_check_looks_at_images_in_files_of_many_and_finds_copies_and_leaks(source: Path) -> None:
-    dataset, findings = check_source(f"one_class:{source}:2")
+    found = check_source(f"one_class:{source}:2")
+    dataset, findings = found.dataset, found.findings
     said = [finding.what for finding in findings]
     leaks = [what for what in said if what.endswith(", a training image")]
     good = [read_image(sample.path, Geometry(32, 32)) for sample in dataset.test if not sample.is_anomalous]
@@ -94,7 +95,7 @@ def test_the_same_image_twice_in_a_file_of_many_is_found(tmp_path: Path) -> None
     twice = np.concatenate([IMAGES, IMAGES[:1]])
     labels = np.append(LABELS, LABELS[0])
     np.savez(tmp_path / "a.npz", x_train=twice, y_train=labels, x_test=IMAGES[1:2], y_test=LABELS[1:2])
-    _, findings = check_source(f"one_class:{tmp_path / 'a.npz'}:0")
+    findings = check_source(f"one_class:{tmp_path / 'a.npz'}:0").findings
     (copy,) = [finding for finding in findings if "the same" in finding.what]
     assert (copy.where, copy.what) == (
         str(tmp_path / "a.npz" / "x_train" / "40"),

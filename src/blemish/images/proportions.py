@@ -1,0 +1,101 @@
+"""The proportions of images, and a model's input that has them.
+
+A proportion is log(height / width): 0 for a square, and of the other sign if the image is transposed. The input has as
+many pixels as a square of the size asked for, so that it takes the same time and memory. Its sides are multiples of 32,
+the stride of the last level of common networks, so that all of their levels cover the whole image.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from blemish.errors import ImageError
+from blemish.images.ahead import decode_ahead
+from blemish.images.geometry import Geometry
+from blemish.images.reading import read_proportion
+from blemish.images.tiling import LARGEST, SMALLEST
+
+STEP = 32
+"""The sides are multiples of it."""
+
+WORTH = 0.75
+"""A shape other than the square is taken if the distortion is less than this share of the square's.
+
+On sets whose images are alike it is under a half. On Magnetic Tile Defects, with ratios from 0.4 to 2.8 around 1.2, it
+is 0.95, and the square is up to 0.4 points of image AUROC better.
+"""
+
+TOGETHER = 64
+"""Headers that a thread reads at a time."""
+
+
+def in_proportion(geometry: Geometry, paths: Sequence[Path]) -> Geometry:
+    """Returns a geometry with as many pixels as this square one, in the images' proportions."""
+    height, width = input_shape(geometry.height, read_proportions(paths))
+    return replace(geometry, height=height, width=width)
+
+
+def read_proportions(paths: Sequence[Path]) -> list[float]:
+    """Returns the proportions of images by their headers; those that cannot be opened are left out."""
+
+    def read(some: Sequence[Path]) -> list[float]:
+        found = []
+        for path in some:
+            with suppress(ImageError):
+                found.append(read_proportion(path))
+        return found
+
+    parts = decode_ahead(read, (paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)))
+    return [value for part in parts if isinstance(part, list) for value in part]
+
+
+def input_shape(size: int, proportions: Sequence[float]) -> tuple[int, int]:
+    """Returns height and width of the input: the shape nearest to the median proportion, or a square.
+
+    It is a square where the images vary so much that no one shape suits them: where the distortion that resizing
+    brings, the mean of |log| of how much height is stretched against width, is hardly less than with a square.
+
+    Args:
+        size: side of the square with as many pixels, 32 to 4096.
+        proportions: of the images; without any, it is a square.
+    """
+    square = nearest_shape(size, 0.0)
+    if not proportions:
+        return square
+    shape = nearest_shape(size, statistics.median(proportions))
+    return shape if _distortion(shape, proportions) < WORTH * _distortion(square, proportions) else square
+
+
+def nearest_shape(size: int, proportion: float) -> tuple[int, int]:
+    """Returns the height and width, multiples of 32, nearest to area and proportion together.
+
+    Each side is rounded by itself, to the multiple whose quotient with the exact side is nearest to 1. This makes the
+    sum of the squares least of what log(area) and log(height / width) are wrong by, since these are the sum and the
+    difference of what the logarithms of the sides are wrong by. A proportion so extreme that a side would leave 32 to
+    4096 is taken as the last at which none does.
+
+    Args:
+        size: side of the square with as many pixels, 32 to 4096.
+        proportion: of an image.
+    """
+    most = 2 * min(math.log(size / SMALLEST), math.log(LARGEST / size))
+    half = max(-most, min(most, proportion)) / 2
+    return _nearest(math.log(size) + half), _nearest(math.log(size) - half)
+
+
+def _nearest(logarithm: float) -> int:
+    """Returns the multiple of 32, from 32 on, whose logarithm is nearest."""
+    below = max(STEP, math.floor(math.exp(logarithm) / STEP) * STEP)
+    above = below + STEP
+    return below if logarithm - math.log(below) <= math.log(above) - logarithm else above
+
+
+def _distortion(shape: tuple[int, int], proportions: Sequence[float]) -> float:
+    """Returns the mean of |log| of how much height is stretched against width."""
+    own = math.log(shape[0]) - math.log(shape[1])
+    return math.fsum(abs(value - own) for value in proportions) / len(proportions)
