@@ -2,7 +2,7 @@
 
     python benchmarks/contamination.py [--data DIR]
 
-Defects of the test part are mixed into the training images, 0 to 20 % of these; the other half of the defects is the test.
+Half of the defects of the test part are mixed into the training images, 0 to 20 % of these; the others are tested on.
 Prints image AUROC and the share detected at a stated 5 %, with and without `--trim`, and which share of planted defects
 and of good images is left out. On sets without planted defects it prints what is left out of them. Appends both tables
 to benchmarks/RESULTS.md.
