@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from blemish.detectors import FRE, FREAE, HFR, VAE, VAEGRF, Gaussian, PaDiM
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
-    from blemish.fitting import fit
+    from blemish.fitting import calibrate, fit
     from blemish.model import Model, Prediction
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Model",
     "PaDiM",
     "Prediction",
+    "calibrate",
     "evaluate",
     "fit",
     "load",
@@ -42,6 +43,7 @@ _HOMES = {
     "Prediction": "model",
     "VAE": "detectors",
     "VAEGRF": "detectors",
+    "calibrate": "fitting",
     "evaluate": "evaluation",
     "fit": "fitting",
 }

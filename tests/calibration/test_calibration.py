@@ -15,7 +15,7 @@ from blemish.errors import SettingError
 
 def calibrated(scores: np.ndarray, rate: float) -> Calibration:
     """By scores alone; what their maps were like is made up."""
-    return Calibration(scores, np.zeros(len(scores)), np.ones(len(scores)), rate)
+    return Calibration(scores, np.zeros(len(scores)), np.ones(len(scores)), rate, 0.5)
 
 
 @pytest.mark.parametrize(("count", "rate"), [(19, 0.05), (20, 0.05), (99, 0.01), (150, 0.1), (37, 0.3)])
@@ -140,10 +140,80 @@ def test_any_rate_can_be_asked_for_afterwards() -> None:
     for _ in range(99):
         gathered.update(rng.normal(), rng.normal(size=(4, 4)).astype(np.float32))
     for rate in (0.01, 0.05, 0.5):
-        asked, changed = gathered.finish(rate), replace(gathered.finish(0.2), rate=rate)
+        asked, changed = gathered.finish(rate), gathered.finish(0.2).at(rate=rate)
         assert (asked.threshold, asked.display) == (changed.threshold, changed.display)
-    with pytest.raises(SettingError, match="99 scores of good images cannot promise a rate of 0.001"):
-        replace(gathered.finish(0.2), rate=0.001)
-    for rate in (0.0, 1.0, 1.5, -0.1, float("nan"), float("inf")):
-        with pytest.raises(SettingError, match="out of range; give a rate above 0 and below 1"):
-            replace(gathered.finish(0.2), rate=rate)
+        boxes = gathered.finish(0.2).at(box_rate=rate)
+        assert gathered.finish(0.2, rate).box_level == boxes.box_level
+        assert (boxes.threshold, boxes.display) == (gathered.finish(0.2).threshold, gathered.finish(0.2).display)
+    calibration = gathered.finish(0.2)
+    with pytest.raises(SettingError, match=r"99 good images cannot promise a false-alarm rate of 0\.001, only 0\.01 "):
+        calibration.at(rate=0.001)
+    with pytest.raises(SettingError, match=r"99 good images cannot promise a box rate of 0\.001, only 0\.01 or more"):
+        calibration.at(box_rate=0.001)
+    for rate in (0.0, 1.0, 1 - 1e-14, 1.5, -0.1, float("nan"), float("inf")):
+        for name in ("rate", "box_rate"):
+            with pytest.raises(SettingError, match="out of range; give a rate above 0 and below 1"):
+                calibration.at(**{name: rate})
+
+
+def test_a_rate_and_a_threshold_together_are_refused_since_each_decides_the_other() -> None:
+    with pytest.raises(SettingError, match="give one"):
+        calibrated(np.arange(9.0), 0.5).at(rate=0.3, threshold=4.0)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.floats(-2e6, 2e6))
+def test_a_threshold_states_the_smallest_rate_that_is_promised_of_it(held: list[float], threshold: float) -> None:
+    scores = np.sort(np.array(held))
+    stated = calibrated(scores, 0.5).at(threshold=threshold)
+    assert stated.threshold == threshold
+    possible = [rank / (len(scores) + 1) for rank in range(1, len(scores) + 1)]
+    kept = [rate for rate in possible if calibrated(scores, 0.5).at(rate=rate).threshold <= threshold]
+    assert stated.rate == pytest.approx(min(kept, default=1.0))
+    assert np.array_equal(stated.p_values(scores), calibrated(scores, 0.5).p_values(scores)), "p-values stay"
+    assert stated.at(rate=0.5).threshold == calibrated(scores, 0.5).threshold, "a rate takes its place again"
+
+
+def test_a_threshold_above_all_scores_promises_one_in_n_plus_one_and_one_below_all_of_them_nothing() -> None:
+    calibration = calibrated(np.arange(1.0, 20.0), 0.5)
+    assert calibration.at(threshold=1e9).rate == pytest.approx(1 / 20)
+    assert calibration.at(threshold=0.0).rate == 1
+    for threshold in (float("nan"), float("inf")):
+        with pytest.raises(SettingError, match="not a finite number"):
+            calibration.at(threshold=threshold)
+    with pytest.raises(SettingError, match=r"threshold 0 promises a rate of 1, not 0\.5"):
+        replace(calibration, given_threshold=0.0)
+
+
+@pytest.mark.parametrize("share_above", [0.0, 0.02, 0.2, 0.97, 1.0])
+def test_the_range_by_chance_holds_for_a_threshold_that_was_given_too(share_above: float) -> None:
+    rng = np.random.default_rng(2)
+    inside = 0
+    for _ in range(1000):
+        calibration = calibrated(np.sort(rng.uniform(size=60)), 0.5).at(threshold=1 - share_above)
+        low, high = calibration.false_alarms_by_chance(80)
+        inside += low <= (rng.uniform(size=80) > 1 - share_above).sum() <= high
+    assert inside / 1000 > 0.94
+
+
+@pytest.mark.parametrize(("count", "rate"), [(12, 0.1), (99, 0.1), (99, 0.05)])
+def test_over_many_draws_good_images_show_a_box_at_most_at_the_box_rate(count: int, rate: float) -> None:
+    rng = np.random.default_rng(count)
+    draws = 20_000
+    shown = 0
+    for held, fresh in zip(rng.normal(size=(draws, count)), rng.normal(size=draws), strict=True):
+        order = np.argsort(rng.normal(size=count))  # scores do not follow the maxima
+        shown += fresh > Calibration(np.sort(held), held, held[order], 0.5, rate).box_level
+    exact = np.floor((count + 1) * rate + 1e-9) / (count + 1)
+    low, high = stats.binom.interval(0.9999, draws, exact)
+    assert low <= shown <= high
+    assert exact <= rate
+
+
+def test_the_default_box_rate_gives_way_and_one_that_was_asked_for_does_not() -> None:
+    held = Gathered()
+    for value in range(5):
+        held.update(value, np.full((2, 2), value, np.float32))
+    assert held.finish(0.5).box_rate == pytest.approx(1 / 6)
+    assert held.finish(0.5).box_level == pytest.approx(4, rel=1e-3)
+    with pytest.raises(SettingError, match=r"5 good images cannot promise a box rate of 0\.1, only 0\.1667 or more"):
+        held.finish(0.5, 0.1)

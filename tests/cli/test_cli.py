@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,9 +62,35 @@ def test_predict_prints_one_line_of_json_an_image(fitted: Path, tree: Path) -> N
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 10
     for line in lines:
-        assert set(line) == {"path", "score", "p_value", "is_anomaly", "boxes"}
-        assert bool(line["boxes"]) == line["is_anomaly"]
+        assert set(line) == {"path", "score", "p_value", "is_anomaly", "threshold", "false_alarm_rate", "boxes"}
+        assert line["boxes"] or not line["is_anomaly"]
         assert line["is_anomaly"] == ("scratch" in line["path"])
+
+
+def test_any_rate_or_threshold_can_be_asked_for_without_a_fit(
+    fitted: Path, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lines(verb: str, *words: object) -> list[dict[str, Any]]:
+        done = inside(capsys, verb, fitted, tree, *words, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    for verb in ("predict", "explain"):
+        for line in lines(verb, "--threshold", "1e9", "--box-rate", "0.95"):
+            assert not line["is_anomaly"]
+            assert line["boxes"]
+            assert line["threshold"] == 1e9
+            assert line["false_alarm_rate"] == pytest.approx(1 / 25)
+        assert {line["false_alarm_rate"] for line in lines(verb, "--false-alarm-rate", "0.5")} == {0.5}
+    (told,) = lines("evaluate", "--false-alarm-rate", "0.5", "--box-rate", "0.3")
+    assert (told["decisions"]["stated_rate"], told["boxes"]["box_rate"]) == (0.5, 0.3)
+    for_people = inside(capsys, "predict", fitted, tree, "--threshold", "1e9")
+    assert "threshold 1e+09, as given, with a false-alarm rate of at most 4 %; boxes above" in for_people.stderr
+    assert re.search(r"good +score \S+  p \S+  +\d+ box(es)?  ", for_people.stdout)
+    nothing = inside(capsys, "evaluate", fitted, tree, "--threshold", "-5")
+    assert "as given, below all held-out scores" in nothing.stdout
+    assert re.search(r"stated rate +threshold +false alarms +detected\n +5 %", nothing.stdout)
+    assert "at an overlap of 0.3: " in nothing.stdout
 
 
 def test_predict_goes_on_after_an_unreadable_image_and_ends_with_status_3(
@@ -241,6 +269,36 @@ def test_evaluate_with_a_report_needs_no_torch(saved: Path, tree: Path, tmp_path
     assert (tmp_path / "r.html").is_file()
 
 
+def test_calibrate_replaces_the_model_or_writes_another_without_torch(
+    saved: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write_parts(tmp_path / "good", 19, seed=30)
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['timm'] = None\n"
+        "from blemish.cli import main\n"
+        f"sys.argv = ['blemish', 'calibrate', {str(saved)!r}, {str(good)!r}, '-o', {str(tmp_path / 'm')!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "calibrated on 19 images"
+    assert lines[1].startswith("before: threshold ")
+    assert re.fullmatch(r"now: threshold \S+, for a false-alarm rate of at most 5 %; boxes above .* 10 % .*", lines[2])
+    assert "warning" not in done.stderr
+    before = blemish_module.load(str(tmp_path / "m"))
+    assert before.calibration.rate == 0.05
+    told = inside(capsys, "calibrate", tmp_path / "m", tree, "--false-alarm-rate", "0.5", "--json")
+    assert told.returncode == 0, told.stderr
+    assert "warning: the model was fitted on 24 of these 24 images" in told.stderr
+    replaced = blemish_module.load(str(tmp_path / "m"))
+    found = json.loads(told.stdout)
+    assert (found["images"], found["seen"], found["false_alarm_rate_before"]) == (24, 24, 0.05)
+    assert (found["threshold"], found["threshold_before"]) == (replaced.threshold, before.threshold)
+    assert [former.images for former in replaced.provenance.history] == [24, 19]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "m"], "no temporary folder is left"
+
+
 def test_figures_that_are_undefined_are_null(
     fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -323,6 +381,15 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tree, "-o", out, "--false-alarm-rate", "2"): "above 0 and below 1",
         ("fit", tree, "-o", out, "--calibration-share", "0.9"): "share",
         ("fit", tree, "-o", out, "--engine", "tpu"): "no engine",
+        ("fit", tree, "-o", out, "--box-rate", "0.001"): "24 good images cannot promise a box rate of 0.001",
+        ("predict", fitted, tree, "--false-alarm-rate", "0.01"): "a false-alarm rate of 0.01, only 0.04 or more",
+        ("evaluate", fitted, tree, "--box-rate", "0.01"): "a box rate of 0.01, only 0.04 or more",
+        ("explain", fitted, tree, "--box-rate", "1"): "above 0 and below 1",
+        ("predict", fitted, tree, "--false-alarm-rate", "0.1", "--threshold", "3"): "give one",
+        ("evaluate", fitted, tree, "--threshold", "nan"): "not a finite number",
+        ("calibrate", fitted, tree, "--false-alarm-rate", "0.01"): "a false-alarm rate of 0.01, only 0.04 or more",
+        ("calibrate", fitted, tree, "-o", fitted): "--force",
+        ("calibrate", fitted, tmp_path / "empty"): "no images",
         ("predict", tmp_path / "none", tree): "no such model",
         ("predict", tree, tree): "not a saved model",
         ("predict", fitted, tmp_path / "empty"): "no images",
@@ -386,7 +453,9 @@ def test_debug_shows_the_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["fit", "predict", "evaluate", "explain", "sample", "prune", "check", "demo"])
+@pytest.mark.parametrize(
+    "verb", ["fit", "calibrate", "predict", "evaluate", "explain", "sample", "prune", "check", "demo"]
+)
 def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     done = inside(capsys, verb, "--help")
     assert done.returncode == 0

@@ -156,7 +156,7 @@ def test_what_was_learned_is_checked_before_it_scores_anything() -> None:
 
 def test_a_score_that_differs_from_the_threshold_by_rounding_alone_is_normal() -> None:
     scores = np.sort(np.random.default_rng(0).normal(10, 1, 99))
-    calibration = Calibration(scores, np.zeros(99), np.ones(99), 0.05)
+    calibration = Calibration(scores, np.zeros(99), np.ones(99), 0.05, 0.1)
     highest_normal = scores[94]
     for score, anomalous in ((highest_normal * (1 + ROUNDING / 2), False), (highest_normal * (1 + 2 * ROUNDING), True)):
         assert (score > calibration.threshold) == anomalous

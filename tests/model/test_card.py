@@ -52,6 +52,12 @@ def at(*keys: Any, value: Any) -> Callable[[Card], None]:
     return change
 
 
+def former(**changed: Any) -> Card:
+    """An entry of the history, with some fields changed."""
+    right = {"created": "", "source": "", "images": 1, "rate": 0.5, "threshold": 1.0, "box_rate": 0.5}
+    return {**right, **changed}
+
+
 def without(*keys: str) -> Callable[[Card], None]:
     def change(card: Card) -> None:
         for key in keys[:-1]:
@@ -82,8 +88,14 @@ def without(*keys: str) -> Callable[[Card], None]:
         (at("recipe", "geometry", "height", value="64"), "recipe.geometry.height is not a whole number"),
         (at("recipe", "geometry", "crop", value=900), "crop 900 does not fit"),
         (at("calibration", "rate", value=2), "calibration.rate is not a finite number from 0 to 1"),
-        (at("calibration", "rate", value=0.0001), "cannot promise a rate"),
+        (at("calibration", "rate", value=0.0001), "cannot promise a false-alarm rate"),
         (at("calibration", "threshold", value=0.5), "which its scores give"),
+        (at("calibration", "box_rate", value=0.0001), "cannot promise a box rate"),
+        (at("calibration", "box_rate", value=None), "calibration.box_rate is not a finite number from 0 to 1"),
+        (at("calibration", "box_level", value=0.5), "which its scores give"),
+        (at("calibration", "given_threshold", value="high"), "calibration.given_threshold is not a finite number"),
+        (at("calibration", "given_threshold", value=1e9), "promises a rate of 0.04, not"),
+        (without("calibration", "given_threshold"), "calibration has no given_threshold"),
         (at("calibration", "scores", value=[]), "calibration.scores is not a list"),
         (at("calibration", "scores", value=["1"] * 24), "calibration.scores is not a finite number"),
         (at("calibration", "scores", 0, value=1e300), "calibration.scores are not sorted"),
@@ -91,11 +103,16 @@ def without(*keys: str) -> Callable[[Card], None]:
         (at("calibration", "medians", value=[1.0]), "24 scores, 1 medians and 24 maxima"),
         (at("calibration", "maxima", 0, value=None), "calibration.maxima is not a finite number"),
         (at("calibration", "scores", 0, value=10**400), "larger than any number here"),
-        (at("provenance", "images", value=3), "24 scores do not fit 3 images that calibrate"),
-        (at("calibration", "folds", value=0), "24 scores do not fit 0 images that calibrate"),
         (at("calibration", "names", value=["a"]), "24 scores and 1 names"),
         (at("recipe", "copies", value=-1), "recipe.copies is not a whole number"),
         (at("provenance", "seen", value=[1]), "provenance.seen is not a text"),
+        (at("provenance", "calibrated_on", "images", value=3), "24 scores do not fit a calibration on 3 images"),
+        (at("provenance", "calibrated_on", value=None), "provenance.calibrated_on is not an object"),
+        (at("provenance", "calibrated_on", "source", value=3), "provenance.calibrated_on.source is not a text"),
+        (at("provenance", "calibrated_on", "seen", value=-1), "provenance.calibrated_on.seen is not a whole number"),
+        (at("provenance", "history", value=[{}] * 17), "provenance.history is not a list, or one of more than 16"),
+        (at("provenance", "history", value=[{"rate": 0.5}]), "provenance.history has no box_rate"),
+        (at("provenance", "history", value=[former(rate="x")]), "provenance.history.rate is not a finite number"),
         (at("provenance", "images", value=-1), "provenance.images is not a whole number"),
         (at("provenance", "source", value=None), "provenance.source is not a text"),
         (at("recipe", "shapes", 0, value={}), "recipe.shapes has no channels"),

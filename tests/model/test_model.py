@@ -517,8 +517,62 @@ def test_an_evaluation_counts_the_boxes_that_meet_true_ones(model: Model, tree: 
     evaluation = blemish.evaluate(model, tree)
     boxes = evaluation.boxes
     assert boxes["true"] == 5
-    assert boxes["found"] is not None
     assert boxes["found"] >= 5
-    assert boxes["iou"] == 0.5
-    assert boxes["recall"] == (boxes["matched"] or 0) / 5
+    assert [at["iou"] for at in boxes["overlaps"]] == [0.3, 0.5]
+    for at in boxes["overlaps"]:
+        assert at["recall"] == at["matched"] / 5
+        assert at["precision"] == at["matched"] / boxes["found"]
+        assert at["false_per_image"] == (boxes["found"] - at["matched"]) / 10
+    assert boxes["overlaps"][0]["matched"] >= boxes["overlaps"][1]["matched"]
+    assert (boxes["box_rate"], boxes["level"]) == (0.1, model.calibration.box_level)
     assert evaluation.as_dict()["boxes"] == boxes
+    more = blemish.evaluate(model.at(box_rate=0.9), tree).boxes
+    assert more["found"] > boxes["found"]
+    assert more["good_with_boxes"] > boxes["good_with_boxes"]
+
+
+def test_another_rate_or_threshold_changes_verdicts_and_nothing_else(model: Model, tree: Path, tmp_path: Path) -> None:
+    before = list(model.predict(tree))
+    middle = float(np.median([p.score for p in before]))
+    strict, by_hand = model.at(threshold=1e9), model.at(threshold=middle)
+    assert not any(p.is_anomaly for p in strict.predict(tree))
+    after = list(by_hand.predict(tree))
+    assert [p.is_anomaly for p in after] == [p.score > middle for p in before]
+    assert {(p.threshold, p.false_alarm_rate) for p in after} == {(middle, by_hand.calibration.rate)}
+    assert [(p.score, p.p_value, p.boxes) for p in after] == [(p.score, p.p_value, p.boxes) for p in before]
+    assert model.at(false_alarm_rate=0.3).threshold < model.threshold == next(model.predict(tree)).threshold
+    assert by_hand.engine is model.engine
+    by_hand.save(tmp_path / "m")
+    loaded = Model.load(tmp_path / "m")
+    assert (loaded.threshold, loaded.calibration.rate) == (middle, by_hand.calibration.rate)
+    with pytest.raises(SettingError, match=r"24 good images cannot promise a false-alarm rate of 0\.01, only 0\.04 "):
+        model.at(false_alarm_rate=0.01)
+
+
+def test_boxes_have_a_rate_of_their_own_whatever_the_verdict(model: Model, tree: Path, tmp_path: Path) -> None:
+    good = tree / "test" / "good"
+    few, many = (list(model.at(threshold=1e9, box_rate=rate).predict(good)) for rate in (0.1, 0.95))
+    assert not any(p.is_anomaly for p in many)
+    assert all(len(p.boxes) for p in many)
+    assert sum(len(p.boxes) for p in few) < sum(len(p.boxes) for p in many)
+    model.at(box_rate=0.5).save(tmp_path / "m")
+    assert Model.load(tmp_path / "m").calibration.box_rate == 0.5
+    assert blemish.fit(tree, size=64, box_rate=0.25).calibration.box_rate == 0.25
+    with pytest.raises(SettingError, match=r"24 good images cannot promise a box rate of 0\.01, only 0\.04 or more"):
+        blemish.fit(tree, size=64, box_rate=0.01)
+
+
+def test_an_evaluation_compares_the_rates_that_the_calibration_allows(model: Model, tree: Path) -> None:
+    evaluation = blemish.evaluate(model, tree)
+    row = evaluation.rates[-1]
+    assert [at["rate"] for at in evaluation.rates] == [0.05, 0.1], "24 good images allow 1 in 25 or more"
+    assert row["threshold"] == model.at(false_alarm_rate=0.1).threshold
+    good = [p.score > row["threshold"] for sample, p in evaluation.results if not sample.is_anomalous]
+    assert row["false_alarm_rate"] == np.mean(good)
+    assert row["detection_rate"] == 1.0
+    assert evaluation.as_dict()["rates"] == evaluation.rates
+    by_hand = blemish.evaluate(model.at(threshold=1e9), tree)
+    assert by_hand.decisions["threshold"] == 1e9
+    assert by_hand.decisions["stated_rate"] == pytest.approx(1 / 25)
+    assert by_hand.decisions["detection_rate"] == 0
+    assert by_hand.rates == evaluation.rates

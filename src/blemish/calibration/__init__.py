@@ -1,6 +1,6 @@
 """From scores of normal images to thresholds with a stated false-alarm rate, and p-values."""
 
-from blemish.calibration.conformal import Calibration
+from blemish.calibration.conformal import Calibration, check_rate, default_box_rate
 from blemish.calibration.cross_fit import assign_folds
 from blemish.calibration.gathered import Gathered
 from blemish.calibration.hold_out import DEFAULT_RATE, DEFAULT_SHARE, held_out_count, lowest_rate, promised_rate
@@ -11,6 +11,8 @@ __all__ = [
     "Calibration",
     "Gathered",
     "assign_folds",
+    "check_rate",
+    "default_box_rate",
     "held_out_count",
     "lowest_rate",
     "promised_rate",

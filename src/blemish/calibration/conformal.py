@@ -1,4 +1,5 @@
-"""A threshold with a stated false-alarm rate, p-values and a fixed display scale, from held-out normal images alone.
+"""A threshold with a stated false-alarm rate, p-values, a level for boxes with a rate of its own, and a fixed display
+scale, from held-out normal images alone.
 
 Split conformal prediction (Papadopoulos et al. 2002; Vovk, Gammerman & Shafer 2005): where the held-out images and a
 new normal image are exchangeable, the new one's score exceeds the threshold with a probability of at most the stated
@@ -8,14 +9,17 @@ rate, whatever the scores' distribution. Nothing is assumed of anomalies.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from blemish.calibration.hold_out import lowest_rate
 from blemish.calibration.suspicious import suspicious
 from blemish.errors import SettingError
+
+DEFAULT_BOX_RATE = 0.1
 
 ROUNDING = 1e-4
 """A score counts as higher than another if it exceeds it by this share, since engines round differently."""
@@ -25,37 +29,85 @@ ROUNDING = 1e-4
 class Calibration:
     """Scores of n held-out normal images, and the threshold that they give at a false-alarm rate.
 
-    `dataclasses.replace(calibration, rate=0.05)` gives the calibration at another rate.
+    `calibration.at(rate=0.05)` gives the calibration at another rate.
 
     Attributes:
         scores: of the images, ascending (n,).
         medians: of their maps, in the same order (n,).
         maxima: of their maps, in the same order (n,).
         rate: the stated false-alarm rate.
+        box_rate: the stated share of good images that show a box.
+        given_threshold: one that takes the place of the rate's; `rate` is then `rate_of` it.
         names: of the images, in the same order.
         folds: of the cross-fit that the scores come from; 0 if the images were held out.
 
     Raises:
-        SettingError: the rate is not between 0 and 1, or n scores are too few to promise it.
+        SettingError: a rate is not between 0 and 1, n scores are too few to promise it, or the threshold that was
+            given is not finite, or does not fit the rate.
     """
 
     scores: NDArray[np.float64]
     medians: NDArray[np.float64]
     maxima: NDArray[np.float64]
     rate: float
+    box_rate: float
+    given_threshold: float | None = None
     names: tuple[str, ...] = ()
     folds: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < 1:
-            raise SettingError(f"false-alarm rate {self.rate} is out of range; give a rate above 0 and below 1")
-        if not 1 <= self._rank <= len(self.scores):
-            raise SettingError(f"{len(self.scores)} scores of good images cannot promise a rate of {self.rate:g}")
+        check_rate("box rate", self.box_rate, len(self.scores))
+        given = self.given_threshold
+        if given is None:
+            check_rate("false-alarm rate", self.rate, len(self.scores))
+        elif not math.isfinite(given):
+            raise SettingError(f"threshold {given} is not a finite number; give a score")
+        elif self.rate != self.rate_of(given):
+            raise SettingError(f"threshold {given:g} promises a rate of {self.rate_of(given):g}, not {self.rate}")
+
+    def at(
+        self, *, rate: float | None = None, threshold: float | None = None, box_rate: float | None = None
+    ) -> Calibration:
+        """Returns the calibration at another rate or threshold, or at another box rate; what is `None` stays.
+
+        Raises:
+            SettingError: a rate is out of range or lower than n scores can promise, the threshold is not finite, or
+                both a rate and a threshold are given.
+        """
+        changed = self
+        if rate is not None and threshold is not None:
+            raise SettingError("a false-alarm rate and a threshold were given, but each decides the other; give one")
+        if rate is not None:
+            changed = replace(changed, rate=rate, given_threshold=None)
+        if threshold is not None:
+            changed = replace(changed, rate=self.rate_of(threshold), given_threshold=threshold)
+        return changed if box_rate is None else replace(changed, box_rate=box_rate)
+
+    def rate_of(self, threshold: float) -> float:
+        """Returns the smallest rate whose threshold is not above this one; 1 / (n + 1) if it lies above all scores.
+
+        It is 1, a promise of nothing, if it lies below all of them.
+        """
+        below = int(np.searchsorted(_rounded_up(self.scores), threshold, side="right"))
+        return 1 - below / (len(self.scores) + 1)
 
     @cached_property
     def threshold(self) -> float:
-        """The ceil((n + 1)(1 - rate))-th smallest held-out score, raised by `ROUNDING`; images above are anomalous."""
-        return float(_rounded_up(self.scores)[self._rank - 1])
+        """The ceil((n + 1)(1 - rate))-th smallest held-out score, raised by `ROUNDING`, or the one that was given.
+
+        Images above it are anomalous.
+        """
+        if self.given_threshold is not None:
+            return self.given_threshold
+        return float(_rounded_up(self.scores)[_rank(len(self.scores), self.rate) - 1])
+
+    @cached_property
+    def box_level(self) -> float:
+        """The ceil((n + 1)(1 - box_rate))-th smallest maximum of a held-out map, raised by `ROUNDING`.
+
+        Boxes enclose what lies above. A new normal image has such a pixel with a probability of at most `box_rate`.
+        """
+        return float(_rounded_up(np.sort(self.maxima))[_rank(len(self.maxima), self.box_rate) - 1])
 
     @cached_property
     def display(self) -> tuple[float, float]:
@@ -68,37 +120,57 @@ class Calibration:
         high = float(np.quantile(self.maxima, 1 - self.rate, method="higher"))
         return low, low + 2 * max(high - low, 1e-6 * max(abs(low), 1.0))
 
-    @property
-    def map_threshold(self) -> float:
-        """The middle of the display scale; at most the share `rate` of held-out maps has a value above it."""
-        return (self.display[0] + self.display[1]) / 2
-
     @cached_property
     def suspicious(self) -> list[tuple[str, float]]:
         """Names and p-values of images that look anomalous themselves, the worst first; see `suspicious.suspicious`."""
         found = np.flatnonzero(suspicious(self.scores))[::-1].tolist()
         return [(self.names[index], (len(self.scores) - index) / len(self.scores)) for index in found]
 
-    @property
-    def _rank(self) -> int:
-        return math.ceil((len(self.scores) + 1) * (1 - self.rate) - 1e-9)  # 20 · 0.95 must not round up to 20
-
     def false_alarms_by_chance(self, normal: int, coverage: float = 0.95) -> tuple[int, int]:
         """Returns the range of counts of false alarms that `normal` new normal images give with probability `coverage`.
 
         With n held-out scores and the k-th as threshold, the count is beta-binomial with parameters n + 1 - k and k:
-        the held-out images are a random sample, as the new ones are.
+        the held-out images are a random sample, as the new ones are. A threshold that was given lies between the k-th
+        and the next; the range is then from the lower end of the next one's to the upper end of the k-th one's.
         """
         from scipy.stats import betabinom
 
-        count = betabinom(normal, len(self.scores) + 1 - self._rank, self._rank)
-        return int(count.ppf((1 - coverage) / 2)), int(count.ppf((1 + coverage) / 2))
+        def quantile(rank: int, share: float) -> int:
+            if not 1 <= rank <= len(self.scores):  # no image lies below the threshold, or none above
+                return 0 if rank else normal
+            return int(betabinom(normal, len(self.scores) + 1 - rank, rank).ppf(share))
+
+        rank = _rank(len(self.scores), self.rate)
+        lowest = rank if self.given_threshold is None else rank + 1
+        return quantile(lowest, (1 - coverage) / 2), quantile(rank, (1 + coverage) / 2)
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Returns (1 + #{held-out scores >= s}) / (n + 1) for each score s; `ROUNDING` counts as no difference."""
         held_out = _rounded_up(self.scores)
         at_least = len(held_out) - np.searchsorted(held_out, np.asarray(scores, np.float64), side="left")
         return np.asarray((1 + at_least) / (len(self.scores) + 1), np.float64)
+
+
+def default_box_rate(count: int) -> float:
+    """Returns the box rate where none is asked for: 10 %, or the lowest that `count` held-out images can promise."""
+    return max(DEFAULT_BOX_RATE, lowest_rate(count))
+
+
+def check_rate(name: str, rate: float, count: int) -> None:
+    """Raises `SettingError` if a rate is not between 0 and 1, or lower than `count` held-out images can promise."""
+    if not (0 < rate < 1 and _rank(count, rate)):
+        raise SettingError(f"{name} {rate} is out of range; give a rate above 0 and below 1")
+    if _rank(count, rate) > count:
+        lowest = math.ceil(1e4 * lowest_rate(count)) / 1e4
+        raise SettingError(
+            f"{count} good images cannot promise a {name} of {rate:g}, only {lowest:g} or more; "
+            "ask for that, or calibrate on more good images"
+        )
+
+
+def _rank(count: int, rate: float) -> int:
+    """Returns which of the scores in ascending order is the threshold, from 1; `count` + 1 if they are too few."""
+    return math.ceil((count + 1) * (1 - rate) - 1e-9)  # 20 · 0.95 must not round up to 20
 
 
 def _rounded_up(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration.conformal import Calibration
+from blemish.calibration.conformal import Calibration, default_box_rate
 from blemish.calibration.suspicious import suspicious
 
 ENOUGH = 1 << 20
@@ -60,15 +60,17 @@ class Gathered:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def finish(self, rate: float) -> Calibration:
-        """Returns the calibration at a false-alarm rate.
+    def finish(self, rate: float, box_rate: float | None = None) -> Calibration:
+        """Returns the calibration at a false-alarm rate and a box rate, by default 10 % or the lowest possible one.
 
         Raises:
-            SettingError: the scores are too few to promise this rate.
+            SettingError: the images are too few to promise a rate.
         """
+        if box_rate is None:
+            box_rate = default_box_rate(len(self))
         order = np.argsort(self.scores, kind="stable")
         scores, medians, maxima = (
             np.asarray(values, np.float64)[order] for values in (self.scores, self.medians, self.maxima)
         )
         names = tuple(self.names[index] for index in order.tolist())
-        return Calibration(scores, medians, maxima, rate, names, self.folds)
+        return Calibration(scores, medians, maxima, rate, box_rate, names=names, folds=self.folds)

@@ -19,12 +19,14 @@ from rich.table import Table
 from blemish.calibration import DEFAULT_RATE
 
 if TYPE_CHECKING:
+    from blemish.calibration import Calibration
     from blemish.components import Diagnosis, Pruning
     from blemish.evaluation import Evaluation
     from blemish.evaluation.protocols.one_class import ClassResult
     from blemish.explanation import Explanation
     from blemish.model import Model
     from blemish.progress import Progress
+from blemish.maps import counted
 from blemish.model import Prediction
 
 out = Console(highlight=False, soft_wrap=True)
@@ -71,7 +73,23 @@ def described(model: Model) -> dict[str, Any]:
         "skipped": model.provenance.skipped,
         "threshold": model.threshold,
         "false_alarm_rate": calibration.rate,
+        "box_rate": calibration.box_rate,
+        "box_level": calibration.box_level,
     }
+
+
+def verdicts(calibration: Calibration) -> str:
+    """Returns a line with the threshold, the level for boxes, and what is stated of both."""
+
+    def percent(rate: float) -> str:
+        return f"{100 * rate:.{2 if rate < 0.1 else 3}g} %"
+
+    rate = f"a false-alarm rate of at most {percent(calibration.rate)}"
+    stated = f"for {rate}"
+    if calibration.given_threshold is not None:
+        stated = f"as given, with {rate}" if calibration.rate < 1 else "as given, below all held-out scores"
+    boxes = f"{calibration.box_level:.6g}, on at most {percent(calibration.box_rate)} of good images"
+    return f"threshold {calibration.threshold:.6g}, {stated}; boxes above {boxes}"
 
 
 def print_model(model: Model, output: Path) -> None:
@@ -79,15 +97,13 @@ def print_model(model: Model, output: Path) -> None:
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
     skipped = f", {told['skipped']} unreadable left out" if told["skipped"] else ""
     out.print(f"fitted on {told['images']} images, {told['held_out']} of them held out to calibrate{skipped}")
-    out.print(
-        f"threshold {told['threshold']:.6g} for a false-alarm rate of at most {100 * told['false_alarm_rate']:.2g} %"
-    )
+    out.print(verdicts(model.calibration))
     if model.provenance.asked_false_alarm_rate is None and told["false_alarm_rate"] > DEFAULT_RATE:
         out.print(f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} held-out images)")
     out.print(f"saved to {escape(str(output))}")
 
 
-def print_evaluation(evaluation: Evaluation) -> None:
+def print_evaluation(model: Model, evaluation: Evaluation) -> None:
     table = Table(box=None, pad_edge=False)
     longest = max(map(len, ["all", *evaluation.per_class]))
     for column in ("", "images", "AUROC", "AUPR", "best F1", "detected", "pixel AUROC", "pixel AUPR", "AUPRO"):
@@ -108,21 +124,29 @@ def print_evaluation(evaluation: Evaluation) -> None:
     def percent(rate: float | None) -> str:
         return "undefined" if rate is None else f"{100 * rate:.2f} %"
 
-    out.print(
-        f"threshold {decisions['threshold']:.6g}, for a false-alarm rate of at most {percent(decisions['stated_rate'])}"
-    )
+    out.print(verdicts(model.calibration))
     out.print(f"false alarms {percent(decisions['false_alarm_rate'])}, detected {percent(decisions['detection_rate'])}")
     if decisions["false_alarms_by_chance"]:
         low, high = decisions["false_alarms_by_chance"]
         normal = evaluation.image["normal"]
         out.print(f"(on {normal} good images the stated rate gives {low} to {high} false alarms by chance)")
+    if evaluation.rates:
+        table = Table(box=None, pad_edge=False)
+        for column in ("stated rate", "threshold", "false alarms", "detected"):
+            table.add_column(column, justify="right")
+        for row_at in evaluation.rates:
+            realised = (percent(row_at["false_alarm_rate"]), percent(row_at["detection_rate"]))
+            table.add_row(f"{100 * row_at['rate']:g} %", f"{row_at['threshold']:.6g}", *realised)
+        out.print(table)
     boxes = evaluation.boxes
     if boxes:
-        out.print(
-            f"boxes: {boxes['found']} found, {boxes['matched']} of {boxes['true']} true ones matched at "
-            f"an overlap of {boxes['iou']}; "
-            f"precision {percent(boxes['precision'])}, recall {percent(boxes['recall'])}, F1 {percent(boxes['f1'])}"
-        )
+        shown = percent(boxes["good_with_boxes"])
+        out.print(f"boxes: {boxes['found']} found, {boxes['true']} true; on good images {shown}")
+        for at in boxes["overlaps"]:
+            out.print(
+                f"at an overlap of {at['iou']}: {at['matched']} matched, precision {percent(at['precision'])}, recall "
+                f"{percent(at['recall'])}, F1 {percent(at['f1'])}; {at['false_per_image']:.2f} false boxes an image"
+            )
     out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")
 
 
@@ -133,14 +157,16 @@ def print_prediction(prediction: Prediction) -> None:
         err.print(f"[red]error[/red]  {path}: {escape(prediction.error)}")
         return
     verdict = "[red]anomaly[/red]" if prediction.is_anomaly else "[green]good[/green]   "
-    out.print(f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {path}")
+    found = f"{counted(prediction.boxes):>8}"
+    out.print(f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {found}  {path}")
 
 
 def print_explanation(explanation: Explanation) -> None:
     word = "[red]anomalous[/red]" if explanation.score > explanation.threshold else "normal"
     out.print(
         f"{escape(str(explanation.path))}  {word}  score {explanation.score:.6g}, threshold "
-        f"{explanation.threshold:.6g}; largest at row {explanation.peak[0]}, column {explanation.peak[1]}"
+        f"{explanation.threshold:.6g}; {counted(explanation.boxes)}, largest at row {explanation.peak[0]}, "
+        f"column {explanation.peak[1]}"
     )
     for cause in [*explanation.layers, *explanation.components]:
         out.print("  " + escape(str(cause).replace("\n", ": ")))

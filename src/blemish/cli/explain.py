@@ -20,7 +20,7 @@ from blemish.cli.console import (
     print_pruning,
     whoever_reads,
 )
-from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
+from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold
 from blemish.errors import ImageError, SettingError, require
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ def explain(
     diagnoses: Annotated[str | None, typer.Option(help="SOURCE: a table of the components.")] = None,
     images: Annotated[int, typer.Option(help="Images in figures and gallery.", min=1)] = 4,
     out_folder: Annotated[Path | None, typer.Option("--out", help="A new folder for pictures.")] = None,
+    false_alarm_rate: FalseAlarmRate = None,
+    threshold: Threshold = None,
+    box_rate: BoxRate = None,
     engine: EngineName = "auto",
     force: Force = False,
     as_json: Json = False,
@@ -61,7 +64,7 @@ def explain(
         raise SettingError("figures and galleries need a folder to write to; give --out DIR")
     if gallery:
         require("jinja2", of="a gallery", extra="report")
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
     if sources:
         _explain_images(loaded, sources, _components(components), scale, out_folder, force, as_json)
     else:

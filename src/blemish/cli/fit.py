@@ -38,6 +38,9 @@ def fit(
     false_alarm_rate: Annotated[
         float | None, typer.Option(help="What the threshold promises; by default 0.01, or the lowest possible rate.")
     ] = None,
+    box_rate: Annotated[
+        float | None, typer.Option(help="Share of good images that may show a box; 0.1, or the lowest possible share.")
+    ] = None,
     calibration: Annotated[
         str | None, typer.Option(help="cross (default up to 2,000 images; not for a trained detector) or hold-out.")
     ] = None,
@@ -100,6 +103,7 @@ def fit(
             overlap=overlap,
             preset=preset,
             false_alarm_rate=false_alarm_rate,
+            box_rate=box_rate,
             calibration=calibration,
             folds=folds,
             calibration_share=calibration_share,

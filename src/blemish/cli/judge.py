@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from blemish.cli.console import bars, err, out, print_evaluation, print_json, print_prediction, whoever_reads
-from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
+from blemish.cli.console import bars, err, out, print_evaluation, print_json, print_prediction, verdicts, whoever_reads
+from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold, check_report
 from blemish.errors import SettingError, require
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def predict(
     maps: Annotated[
         Maps | None, typer.Option(help="With --out: none, png (heat maps; default) or npy (values).")
     ] = None,
+    false_alarm_rate: FalseAlarmRate = None,
+    threshold: Threshold = None,
+    box_rate: BoxRate = None,
     engine: EngineName = "auto",
     force: Force = False,
     as_json: Json = False,
@@ -45,7 +48,9 @@ def predict(
 
     if maps and maps != Maps.none and out_folder is None:
         raise SettingError(f"--maps {maps.value} needs a folder to write to; give --out DIR")
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
+    if not as_json:
+        err.print(verdicts(loaded.calibration))
     failed = 0
     with bars() as progress:
         predictions = loaded.predict(list(sources), progress)
@@ -67,6 +72,9 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="What fit wrote.")],
     source: Annotated[str, typer.Argument(help="A tree with labels, or layout:PATH.")],
     report: Annotated[Path | None, typer.Option(help="Write a self-contained page, FILE.html.")] = None,
+    false_alarm_rate: FalseAlarmRate = None,
+    threshold: Threshold = None,
+    box_rate: BoxRate = None,
     engine: EngineName = "auto",
     force: Force = False,
     as_json: Json = False,
@@ -80,7 +88,7 @@ def evaluate(
     from blemish.model import Model
 
     _check_page(report, force)
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
     dataset = read_source(source, loaded.recipe.seed)
     err.print(escape(str(dataset)))
     with bars() as progress:
@@ -157,7 +165,7 @@ def _finish_evaluation(model: Model, evaluation: Evaluation, report: Path | None
     if as_json:
         print_json(evaluation.as_dict())
     else:
-        print_evaluation(evaluation)
+        print_evaluation(model, evaluation)
         if report is not None:
             out.print(f"report: {escape(str(report))}")
     if evaluation.unreadable:

@@ -15,6 +15,13 @@ SOME_FAILED = 3
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+FalseAlarmRate = Annotated[
+    float | None, typer.Option(help="Share of good images that may raise an alarm; by default the model's.")
+]
+Threshold = Annotated[float | None, typer.Option(help="Scores above it are anomalous, in place of a rate.")]
+BoxRate = Annotated[
+    float | None, typer.Option(help="Share of good images that may show a box; by default the model's.")
+]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
 
 

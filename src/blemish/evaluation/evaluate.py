@@ -12,15 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.calibration import Calibration, lowest_rate
 from blemish.datasets import GOOD, Dataset, Sample, read_source, read_truth
 from blemish.errors import ImageError, SourceError, require
 from blemish.images import Geometry, decode_ahead, waiting
 from blemish.images.files import MAX_PIXELS
-from blemish.maps import find_boxes, matched
-from blemish.maps.boxes import IOU
+from blemish.maps import Box, find_boxes, matched
 from blemish.metrics import Decisions, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
 from blemish.model import Model, Prediction
 from blemish.progress import Progress
+
+RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
+"""False-alarm rates that are compared, as far as the calibration allows them."""
+
+OVERLAPS = (0.3, 0.5)
+"""Least overlaps at which a box matches a true one."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,12 @@ class Evaluation:
         pixel: `auroc`, `aupr`, `aupro`; all `None` if there are no masks.
         decisions: `threshold`, the `stated_rate`, the realised `false_alarm_rate` and `detection_rate`, and
             `false_alarms_by_chance`, the range of counts that the stated rate gives in 95 of 100 cases.
-        boxes: found around what lies above the map's threshold on images judged anomalous, compared with boxes around
-            the masks' parts: `precision`, `recall` and `f1` at the overlap `iou`, and the counts `found`, `true` and
-            `matched`; empty if there are no masks.
+        rates: for each of `RATES` that the calibration allows: the `rate`, its `threshold`, and the realised
+            `false_alarm_rate` and `detection_rate`.
+        boxes: found around what lies above the `level` for boxes, whose stated rate is `box_rate`, compared with boxes
+            around the masks' parts: the counts `found` and `true`; `good_with_boxes`, the realised share of good
+            images that show any; and in `overlaps` for each of `OVERLAPS` the `iou`, `matched`, `precision`, `recall`,
+            `f1`, and `false_per_image`, boxes without a match for each image. Empty if there are no masks.
         per_class: for each class of anomaly against all good images `image`, `pixel` and `detection_rate`, and the
             `count` of its images.
         seconds_per_image: wall time, with decoding and ground truth.
@@ -48,7 +57,8 @@ class Evaluation:
     image: dict[str, float | None]
     pixel: dict[str, float | None]
     decisions: dict[str, Any]
-    boxes: dict[str, float | None]
+    rates: list[dict[str, Any]]
+    boxes: dict[str, Any]
     per_class: dict[str, dict[str, Any]]
     seconds_per_image: float
     results: list[tuple[Sample, Prediction]]
@@ -61,6 +71,7 @@ class Evaluation:
             "image": self.image,
             "pixel": self.pixel,
             "decisions": self.decisions,
+            "rates": self.rates,
             "boxes": self.boxes,
             "per_class": self.per_class,
             "seconds_per_image": self.seconds_per_image,
@@ -110,7 +121,7 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
         reason = counted.unreadable[0].error
         raise SourceError(f"{dataset.root}: none of its {len(samples)} test images can be read; {reason}")
     everything = reduce(PixelTally.merge, counted.tallies.values(), PixelTally())
-    decisions = _decisions(results)
+    decisions = _decisions(results, model.threshold)
     return Evaluation(
         dataset=dataset,
         image={**_image_figures(results), "normal": decisions.normal, "anomalous": decisions.anomalous},
@@ -124,8 +135,9 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
                 list(model.calibration.false_alarms_by_chance(decisions.normal)) if decisions.normal else None
             ),
         },
-        boxes=_box_figures(*counted.boxes.tolist()) if dataset.has_masks else {},
-        per_class=_per_class(results, counted.tallies),
+        rates=_by_rate(model.calibration, results),
+        boxes=_box_figures(model.calibration, counted) if dataset.has_masks else {},
+        per_class=_per_class(results, counted.tallies, model.threshold),
         seconds_per_image=seconds,
         results=results,
         unreadable=counted.unreadable,
@@ -135,12 +147,27 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
 
 @dataclass
 class _Counted:
-    """Results without maps, pixels by class, and how many boxes were found, true and matched."""
+    """Results without maps, pixels by class, and counts of boxes.
+
+    Attributes:
+        found, true: boxes in all images.
+        matched: boxes that match a true one, at each of `OVERLAPS`.
+        good_with_boxes: good images in which any box was found.
+    """
 
     results: list[tuple[Sample, Prediction]] = field(default_factory=list)
     unreadable: list[Prediction] = field(default_factory=list)
     tallies: dict[str, PixelTally] = field(default_factory=dict)
-    boxes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(3, np.int64))
+    found: int = 0
+    true: int = 0
+    matched: list[int] = field(default_factory=lambda: [0] * len(OVERLAPS))
+    good_with_boxes: int = 0
+
+    def update_boxes(self, found: list[Box], true: list[Box], sample: Sample) -> None:
+        self.found += len(found)
+        self.true += len(true)
+        self.matched = [count + matched(found, true, iou) for count, iou in zip(self.matched, OVERLAPS, strict=True)]
+        self.good_with_boxes += bool(found) and not sample.is_anomalous
 
 
 def _counted(model: Model, dataset: Dataset, progress: Progress | None) -> _Counted:
@@ -156,14 +183,14 @@ def _counted(model: Model, dataset: Dataset, progress: Progress | None) -> _Coun
             raise mask
         if mask is not None:
             counted.tallies.setdefault(sample.kind, PixelTally()).update(prediction.map, mask)
-            found = model.boxes(prediction.map) if prediction.is_anomaly else []
-            true = find_boxes(mask, 0.5, 1)
-            counted.boxes += [len(found), len(true), matched(found, true)]
+            counted.update_boxes(model.boxes(prediction.map), find_boxes(mask, 0.5, 1), sample)
         counted.results.append((sample, replace(prediction, map=None, boxes=())))
     return counted
 
 
-def _per_class(results: list[tuple[Sample, Prediction]], tallies: dict[str, PixelTally]) -> dict[str, dict[str, Any]]:
+def _per_class(
+    results: list[tuple[Sample, Prediction]], tallies: dict[str, PixelTally], threshold: float
+) -> dict[str, dict[str, Any]]:
     """Returns the figures of each class of anomaly, against all good images."""
     good, found = tallies.get(GOOD, PixelTally()), {}
     for kind in sorted({sample.kind for sample, _ in results} - {GOOD}):
@@ -172,7 +199,7 @@ def _per_class(results: list[tuple[Sample, Prediction]], tallies: dict[str, Pixe
             "count": sum(sample.kind == kind for sample, _ in chosen),
             "image": _image_figures(chosen),
             "pixel": good.merge(tallies.get(kind, PixelTally())).figures(),
-            "detection_rate": _decisions(chosen).detection_rate,
+            "detection_rate": _decisions(chosen, threshold).detection_rate,
         }
     return found
 
@@ -192,13 +219,44 @@ def _image_figures(results: list[tuple[Sample, Prediction]]) -> dict[str, float 
     return {"auroc": auroc(counts), "aupr": average_precision(counts), "f1_max": f1_max(counts)}
 
 
-def _box_figures(found: int, true: int, met: int) -> dict[str, float | None]:
-    precision = met / found if found else None
-    recall = met / true if true else None
-    f1 = 2 * met / (found + true) if found + true else None
-    counts = {"found": found, "true": true, "matched": met}
-    return {"iou": IOU, "precision": precision, "recall": recall, "f1": f1, **counts}
+def _by_rate(calibration: Calibration, results: list[tuple[Sample, Prediction]]) -> list[dict[str, Any]]:
+    """Returns the decisions at each of `RATES` that the calibration allows."""
+    rows = []
+    for rate in RATES:
+        if rate >= lowest_rate(len(calibration.scores)) - 1e-12:
+            threshold = calibration.at(rate=rate).threshold
+            decisions = _decisions(results, threshold)
+            realised = {
+                "false_alarm_rate": decisions.false_alarm_rate,
+                "detection_rate": decisions.detection_rate,
+            }
+            rows.append({"rate": rate, "threshold": threshold, **realised})
+    return rows
 
 
-def _decisions(results: list[tuple[Sample, Prediction]]) -> Decisions:
-    return Decisions.count([bool(p.is_anomaly) for _, p in results], [sample.is_anomalous for sample, _ in results])
+def _box_figures(calibration: Calibration, counted: _Counted) -> dict[str, Any]:
+    found, true, images = counted.found, counted.true, len(counted.results)
+    good = sum(not sample.is_anomalous for sample, _ in counted.results)
+    overlaps = [
+        {
+            "iou": iou,
+            "matched": met,
+            "precision": met / found if found else None,
+            "recall": met / true if true else None,
+            "f1": 2 * met / (found + true) if found + true else None,
+            "false_per_image": (found - met) / images,
+        }
+        for iou, met in zip(OVERLAPS, counted.matched, strict=True)
+    ]
+    return {
+        "box_rate": calibration.box_rate,
+        "level": calibration.box_level,
+        "found": found,
+        "true": true,
+        "good_with_boxes": counted.good_with_boxes / good if good else None,
+        "overlaps": overlaps,
+    }
+
+
+def _decisions(results: list[tuple[Sample, Prediction]], threshold: float) -> Decisions:
+    return Decisions.count([p.score > threshold for _, p in results], [sample.is_anomalous for sample, _ in results])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from blemish.errors import SettingError
 from blemish.explanation.explanation import Cause, Explanation, Map
 from blemish.images import Pixels
+from blemish.maps import Box
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,8 @@ def explain(
     score: float,
     p_value: float,
     threshold: float,
+    false_alarm_rate: float,
+    boxes: list[Box],
     display: tuple[float, float],
     shown: tuple[int, int],
     reconstruction: Pixels | None = None,
@@ -48,7 +51,8 @@ def explain(
         features: of each layer.
         names: of the layers.
         components: which to show; see `Model.explain`.
-        path, image, map, score, p_value, threshold, display, shown, reconstruction, tile: as in `Explanation`.
+        path, image, map, score, p_value, threshold, false_alarm_rate, boxes, display, shown, reconstruction, tile: as
+            in `Explanation`.
 
     Raises:
         SettingError: there is no such component, or the detector has none.
@@ -89,7 +93,22 @@ def explain(
     # The map's typical value on held-out good images, divided among the components.
     limit = CHANCE * display[0] / max(1, sum(len(part.components) for part in head.parts))
     return Explanation(
-        path, image, map, score, p_value, threshold, display, peak, shown, layers, picked, limit, reconstruction, tile
+        path,
+        image,
+        map,
+        score,
+        p_value,
+        threshold,
+        false_alarm_rate,
+        boxes,
+        display,
+        peak,
+        shown,
+        layers,
+        picked,
+        limit,
+        reconstruction,
+        tile,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.images import Pixels
-from blemish.maps import Panel, overlay, resized, sheet, short, write_picture
+from blemish.maps import Box, Panel, counted, in_view, outlined, overlay, resized, sheet, short, write_picture
 
 Map = NDArray[np.float32]
 
@@ -58,7 +58,8 @@ class Explanation:
         image: uint8 (H, W, 3), at the model's input size.
         map: (H, W), higher where more anomalous, as `predict` gives it.
         score, p_value: of the image.
-        threshold: the model's.
+        threshold, false_alarm_rate: the threshold that decided, and the rate that is stated of it.
+        boxes: around what lies above the level for boxes, in pixels of the map, the highest peak first.
         display: map values drawn as the bottom and the top of the colours; layers that add up to the map are drawn from
             0 to the difference of the two.
         peak: row and column where the map is largest.
@@ -81,6 +82,8 @@ class Explanation:
     score: float
     p_value: float
     threshold: float
+    false_alarm_rate: float
+    boxes: list[Box]
     display: tuple[float, float]
     peak: tuple[int, int]
     shown: tuple[int, int]
@@ -101,6 +104,9 @@ class Explanation:
             "score": self.score,
             "p_value": self.p_value,
             "is_anomaly": self.score > self.threshold,
+            "threshold": self.threshold,
+            "false_alarm_rate": self.false_alarm_rate,
+            "boxes": [asdict(box) for box in self.boxes],
             **({} if self.tile is None else {"tile": list(self.tile)}),
             "peak": list(self.peak),
             "layers": [plain(cause) for cause in self.layers],
@@ -131,10 +137,15 @@ class Explanation:
         return sheet([*_rows(first), *_rows(shown)], title)
 
     def panels(self) -> list[Panel]:
-        """Returns the image, its reconstruction if any, the layers unless the only one is the map, and the map."""
+        """Returns the image, its reconstruction if any, the layers unless the only one is the map, and the map.
+
+        The boxes are drawn on the map.
+        """
         row, column = self.peak
         bottom, top = self.display
         display = (0.0, top - bottom) if self.adds_up else self.display
+        boxes = in_view(self.boxes, self.map.shape, self.shown)
+        whole = outlined(self._overlay(self.map, self.display), boxes)
         layers = [] if self.adds_up and len(self.layers) == 1 else self.layers
         return [
             Panel(
@@ -146,7 +157,7 @@ class Explanation:
                 else [Panel(resized(self.reconstruction, self.shown), "reconstruction")]
             ),
             *(Panel(self._overlay(cause.map, display), str(cause)) for cause in layers),
-            Panel(self._overlay(self.map, self.display), f"map\nlargest at {row}, {column}"),
+            Panel(whole, f"map, {counted(self.boxes)}\nlargest at {row}, {column}"),
         ]
 
     def _overlay(self, values: Map, display: tuple[float, float]) -> Pixels:

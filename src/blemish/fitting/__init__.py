@@ -2,10 +2,12 @@
 
 from blemish.fitting.fit import fit
 from blemish.fitting.plan import Plan
+from blemish.fitting.recalibrate import calibrate
 from blemish.fitting.refit import check_images, refit
 
 __all__ = [
     "Plan",
+    "calibrate",
     "check_images",
     "fit",
     "refit",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from blemish.fitting.trim import trim as leave_out_suspicious
 from blemish.fitting.virtual import copies_of_each
 from blemish.images import Copies, in_proportion
 from blemish.model import Fitted, Learned, Model, Provenance, Recipe
-from blemish.model.provenance import MOST_SEEN, versions
+from blemish.model.provenance import MOST_SEEN, CalibratedOn, now, versions
 from blemish.progress import Progress
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def fit(
     overlap: int | None = None,
     preset: str | None = None,
     false_alarm_rate: float | None = None,
+    box_rate: float | None = None,
     calibration: str | None = None,
     folds: int | None = None,
     calibration_share: float | None = None,
@@ -85,6 +85,7 @@ def fit(
         trim: leave out images that look anomalous themselves, by the cross-fitted scores, and fit without them.
         preset: name of a paper's settings; other arguments have precedence.
         false_alarm_rate: the rate that the threshold promises; by default 1 %, or the lowest possible rate.
+        box_rate: the share of good images that may show a box; by default 10 %, or the lowest possible share.
         calibration: `cross` or `hold-out`; by default as above.
         folds: of the cross-fit; by default 10, or below 30 images as many as there are.
         calibration_share: hold out this share, at least 20 images, at most half; a fifth by default, and 200 images at
@@ -114,8 +115,8 @@ def fit(
     )
     learning, geometry = chosen.detector, chosen.geometry
     dataset = source if isinstance(source, Dataset) else read_source(source, seed)
-    calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate)
-    promised_rate(len(dataset.train), false_alarm_rate)  # raises before the backbone is made
+    calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate, box_rate)
+    calibrating.check(len(dataset.train))  # before the backbone is made
     if chosen.in_proportion:
         geometry = in_proportion(geometry, [sample.path for sample in dataset.train])
     running = choose_engine(engine, gradients=learning.needs_gradients)
@@ -229,7 +230,7 @@ def run(work: Work) -> Model:
         gathered = cross_fit(detector, passes, images, kept, recipe.seed)
         if work.options.trim:
             gathered, kept, trimmed = leave_out_suspicious(detector, passes, images, kept, recipe.seed, gathered)
-    calibration = gathered.finish(promised_rate(len(gathered), images.rate))
+    calibration = gathered.finish(promised_rate(len(gathered), images.rate), images.box_rate)
     return assemble(work, calibration, trimmed, passes.digests if kept is None else kept.digests.values())
 
 
@@ -249,9 +250,10 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], dig
     shape = work.recipe.geometry.shape
     detector.compact()
     engine = extractor.engine.then(Scoring(detector, shape), OUTPUTS)
+    created, source = now(), images.dataset.root
     provenance = Provenance(
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        source=images.dataset.root,
+        created=created,
+        source=source,
         layout=images.dataset.layout,
         images=len(images.all) - skipped - len(trimmed),
         images_digest=work.digest,
@@ -266,6 +268,7 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], dig
         learned=detector.summary(),
         engine=engine.name,
         versions=versions(),
+        calibrated_on=CalibratedOn(created, source, len(calibration.scores), seen=0),
     )
     store = Fitted(Learned(detector, extractor.weights), engine, shape)
     return Model(work.recipe, calibration, provenance, engine, extractor.engine, store)

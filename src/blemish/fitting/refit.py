@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blemish.calibration import promised_rate
+from blemish.calibration import default_box_rate, promised_rate
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SourceError
 from blemish.fitting.fit import Options, prepare, run
@@ -38,7 +38,8 @@ def refit(
     told, recipe = model.provenance, model.recipe
     dataset = source if isinstance(source, Dataset) else read_source(source or told.source, recipe.seed)
     check_images(model, dataset)
-    calibrating = Calibrating(None, told.calibration_folds, told.calibration_share, _rate(model))
+    rates = (asked_rate(model), asked_box_rate(model))
+    calibrating = Calibrating(None, told.calibration_folds, told.calibration_share, *rates)
     crosses = told.held_out == 0
     images = divide(dataset, recipe.seed, calibrating, crosses=crosses, trained=isinstance(detector, Trained))
     extractor = Extractor(model.extractor, recipe.layers, recipe.shapes, model.learned.weights, told.weights)
@@ -46,10 +47,19 @@ def refit(
     return run(prepare(detector, extractor, changed, images, Options(told.skipped > 0, bool(told.trimmed), progress)))
 
 
-def _rate(model: Model) -> float | None:
+def asked_rate(model: Model) -> float | None:
     """The rate that was asked for: at the fit, or by another calibration since; `None` if none was."""
     calibration, asked = model.calibration, model.provenance.asked_false_alarm_rate
-    return asked if calibration.rate == promised_rate(len(calibration.scores), asked) else calibration.rate
+    if calibration.given_threshold is not None:
+        return asked
+    default = promised_rate(len(calibration.scores), None)
+    return None if asked is None and calibration.rate == default else calibration.rate
+
+
+def asked_box_rate(model: Model) -> float | None:
+    """The box rate that was asked for, at the fit or since; `None` if it is the default."""
+    calibration = model.calibration
+    return None if calibration.box_rate == default_box_rate(len(calibration.scores)) else calibration.box_rate
 
 
 def check_images(model: Model, dataset: Dataset) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blemish.calibration import held_out_count, promised_rate
+from blemish.calibration import check_rate, held_out_count, promised_rate
 from blemish.calibration.cross_fit import LIMIT
 from blemish.datasets import Dataset, Sample
 from blemish.errors import ImageError, SettingError, SourceError
@@ -34,6 +34,7 @@ class Division:
         share: to hold out, as it was asked for.
         folds: of a cross-fit, as they were asked for.
         rate: of false alarms, as it was asked for.
+        box_rate: as it was asked for.
     """
 
     dataset: Dataset
@@ -42,6 +43,7 @@ class Division:
     share: float | None
     folds: int | None
     rate: float | None
+    box_rate: float | None
 
     @property
     def all(self) -> list[Sample]:
@@ -55,8 +57,7 @@ class Division:
 
     def name_of(self, path: Path) -> str:
         """Returns the path of an image below the data set's folder."""
-        root = Path(self.dataset.root)
-        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        return name_below(self.dataset.root, path)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Calibrating:
         folds: of the cross-fit.
         share: of the images, to hold out.
         rate: of false alarms, that the threshold promises.
+        box_rate: the share of good images that may show a box.
 
     Raises:
         SettingError: the method is not known, or two of them contradict each other.
@@ -77,6 +79,7 @@ class Calibrating:
     folds: int | None = None
     share: float | None = None
     rate: float | None = None
+    box_rate: float | None = None
 
     def __post_init__(self) -> None:
         if self.method not in {None, "cross", "hold-out"}:
@@ -85,6 +88,12 @@ class Calibrating:
             raise SettingError("a cross-fit holds no share out; leave --calibration-share out, or the cross-fit")
         if self.method == "hold-out" and self.folds is not None:
             raise SettingError("folds are of a cross-fit; leave --folds out, or give --calibration cross")
+
+    def check(self, count: int) -> None:
+        """Raises `SettingError` if a rate is out of range, or lower than `count` images can promise."""
+        promised_rate(count, self.rate)
+        if self.box_rate is not None:
+            check_rate("box rate", self.box_rate, count)
 
     def crosses(self, detector: Detector, grids: list[tuple[int, int, int]], rows: int) -> bool:
         """Returns whether to cross-fit: as was asked, or else for up to `LIMIT` rows and a detector that can.
@@ -125,17 +134,22 @@ def divide(dataset: Dataset, seed: int, calibrating: Calibrating, *, crosses: bo
 
     Raises:
         SourceError: there are fewer than two images.
-        SettingError: the share or the rate is out of range, or so few images cannot promise the rate.
+        SettingError: the share or the rate is out of range, or so few images cannot promise the rate, or the box rate.
     """
     samples = dataset.train
     if len(samples) < 2:
         raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
     held_out = 0 if crosses else held_out_count(len(samples), calibrating.share, trained=trained)
-    promised_rate(held_out or len(samples), calibrating.rate)  # raises before the work starts
+    calibrating.check(held_out or len(samples))  # before the work starts
     chosen = [samples[index] for index in np.random.default_rng(seed).permutation(len(samples))]
-    return Division(
-        dataset, chosen[held_out:], chosen[:held_out], calibrating.share, calibrating.folds, calibrating.rate
-    )
+    parts = (chosen[held_out:], chosen[:held_out])
+    told = calibrating
+    return Division(dataset, *parts, told.share, told.folds, told.rate, told.box_rate)
+
+
+def name_below(root: str, path: Path) -> str:
+    """Returns the path of an image below a folder, or the whole path if it lies elsewhere."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def count_rows(dataset: Dataset, geometry: Geometry) -> int:

@@ -1,15 +1,18 @@
 """From maps to boxes around what lies above a threshold, to pictures, and to pages."""
 
-from blemish.maps.boxes import Box, find_boxes, matched
+from blemish.maps.boxes import Box, counted, find_boxes, matched
 from blemish.maps.pages import page_template
-from blemish.maps.pictures import Panel, heat_map, overlay, resized, sheet, short, write_picture
+from blemish.maps.pictures import Panel, heat_map, in_view, outlined, overlay, resized, sheet, short, write_picture
 
 __all__ = [
     "Box",
     "Panel",
+    "counted",
     "find_boxes",
     "heat_map",
+    "in_view",
     "matched",
+    "outlined",
     "overlay",
     "page_template",
     "resized",

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 LEAST_AREA = 16
 """Pixels of the smallest part that counts, by default."""
 
+SHRUNK = 0.4
+"""A box encloses what exceeds this share of its part's peak, since a map blurs an anomaly by what the network sees."""
+
 STRIP = 256
 """Rows of a map that are processed together."""
-
-IOU = 0.5
-"""Least overlap at which a box matches a true one: the area in both over the area in either."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Box:
     """Rows `top` to `bottom` and columns `left` to `right`, in pixels, the last ones not included.
 
     Attributes:
-        area: pixels in the part itself, at most those in the box.
+        area: pixels in what the box encloses, at most those in the box.
         peak: the largest value in it.
     """
 
@@ -53,7 +53,9 @@ class Box:
         return (self.bottom - self.top) * (self.right - self.left)
 
 
-def find_boxes(values: NDArray[Any], threshold: float, least_area: int = LEAST_AREA) -> list[Box]:
+def find_boxes(
+    values: NDArray[Any], threshold: float, least_area: int = LEAST_AREA, typical: float | None = None
+) -> list[Box]:
     """Returns boxes around the parts of a map (H, W) above a threshold, the highest peak first.
 
     Diagonal neighbours belong to one part. The map is processed a strip of rows at a time, which takes little memory.
@@ -62,6 +64,8 @@ def find_boxes(values: NDArray[Any], threshold: float, least_area: int = LEAST_A
         values: the map, or a mask.
         threshold: values above it are in a part.
         least_area: pixels of the smallest part that counts.
+        typical: a map's value where nothing is wrong; a box then encloses only what exceeds the share `SHRUNK` of the
+            way from there to its part's peak, if that is above the threshold. By default it encloses the whole part.
     """
     runs = _runs(values, threshold)
     if not len(runs.rows):
@@ -78,12 +82,40 @@ def find_boxes(values: NDArray[Any], threshold: float, least_area: int = LEAST_A
         np.maximum.reduceat(runs.peaks[order], first).tolist(),
         strict=True,
     )
-    boxes = [Box(*numbers) for numbers in table]
-    return sorted((box for box in boxes if box.area >= least_area), key=lambda box: -box.peak)
+    boxes = {part: box for part, numbers in enumerate(table) if (box := Box(*numbers)).area >= least_area}
+    if typical is not None:
+        for part, box in boxes.items():
+            level = typical + SHRUNK * (box.peak - typical)
+            if level > threshold:
+                boxes[part] = _shrunk(values, box, level, runs, parts == part)
+    return sorted(boxes.values(), key=lambda box: -box.peak)
 
 
-def matched(found: Sequence[Box], true: Sequence[Box], iou: float = IOU) -> int:
-    """Returns how many found boxes match a true one, each true one once, the highest peaks first."""
+def _shrunk(values: NDArray[Any], box: Box, level: float, runs: _Runs, mine: NDArray[np.bool_]) -> Box:
+    """Returns the box around what exceeds a higher level in the part whose runs are `mine`."""
+    inside = _runs(values[box.top : box.bottom, box.left : box.right], level)
+    rows, starts, ends = inside.rows + box.top, inside.starts + box.left, inside.ends + box.left
+    # Each of these runs lies in one of the runs above the threshold: the last one that does not start after it.
+    width = values.shape[1]
+    kept = mine[np.searchsorted(runs.rows * width + runs.starts, rows * width + starts, side="right") - 1]
+    if not kept.any():  # the peak is below what is typical
+        return box
+    top, left, bottom, right = rows[kept].min(), starts[kept].min(), rows[kept].max() + 1, ends[kept].max()
+    return Box(int(top), int(left), int(bottom), int(right), int((ends - starts)[kept].sum()), box.peak)
+
+
+def counted(boxes: Sequence[Box]) -> str:
+    """Returns `no box`, `1 box`, `2 boxes` …"""
+    return {0: "no box", 1: "1 box"}.get(len(boxes), f"{len(boxes)} boxes")
+
+
+def matched(found: Sequence[Box], true: Sequence[Box], iou: float) -> int:
+    """Returns how many found boxes match a true one, each true one once, the highest peaks first.
+
+    Args:
+        found, true: boxes in the same pixels.
+        iou: least overlap at which two match: the area in both over the area in either.
+    """
     left = list(true)
     count = 0
     for box in sorted(found, key=lambda box: -box.peak):

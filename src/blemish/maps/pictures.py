@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from blemish.errors import SettingError
 from blemish.images import Pixels
+from blemish.maps.boxes import Box
 from blemish.storage import new_file
 from blemish.storage.folders import MADE_BY
 
@@ -26,6 +27,9 @@ GAP = 8
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 """Suffixes of pictures."""
+
+OUTLINE = (0, 255, 255)
+"""Colour of a box, one that the heat map does not have."""
 
 LETTERS = 13
 """Height of letters under tiles, in pixels; titles are half as high again."""
@@ -63,6 +67,21 @@ def resized(values: Values, shape: tuple[int, int]) -> Values:
     if values.shape[:2] == shape:
         return values
     return np.asarray(Image.fromarray(values).resize(shape[::-1], Image.Resampling.BILINEAR))
+
+
+def in_view(boxes: Sequence[Box], shape: tuple[int, ...], shown: tuple[int, ...]) -> list[Box]:
+    """Returns boxes in pixels of a map of one shape (H, W) as they lie in a picture of it (h, w, ...)."""
+    return [box.moved(0, 0, (shown[0] / shape[0], shown[1] / shape[1])) for box in boxes]
+
+
+def outlined(image: Pixels, boxes: Sequence[Box]) -> Pixels:
+    """Returns `image` (H, W, 3) with a line around each box, which is in its pixels."""
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    for box in boxes:
+        right, bottom = max(box.left, box.right - 1), max(box.top, box.bottom - 1)
+        draw.rectangle((box.left, box.top, right, bottom), outline=OUTLINE)
+    return np.asarray(picture)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from blemish.backbones import Layer
 from blemish.calibration import Calibration
 from blemish.errors import ModelError, SettingError
 from blemish.images import Geometry
-from blemish.model.provenance import Provenance
+from blemish.model.provenance import HISTORY, CalibratedOn, FormerCalibration, Provenance
 from blemish.model.recipe import Recipe
 
 LEARNED, FEATURES, SCORING = "learned.safetensors", "features.xml", "scoring.xml"
@@ -34,6 +34,9 @@ def card_content(recipe: Recipe, calibration: Calibration, provenance: Provenanc
         "calibration": {
             "rate": calibration.rate,
             "threshold": calibration.threshold,
+            "given_threshold": calibration.given_threshold,
+            "box_rate": calibration.box_rate,
+            "box_level": calibration.box_level,
             "display": list(calibration.display),
             "scores": calibration.scores.tolist(),
             "medians": calibration.medians.tolist(),
@@ -58,9 +61,8 @@ def read_content(folder: Path, card: Mapping[str, Any]) -> tuple[Recipe, Calibra
         provenance = _provenance(card["provenance"])
         recipe = _recipe(card["recipe"])
         calibration = _calibration(card["calibration"])
-        scored = provenance.images if calibration.folds else provenance.held_out
-        if len(calibration.scores) != scored:
-            raise ValueError(f"{len(calibration.scores)} scores do not fit {scored} images that calibrate")
+        if len(calibration.scores) != (images := provenance.calibrated_on.images):
+            raise ValueError(f"{len(calibration.scores)} scores do not fit a calibration on {images} images")
         if len(recipe.layers) != len(recipe.shapes):
             raise ValueError(f"{len(recipe.layers)} layers do not fit the shapes of {len(recipe.shapes)}")
     except (ValueError, SettingError) as error:
@@ -107,8 +109,12 @@ def _recipe(found: Any) -> Recipe:
 
 def _calibration(found: Any) -> Calibration:
     kept = ("scores", "medians", "maxima")
-    _keys("calibration", found, {"rate", "threshold", "display", "names", "folds", *kept})
-    rate = _number("calibration.rate", found["rate"], 0, 1)
+    followed = ("threshold", "box_level", "display")
+    _keys("calibration", found, {"rate", "box_rate", "given_threshold", "names", "folds", *followed, *kept})
+    rate, box_rate = (_number(f"calibration.{name}", found[name], 0, 1) for name in ("rate", "box_rate"))
+    given = found["given_threshold"]
+    if given is not None:
+        given = _number("calibration.given_threshold", given)
     scores, medians, maxima = (_numbers(f"calibration.{name}", found[name]) for name in kept)
     if not len(scores) == len(medians) == len(maxima):
         raise ValueError(f"calibration has {len(scores)} scores, {len(medians)} medians and {len(maxima)} maxima")
@@ -118,8 +124,9 @@ def _calibration(found: Any) -> Calibration:
     if len(names) != len(scores):
         raise ValueError(f"calibration has {len(scores)} scores and {len(names)} names")
     folds = _integer("calibration.folds", found["folds"], 0)
-    calibration = Calibration(scores, medians, maxima, rate, names, folds)
-    for name, kept_value in (("threshold", calibration.threshold), ("display", list(calibration.display))):
+    calibration = Calibration(scores, medians, maxima, rate, box_rate, given, names, folds)
+    follows = (calibration.threshold, calibration.box_level, list(calibration.display))
+    for name, kept_value in zip(followed, follows, strict=True):
         if found[name] != kept_value:
             raise ValueError(f"calibration.{name} {found[name]} is not {kept_value}, which its scores give")
     return calibration
@@ -129,9 +136,8 @@ def _provenance(found: Any) -> Provenance:
     texts = {"created", "source", "layout", "weights", "engine", "images_digest"}
     numbers = {"images", "held_out", "skipped"}
     rates = {"calibration_share", "asked_false_alarm_rate"}
-    _keys(
-        "provenance", found, {*texts, *numbers, *rates, "calibration_folds", "seen", "trimmed", "learned", "versions"}
-    )
+    others = {"calibration_folds", "seen", "trimmed", "learned", "versions", "calibrated_on", "history"}
+    _keys("provenance", found, {*texts, *numbers, *rates, *others})
     for name in texts:
         _text(f"provenance.{name}", found[name])
     for name in numbers:
@@ -150,7 +156,30 @@ def _provenance(found: Any) -> Provenance:
     if not isinstance(found["trimmed"], list):
         raise ValueError("provenance.trimmed is not a list")
     trimmed = tuple(_text("provenance.trimmed", name) for name in found["trimmed"])
-    return Provenance(**{**found, "seen": seen, "trimmed": trimmed})
+    former = found["history"]
+    if not isinstance(former, list) or len(former) > HISTORY:
+        raise ValueError(f"provenance.history is not a list, or one of more than {HISTORY}")
+    read = {
+        "seen": seen,
+        "trimmed": trimmed,
+        "calibrated_on": CalibratedOn(**_calibrated("provenance.calibrated_on", found["calibrated_on"], CalibratedOn)),
+        "history": tuple(
+            FormerCalibration(**_calibrated("provenance.history", entry, FormerCalibration)) for entry in former
+        ),
+    }
+    return Provenance(**{**found, **read})
+
+
+def _calibrated(name: str, found: Any, kind: type[CalibratedOn | FormerCalibration]) -> dict[str, Any]:
+    _keys(name, found, {field.name for field in fields(kind)})
+    for key, value in found.items():
+        if key in {"created", "source"}:
+            _text(f"{name}.{key}", value)
+        elif key in {"images", "seen"}:
+            _integer(f"{name}.{key}", value, 0)
+        else:
+            _number(f"{name}.{key}", value)
+    return dict(found)
 
 
 def _keys(name: str, found: Any, expected: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ class Model:
 
     Attributes:
         recipe: detector, backbone, layers, geometry and seed.
-        calibration: held-out scores, stated rate, threshold, display scale.
+        calibration: held-out scores, stated rates, threshold, level for boxes, display scale.
         provenance: where the images and weights came from, counts, library versions.
         engine: computes scores and maps of images.
         extractor: computes their features, the first part of the engine.
@@ -73,8 +74,33 @@ class Model:
 
     @property
     def threshold(self) -> float:
-        """The calibrated threshold: an image is anomalous above it."""
+        """An image is anomalous above it: the calibrated one, or one that was given."""
         return self.calibration.threshold
+
+    def at(
+        self,
+        *,
+        false_alarm_rate: float | None = None,
+        threshold: float | None = None,
+        box_rate: float | None = None,
+    ) -> Model:
+        """Returns the model at another false-alarm rate or threshold, or another box rate, without a fit.
+
+        Everything but the calibration is shared. By a threshold of one's own, the stated rate is the smallest that the
+        held-out scores promise of it. What is `None` stays as it is.
+
+        Args:
+            false_alarm_rate: the share of good images that may raise an alarm.
+            threshold: images with higher scores are anomalous; in place of a rate.
+            box_rate: the share of good images that may show any box.
+
+        Raises:
+            SettingError: a rate is lower than the held-out images can promise, a value is out of range, or a rate and a
+                threshold are both given.
+        """
+        other = copy.copy(self)
+        other.calibration = self.calibration.at(rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
+        return other
 
     @cached_property
     def learned(self) -> Learned:
@@ -133,20 +159,25 @@ class Model:
                 progress("predict", done, len(images))
 
     def _judged(self, scored: Scored, image: ImageLike) -> Prediction:
+        used = (self.threshold, self.calibration.rate)
         if scored.error is not None or scored.map is None:
             reason = scored.error.reason if scored.error else None
-            return Prediction(_path(image), float("nan"), float("nan"), None, None, reason)
+            return Prediction(_path(image), math.nan, math.nan, None, *used, None, reason)
         (p_value,) = self.calibration.p_values([scored.score])
         is_anomaly = scored.score > self.threshold
-        boxes = self._in_image(self.boxes(scored.map), image) if is_anomaly else []
+        boxes = tuple(self._in_image(self.boxes(scored.map), image))
         known = scored.digest in self._seen
-        return Prediction(_path(image), scored.score, float(p_value), is_anomaly, scored.map, None, tuple(boxes), known)
+        return Prediction(_path(image), scored.score, float(p_value), is_anomaly, *used, scored.map, None, boxes, known)
 
     def boxes(self, values: NDArray[np.float32]) -> list[Box]:
-        """Returns boxes around what lies above the map's threshold, in pixels of the map (H, W), highest peak first."""
+        """Returns boxes around parts of a map (H, W) above the level for boxes, in its pixels, highest peak first.
+
+        A box encloses what exceeds 40 % of its part's peak, counted from the typical value of held-out maps.
+        """
         geometry = self.recipe.geometry
         share = 1.0 if geometry.tile is None else geometry.tile**2 / (geometry.height * geometry.width)
-        return find_boxes(values, self.calibration.map_threshold, round(LEAST_AREA * share))
+        calibration = self.calibration
+        return find_boxes(values, calibration.box_level, round(LEAST_AREA * share), calibration.display[0])
 
     def _in_image(self, boxes: Sequence[Box], image: ImageLike) -> list[Box]:
         """Returns boxes in pixels of the image, whose size differs from its map's unless it is cut into tiles."""
@@ -202,6 +233,8 @@ class Model:
             score=float(scores[0]),
             p_value=float(self.calibration.p_values(scores.astype(np.float64))[0]),
             threshold=self.threshold,
+            false_alarm_rate=self.calibration.rate,
+            boxes=self.boxes(maps[0]),
             display=self.calibration.display,
             shown=geometry.displayed(read_proportion(source)),
             reconstruction=None if made is None else _pixels(made)[0],

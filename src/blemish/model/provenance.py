@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,38 @@ PACKAGES = ("blemish", "numpy", "pillow", "openvino", "torch", "timm")
 
 MOST_SEEN = 100_000
 """How many images a model remembers that it was fitted on, at most."""
+
+HISTORY = 16
+"""Former calibrations that a model keeps, at most; the oldest are dropped."""
+
+
+@dataclass(frozen=True)
+class CalibratedOn:
+    """Which images a model is calibrated on.
+
+    Attributes:
+        created: date and time of the calibration, ISO 8601, UTC.
+        source: of the images, as it was given.
+        images: how many.
+        seen: how many of these the model was fitted on; none of those that are its own, held out or cross-fitted.
+    """
+
+    created: str
+    source: str
+    images: int
+    seen: int
+
+
+@dataclass(frozen=True)
+class FormerCalibration:
+    """A calibration that another one has replaced: its images, and the rates and the threshold in use at its end."""
+
+    created: str
+    source: str
+    images: int
+    rate: float
+    threshold: float
+    box_rate: float
 
 
 @dataclass(frozen=True)
@@ -24,7 +57,7 @@ class Provenance:
         layout: of the source.
         images: how many were used, those held out included.
         images_digest: SHA-256 of their names and sizes.
-        held_out: how many of them were held out to calibrate; 0 if all were cross-fitted.
+        held_out: how many of them were held out, to calibrate on; 0 if all were cross-fitted.
         calibration_share: the share that was to be held out; `None` if none was asked for.
         calibration_folds: of the cross-fit that was asked for; `None` if none were.
         seen: digests of the pixels of the images, sorted; at most `MOST_SEEN` of them.
@@ -35,6 +68,8 @@ class Provenance:
         learned: the detector's summary of what it learned.
         engine: name of the engine that it was fitted with.
         versions: of Python and of packages, by name.
+        calibrated_on: the images of the calibration in use: those that were held out, or others since.
+        history: former calibrations, the oldest first, `HISTORY` at most.
     """
 
     created: str
@@ -53,6 +88,13 @@ class Provenance:
     learned: dict[str, Any]
     engine: str
     versions: dict[str, str]
+    calibrated_on: CalibratedOn
+    history: tuple[FormerCalibration, ...] = ()
+
+
+def now() -> str:
+    """Returns date and time, ISO 8601, UTC."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from blemish.datasets import Sample, evenly_spaced
 from blemish.errors import require
 from blemish.evaluation import Evaluation
 from blemish.images import Pixels
-from blemish.maps import heat_map, page_template
+from blemish.maps import heat_map, in_view, outlined, page_template
 from blemish.metrics import roc_curve
 from blemish.metrics.ranking import Floats
 from blemish.model import Model, Prediction
@@ -154,7 +154,9 @@ def _tiles(model: Model, results: Sequence[Result]) -> list[Shown]:
         if prediction.map is None:
             continue  # it could be read before
         pixels, values = view(sample.path, prediction.map, model.recipe.geometry, LONGEST)
-        image, heat = _uri(pixels), _uri(heat_map(values, model.calibration.display))
+        boxes = in_view(model.boxes(prediction.map), prediction.map.shape, pixels.shape)
+        colours = heat_map(values, model.calibration.display)
+        image, heat = (_uri(outlined(picture, boxes)) for picture in (pixels, colours))
         names = (sample.path.name, sample.kind, sample.is_anomalous)
         tiles.append(Shown(*names, prediction.score, prediction.p_value, image, heat))
     return tiles

@@ -13,7 +13,7 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.explanation import Explanation
-from blemish.maps import Panel, overlay, sheet, write_picture
+from blemish.maps import Panel, in_view, outlined, overlay, sheet, write_picture
 from blemish.model import Model, Prediction
 from blemish.report.view import view
 from blemish.storage import new_folder
@@ -35,8 +35,9 @@ def write_results(
         model: the one that predicted; its display scale colours the maps.
         predictions: of files, with maps.
         folder: new, or with `force` one that this function wrote.
-        maps: `none`; `png`, a heat map over the image, in its proportions and with as many pixels as the model's input,
-            or over a photograph cut into tiles at 2,048 pixels on the longer side; or `npy`, the map's float32 values.
+        maps: `none`; `png`, a heat map with the boxes over the image, in its proportions and with as many pixels as the
+            model's input, or over a photograph cut into tiles at 2,048 pixels on the longer side; or `npy`, the map's
+            float32 values.
 
     Raises:
         SettingError: `maps` is none of these.
@@ -57,8 +58,9 @@ def write_results(
                 if maps == "npy":
                     np.save(temporary / name, prediction.map)
                 else:
-                    shown = view(prediction.path, prediction.map, model.recipe.geometry, LONGEST)
-                    picture = overlay(*shown, model.calibration.display)
+                    pixels, values = view(prediction.path, prediction.map, model.recipe.geometry, LONGEST)
+                    boxes = in_view(model.boxes(prediction.map), prediction.map.shape, pixels.shape)
+                    picture = outlined(overlay(pixels, values, model.calibration.display), boxes)
                     Image.fromarray(picture).save(temporary / name)
                 line["map"] = name
             lines.write(json.dumps(line, allow_nan=False) + "\n")

@@ -1,0 +1,108 @@
+"""Gives a fitted model a new calibration, from good images of another camera or under another light."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from blemish.calibration import Gathered, check_rate, promised_rate
+from blemish.datasets import Dataset, read_source
+from blemish.engines.stream import stream, whole
+from blemish.errors import BadImagesError, DegenerateError, ImageError, SourceError
+from blemish.fitting.passes import NAMED
+from blemish.fitting.refit import asked_box_rate, asked_rate
+from blemish.fitting.split import name_below
+from blemish.model import Model
+from blemish.model.provenance import HISTORY, CalibratedOn, FormerCalibration, now
+from blemish.progress import Progress
+
+
+def calibrate(
+    model: Model,
+    source: str | Path | Dataset,
+    *,
+    false_alarm_rate: float | None = None,
+    box_rate: float | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Returns the model with a calibration from other good images, which it scores; what it learned stays.
+
+    Its rates hold for images like these. The former calibration goes into `provenance.history`. How many of the images
+    the model was fitted on is in `provenance.calibrated_on.seen`: such images have lower scores than new ones, so the
+    rates do not hold where there are many of them.
+
+    Args:
+        model: fitted, or loaded.
+        source: a path, `layout:PATH`, or a data set that was read; its training part is used. The images may have
+            another size than those of the fit, or another layout.
+        false_alarm_rate: what the threshold promises; by default the rate that was asked for before, or else 1 % or the
+            lowest possible rate.
+        box_rate: the share of good images that may show a box; by default the one that was asked for before, or else
+            10 % or the lowest possible share.
+        progress: called with the stage, and how many images of how many are done.
+
+    Raises:
+        SourceError: there are fewer than two images.
+        SettingError: they are too few for a rate, or a rate is out of range.
+        BadImagesError: images cannot be read, or have no finite score; up to ten are named.
+        DegenerateError: all images are the same picture.
+    """
+    dataset = source if isinstance(source, Dataset) else read_source(source, model.recipe.seed)
+    paths = [sample.path for sample in dataset.train]
+    if len(paths) < 2:
+        raise SourceError(f"{dataset.root}: has {len(paths)} good images to calibrate on; give at least 2")
+    rate = asked_rate(model) if false_alarm_rate is None else false_alarm_rate
+    boxes = asked_box_rate(model) if box_rate is None else box_rate
+    for name, asked in (("false-alarm rate", rate), ("box rate", boxes)):
+        if asked is not None:
+            check_rate(name, asked, len(paths))
+    told, former = model.provenance, model.calibration
+    gathered, seen = _gathered(model, dataset, progress)
+    if _all_same(gathered):
+        raise DegenerateError(f"{dataset.root}: all {len(paths)} images are the same picture; give different ones")
+    before = FormerCalibration(
+        told.calibrated_on.created,
+        told.calibrated_on.source,
+        told.calibrated_on.images,
+        former.rate,
+        former.threshold,
+        former.box_rate,
+    )
+    provenance = replace(
+        told,
+        calibrated_on=CalibratedOn(now(), dataset.root, len(paths), seen),
+        history=(*told.history, before)[-HISTORY:],
+    )
+    calibration = gathered.finish(promised_rate(len(paths), None) if rate is None else rate, boxes)
+    return Model(model.recipe, calibration, provenance, model.engine, model.extractor, model.store)
+
+
+def _gathered(model: Model, dataset: Dataset, progress: Progress | None) -> tuple[Gathered, int]:
+    """Returns the scores of all images, and how many the model was fitted on.
+
+    Raises:
+        BadImagesError: an image has no score.
+    """
+    gathered, bad, seen = Gathered(), list[ImageError](), 0
+    geometry, paths = model.recipe.geometry, [sample.path for sample in dataset.train]
+    known = frozenset(model.provenance.seen)
+    for scored in whole(stream(model.engine, paths, geometry), geometry):
+        if scored.map is not None:
+            gathered.update(scored.score, scored.map, name_below(dataset.root, paths[scored.index]))
+            seen += scored.digest in known
+        elif scored.error is not None:
+            bad.append(ImageError(paths[scored.index], scored.error.reason))
+        if len(bad) > NAMED:
+            break
+        if progress:
+            progress("calibrate", scored.index + 1, len(paths))
+    if bad:
+        raise BadImagesError(bad, "repair them, or take them away")
+    return gathered, seen
+
+
+def _all_same(gathered: Gathered) -> bool:
+    """Whether scores and maps of all images are alike, up to rounding."""
+    columns = (gathered.scores, gathered.medians, gathered.maxima)
+    return all(math.isclose(min(column), max(column), rel_tol=1e-6, abs_tol=1e-9) for column in columns)
