@@ -42,8 +42,8 @@ def fitted(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = json.loads(done.stdout)
     assert told["model"] == str(path)
     assert told["images"] == 24
-    assert told["held_out"] == 12
-    assert told["false_alarm_rate"] == pytest.approx(1 / 13)
+    assert (told["calibration"], told["folds"], told["scores"]) == ("cross", 24, 24)
+    assert told["false_alarm_rate"] == pytest.approx(1 / 25)
     return path
 
 
@@ -52,8 +52,8 @@ def test_fit_says_that_the_default_rate_gave_way(
 ) -> None:
     done = inside(capsys, "fit", tree, "-o", tmp_path / "m", "--size", 64, "--detector", "gaussian")
     assert done.returncode == 0, done.stderr
-    assert "for a false-alarm rate of at most 7.7 %" in done.stdout
-    assert "(1 %, the default, needs 99 held-out images)" in done.stdout
+    assert "for a false-alarm rate of at most 4 %" in done.stdout
+    assert "(1 %, the default, needs 99 scores)" in done.stdout
 
 
 def test_predict_prints_one_line_of_json_an_image(fitted: Path, tree: Path) -> None:

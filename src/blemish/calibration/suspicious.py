@@ -5,15 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-MARGIN = 4.0
+MARGIN = 3.5
 """How many standard deviations above the median a logarithm of a score is suspicious."""
+
+ERROR = 1.65
+"""The standard error of the spread of n scores, as a share of it, times the root of n; two such errors are allowed."""
 
 
 def suspicious(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Returns which scores (n,) are far above the others.
 
     The logarithms of good images' scores are nearly normal. Their median and the spread below it are hardly moved by
-    bad images, whose scores are high; a score is suspicious if its logarithm is `MARGIN` standard deviations above.
+    bad images, whose scores are high. A score is suspicious if its logarithm lies `MARGIN` standard deviations above
+    the median; few scores tell the standard deviation less well, so more is then asked. Of scores whose logarithms are
+    normal, fewer than one in 4,000 is suspicious; real good images have longer tails, and `benchmarks/RESULTS.md` has
+    how many of them are.
     """
     if len(scores) < 3:
         return np.zeros(len(scores), bool)
@@ -21,4 +27,5 @@ def suspicious(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     middle = np.median(logs)
     below = middle - logs[logs <= middle]
     spread = np.median(below) / 0.6745  # the median of a half-normal distance is 0.6745 standard deviations
+    spread *= 1 + 2 * ERROR / len(scores) ** 0.5
     return np.asarray(logs > middle + MARGIN * max(spread, 1e-6))

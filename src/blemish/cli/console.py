@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from blemish.progress import Progress
 from blemish.maps import counted
 from blemish.model import Prediction
+from blemish.model.provenance import MOST_SEEN
+
+NAMED = 5
+"""Images that one line names, at most."""
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -69,8 +73,14 @@ def described(model: Model) -> dict[str, Any]:
         "layers": list(model.recipe.layers),
         "input": list(model.recipe.geometry.shape),
         "images": model.provenance.images,
-        "held_out": len(calibration.scores),
+        "copies": model.recipe.copies,
+        "calibration": "cross" if calibration.folds else "hold-out",
+        "folds": calibration.folds,
+        "scores": len(calibration.scores),
         "skipped": model.provenance.skipped,
+        "repeated": _repeated(model),
+        "suspicious": [{"image": name, "p_value": p_value} for name, p_value in calibration.suspicious],
+        "trimmed": list(model.provenance.trimmed),
         "threshold": model.threshold,
         "false_alarm_rate": calibration.rate,
         "box_rate": calibration.box_rate,
@@ -92,14 +102,47 @@ def verdicts(calibration: Calibration) -> str:
     return f"threshold {calibration.threshold:.6g}, {stated}; boxes above {boxes}"
 
 
+def calibrated_by(calibration: Calibration) -> str:
+    """Returns a line that says which images set the threshold, and how."""
+    count = len(calibration.scores)
+    if calibration.folds:
+        folds = calibration.folds
+        return f"calibrated on all {count}, each scored by a model of the other {folds - 1} of {folds} folds"
+    return f"calibrated on {count} images that were scored before anything was learned from them"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the first few of these names in a line, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return escape(", ".join(names[:NAMED])) + more
+
+
+def _repeated(model: Model) -> int:
+    """Returns how many of the images are the same as another one, as far as the model remembers them."""
+    told = model.provenance
+    return max(0, told.images - len(told.seen)) if len(told.seen) < MOST_SEEN else 0
+
+
 def print_model(model: Model, output: Path) -> None:
     told = described(model)
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
+    copies = f" and {told['copies']} shifted copies of each" if told["copies"] else ""
     skipped = f", {told['skipped']} unreadable left out" if told["skipped"] else ""
-    out.print(f"fitted on {told['images']} images, {told['held_out']} of them held out to calibrate{skipped}")
+    out.print(f"fitted on {told['images']} images{copies} at {'x'.join(map(str, told['input']))} pixels{skipped}")
+    out.print(calibrated_by(model.calibration))
     out.print(verdicts(model.calibration))
     if model.provenance.asked_false_alarm_rate is None and told["false_alarm_rate"] > DEFAULT_RATE:
-        out.print(f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} held-out images)")
+        out.print(f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} scores)")
+    if told["repeated"]:
+        out.print(f"{told['repeated']} of the images are there more than once; equal ones are in one fold")
+    if told["trimmed"]:
+        out.print(f"{len(told['trimmed'])} images looked anomalous and were left out: {listed(told['trimmed'])}")
+    found = [f"{name} (p {p_value:.2g})" for name, p_value in model.calibration.suspicious]
+    if found:
+        out.print(
+            f"[yellow]{len(found)} of the good images look anomalous themselves:[/yellow] {listed(found)}; "
+            "look at them with `blemish check --deep`, or leave them out with --trim"
+        )
     out.print(f"saved to {escape(str(output))}")
 
 
@@ -124,6 +167,7 @@ def print_evaluation(model: Model, evaluation: Evaluation) -> None:
     def percent(rate: float | None) -> str:
         return "undefined" if rate is None else f"{100 * rate:.2f} %"
 
+    out.print(calibrated_by(model.calibration))
     out.print(verdicts(model.calibration))
     out.print(f"false alarms {percent(decisions['false_alarm_rate'])}, detected {percent(decisions['detection_rate'])}")
     if decisions["false_alarms_by_chance"]:
@@ -158,7 +202,8 @@ def print_prediction(prediction: Prediction) -> None:
         return
     verdict = "[red]anomaly[/red]" if prediction.is_anomaly else "[green]good[/green]   "
     found = f"{counted(prediction.boxes):>8}"
-    out.print(f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {found}  {path}")
+    known = "  (the model was fitted on this image)" if prediction.is_known else ""
+    out.print(f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {found}  {path}{known}")
 
 
 def print_explanation(explanation: Explanation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,8 +16,9 @@ from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate
 from blemish.errors import SettingError, require
 
 if TYPE_CHECKING:
+    from blemish.datasets import Dataset
     from blemish.evaluation import Evaluation
-    from blemish.model import Model
+    from blemish.model import Model, Prediction
 
 
 class Maps(str, Enum):
@@ -98,6 +100,11 @@ def evaluate(
 
 def check(
     source: Annotated[str, typer.Argument(help="Folder, tree, or layout:PATH.")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also fit on the good images, and list those that look anomalous themselves.")
+    ] = False,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="With --deep: a new folder for heat maps.")] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """List what is wrong with a data set, and what to do. Status 1 if a fit would stop there.
@@ -105,14 +112,22 @@ def check(
     Example: [bold]blemish check bottle[/bold]
     """
     from blemish.datasets.check import check_source
+    from blemish.storage import check_free
 
+    if out_folder is not None:
+        if not deep:
+            raise SettingError("--out is for the images that --deep finds; give --deep too")
+        check_free(out_folder, "predictions", force=force)
     with bars() as progress:
         found = check_source(source, progress)
     findings = found.findings
+    stops = any(finding.stops_fit for finding in findings)
+    suspects = _suspects(found.dataset, out_folder, force) if deep and not stops else None
     if as_json:
         shapes = None if found.shapes is None else found.shapes.as_dict()
         told = [finding.as_dict() for finding in findings]
-        print_json({"source": str(found.dataset), "shapes": shapes, "findings": told})
+        looked = {} if suspects is None else {"suspicious": [suspect.as_dict() for suspect in suspects]}
+        print_json({"source": str(found.dataset), "shapes": shapes, "findings": told, **looked})
     else:
         out.print(escape(str(found.dataset)))
         if found.shapes is not None:
@@ -120,8 +135,25 @@ def check(
         for finding in findings:
             out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
         out.print(f"{len(findings)} to fix" if findings else "nothing is wrong")
-    if any(finding.stops_fit for finding in findings):
+        if suspects is not None:
+            out.print(f"{len(suspects)} of the good images look anomalous themselves" + (":" if suspects else ""))
+            for suspect in suspects:
+                print_prediction(suspect)
+    if stops:
         raise typer.Exit(1)
+
+
+def _suspects(dataset: Dataset, folder: Path | None, force: bool) -> list[Prediction]:
+    """Returns predictions, without maps, of the good images that look anomalous; writes heat maps if there are any."""
+    from blemish.fitting import find_suspects
+    from blemish.report import write_results
+
+    with bars() as progress:
+        model, paths = find_suspects(dataset, progress)
+        predictions = model.predict(paths) if paths else iter(())
+        if folder is not None and paths:
+            predictions = write_results(model, predictions, folder, force=force)
+        return [replace(prediction, map=None) for prediction in predictions]
 
 
 def demo(

@@ -1,0 +1,33 @@
+"""Finds training images that look anomalous themselves, with a model of the others that shows why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blemish.datasets import Dataset
+from blemish.errors import SettingError
+from blemish.fitting.fit import fit
+from blemish.model import Model
+from blemish.progress import Progress
+
+
+def find_suspects(dataset: Dataset, progress: Progress | None = None) -> tuple[Model, list[Path]]:
+    """Returns a model of the images that do not look anomalous, and the paths of those that do, the worst first.
+
+    The detector and its settings are the defaults. If more than half of the images look anomalous, the model has
+    learned from all of them, and those are returned that the first look found.
+
+    Args:
+        dataset: whose training part is looked at; images that cannot be read are left out.
+        progress: called with the stage, and how many images of how many are done.
+
+    Raises:
+        BlemishError: as `fit` does; a `SettingError` if there are too many images for a cross-fit.
+    """
+    try:
+        model = fit(dataset, calibration="cross", trim=True, skip_bad=True, progress=progress)
+        names = list(model.provenance.trimmed)
+    except SettingError:
+        model = fit(dataset, calibration="cross", skip_bad=True, progress=progress)
+        names = [name for name, _ in model.calibration.suspicious]
+    return model, [Path(dataset.root) / name for name in names]
