@@ -42,8 +42,8 @@ def fitted(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = json.loads(done.stdout)
     assert told["model"] == str(path)
     assert told["images"] == 24
-    assert told["held_out"] == 12
-    assert told["false_alarm_rate"] == pytest.approx(1 / 13)
+    assert (told["held_out"], told["folds"]) == (0, 24)
+    assert told["false_alarm_rate"] == pytest.approx(1 / 25)
     return path
 
 
@@ -52,8 +52,9 @@ def test_fit_says_that_the_default_rate_gave_way(
 ) -> None:
     done = inside(capsys, "fit", tree, "-o", tmp_path / "m", "--size", 64, "--detector", "gaussian")
     assert done.returncode == 0, done.stderr
-    assert "for a false-alarm rate of at most 7.7 %" in done.stdout
-    assert "(1 %, the default, needs 99 held-out images)" in done.stdout
+    assert "fitted on 24 images, cross-fitted in 24 folds to calibrate" in done.stdout
+    assert "for a false-alarm rate of at most 4 %" in done.stdout
+    assert "(1 %, the default, needs 99 images to calibrate on)" in done.stdout
 
 
 def test_predict_prints_one_line_of_json_an_image(fitted: Path, tree: Path) -> None:
@@ -62,7 +63,8 @@ def test_predict_prints_one_line_of_json_an_image(fitted: Path, tree: Path) -> N
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 10
     for line in lines:
-        assert set(line) == {"path", "score", "p_value", "is_anomaly", "threshold", "false_alarm_rate", "boxes"}
+        verdict = {"is_anomaly", "threshold", "false_alarm_rate", "is_known"}
+        assert set(line) == {"path", "score", "p_value", "boxes"} | verdict
         assert line["boxes"] or not line["is_anomaly"]
         assert line["is_anomaly"] == ("scratch" in line["path"])
 
@@ -88,7 +90,7 @@ def test_any_rate_or_threshold_can_be_asked_for_without_a_fit(
     assert "threshold 1e+09, as given, with a false-alarm rate of at most 4 %; boxes above" in for_people.stderr
     assert re.search(r"good +score \S+  p \S+  +\d+ box(es)?  ", for_people.stdout)
     nothing = inside(capsys, "evaluate", fitted, tree, "--threshold", "-5")
-    assert "as given, below all held-out scores" in nothing.stdout
+    assert "as given, below the scores of all good images" in nothing.stdout
     assert re.search(r"stated rate +threshold +false alarms +detected\n +5 %", nothing.stdout)
     assert "at an overlap of 0.3: " in nothing.stdout
 
@@ -377,7 +379,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tree, "-o", out, "--size", "big"): "not a size",
         ("fit", tree, "-o", out, "--size", "64", "--crop", "80"): "crop 80",
         ("fit", tree, "-o", out, "--preset", "padim-r34"): "no preset",
-        ("fit", tree, "-o", out, "--false-alarm-rate", "0.001"): "999 held-out",
+        ("fit", tree, "-o", out, "--false-alarm-rate", "0.001"): "999 good images",
         ("fit", tree, "-o", out, "--false-alarm-rate", "2"): "above 0 and below 1",
         ("fit", tree, "-o", out, "--calibration-share", "0.9"): "share",
         ("fit", tree, "-o", out, "--engine", "tpu"): "no engine",

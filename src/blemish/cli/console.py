@@ -69,7 +69,8 @@ def described(model: Model) -> dict[str, Any]:
         "layers": list(model.recipe.layers),
         "input": list(model.recipe.geometry.shape),
         "images": model.provenance.images,
-        "held_out": len(calibration.scores),
+        "held_out": model.provenance.held_out,
+        "folds": calibration.folds,
         "skipped": model.provenance.skipped,
         "threshold": model.threshold,
         "false_alarm_rate": calibration.rate,
@@ -87,7 +88,7 @@ def verdicts(calibration: Calibration) -> str:
     rate = f"a false-alarm rate of at most {percent(calibration.rate)}"
     stated = f"for {rate}"
     if calibration.given_threshold is not None:
-        stated = f"as given, with {rate}" if calibration.rate < 1 else "as given, below all held-out scores"
+        stated = f"as given, with {rate}" if calibration.rate < 1 else "as given, below the scores of all good images"
     boxes = f"{calibration.box_level:.6g}, on at most {percent(calibration.box_rate)} of good images"
     return f"threshold {calibration.threshold:.6g}, {stated}; boxes above {boxes}"
 
@@ -96,10 +97,13 @@ def print_model(model: Model, output: Path) -> None:
     told = described(model)
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
     skipped = f", {told['skipped']} unreadable left out" if told["skipped"] else ""
-    out.print(f"fitted on {told['images']} images, {told['held_out']} of them held out to calibrate{skipped}")
+    way = f"cross-fitted in {told['folds']} folds" if told["folds"] else f"{told['held_out']} of them held out"
+    out.print(f"fitted on {told['images']} images, {way} to calibrate{skipped}")
     out.print(verdicts(model.calibration))
     if model.provenance.asked_false_alarm_rate is None and told["false_alarm_rate"] > DEFAULT_RATE:
-        out.print(f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} held-out images)")
+        out.print(
+            f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} images to calibrate on)"
+        )
     out.print(f"saved to {escape(str(output))}")
 
 

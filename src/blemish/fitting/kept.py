@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from blemish.engines import BATCH
 from blemish.engines.stream import Chunk
 from blemish.fitting.cache import FeatureCache
+from blemish.fitting.passes import tensors
 from blemish.images import Place
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Kept:
@@ -57,11 +60,13 @@ class Kept:
 
     def rows_of(self, images: NDArray[np.int64]) -> Tensor:
         """Returns the numbers of all rows of some images, tiles and shifted copies included."""
+        import torch
+
         return torch.from_numpy(np.flatnonzero(np.isin(self._images, images)))
 
     def features(self, rows: Tensor) -> list[Tensor]:
         """Returns the features (n, C_l, H_l, W_l) of each layer of some rows."""
-        return [torch.from_numpy(layer) for layer in self._cache.rows([self._stored[row] for row in rows.tolist()])]
+        return tensors(self._cache.rows([self._stored[row] for row in rows.tolist()]))
 
     def chunks(self, rows: Tensor | None = None) -> Iterator[Chunk]:
         """Yields the features of these rows, or of all, in batches."""
