@@ -53,7 +53,7 @@ def test_fit_says_that_the_default_rate_gave_way(
     done = inside(capsys, "fit", tree, "-o", tmp_path / "m", "--size", 64, "--detector", "gaussian")
     assert done.returncode == 0, done.stderr
     assert "for a false-alarm rate of at most 4 %" in done.stdout
-    assert "(1 %, the default, needs 99 scores)" in done.stdout
+    assert "(1 %, the default, needs 99 images to calibrate on)" in done.stdout
 
 
 def test_predict_prints_one_line_of_json_an_image(fitted: Path, tree: Path) -> None:

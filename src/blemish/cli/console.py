@@ -132,7 +132,9 @@ def print_model(model: Model, output: Path) -> None:
     out.print(calibrated_by(model.calibration))
     out.print(verdicts(model.calibration))
     if model.provenance.asked_false_alarm_rate is None and told["false_alarm_rate"] > DEFAULT_RATE:
-        out.print(f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} scores)")
+        out.print(
+            f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} images to calibrate on)"
+        )
     if told["repeated"]:
         out.print(f"{told['repeated']} of the images are there more than once; equal ones are in one fold")
     if told["trimmed"]:
