@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from blemish.maps import Panel, overlay, sheet
+from blemish.maps import Panel, counted, outlined, overlay, sheet
 from blemish.model import Model
 from results import HERE, Table, append
 
@@ -57,8 +57,9 @@ def main() -> int:
             (prediction,) = loaded.predict(root / "shown.png")
             if prediction.map is None:
                 raise RuntimeError(str(prediction.error))
-            caption = f"{name}\n{len(prediction.boxes)} boxes, p = {prediction.p_value:.2g}"
-            tiles.append(Panel(overlay(whole(shown), prediction.map, loaded.calibration.display), caption))
+            caption = f"{name}\n{counted(prediction.boxes)}, p = {prediction.p_value:.2g}"
+            drawn = overlay(whole(shown), prediction.map, loaded.calibration.display)
+            tiles.append(Panel(outlined(drawn, prediction.boxes), caption))
     Image.fromarray(sheet([tiles[:3], tiles[3:]], side=400)).save(HERE.parent / "docs" / "pictures" / "animals.png")
     append("Large photographs", "python benchmarks/photographs.py", table.lines)
     return 0

@@ -62,7 +62,8 @@ def test_predict_prints_one_line_of_json_an_image(fitted: Path, tree: Path) -> N
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 10
     for line in lines:
-        assert set(line) == {"path", "score", "p_value", "is_anomaly", "threshold", "false_alarm_rate", "boxes"}
+        verdict = {"is_anomaly", "threshold", "false_alarm_rate", "is_known"}
+        assert set(line) == {"path", "score", "p_value", "boxes"} | verdict
         assert line["boxes"] or not line["is_anomaly"]
         assert line["is_anomaly"] == ("scratch" in line["path"])
 
@@ -377,7 +378,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tree, "-o", out, "--size", "big"): "not a size",
         ("fit", tree, "-o", out, "--size", "64", "--crop", "80"): "crop 80",
         ("fit", tree, "-o", out, "--preset", "padim-r34"): "no preset",
-        ("fit", tree, "-o", out, "--false-alarm-rate", "0.001"): "999 held-out",
+        ("fit", tree, "-o", out, "--false-alarm-rate", "0.001"): "999 good images",
         ("fit", tree, "-o", out, "--false-alarm-rate", "2"): "above 0 and below 1",
         ("fit", tree, "-o", out, "--calibration-share", "0.9"): "share",
         ("fit", tree, "-o", out, "--engine", "tpu"): "no engine",

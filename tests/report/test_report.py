@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import blemish
-from blemish.maps import heat_map, overlay
+from blemish.maps import heat_map, in_view, overlay
+from blemish.maps.pictures import OUTLINE
 from blemish.report import write_report, write_results
 from browser import open_page
 
@@ -39,6 +40,34 @@ def test_the_page_shows_the_figures_of_the_evaluation(page: Path, model: blemish
     assert "<b>100.00</b><span>image AUROC" in text
     assert f"{model.threshold:.4g}" in text
     assert "detected: 5 of 5" in text
+
+
+def test_the_page_compares_rates_and_boxes_and_says_whose_threshold_it_is(
+    page: Path, model: blemish.Model, tree: Path, tmp_path: Path
+) -> None:
+    text = " ".join(page.read_text().split())
+    assert "for a false-alarm rate of at most 4.00 %, comes from 24 good images alone" in text
+    assert f"<tr><td>10</td><td>{model.at(false_alarm_rate=0.1).threshold:.4g}</td>" in text
+    assert f"There is a box for each part of a map above {model.calibration.box_level:.4g}." in text
+    overlap = blemish.evaluate(model, tree).boxes["overlaps"][0]
+    assert f"<tr><td>0.3</td><td>{overlap['matched']}</td><td>{100 * overlap['precision']:.2f}</td>" in text
+    by_hand = model.at(threshold=1e6, box_rate=0.95)
+    write_report(by_hand, blemish.evaluate(by_hand, tree), tmp_path / "r.html")
+    text = " ".join((tmp_path / "r.html").read_text().split())
+    assert (
+        "The threshold 1e+06 was given. By the scores of 24 good images, its false-alarm rate is at most 4.00 %" in text
+    )
+    assert "At most 95.00 % of good images show any" in text
+
+
+def test_boxes_are_drawn_on_the_pictures_of_predictions(model: blemish.Model, tree: Path, tmp_path: Path) -> None:
+    defect = tree / "test" / "scratch" / "000.png"
+    (found,) = write_results(model, model.predict(defect), tmp_path / "out")
+    drawn = np.asarray(Image.open(tmp_path / "out" / "000_map.png"))
+    assert found.map is not None
+    (box, *_) = in_view(model.boxes(found.map), found.map.shape, drawn.shape)
+    for row, column in ((box.top, box.left), (box.bottom - 1, box.right - 1)):
+        assert tuple(drawn[row, column]) == OUTLINE
 
 
 def test_names_from_the_data_are_text_in_the_page_not_markup(model: blemish.Model, tree: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ class Calibration:
 
     @cached_property
     def threshold(self) -> float:
-        """The ceil((n + 1)(1 - rate))-th smallest held-out score, raised by `ROUNDING`, or the one that was given.
+        """The ceil((n + 1)(1 - rate))-th smallest score, raised by `ROUNDING`, or the one that was given.
 
         Images above it are anomalous.
         """
@@ -103,7 +103,7 @@ class Calibration:
 
     @cached_property
     def box_level(self) -> float:
-        """The ceil((n + 1)(1 - box_rate))-th smallest maximum of a held-out map, raised by `ROUNDING`.
+        """The ceil((n + 1)(1 - box_rate))-th smallest maximum of a map, raised by `ROUNDING`.
 
         Boxes enclose what lies above. A new normal image has such a pixel with a probability of at most `box_rate`.
         """
@@ -152,12 +152,12 @@ class Calibration:
 
 
 def default_box_rate(count: int) -> float:
-    """Returns the box rate where none is asked for: 10 %, or the lowest that `count` held-out images can promise."""
+    """Returns the box rate where none is asked for: 10 %, or the lowest that `count` images can promise."""
     return max(DEFAULT_BOX_RATE, lowest_rate(count))
 
 
 def check_rate(name: str, rate: float, count: int) -> None:
-    """Raises `SettingError` if a rate is not between 0 and 1, or lower than `count` held-out images can promise."""
+    """Raises `SettingError` if a rate is not between 0 and 1, or lower than `count` images can promise."""
     if not (0 < rate < 1 and _rank(count, rate)):
         raise SettingError(f"{name} {rate} is out of range; give a rate above 0 and below 1")
     if _rank(count, rate) > count:

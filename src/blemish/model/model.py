@@ -49,7 +49,7 @@ class Model:
 
     Attributes:
         recipe: detector, backbone, layers, geometry and seed.
-        calibration: held-out scores, stated rates, threshold, level for boxes, display scale.
+        calibration: scores of good images, stated rates, threshold, level for boxes, display scale.
         provenance: where the images and weights came from, counts, library versions.
         engine: computes scores and maps of images.
         extractor: computes their features, the first part of the engine.
@@ -87,7 +87,7 @@ class Model:
         """Returns the model at another false-alarm rate or threshold, or another box rate, without a fit.
 
         Everything but the calibration is shared. By a threshold of one's own, the stated rate is the smallest that the
-        held-out scores promise of it. What is `None` stays as it is.
+        scores of good images promise of it. What is `None` stays as it is.
 
         Args:
             false_alarm_rate: the share of good images that may raise an alarm.
@@ -95,7 +95,7 @@ class Model:
             box_rate: the share of good images that may show any box.
 
         Raises:
-            SettingError: a rate is lower than the held-out images can promise, a value is out of range, or a rate and a
+            SettingError: a rate is lower than so many images can promise, a value is out of range, or a rate and a
                 threshold are both given.
         """
         other = copy.copy(self)
@@ -172,7 +172,7 @@ class Model:
     def boxes(self, values: NDArray[np.float32]) -> list[Box]:
         """Returns boxes around parts of a map (H, W) above the level for boxes, in its pixels, highest peak first.
 
-        A box encloses what exceeds 40 % of its part's peak, counted from the typical value of held-out maps.
+        A box encloses what exceeds 40 % of its part's peak, counted from the typical value of good maps.
         """
         geometry = self.recipe.geometry
         share = 1.0 if geometry.tile is None else geometry.tile**2 / (geometry.height * geometry.width)

@@ -19,7 +19,7 @@ class Prediction:
     Attributes:
         path: the file; `None` for an array or bytes.
         score: higher is more anomalous; its unit is the detector's.
-        p_value: the share of normal images that score as high, estimated from the held-out ones.
+        p_value: the share of normal images that score as high, estimated from those that calibrated the model.
         is_anomaly: whether the score exceeds the threshold; `None` if there is an error.
         threshold: the one that decided.
         false_alarm_rate: the rate that is stated of it.

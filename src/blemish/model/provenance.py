@@ -68,7 +68,7 @@ class Provenance:
         learned: the detector's summary of what it learned.
         engine: name of the engine that it was fitted with.
         versions: of Python and of packages, by name.
-        calibrated_on: the images of the calibration in use: those that were held out, or others since.
+        calibrated_on: the images of the calibration in use: those that were held out or cross-fitted, or others since.
         history: former calibrations, the oldest first, `HISTORY` at most.
     """
 
