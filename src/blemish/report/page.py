@@ -34,7 +34,7 @@ GALLERY = 12
 LONGEST = 512
 """Pixels on the longer side of a photograph that is cut into tiles, as it is shown."""
 
-BINS = 40
+BINS, P_BINS = 40, 10
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 300, 48, 40, 12
 """Size of a drawing and its margins, in pixels."""
 
@@ -53,6 +53,7 @@ class Shown:
     is_anomalous: bool
     score: float
     p_value: float
+    is_known: bool
     image: str
     heat: str
 
@@ -113,6 +114,9 @@ def write_report(model: Model, evaluation: Evaluation, path: Path, *, force: boo
         size=(WIDTH, HEIGHT, LEFT, BOTTOM, TOP),
         axis=axis,
         histogram=_histogram(axis, good, anomalous),
+        calibrating=[axis.place(score) for score in model.calibration.scores.tolist() if low <= score <= high],
+        p_values=_p_values(evaluation),
+        known=sum(prediction.is_known for _, prediction in evaluation.results),
         roc=_curve(roc_curve(evaluation.counts), 1.0) if evaluation.counts.is_ranking else None,
         overlap=_overlap(evaluation),
         tiles=_tiles(model, _gallery(evaluation)),
@@ -158,7 +162,7 @@ def _tiles(model: Model, results: Sequence[Result]) -> list[Shown]:
         colours = heat_map(values, model.calibration.display)
         image, heat = (_uri(outlined(picture, boxes)) for picture in (pixels, colours))
         names = (sample.path.name, sample.kind, sample.is_anomalous)
-        tiles.append(Shown(*names, prediction.score, prediction.p_value, image, heat))
+        tiles.append(Shown(*names, prediction.score, prediction.p_value, prediction.is_known, image, heat))
     return tiles
 
 
@@ -190,6 +194,27 @@ def _histogram(axis: Axis, good: Floats, anomalous: Floats) -> dict[str, object]
         for kind, found in counts.items()
     }
     return {"bars": bars, "ticks": [tick for tick in upward.ticks() if "." not in tick[1]]}
+
+
+def _p_values(evaluation: Evaluation) -> dict[str, object] | None:
+    """Returns bars (x, y, width, height) of the p-values of good images, their ticks, and the height of even ones."""
+    found = [p.p_value for sample, p in evaluation.results if not sample.is_anomalous]
+    if not found:
+        return None
+    counts, edges = np.histogram(found, P_BINS, (0.0, 1.0))
+    across = Axis(0, 1, _UNIT["left"], _UNIT["right"])
+    upward = Axis(0, int(counts.max()), _UNIT["bottom"], _UNIT["top"])
+    bars = [
+        (
+            across.place(float(low)),
+            upward.place(float(count)),
+            round(across.place(float(high)) - across.place(float(low)), 2),
+            round(_UNIT["bottom"] - upward.place(float(count)), 2),
+        )
+        for low, high, count in zip(edges, edges[1:], counts, strict=False)
+    ]
+    ticks = [tick for tick in upward.ticks() if "." not in tick[1]]
+    return {"bars": bars, "across": across.ticks(), "upward": ticks, "even": upward.place(len(found) / P_BINS)}
 
 
 _UNIT = {"left": LEFT, "right": WIDTH - TOP, "top": TOP, "bottom": HEIGHT - BOTTOM}
