@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING
 
 from blemish.errors import require
 from blemish.maps import page_template
-from blemish.report.page import BOTTOM, LEFT, TOP, Axis
+from blemish.report.page import BOTTOM, TOP, Axis
 from blemish.storage import new_file, signed
 
 if TYPE_CHECKING:
     from blemish.evaluation.compare import Compared, Comparison, Detection
 
-WIDTH, HEIGHT = 720, 360
-"""Size of the drawing in pixels; its margins are those of an evaluation's page."""
+WIDTH, HEIGHT, LEFT = 720, 360, 64
+"""Size of the drawing and its left margin, in pixels; the other margins are those of an evaluation's page."""
 
-LINE = 17
-"""Pixels between two labels, at least."""
+RADIUS, LINE, LETTER = 6, 17, 7.5
+"""Radius of a point, height of a line and width of a letter, in pixels."""
+
+LEAST = 0.5
+"""Points of AUROC above the best and below the worst model, so that small differences do not look large."""
+
+
+Box = tuple[float, float, float, float]
+"""The middle of a rectangle, and half its width and height."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Point:
-    """A model in the drawing: its place, and the height and side of its name."""
+    """A model in the drawing: its place, and where the middle of its name is."""
 
     name: str
     x: float
     y: float
-    label: float
-    is_left: bool
+    label: tuple[float, float]
 
 
 def _percent(figure: Callable[[Detection], float | None]) -> Callable[[Compared], float | None]:
@@ -74,8 +80,8 @@ TAKES = [
     Column("MB", lambda row: row.bytes / 1e6, 1, min),
 ]
 DETECTS = [
-    Column("false alarms, %", _percent(lambda found: found.false_alarm_rate), 1),
-    Column("detected, %", _percent(lambda found: found.detection_rate), 1),
+    Column("false alarms", _percent(lambda found: found.false_alarm_rate), 1),
+    Column("detected", _percent(lambda found: found.detection_rate), 1),
     Column("image AUROC", _percent(lambda found: found.image_auroc), 2, max),
     Column("pixel AUROC", _percent(lambda found: found.pixel_auroc), 2, max),
     Column("AUPRO", _percent(lambda found: found.aupro), 2, max),
@@ -131,13 +137,36 @@ def _drawing(
     if len(found) < 2:
         return [], [], []
     low, high = min(own for *_, own in found), max(own for *_, own in found)
-    room = max(0.1 * (high - low), 0.05)
+    room = max(0.1 * (high - low), LEAST)
     across = Axis(0, 1.15 * max(time for _, time, _ in found), LEFT, WIDTH - TOP)
     upward = Axis(max(0.0, low - room), min(100.0, high + room), HEIGHT - BOTTOM, TOP)
-    points: list[Point] = []
-    for name, time, own in sorted(found, key=lambda entry: (-entry[2], entry[1])):
-        x, y = across.place(time), upward.place(own)
-        is_left = x > WIDTH / 2  # so that the name stays inside
-        label = max([y + 5, *(point.label + LINE for point in points if point.is_left == is_left)])
-        points.append(Point(name, x, y, min(label, HEIGHT - BOTTOM - 4), is_left))
+    dots = [(across.place(time), upward.place(own)) for _, time, own in found]
+    taken: list[Box] = [(x, y, RADIUS, RADIUS) for x, y in dots]
+    points = []
+    for (name, *_), (x, y) in zip(found, dots, strict=True):
+        box = _free(x, y, LETTER * len(name) / 2, taken)
+        taken.append(box)
+        points.append(Point(name, x, y, box[:2]))
     return points, across.ticks(), upward.ticks()
+
+
+def _free(x: float, y: float, half: float, taken: list[Box]) -> Box:
+    """Returns the box of a name beside a point where nothing else is: as near as possible, the right side first.
+
+    Args:
+        x, y: of the point.
+        half: of the name's width.
+        taken: boxes that it may not meet.
+    """
+    aside = RADIUS + 4 + half
+    places = [(x + side, y + step * LINE) for step in (0, 1, -1, 2, -2, 3, -3) for side in (aside, -aside)]
+    boxes = [(across, down, half, LINE / 2) for across, down in places]
+    inside = [
+        box for box in boxes if box[0] - half > LEFT and box[0] + half < WIDTH and TOP < box[1] < HEIGHT - BOTTOM - LINE
+    ]
+    free = [box for box in inside if not any(_meet(box, other) for other in taken)]
+    return (free or inside or boxes)[0]
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return abs(one[0] - other[0]) < one[2] + other[2] and abs(one[1] - other[1]) < one[3] + other[3]
