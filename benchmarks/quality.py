@@ -3,7 +3,7 @@
     python benchmarks/quality.py [--data DIR] [--detector NAME] [--only NAME]
 
 Besides whole sets, 200 of their training images are fitted on, since copies matter where images are few. Livestock has
-no good test images, so 300 of its training images are kept for good ones. Where `balanced` makes copies, it is fitted
+no good test images, so 200 of its training images are kept for good ones. Where `balanced` makes copies, it is fitted
 without them too. Times are also given against those of `balanced` on the same set, since the machine may be busy.
 Appends the table to benchmarks/RESULTS.md.
 """
@@ -34,12 +34,14 @@ SETS = {
     "livestock": "{data}/livestock",
 }
 FEW = 200
-"""Training images of the smaller fits; sets with up to twice as many have none."""
+"""Training images of the smaller fits, of sets with more than `MANY`."""
 
-MOST = 600
-"""Training images of a whole set, at most, of those that have thousands."""
+MANY = 500
 
-KEPT = 300
+MOST = 500
+"""Training images of Livestock, which has thousands."""
+
+KEPT = 200
 """Images of each kind in the test part of Livestock."""
 
 NO_COPIES = f"{BALANCED}, no copies"
@@ -72,7 +74,7 @@ def parts(name: str, source: str) -> list[tuple[str, Dataset]]:
         rest = [sample for sample in whole.train if sample not in good]
         whole = replace(whole, train=drawn(rest, MOST), test=[*good, *drawn(whole.test, KEPT)])
     found = [(name, whole)]
-    if len(whole.train) > 2 * FEW:
+    if len(whole.train) > MANY:
         found.append((f"{name}, {FEW} images", replace(whole, train=drawn(whole.train, FEW))))
     return found
 
