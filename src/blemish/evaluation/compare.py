@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,28 +185,19 @@ def compare(
     for place in places:
         if place is not None:
             check_free(place, "model", force=force)
+    fitting = partial(
+        fit,
+        dataset,
+        tile=tile,
+        false_alarm_rate=false_alarm_rate,
+        seed=seed,
+        engine=engine,
+        skip_bad=skip_bad,
+        progress=progress,
+    )
     rows = []
     for entrant, place in zip(entrants, places, strict=True):
-        started: list[float] = []
-
-        def planned(plan: Plan, entrant: Entrant = entrant, started: list[float] = started) -> None:
-            if announce:
-                announce(entrant, plan)
-            started.append(time.perf_counter())
-
-        model = fit(
-            dataset,
-            detector=entrant.detector,
-            quality=entrant.quality,
-            tile=tile,
-            false_alarm_rate=false_alarm_rate,
-            seed=seed,
-            engine=engine,
-            skip_bad=skip_bad,
-            progress=progress,
-            announce=planned,
-        )
-        seconds = time.perf_counter() - started[0]
+        model, seconds = _timed(fitting, entrant, announce)
         rows.append(_measured(model, entrant, dataset, seconds, place, force, progress))
         del model  # before the next one takes its memory
     return Comparison(dataset, rows)
@@ -231,6 +223,20 @@ def enter(qualities: Sequence[str] | None, detectors: Sequence[str] | None) -> l
         pairs = itertools.product(detectors or (DETECTOR,), qualities or (BALANCED,))
         found = [Entrant(name, None if DETECTORS[name].sees_pixels else rung) for name, rung in pairs]
     return list(dict.fromkeys(found))
+
+
+def _timed(fitting: Callable[..., Model], entrant: Entrant, announce: Announce | None) -> tuple[Model, float]:
+    """Returns the fitted model, and the seconds since its network was ready and its plan was made."""
+    started = 0.0
+
+    def planned(plan: Plan) -> None:
+        nonlocal started
+        if announce:
+            announce(entrant, plan)
+        started = time.perf_counter()
+
+    model = fitting(detector=entrant.detector, quality=entrant.quality, announce=planned)
+    return model, time.perf_counter() - started
 
 
 def _file(entrant: Entrant) -> str:
