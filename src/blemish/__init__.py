@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from blemish.detectors import FRE, FREAE, HFR, VAE, VAEGRF, Gaussian, PaDiM
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
+    from blemish.evaluation.compare import Comparison, compare
     from blemish.fitting import calibrate, fit
     from blemish.model import Model, Prediction
 
@@ -19,12 +20,14 @@ __all__ = [
     "VAE",
     "VAEGRF",
     "BlemishError",
+    "Comparison",
     "Evaluation",
     "Gaussian",
     "Model",
     "PaDiM",
     "Prediction",
     "calibrate",
+    "compare",
     "evaluate",
     "fit",
     "load",
@@ -33,6 +36,7 @@ __all__ = [
 # Each name is imported when it is first used: `import blemish` alone loads neither torch nor openvino.
 _HOMES = {
     "BlemishError": "errors",
+    "Comparison": "evaluation.compare",
     "Evaluation": "evaluation",
     "FRE": "detectors",
     "FREAE": "detectors",
@@ -44,6 +48,7 @@ _HOMES = {
     "VAE": "detectors",
     "VAEGRF": "detectors",
     "calibrate": "fitting",
+    "compare": "evaluation.compare",
     "evaluate": "evaluation",
     "fit": "fitting",
 }

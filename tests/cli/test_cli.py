@@ -378,6 +378,13 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tree, "-o", out, "--size", "big"): "not a size",
         ("fit", tree, "-o", out, "--size", "64", "--crop", "80"): "crop 80",
         ("fit", tree, "-o", out, "--preset", "padim-r34"): "no preset",
+        ("fit", tree, "-o", out, "--quality", "better"): "give one of fast, balanced, best",
+        ("fit", tree, "-o", out, "--quality", "best", "--preset", "fre-lite0-1l"): "leave out --quality or --preset",
+        ("compare", tree, "--quality", "fast,better"): "give one of fast, balanced, best",
+        ("compare", tree, "--detector", "patchcore"): "fre, fre-ae, padim, gaussian",
+        ("compare", tree, "--quality", ","): "nothing is named to compare",
+        ("compare", tree, "--false-alarm-rate", "0.001"): "999 good images",
+        ("compare", tmp_path / "empty"): "no images",
         ("fit", tree, "-o", out, "--false-alarm-rate", "0.001"): "999 good images",
         ("fit", tree, "-o", out, "--false-alarm-rate", "2"): "above 0 and below 1",
         ("fit", tree, "-o", out, "--calibration-share", "0.9"): "share",
@@ -455,7 +462,7 @@ def test_debug_shows_the_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["fit", "calibrate", "predict", "evaluate", "explain", "sample", "prune", "check", "demo"]
+    "verb", ["fit", "calibrate", "compare", "predict", "evaluate", "explain", "sample", "prune", "check", "demo"]
 )
 def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     done = inside(capsys, verb, "--help")
@@ -567,6 +574,45 @@ def test_one_class_prints_a_figure_a_class_their_mean_and_the_published(
     plain = inside(capsys, *words).stdout
     assert "HFR, Wide ResNet-50-2, published" in plain
     assert f"{last['mean_auroc']:.4f}" in plain
+
+
+def test_compare_prints_what_each_model_takes_and_detects_and_writes_a_page(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "c.html"
+    words = ("compare", tree, "--quality", "fast", "--detector", "gaussian")
+    done = inside(capsys, *words, "--report", page, "--out", tmp_path / "kept")
+    assert done.returncode == 0, done.stderr
+    assert "gaussian, fast: about" in done.stderr
+    takes, detects = done.stdout.split("\n\n")
+    assert takes.split()[:2] == ["detector", "quality"]
+    assert "192x192" in takes
+    assert "4.0 % of 24" in detects
+    assert "100.00" in detects
+    assert "made by blemish" in page.read_text()
+    assert (tmp_path / "kept" / "gaussian-fast.blemish" / "model.json").exists()
+    assert max(map(len, takes.splitlines())) <= 80
+    assert "exists already" in one_line_error(inside(capsys, *words, "--report", page))
+
+
+def test_compare_without_labels_says_what_is_missing(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, "compare", tree / "train" / "good", "--quality", "fast", "--detector", "gaussian")
+    assert done.returncode == 0, done.stderr
+    assert "only time and size can be compared" in done.stdout
+    assert "AUROC" not in done.stdout
+    told = inside(capsys, "compare", tree / "train" / "good", "--quality", "fast", "--detector", "gaussian", "--json")
+    (row,) = json.loads(told.stdout)["rows"]
+    assert (row["detector"], row["quality"], row["shape"], row["detection"]) == ("gaussian", "fast", [192, 192], None)
+
+
+def test_compare_ends_with_status_3_if_labelled_images_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tree(tmp_path / "t", 24, 2)
+    (root / "test" / "good" / "bad.png").write_bytes(b"no image")
+    done = inside(capsys, "compare", root, "--quality", "fast", "--detector", "gaussian")
+    assert done.returncode == 3
+    assert "1 labelled images could not be read" in done.stderr
 
 
 def test_prune_tells_what_it_left_out_and_the_figures_before_and_after(

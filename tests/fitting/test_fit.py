@@ -117,7 +117,9 @@ def test_a_height_and_width_are_taken_whatever_the_images_are(long_tree: Path) -
 def test_only_a_size_of_one_number_without_crop_or_tiles_takes_the_images_proportions(
     given: dict[str, object], expected: Geometry, in_proportion: bool
 ) -> None:
-    rest = dict.fromkeys(("detector", "settings", "backbone", "layers", "size", "crop", "tile", "overlap", "preset"))
+    rest = dict.fromkeys(
+        ("detector", "settings", "backbone", "layers", "size", "crop", "tile", "overlap", "preset", "quality")
+    )
     chosen = choose(**{**rest, **given}, weights=False, seed=0)  # type: ignore[arg-type]
     assert (chosen.geometry, chosen.in_proportion) == (expected, in_proportion)
 

@@ -26,7 +26,7 @@ def fit(
         str | None, typer.Option("--map", help="For a VAE: mad, sm, mad-sm, l2, gradient, gradient-sm or projection.")
     ] = None,
     method: Annotated[str | None, typer.Option(help="For FRE: pca (default), or trained: ae or tied.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="efficientnet_lite0 (default), or a network of timm's.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="A network of timm's; by default that of --quality.")] = None,
     layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
     size: Annotated[
         str | None, typer.Option(help="256: as many pixels as 256x256, in the images' shape. Or HEIGHTxWIDTH.")
@@ -35,6 +35,9 @@ def fit(
     tile: Annotated[int | None, typer.Option(help="Cut photographs into tiles of so many pixels, such as 256.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Pixels that tiles share; a quarter of them by default.")] = None,
     preset: Annotated[str | None, typer.Option(help="A paper's settings, e.g. padim-r18-rd100.")] = None,
+    quality: Annotated[
+        str | None, typer.Option(help="fast, balanced (default) or best: backbone, size and copies together.")
+    ] = None,
     false_alarm_rate: Annotated[
         float | None, typer.Option(help="What the threshold promises; by default 0.01, or the lowest possible rate.")
     ] = None,
@@ -102,6 +105,7 @@ def fit(
             tile=tile,
             overlap=overlap,
             preset=preset,
+            quality=quality,
             false_alarm_rate=false_alarm_rate,
             box_rate=box_rate,
             calibration=calibration,

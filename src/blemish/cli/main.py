@@ -15,6 +15,7 @@ from rich.markup import escape
 from blemish import interrupts
 from blemish.cli.bench import one_class
 from blemish.cli.calibrate import calibrate
+from blemish.cli.compare import compare
 from blemish.cli.console import err
 from blemish.cli.explain import explain, prune, sample
 from blemish.cli.fit import fit
@@ -33,7 +34,7 @@ app = typer.Typer(
     help="Finds what does not belong in images, having seen only normal ones.",
     epilog="Add --debug to any command to see the traceback of an error.",
 )
-for command in (fit, calibrate, predict, evaluate, explain, sample, prune, check, demo):
+for command in (fit, calibrate, compare, predict, evaluate, explain, sample, prune, check, demo):
     app.command()(command)
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run a paper's protocol.")
 bench.command("one-class")(one_class)

@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blemish.backbones import DEFAULT, PIXELS, canonical_name
+from blemish.backbones import PIXELS, canonical_name
 from blemish.errors import SettingError
 from blemish.fitting.presets import Preset, find_preset
+from blemish.fitting.quality import BALANCED, Quality, find_quality
 from blemish.images import Geometry
 
 if TYPE_CHECKING:
     from blemish.detectors import Detector
 
 Layers = Sequence[int | str]
-
-SIZE = 256
-"""Pixels on a side, if neither size nor tile is given."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class Choices:
             pixels in the images' own proportions.
         backbone: timm's name, or `pixels`.
         layers: of the backbone; `None` for those that the detector takes by default.
+        quality: the rung that gave what neither arguments nor a preset did.
     """
 
     detector: Detector
@@ -38,6 +37,7 @@ class Choices:
     in_proportion: bool
     backbone: str
     layers: Layers | None
+    quality: Quality
 
 
 def choose(
@@ -50,10 +50,11 @@ def choose(
     tile: int | None,
     overlap: int | None,
     preset: str | None,
+    quality: str | None,
     weights: bool,
     seed: int,
 ) -> Choices:
-    """Returns what is to be fitted: what was given, else what the preset has, else the defaults.
+    """Returns what is to be fitted: what was given, else what the preset or the rung of quality has.
 
     The arguments are those of `fit`; `weights` says whether any were named or may be fetched.
 
@@ -61,17 +62,22 @@ def choose(
         SettingError: a name or a value is not known, or two of them contradict each other.
     """
     paper = find_preset(preset) if preset else None
+    rung = find_quality(BALANCED if quality is None else quality)
+    if paper and quality is not None:
+        raise SettingError(f"preset {preset} has a backbone and a size of its own; leave out --quality or --preset")
     chosen = _detector(detector, settings or {}, paper, seed)
     if paper and paper.detector != chosen.name:
         raise SettingError(f"preset {preset} is of {paper.detector}, not of {chosen.name}; leave one of them out")
-    name = canonical_name(backbone or (paper.backbone if paper else DEFAULT))
+    name = canonical_name(backbone or (paper.backbone if paper else rung.backbone))
     if chosen.sees_pixels:
-        if backbone or layers is not None or weights:
-            raise SettingError(f"{chosen.name} looks at the images themselves; leave out backbone, layers and weights")
+        if backbone or layers is not None or weights or quality is not None:
+            raise SettingError(
+                f"{chosen.name} looks at the images themselves; leave out backbone, layers, weights and quality"
+            )
         name = PIXELS
     if layers is None and paper and canonical_name(paper.backbone) == name:
         layers = paper.layers
-    return Choices(chosen, *_geometry(size, crop, tile, overlap, paper), name, layers)
+    return Choices(chosen, *_geometry(size, crop, tile, overlap, paper, rung), name, layers, rung)
 
 
 def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset: Preset | None, seed: int) -> Detector:
@@ -92,7 +98,12 @@ def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset:
 
 
 def _geometry(
-    size: int | str | None, crop: int | None, tile: int | None, overlap: int | None, preset: Preset | None
+    size: int | str | None,
+    crop: int | None,
+    tile: int | None,
+    overlap: int | None,
+    preset: Preset | None,
+    quality: Quality,
 ) -> tuple[Geometry, bool]:
     """Returns the geometry, and whether it is still to be brought to the images' own proportions.
 
@@ -103,5 +114,5 @@ def _geometry(
         crop = preset.crop
     is_area = preset is None if size is None else "x" not in str(size).lower()
     if size is None:
-        size = tile or (preset.size if preset else SIZE)
+        size = tile or (preset.size if preset else quality.size)
     return Geometry.parse(size, crop, tile, overlap), is_area and crop is None and tile is None

@@ -43,6 +43,7 @@ def fit(
     tile: int | None = None,
     overlap: int | None = None,
     preset: str | None = None,
+    quality: str | None = None,
     false_alarm_rate: float | None = None,
     box_rate: float | None = None,
     calibration: str | None = None,
@@ -72,18 +73,20 @@ def fit(
         source: a path, `layout:PATH`, or a data set that was read; its training part is used.
         detector: a name in `blemish.detectors.DETECTORS`, `fre` by default; or a new detector, such as `FRE(power=8)`.
         settings: of the named detector, by name; others keep their defaults.
-        backbone: `efficientnet_lite0` (the default), or any network of timm's that gives feature maps.
+        backbone: a network of timm's that gives feature maps; by default that of the quality.
         layers: levels, or names of modules; by default the detector's own choice.
-        size: side of a square with as many pixels as the model's input, by default 256. The input has the proportions
-            of the median image, with sides that are multiples of 32; it is a square if the images vary too much. `HxW`
-            is the input's height and width whatever the images' are. With tiles the size is what each is resized to, by
-            default their own; with a crop it is the square that is cropped.
+        size: side of a square with as many pixels as the model's input, by default that of the quality. The input has
+            the proportions of the median image, with sides that are multiples of 32; it is a square if the images vary
+            too much. `HxW` is the input's height and width whatever the images' are. With tiles the size is what each
+            is resized to, by default their own; with a crop it is the square that is cropped.
         crop: side of a centre crop after resizing.
         tile: cut photographs into tiles of this many of their own pixels; each tile is a sample. Photographs are held
             out whole, and the rate is one of photographs: a photograph's score is the largest of its tiles' scores.
         overlap: pixels that neighbouring tiles share, at least; a quarter of the tile by default.
         trim: leave out images that look anomalous themselves, by the cross-fitted scores, and fit without them.
         preset: name of a paper's settings; other arguments have precedence.
+        quality: `fast`, `balanced` (the default) or `best`: the backbone, the size and the copies, as far as other
+            arguments do not give them. Not for a preset, nor for a detector that looks at the images themselves.
         false_alarm_rate: the rate that the threshold promises; by default 1 %, or the lowest possible rate.
         box_rate: the share of good images that may show a box; by default 10 %, or the lowest possible share.
         calibration: `cross` or `hold-out`; by default as above.
@@ -91,7 +94,7 @@ def fit(
         calibration_share: hold out this share, at least 20 images, at most half; a fifth by default, and 200 images at
             most for a trained detector.
         copies: shifted copies of each image to learn from besides it; by default as many as fill up to about
-            `virtual.ENOUGH` images, and none for a trained detector.
+            `virtual.ENOUGH` images, at most those of the quality, for a detector that gains by them.
         seed: of the hold-out, of the data set's split, and of what a named detector draws.
         engine: `auto`, `openvino` or `torch`.
         weights: a file with the backbone's weights.
@@ -111,7 +114,18 @@ def fit(
     from blemish.engines.extractor import make_extractor
 
     chosen = choose(
-        detector, settings, backbone, layers, size, crop, tile, overlap, preset, bool(weights or download), seed
+        detector,
+        settings,
+        backbone,
+        layers,
+        size,
+        crop,
+        tile,
+        overlap,
+        preset,
+        quality,
+        bool(weights or download),
+        seed,
     )
     learning, geometry = chosen.detector, chosen.geometry
     dataset = source if isinstance(source, Dataset) else read_source(source, seed)
@@ -125,7 +139,7 @@ def fit(
         chosen.backbone, chosen.layers, learning.strides, geometry, running, file, download=download
     )
     rows = count_rows(dataset, geometry)
-    drawn = copies_of_each(copies, learning, rows)
+    drawn = copies_of_each(copies, chosen.quality.copies, learning, rows)
     settled = learning.settings()
     recipe = Recipe(learning.name, settled, chosen.backbone, extractor.asked, extractor.layers, geometry, drawn, seed)
     crosses = calibrating.crosses(learning, recipe.grids, rows * (1 + drawn))

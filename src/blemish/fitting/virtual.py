@@ -12,13 +12,10 @@ if TYPE_CHECKING:
 ENOUGH = 1000
 """Images and copies together that copies fill up to, by default; more gained nothing where it was measured."""
 
-MOST = 4
-"""Copies of each image by default, at most."""
 
-
-def copies_of_each(asked: int | None, detector: Detector, rows: int) -> int:
+def copies_of_each(asked: int | None, most: int, detector: Detector, rows: int) -> int:
     """Returns how many copies are made of each of `rows` images or tiles: the number asked for, or by default what
-    fills up, if the detector gains by it.
+    fills up, `most` at most, if the detector gains by it.
 
     Raises:
         SettingError: copies were asked for, and the detector is a trained one.
@@ -31,4 +28,4 @@ def copies_of_each(asked: int | None, detector: Detector, rows: int) -> int:
         return 0
     if asked is not None:
         return asked
-    return min(MOST, max(0, ENOUGH // max(rows, 1) - 1)) if detector.gains_by_copies else 0
+    return min(most, max(0, ENOUGH // max(rows, 1) - 1)) if detector.gains_by_copies else 0

@@ -1,0 +1,303 @@
+"""Compares detectors and rungs of quality on the user's own images: what each takes, and how well it detects."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from blemish.datasets import Dataset, evenly_spaced, read_source
+from blemish.errors import SettingError
+from blemish.evaluation.evaluate import evaluate, require_scipy
+from blemish.fitting import Plan, fit
+from blemish.fitting.quality import BALANCED, QUALITIES, find_quality
+from blemish.model import Model
+from blemish.progress import Progress
+from blemish.storage import Scratch, check_free
+
+DETECTOR = "fre"
+"""Fitted at every rung by default."""
+
+OTHERS = ("padim", "gaussian")
+"""Fitted besides at `BALANCED` by default."""
+
+TIMED = 64
+"""Images that are timed, at most."""
+
+Announce = Callable[["Entrant", Plan], None]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """What is fitted.
+
+    Attributes:
+        detector: its name.
+        quality: a rung; `None` for a detector that looks at the images themselves.
+    """
+
+    detector: str
+    quality: str | None
+
+    def __str__(self) -> str:
+        return self.detector if self.quality is None else f"{self.detector}, {self.quality}"
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How well one of them detects on the labelled images. Figures lie between 0 and 1; an undefined one is `None`.
+
+    Attributes:
+        image_auroc: of the images' scores.
+        pixel_auroc, aupro: of the maps; `None` without masks.
+        false_alarm_rate: share of good images above the threshold.
+        detection_rate: share of anomalous images above it.
+        unreadable: how many labelled images could not be read; the figures leave them out.
+    """
+
+    image_auroc: float | None
+    pixel_auroc: float | None
+    aupro: float | None
+    false_alarm_rate: float | None
+    detection_rate: float | None
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One fit.
+
+    Attributes:
+        detector, quality: as they were asked for.
+        backbone: timm's name, or `pixels`.
+        shape: height and width of the model's input.
+        copies: shifted copies of each image that were learned from.
+        fit_seconds: wall time of learning and calibrating, decoding included; the network was ready before.
+        seconds_per_image: wall time of predicting, decoding included.
+        bytes: of the saved model.
+        images: how many images' scores calibrate it.
+        folds: of the cross-fit; 0 if these images were held out.
+        stated_rate: of false alarms.
+        detection: on the labelled images; `None` if there are none.
+    """
+
+    detector: str
+    quality: str | None
+    backbone: str
+    shape: tuple[int, int]
+    copies: int
+    fit_seconds: float
+    seconds_per_image: float
+    bytes: int
+    images: int
+    folds: int
+    stated_rate: float
+    detection: Detection | None
+
+    @property
+    def name(self) -> str:
+        """Detector and rung."""
+        return str(Entrant(self.detector, self.quality))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        dataset: that all were fitted on.
+        rows: one for each fit, in order.
+    """
+
+    dataset: Dataset
+    rows: list[Compared]
+
+    @property
+    def missing(self) -> str | None:
+        """A line that says which figures there cannot be, and what they would need; `None` if there are all."""
+        test = self.dataset.test
+        kinds = {sample.is_anomalous for sample in test}
+        if not test:
+            return (
+                "no labelled images, so only time and size can be compared; to compare detection, give a tree with "
+                "test/good and test/<defect> folders"
+            )
+        if len(kinds) < 2:
+            there, absent = ("good", "anomalous") if kinds == {False} else ("anomalous", "good")
+            return f"all labelled images are {there}; the image AUROC needs {absent} ones too"
+        return None if self.dataset.has_masks else "no masks, so there are no figures of pixels"
+
+    @property
+    def unreadable(self) -> int:
+        """How many labelled images could not be read."""
+        return max((row.detection.unreadable for row in self.rows if row.detection), default=0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the figures, as JSON can hold them."""
+        return {"source": self.dataset.root, "missing": self.missing, "rows": [asdict(row) for row in self.rows]}
+
+
+def compare(
+    source: str | Path | Dataset,
+    *,
+    qualities: Sequence[str] | None = None,
+    detectors: Sequence[str] | None = None,
+    tile: int | None = None,
+    false_alarm_rate: float | None = None,
+    seed: int = 0,
+    engine: str = "auto",
+    skip_bad: bool = False,
+    out: str | Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    announce: Announce | None = None,
+) -> Comparison:
+    """Returns what several detectors and rungs of quality take and detect, each a fit of its own on the same images.
+
+    By default these are `fre` at every rung, and `padim` and `gaussian` at `balanced`. The layers of detectors differ,
+    so the backbone runs once for each fit.
+
+    Args:
+        source: a path, `layout:PATH`, or a data set that was read. Its training part is fitted on. Its test part, if
+            there is one, is evaluated on.
+        qualities: rungs, each for every detector; `balanced` if only detectors are given.
+        detectors: names; `fre` if only rungs are given. One that looks at the images themselves has no rungs.
+        tile, false_alarm_rate, seed, engine, skip_bad: as in `fit`, for all.
+        out: a folder to keep the models in, as `<detector>-<quality>.blemish`.
+        force: replace models that are there.
+        progress: called with the stage, and how many images of how many are done.
+        announce: called before each pass over the images, with what is fitted and what it will need.
+
+    Raises:
+        MissingExtraError: the source has labels, and scipy is not installed.
+        BlemishError: as `fit` and `evaluate` raise it; names are checked and places for models found free first.
+    """
+    entrants = enter(qualities, detectors)
+    dataset = source if isinstance(source, Dataset) else read_source(source, seed)
+    if dataset.test:
+        require_scipy()
+    folder = None if out is None else Path(out)
+    places = [None if folder is None else folder / _file(entrant) for entrant in entrants]
+    for place in places:
+        if place is not None:
+            check_free(place, "model", force=force)
+    fitting = partial(
+        fit,
+        dataset,
+        tile=tile,
+        false_alarm_rate=false_alarm_rate,
+        seed=seed,
+        engine=engine,
+        skip_bad=skip_bad,
+        progress=progress,
+    )
+    rows = []
+    for entrant, place in zip(entrants, places, strict=True):
+        model, seconds = _timed(fitting, entrant, announce)
+        rows.append(_measured(model, entrant, dataset, seconds, place, force, progress))
+        del model  # before the next one takes its memory
+    return Comparison(dataset, rows)
+
+
+def enter(qualities: Sequence[str] | None, detectors: Sequence[str] | None) -> list[Entrant]:
+    """Returns what `compare` fits, in order, each once.
+
+    Raises:
+        SettingError: no rung or no detector has one of the names, or none is named.
+    """
+    from blemish.detectors import DETECTORS, make_detector
+
+    for name in qualities or ():
+        find_quality(name)
+    for name in detectors or ():
+        make_detector(name)
+    if (qualities is not None and not qualities) or (detectors is not None and not detectors):
+        raise SettingError("nothing is named to compare; give one or more, or leave the choice to blemish")
+    if qualities is None and detectors is None:
+        found = [Entrant(DETECTOR, rung) for rung in QUALITIES] + [Entrant(other, BALANCED) for other in OTHERS]
+    else:
+        pairs = itertools.product(detectors or (DETECTOR,), qualities or (BALANCED,))
+        found = [Entrant(name, None if DETECTORS[name].sees_pixels else rung) for name, rung in pairs]
+    return list(dict.fromkeys(found))
+
+
+def _timed(fitting: Callable[..., Model], entrant: Entrant, announce: Announce | None) -> tuple[Model, float]:
+    """Returns the fitted model, and the seconds since its network was ready and its plan was made."""
+    started = 0.0
+
+    def planned(plan: Plan) -> None:
+        nonlocal started
+        if announce:
+            announce(entrant, plan)
+        started = time.perf_counter()
+
+    model = fitting(detector=entrant.detector, quality=entrant.quality, announce=planned)
+    return model, time.perf_counter() - started
+
+
+def _file(entrant: Entrant) -> str:
+    return "-".join(part for part in (entrant.detector, entrant.quality) if part) + ".blemish"
+
+
+def _measured(
+    model: Model,
+    entrant: Entrant,
+    dataset: Dataset,
+    seconds: float,
+    place: Path | None,
+    force: bool,
+    progress: Progress | None,
+) -> Compared:
+    """Returns the figures of one fitted model; it is saved at the place, if there is one."""
+    recipe, calibration = model.recipe, model.calibration
+    return Compared(
+        detector=entrant.detector,
+        quality=entrant.quality,
+        backbone=recipe.backbone,
+        shape=recipe.geometry.shape,
+        copies=recipe.copies,
+        fit_seconds=seconds,
+        seconds_per_image=_seconds_per_image(model, dataset),
+        bytes=_saved_bytes(model, place, force),
+        images=len(calibration.scores),
+        folds=calibration.folds,
+        stated_rate=calibration.rate,
+        detection=_detection(model, dataset, progress) if dataset.test else None,
+    )
+
+
+def _seconds_per_image(model: Model, dataset: Dataset) -> float:
+    """Returns the mean time of some images spread over the test part, or else the training part."""
+    samples = dataset.test or dataset.train
+    paths = [samples[index].path for index in evenly_spaced(len(samples), TIMED)]
+    for _ in model.predict(paths):  # compiles the graphs, and fills the system's cache of files for all alike
+        pass
+    start = time.perf_counter()
+    for _ in model.predict(paths):
+        pass
+    return (time.perf_counter() - start) / len(paths)
+
+
+def _saved_bytes(model: Model, place: Path | None, force: bool) -> int:
+    """Returns the size of the saved model's files."""
+    if place is None:
+        with Scratch() as scratch:
+            return _saved_bytes(model, scratch.path / "model", force=False)
+    model.save(place, force=force)
+    return sum(file.stat().st_size for file in place.iterdir())
+
+
+def _detection(model: Model, dataset: Dataset, progress: Progress | None) -> Detection:
+    found = evaluate(model, dataset, progress)
+    return Detection(
+        image_auroc=found.image["auroc"],
+        pixel_auroc=found.pixel["auroc"],
+        aupro=found.pixel["aupro"],
+        false_alarm_rate=found.decisions["false_alarm_rate"],
+        detection_rate=found.decisions["detection_rate"],
+        unreadable=len(found.unreadable),
+    )
