@@ -17,6 +17,7 @@ from torch import Tensor
 from blemish.errors import ShapeError
 from blemish.statistics.memory import uninitialised
 from blemish.statistics.statistic import Statistic
+from blemish.statistics.threads import one_thread
 
 ROOM = 1024
 """Rows kept at most, by default: data sets up to about this size are treated exactly."""
@@ -221,7 +222,8 @@ class Subspace(Statistic):
         values = gram.diagonal()
         directions = torch.eye(len(gram), dtype=torch.float64)
         if not torch.equal(gram, torch.diag(values)) or bool((values.diff() > 0).any()):
-            values, directions = torch.linalg.eigh(gram)
+            with one_thread():
+                values, directions = torch.linalg.eigh(gram)
             values, directions = values.flip(0), directions.flip(1)
         above = values > 16 * torch.finfo(torch.float32).eps * values[:1].clamp_min(0)
         return values[above], directions[:, above]
