@@ -146,10 +146,9 @@ def tiled(photographs: Path) -> Model:
     return blemish.fit(photographs, detector="padim", tile=TILE, overlap=OVERLAP)
 
 
-def test_photographs_are_held_out_whole_and_their_tiles_are_the_samples(tiled: Model) -> None:
-    assert tiled.provenance.images == 24
-    assert tiled.provenance.held_out == len(tiled.calibration.scores) == 12
-    assert tiled.learned.detector.count == 24 * 15
+def test_photographs_are_left_out_whole_and_their_tiles_are_the_samples(tiled: Model) -> None:
+    assert tiled.provenance.images == len(tiled.calibration.scores) == tiled.calibration.folds == 24
+    assert tiled.learned.detector.count == 24 * 15 * (1 + tiled.recipe.copies)
     assert tiled.recipe.geometry.shape == (TILE, TILE)
 
 

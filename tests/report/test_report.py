@@ -29,7 +29,7 @@ def page(model: blemish.Model, tree: Path, tmp_path_factory: pytest.TempPathFact
 def test_the_page_holds_all_it_shows(page: Path) -> None:
     text = page.read_text()
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text), "nothing is loaded from elsewhere"
-    assert text.count("<svg") == 3, "histogram, ROC and PRO"
+    assert text.count("<svg") == 4, "histograms of scores and of p-values, ROC and PRO"
     assert "10 of 10" in text
     assert "scratch" in text
     assert text.count("data:image/jpeg") >= 20, "ten images with their heat maps"
@@ -154,7 +154,7 @@ def test_every_control_has_a_name_and_every_picture_a_text(shown: Any) -> None:
         named = "e => e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim()"
         assert control.evaluate(named), control.evaluate("e => e.outerHTML")
     assert shown.locator("img:not([alt]), img[alt='']").count() == 0
-    assert shown.locator("svg[role=img][aria-label]").count() == shown.locator("svg").count() == 3
+    assert shown.locator("svg[role=img][aria-label]").count() == shown.locator("svg").count() == 4
 
 
 @pytest.mark.parametrize("width", [360, 1200])
