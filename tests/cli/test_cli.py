@@ -383,7 +383,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("compare", tree, "--quality", "fast,better"): "give one of fast, balanced, best",
         ("compare", tree, "--detector", "patchcore"): "fre, fre-ae, padim, gaussian",
         ("compare", tree, "--quality", ","): "nothing is named to compare",
-        ("compare", tree, "--false-alarm-rate", "0.001"): "999 good images",
+        ("compare", tree, "--false-alarm-rate", "0.001"): "needs 999 good images",
         ("compare", tmp_path / "empty"): "no images",
         ("fit", tree, "-o", out, "--false-alarm-rate", "0.001"): "999 good images",
         ("fit", tree, "-o", out, "--false-alarm-rate", "2"): "above 0 and below 1",

@@ -120,8 +120,8 @@ def plan_fit(detector: Detector, extractor: Extractor, recipe: Recipe, images: D
 
     def statistics(count: int) -> int:
         held = detector.memory(grids, count * each, BATCH)
-        # A model without one fold may hold as much again, beside the fold's features.
-        return 2 * held + 4 * features * count * each // FOLDS if images.crosses else held
+        # Two models without a fold exist at one time; each may hold as much again, beside the fold's features.
+        return 3 * held + 2 * 4 * features * count * each // FOLDS if images.crosses else held
 
     plan = make_plan(extractor.engine, paths, recipe.geometry, features, statistics)
     plan = replace(plan, seconds=each * plan.seconds, trains=isinstance(detector, Trained))
