@@ -149,6 +149,10 @@ def test_the_order_of_the_images_changes_no_score(parts: Dataset) -> None:
         ({"copies": -1}, "copies -1 is out of range"),
         ({"copies": 65}, "copies 65 is out of range"),
         ({"copies": 30, "calibration": "cross"}, "fre can be cross-fitted on at most 1024 images or tiles"),
+        (
+            {"calibration": "cross", "detector": "hfr"},
+            "trains it again for each fold; say how often, such as --folds 5",
+        ),
         ({"copies": 1, "detector": "hfr"}, "hfr is trained, and copies are of detectors that are not"),
     ],
 )

@@ -112,6 +112,11 @@ class Calibrating:
             return False
         asked = self.method == "cross" or self.folds is not None
         if isinstance(detector, Trained):
+            if asked and self.folds is None:
+                raise SettingError(
+                    f"{detector.name} is trained, and a cross-fit trains it again for each fold; say how often, such as "
+                    "--folds 5, or leave --calibration out"
+                )
             return asked
         most = detector.leaves_out(grids)
         if asked and rows > most:
