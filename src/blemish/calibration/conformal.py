@@ -159,7 +159,7 @@ def default_box_rate(count: int) -> float:
 def check_rate(name: str, rate: float, count: int) -> None:
     """Raises `SettingError` if a rate is not between 0 and 1, or lower than `count` images can promise."""
     if not (0 < rate < 1 and _rank(count, rate)):
-        raise SettingError(f"{name} {rate} is out of range; give a rate above 0 and below 1")
+        raise SettingError(f"{name} {rate} is out of range; give a rate above 0 and below 1, such as 0.05 for 5 %")
     if _rank(count, rate) > count:
         lowest = math.ceil(1e4 * lowest_rate(count)) / 1e4
         raise SettingError(

@@ -46,12 +46,12 @@ def promised_rate(held_out: int, asked: float | None) -> float:
     if asked is None:
         return max(DEFAULT_RATE, lowest)
     if not 0 < asked < 1:
-        raise SettingError(f"false-alarm rate {asked} is out of range; give a rate above 0 and below 1")
+        raise SettingError(f"false-alarm rate {asked} is out of range; give a rate above 0 and below 1, such as 0.05 for 5 %")
     if asked < lowest - 1e-12:
         needed = math.ceil(1 / asked) - 1
         raise SettingError(
             f"a false-alarm rate of {asked:g} needs {needed} good images to calibrate on, and there are {held_out}, "
-            f"which allow {math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, add images, or calibrate on more of "
-            "them (--calibration cross, or a larger --calibration-share)"
+            f"which allow {math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, add images, or, where "
+            "some are held out, calibrate on more (--calibration cross, or a larger --calibration-share)"
         )
     return asked

@@ -34,7 +34,7 @@ app = typer.Typer(
     help="Finds what does not belong in images, having seen only normal ones.",
     epilog="Add --debug to any command to see the traceback of an error.",
 )
-for command in (fit, calibrate, compare, predict, evaluate, explain, sample, prune, check, demo):
+for command in (demo, check, fit, predict, explain, evaluate, calibrate, compare, prune, sample):
     app.command()(command)
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run a paper's protocol.")
 bench.command("one-class")(one_class)

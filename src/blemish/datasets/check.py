@@ -236,12 +236,13 @@ def _counts(dataset: Dataset) -> list[Finding]:
         findings.append(
             Finding(
                 dataset.root,
-                f"{count} good images allow a false-alarm rate of {100 * lowest:.2g} % or more",
-                "add good images",
+                f"{count} good images allow a false-alarm rate of {100 * lowest:.2g} % or more, and the default is "
+                f"{100 * DEFAULT_RATE:g} %",
+                f"add good images up to {round(1 / DEFAULT_RATE) - 1}, or accept the higher rate",
             )
         )
     if dataset.test and not any(sample.is_anomalous for sample in dataset.test):
-        findings.append(Finding(dataset.root, "no test image is anomalous", "add some to test/<defect>"))
+        findings.append(Finding(dataset.root, "no test image is anomalous, so detection cannot be measured", "add some to the test part"))
     if dataset.test and all(sample.is_anomalous for sample in dataset.test):
-        findings.append(Finding(dataset.root, "no test image is good", "add some to test/good"))
+        findings.append(Finding(dataset.root, "no test image is good, so AUROC and false alarms cannot be measured", "add some to the test part"))
     return findings

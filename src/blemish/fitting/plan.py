@@ -91,7 +91,7 @@ class Plan:
             )
 
     def __str__(self) -> str:
-        tiles = f" of {self.tiles} tiles" if self.tiles != self.images else ""
+        tiles = f" in {self.tiles} tiles" if self.tiles != self.images else ""
         images = f"{self.images} images{tiles} at {self.shape[0]}x{self.shape[1]}"
         disk = f", {_gigabytes(self.disk)} of disk in {tempfile.gettempdir()}" if self.disk else ""
         told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory{disk} for {images}"
