@@ -75,7 +75,7 @@ def _percent(figure: Callable[[Detection], float | None]) -> Callable[[Compared]
 
 
 TAKES = [
-    Column("fit, s", lambda row: row.fit_seconds, 1, min),
+    Column("fit\N{NO-BREAK SPACE}s", lambda row: row.fit_seconds, 1, min),
     Column("ms an image", lambda row: 1000 * row.seconds_per_image, 1, min),
     Column("MB", lambda row: row.bytes / 1e6, 1, min),
 ]
@@ -162,7 +162,9 @@ def _free(x: float, y: float, half: float, taken: list[Box]) -> Box:
     places = [(x + side, y + step * LINE) for step in (0, 1, -1, 2, -2, 3, -3) for side in (aside, -aside)]
     boxes = [(across, down, half, LINE / 2) for across, down in places]
     inside = [
-        box for box in boxes if box[0] - half > LEFT and box[0] + half < WIDTH and TOP < box[1] < HEIGHT - BOTTOM - LINE
+        box
+        for box in boxes
+        if box[0] - half > LEFT and box[0] + half < WIDTH and TOP <= box[1] < HEIGHT - BOTTOM - LINE
     ]
     free = [box for box in inside if not any(_meet(box, other) for other in taken)]
     return (free or inside or boxes)[0]
