@@ -36,9 +36,9 @@ SETS = {
 FEW = 200
 """Training images of the smaller fits, of sets with more than `MANY`."""
 
-MANY = 500
+MANY = 600
 
-MOST = 500
+MOST = 600
 """Training images of Livestock, which has thousands."""
 
 KEPT = 200

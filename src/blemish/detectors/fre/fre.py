@@ -68,12 +68,12 @@ class FRE(Detector):
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         # The rows, those that are left of them at the end, and these again in the graph.
-        return sum(3 * 4 * dim * min(images + images // 16, _room(dim)) for dim in _dims(grids))
+        return sum(3 * 4 * dim * _rows(min(images, _room(dim))) for dim in _dims(grids))
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         if self.weights is not None and len(self.weights) != len(grids):
             raise SettingError(f"{len(self.weights)} weights for {len(grids)} layers; give one a layer")
-        return {f"layer{index}": Subspace.empty(dim, _room(dim)) for index, dim in enumerate(_dims(grids))}
+        return {f"layer{index}": Subspace.empty(dim, _rows(_room(dim))) for index, dim in enumerate(_dims(grids))}
 
     def leaves_out(self, grids: list[Grid]) -> int:
         return min(_room(dim) for dim in _dims(grids))  # more would be truncated
@@ -123,8 +123,13 @@ def _dims(grids: list[Grid]) -> list[int]:
 
 
 def _room(dim: int) -> int:
-    """Returns how many rows a subspace of vectors of this length may keep."""
+    """Returns how many vectors of this length a subspace keeps without loss."""
     return max(64, min(ROOM, MEMORY // (4 * dim)))
+
+
+def _rows(vectors: int) -> int:
+    """Returns how many rows so many vectors take: each batch, of 16 or more on average, adds one for its mean."""
+    return vectors + vectors // 16 + 1
 
 
 class Projection(nn.Module):
