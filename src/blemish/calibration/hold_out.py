@@ -46,7 +46,9 @@ def promised_rate(held_out: int, asked: float | None) -> float:
     if asked is None:
         return max(DEFAULT_RATE, lowest)
     if not 0 < asked < 1:
-        raise SettingError(f"false-alarm rate {asked} is out of range; give a rate above 0 and below 1, such as 0.05 for 5 %")
+        raise SettingError(
+            f"false-alarm rate {asked} is out of range; give a rate above 0 and below 1, such as 0.05 for 5 %"
+        )
     if asked < lowest - 1e-12:
         needed = math.ceil(1 / asked) - 1
         raise SettingError(

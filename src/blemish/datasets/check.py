@@ -242,7 +242,17 @@ def _counts(dataset: Dataset) -> list[Finding]:
             )
         )
     if dataset.test and not any(sample.is_anomalous for sample in dataset.test):
-        findings.append(Finding(dataset.root, "no test image is anomalous, so detection cannot be measured", "add some to the test part"))
+        findings.append(
+            Finding(
+                dataset.root, "no test image is anomalous, so detection cannot be measured", "add some to the test part"
+            )
+        )
     if dataset.test and all(sample.is_anomalous for sample in dataset.test):
-        findings.append(Finding(dataset.root, "no test image is good, so AUROC and false alarms cannot be measured", "add some to the test part"))
+        findings.append(
+            Finding(
+                dataset.root,
+                "no test image is good, so AUROC and false alarms cannot be measured",
+                "add some to the test part",
+            )
+        )
     return findings

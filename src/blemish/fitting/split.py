@@ -114,8 +114,8 @@ class Calibrating:
         if isinstance(detector, Trained):
             if asked and self.folds is None:
                 raise SettingError(
-                    f"{detector.name} is trained, and a cross-fit trains it again for each fold; say how often, such as "
-                    "--folds 5, or leave --calibration out"
+                    f"{detector.name} is trained, and a cross-fit trains it again for each fold; say how often, such "
+                    "as --folds 5, or leave --calibration out"
                 )
             return asked
         most = detector.leaves_out(grids)
