@@ -252,7 +252,10 @@ def _whitening(covariance: Tensor, above: Tensor, epsilon: float) -> Tensor:
     left.diagonal(dim1=1, dim2=2).add_(epsilon)
     own = torch.eye(left.shape[1], dtype=left.dtype).expand_as(left)
     rows = torch.cat([-mixed @ above, own], dim=2)
-    whitening: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(left), rows, upper=False)
+    factor, failed = torch.linalg.cholesky_ex(left)
+    if bool(failed.any()):
+        raise SettingError(f"epsilon {epsilon:g} is too small for these images; give a larger one, such as 0.01")
+    whitening: Tensor = torch.linalg.solve_triangular(factor, rows, upper=False)
     return whitening
 
 
