@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from numbers import Integral, Real
 from pathlib import Path
 
 
@@ -84,6 +85,23 @@ def require(*modules: str, of: str, extra: str) -> None:
         except ImportError as error:
             missing = (error.name or module).partition(".")[0]
             raise MissingExtraError(f"{of} needs {missing}; pip install 'blemish[{extra}]'") from None
+
+
+def as_number(name: str, value: object) -> float:
+    """Returns a number of any kind, such as numpy's, as a float. Raises `SettingError` if it is none, or too large."""
+    try:
+        if type(value) is not bool and isinstance(value, Real):
+            return float(value)
+    except OverflowError:
+        pass
+    raise SettingError(f"{name} {value!r} is not a number; give one, such as 0.05")
+
+
+def as_count(name: str, value: object) -> int:
+    """Returns a whole number of any kind, such as numpy's, as an int. Raises `SettingError` if it is none."""
+    if type(value) is not bool and isinstance(value, Integral):
+        return int(value)
+    raise SettingError(f"{name} {value!r} is not a whole number; give one, such as 5")
 
 
 _NO_MEMORY = (

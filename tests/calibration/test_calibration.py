@@ -217,3 +217,15 @@ def test_the_default_box_rate_gives_way_and_one_that_was_asked_for_does_not() ->
     assert held.finish(0.5).box_level == pytest.approx(4, rel=1e-3)
     with pytest.raises(SettingError, match=r"5 good images cannot promise a box rate of 0\.1, only 0\.1667 or more"):
         held.finish(0.5, 0.1)
+
+
+@pytest.mark.parametrize("name", ["rate", "threshold", "box_rate"])
+def test_what_is_no_number_is_refused_and_numbers_of_numpy_become_pythons(name: str) -> None:
+    calibration = calibrated(np.arange(1.0, 20.0), 0.1)
+    for odd in ("0.5", True, [0.5], 10**400):
+        with pytest.raises(SettingError, match="is not a number; give one"):
+            calibration.at(**{name: odd})  # type: ignore[arg-type]
+    changed = calibration.at(**{name: np.float32(0.25)})  # type: ignore[arg-type]
+    assert {type(value) for value in (changed.rate, changed.threshold, changed.box_rate)} == {float}
+    alike = calibration.at(**{name: 0.25})  # type: ignore[arg-type]
+    assert (changed.rate, changed.threshold, changed.box_rate) == (alike.rate, alike.threshold, alike.box_rate)

@@ -42,3 +42,17 @@ def test_names_come_worst_first_with_their_p_values() -> None:
     gathered.update(7.0, np.zeros((4, 4), np.float32), "worse.png")
     assert gathered.suspicious() == ["worse.png", "bad.png"]
     assert gathered.finish(0.1).suspicious == [("worse.png", 1 / 42), ("bad.png", 2 / 42)]
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 9, 11, 15, 25, 51])
+def test_good_images_are_rarely_suspicious_however_few_they_are(count: int) -> None:
+    rng = np.random.default_rng(count)
+    drawn = [suspicious(np.exp(0.2 * rng.standard_normal(count))) for _ in range(6000 // count)]
+    assert np.concatenate(drawn).mean() <= 1 / 250
+
+
+@pytest.mark.parametrize("count", [6, 9, 14, 20])
+def test_one_that_is_far_off_is_suspicious_among_few(count: int) -> None:
+    scores = np.exp(0.05 * np.random.default_rng(count).standard_normal(count))
+    scores[0] = 30
+    assert np.flatnonzero(suspicious(scores)).tolist() == [0]

@@ -21,7 +21,7 @@ from blemish.detectors import Detector, make_detector
 from blemish.detectors.scoring import Scoring
 from blemish.engines.extractor import make_extractor
 from blemish.engines.stream import stream
-from blemish.errors import SettingError
+from blemish.errors import BadImagesError, SettingError
 from blemish.images import Copies, Geometry
 from blemish.model import Model
 from conftest import part, write_parts
@@ -63,7 +63,7 @@ def refitted(detector: Detector, dataset: Dataset, copies: int, names: set[str])
 def test_scores_are_those_of_models_fitted_again_without_each_fold(
     parts: Dataset, name: str, options: dict[str, Any], copies: int
 ) -> None:
-    model = fitted(parts, detector=name, settings=options, copies=copies)
+    model = fitted(parts, detector=name, settings=options, copies=copies, folds=10)
     assert model.calibration.folds == 10
     assert len(model.calibration.scores) == 34
     assert model.learned.detector.count == 34 * (1 + copies)
@@ -76,6 +76,30 @@ def test_scores_are_those_of_models_fitted_again_without_each_fold(
         scoring, features = refitted(make_detector(name, options), parts, copies, set(left))
         slow, _ = scoring.arrays(features([Path(parts.root) / own for own in left], 0))
         np.testing.assert_allclose([score[own] for own in left], slow, rtol=2e-3)
+
+
+@pytest.mark.parametrize("options", [{}, {"epsilon": 1.0}, {"reduction": "all", "epsilon": 0.1}, {"dims": 5}])
+def test_padim_leaves_out_each_image_at_once_as_a_model_fitted_again_without_it_would(
+    parts: Dataset, options: dict[str, Any]
+) -> None:
+    model = fitted(parts, detector="padim", settings=options)
+    assert model.calibration.folds == 34
+    score = dict(zip(model.calibration.names, model.calibration.scores.tolist(), strict=True))
+    for name in ("000.png", "017.png"):
+        scoring, features = refitted(make_detector("padim", options), parts, 0, {name})
+        slow, _ = scoring.arrays(features([Path(parts.root) / name], 0))
+        np.testing.assert_allclose(score[name], slow[0], rtol=2e-3)
+
+
+def test_where_leaving_out_at_once_is_not_exact_padim_is_fitted_again_for_each_fold(
+    parts: Dataset, tmp_path: Path
+) -> None:
+    for options in ({"reduction": "pca", "dims": 20}, {"epsilon": 1e-4}):
+        assert fitted(parts, detector="padim", settings=options).calibration.folds == 10
+    assert fitted(parts, detector="padim", copies=1).calibration.folds == 10
+    folder = write_parts(tmp_path / "good", 34)
+    (folder / "again.png").write_bytes((folder / "000.png").read_bytes())
+    assert fitted(folder, detector="padim").calibration.folds == 10
 
 
 def digests_of(dataset: Dataset) -> dict[Path, str]:
@@ -148,6 +172,12 @@ def test_the_order_of_the_images_changes_no_score(parts: Dataset) -> None:
         ({"folds": 1}, "folds 1 is out of range"),
         ({"copies": -1}, "copies -1 is out of range"),
         ({"copies": 65}, "copies 65 is out of range"),
+        ({"copies": 1.5}, "copies 1.5 is not a whole number"),
+        ({"folds": 2.5}, "folds 2.5 is not a whole number"),
+        ({"false_alarm_rate": "0.1"}, "false-alarm rate '0.1' is not a number"),
+        ({"false_alarm_rate": 1 - 1e-14}, "is out of range; give a rate above 0 and below 1"),
+        ({"seed": -1}, "seed -1 is out of range"),
+        ({"seed": 1 << 41}, "seed 2199023255552 is out of range"),
         ({"copies": 30, "calibration": "cross"}, "fre can be cross-fitted on at most 1024 images or tiles"),
         (
             {"calibration": "cross", "detector": "hfr"},
@@ -156,9 +186,61 @@ def test_the_order_of_the_images_changes_no_score(parts: Dataset) -> None:
         ({"copies": 1, "detector": "hfr"}, "hfr is trained, and copies are of detectors that are not"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_sentence(parts: Dataset, options: dict[str, Any], told: str) -> None:
+def test_what_cannot_be_is_refused_in_a_sentence_before_the_work_starts(
+    parts: Dataset, options: dict[str, Any], told: str
+) -> None:
+    def work(*_: object) -> None:
+        raise AssertionError
+
     with pytest.raises(SettingError, match=told):
-        fitted(parts, **options)
+        fitted(parts, announce=work, **options)
+
+
+def test_numbers_of_numpy_are_numbers(parts: Dataset, tmp_path: Path) -> None:
+    rates = {"false_alarm_rate": np.float32(0.2), "box_rate": np.float32(0.3)}
+    model = fitted(parts, folds=np.int64(3), copies=np.int32(0), seed=np.int64(1), **rates)
+    model.save(tmp_path / "model")
+    loaded = blemish.load(tmp_path / "model")
+    assert (loaded.threshold, loaded.calibration.box_level) == (model.threshold, model.calibration.box_level)
+    assert (loaded.calibration.folds, loaded.recipe.seed) == (3, 1)
+
+
+def without(folder: Path, count: int) -> Path:
+    """The folder with so many of its first images damaged."""
+    for index in range(count):
+        (folder / f"{index:03d}.png").write_bytes(b"no image")
+    return folder
+
+
+def test_one_image_that_is_left_of_bad_ones_is_too_few(tmp_path: Path) -> None:
+    folder = without(write_parts(tmp_path / "good", 5), 4)
+    with pytest.raises(BadImagesError, match="too few are left; give at least 2 good images"):
+        fitted(folder, skip_bad=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"detector": "hfr", "folds": 2}])
+def test_where_bad_images_leave_too_few_for_a_rate_nothing_is_trained_or_scored(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    stages: set[str] = set()
+    folder = without(write_parts(tmp_path / "good", 9), 2)
+    told = r"needs 9 good images to calibrate on, and there are 7 \(2 left out\), which allow 0\.125 or more; ask for "
+    with pytest.raises(SettingError, match=told + "that, or add images$"):
+        fitted(folder, skip_bad=True, false_alarm_rate=0.1, progress=lambda stage, *_: stages.add(stage), **options)
+    assert stages == {"fit"}
+
+
+def test_features_on_disk_give_the_same_calibration_to_the_bit(parts: Dataset) -> None:
+    for options in ({"detector": "spade"}, {"detector": "hfr", "settings": {"epochs": 1}, "folds": 2}):
+        kept, spilled = (fitted(parts, memory=memory, **options).calibration for memory in (None, 0))
+        assert np.array_equal(kept.scores, spilled.scores)
+        assert np.array_equal(kept.medians, spilled.medians)
+        assert np.array_equal(kept.maxima, spilled.maxima)
+
+
+def test_a_covariance_that_cannot_be_inverted_is_told_in_one_line(parts: Dataset) -> None:
+    with pytest.raises(SettingError, match=r"epsilon 1e-12 is too small for these images; give a larger one"):
+        fitted(parts, detector="padim", settings={"epsilon": 1e-12})
 
 
 def test_a_share_or_the_hold_out_leaves_images_out_of_the_first_model(parts: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from PIL import Image
 
 import blemish
+from blemish.datasets import read_source
 from blemish.errors import SettingError
+from blemish.fitting import find_suspects
 from blemish.fitting.refit import refit
-from conftest import scratched, write_parts
+from conftest import part, scratched, write_parts
 
 BAD = [f"bad{index}.png" for index in range(4)]
 
@@ -65,6 +68,37 @@ def test_leaving_out_more_than_half_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(gathered, "suspicious", lambda scores: scores > np.median(scores) * 0.99)
     with pytest.raises(SettingError, match=r"of 12 images look anomalous, so fewer than half would be left"):
         blemish.fit(folder, size=64, engine="torch", copies=0, trim=True)
+
+
+def write_copies(folder: Path) -> Path:
+    """Twenty copies of a part, and two other parts."""
+    write_parts(folder, 3)
+    for index in range(19):
+        shutil.copy(folder / "000.png", folder / f"copy{index}.png")
+    return folder
+
+
+def test_copies_of_one_picture_alone_are_never_left(tmp_path: Path) -> None:
+    folder = write_copies(tmp_path / "good")
+    with pytest.raises(SettingError, match=r"2 of 22 images look anomalous, and the others are all the same picture"):
+        blemish.fit(folder, size=64, engine="torch", copies=0, trim=True)
+
+
+def test_where_trimming_leaves_too_few_for_the_rate_the_error_says_so(mixed: Path) -> None:
+    with pytest.raises(SettingError, match=r"there are 40 \(4 left out\), which allow"):
+        blemish.fit(mixed, size=64, engine="torch", copies=0, trim=True, false_alarm_rate=0.024)
+
+
+def test_suspicious_images_within_one_file_are_found_by_their_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    images = np.stack([*(part(rng, 48)[..., 0] for _ in range(30)), 255 - part(rng, 48)[..., 0]])
+    kinds = np.zeros(31, np.int64)
+    np.savez(tmp_path / "parts.npz", x_train=images, y_train=kinds, x_test=images[:2], y_test=kinds[:2])
+    monkeypatch.chdir(tmp_path)
+    _, paths = find_suspects(read_source("one_class:parts.npz:0"))
+    assert paths == [Path("parts.npz/x_train/30")]
 
 
 @pytest.mark.parametrize("options", [{"calibration": "hold-out"}, {"detector": "hfr", "settings": {"epochs": 1}}])

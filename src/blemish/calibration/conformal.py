@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemish.calibration.hold_out import lowest_rate
 from blemish.calibration.suspicious import suspicious
-from blemish.errors import SettingError
+from blemish.errors import SettingError, as_number
 
 DEFAULT_BOX_RATE = 0.1
 
@@ -71,17 +71,18 @@ class Calibration:
         """Returns the calibration at another rate or threshold, or at another box rate; what is `None` stays.
 
         Raises:
-            SettingError: a rate is out of range or lower than n scores can promise, the threshold is not finite, or
-                both a rate and a threshold are given.
+            SettingError: a rate is out of range or lower than n scores can promise, the threshold is not finite, one
+                of them is not a number, or both a rate and a threshold are given.
         """
         changed = self
         if rate is not None and threshold is not None:
             raise SettingError("a false-alarm rate and a threshold were given, but each decides the other; give one")
         if rate is not None:
-            changed = replace(changed, rate=rate, given_threshold=None)
+            changed = replace(changed, rate=as_number("false-alarm rate", rate), given_threshold=None)
         if threshold is not None:
-            changed = replace(changed, rate=self.rate_of(threshold), given_threshold=threshold)
-        return changed if box_rate is None else replace(changed, box_rate=box_rate)
+            given = as_number("threshold", threshold)
+            changed = replace(changed, rate=self.rate_of(given), given_threshold=given)
+        return changed if box_rate is None else replace(changed, box_rate=as_number("box rate", box_rate))
 
     def rate_of(self, threshold: float) -> float:
         """Returns the smallest rate whose threshold is not above this one; 1 / (n + 1) if it lies above all scores.

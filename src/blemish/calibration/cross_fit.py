@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from blemish.errors import SettingError
 
 FOLDS = 10
-"""Folds by default."""
+"""Folds by default, unless a detector leaves each image out at once."""
 
 FEW = 30
 """Below so many images each is a fold of its own."""

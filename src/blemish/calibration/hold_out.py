@@ -36,8 +36,14 @@ def lowest_rate(held_out: int) -> float:
     return 1 / (held_out + 1)
 
 
-def promised_rate(held_out: int, asked: float | None) -> float:
+def promised_rate(held_out: int, asked: float | None, found: str = "", more: str = "") -> float:
     """Returns the rate to calibrate to: the one asked for, or else 1 % or the lowest possible rate if that is higher.
+
+    Args:
+        held_out: scores that there are.
+        asked: the rate that was asked for; `None` if none was.
+        found: for an error, why there are not more of them.
+        more: for an error, another way to get more of them.
 
     Raises:
         SettingError: the rate asked for is not between 0 and 1, or lower than so few images can promise.
@@ -52,8 +58,7 @@ def promised_rate(held_out: int, asked: float | None) -> float:
     if asked < lowest - 1e-12:
         needed = math.ceil(1 / asked) - 1
         raise SettingError(
-            f"a false-alarm rate of {asked:g} needs {needed} good images to calibrate on, and there are {held_out}, "
-            f"which allow {math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, add images, or, where "
-            "some are held out, calibrate on more (--calibration cross, or a larger --calibration-share)"
+            f"a false-alarm rate of {asked:g} needs {needed} good images to calibrate on, and there are {held_out}"
+            f"{found}, which allow {math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, or add images{more}"
         )
     return asked

@@ -11,6 +11,9 @@ MARGIN = 3.5
 ERROR = 1.65
 """The standard error of the spread of n scores, as a share of it, times the root of n; two such errors are allowed."""
 
+FEW = 200
+"""The spread of n scores is widened by the share FEW / n^2 besides: that of fewer than about 20 may be anything."""
+
 
 def suspicious(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Returns which scores (n,) are far above the others.
@@ -18,14 +21,14 @@ def suspicious(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     The logarithms of good images' scores are nearly normal. Their median and the spread below it are hardly moved by
     bad images, whose scores are high. A score is suspicious if its logarithm lies `MARGIN` standard deviations above
     the median; few scores tell the standard deviation less well, so more is then asked. Of scores whose logarithms are
-    normal, fewer than one in 4,000 is suspicious; real good images have longer tails, and `benchmarks/RESULTS.md` has
-    how many of them are.
+    normal, one in 500 or fewer is suspicious, of 50 or more scores one in 4,000; real good images have longer tails,
+    and `benchmarks/RESULTS.md` has how many of them are.
     """
     if len(scores) < 3:
         return np.zeros(len(scores), bool)
     logs = np.log(np.maximum(scores, np.finfo(np.float64).tiny))
     middle = np.median(logs)
-    below = middle - logs[logs <= middle]
+    below = middle - np.sort(logs)[: len(logs) // 2]  # the middle one of an odd number says nothing of the spread
     spread = np.median(below) / 0.6745  # the median of a half-normal distance is 0.6745 standard deviations
-    spread *= 1 + 2 * ERROR / len(scores) ** 0.5
+    spread *= 1 + 2 * ERROR / len(scores) ** 0.5 + FEW / len(scores) ** 2
     return np.asarray(logs > middle + MARGIN * max(spread, 1e-6))

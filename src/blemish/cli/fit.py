@@ -67,7 +67,8 @@ def fit(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --checkpoints.")] = False,
     memory: Annotated[
-        float | None, typer.Option(help="GB for the features that hfr or fre-ae is trained on; more go to disk.", min=0)
+        float | None,
+        typer.Option(help="GB for the features that hfr or fre-ae is trained on; more go to disk.", min=0, max=1e9),
     ] = None,
     force: Force = False,
     as_json: Json = False,

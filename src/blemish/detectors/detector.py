@@ -167,6 +167,13 @@ class Detector(ABC):
             rest.statistics_[name] = cast(Divisible, rest.statistics_[name]).leave_out(members, batch)
         return rest
 
+    def each_left_out(self) -> Self | None:
+        """Returns a detector that scores each image it learned from as one that learned from all others would.
+
+        It is `None` if the mathematics gives no such detector; `without` then makes one for each part.
+        """
+        return None
+
     def tensors(self) -> dict[str, Tensor]:
         """Returns what was learned, by name."""
         found = {"count": torch.tensor(self.count_)}

@@ -52,7 +52,7 @@ class FeatureCache:
             self._parts = [[] for _ in arrays]
         self._count += len(arrays[0])
         for part, array in zip(self._parts, arrays, strict=True):
-            part.extend(np.array(array, np.float32))
+            part.extend(np.array(array, np.float32, order="C"))  # as they are read from disk
         if self._files or 4 * self._count * sum(map(math.prod, self._shapes)) > self.budget:
             self._spill()
         return self

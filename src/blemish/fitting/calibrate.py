@@ -62,6 +62,8 @@ def hold_out(detector: Detector, passes: Passes, images: Division) -> Gathered:
 def cross_fit(detector: Detector, passes: Passes, images: Division, kept: Kept, seed: int) -> Gathered:
     """Returns the scores of all images, each by a model of the images of other folds.
 
+    Where a detector can leave each image out by itself at once, and no folds were asked for, each is a fold of its own.
+
     Args:
         detector: one that has learned from all images; it is not changed.
         passes: of this fit.
@@ -73,6 +75,31 @@ def cross_fit(detector: Detector, passes: Passes, images: Division, kept: Kept, 
         DegenerateError: a score is not finite.
         SettingError: there are too few images for a model without one fold.
     """
+    found = _each_by_all_others(detector, passes, images, kept) if images.folds is None else None
+    return found or _by_folds(detector, passes, images, kept, seed)
+
+
+def _each_by_all_others(detector: Detector, passes: Passes, images: Division, kept: Kept) -> Gathered | None:
+    """Returns the scores of all images, each by all others; `None` if the detector does not tell them at once."""
+    from blemish.detectors.scoring import Scoring
+
+    alone = detector.each_left_out() if kept.is_distinct else None
+    if alone is None:
+        return None
+    scoring = Scoring(alone, passes.geometry.shape)
+    gathered = Gathered(folds=len(kept.digests))
+    for chunk in kept.chunks():
+        scores, maps = scoring.arrays(tensors(chunk.arrays))
+        if not np.isfinite(scores).all():
+            return None
+        _gather(gathered, [replace(chunk, arrays=(scores, maps))], images.to_fit, detector, passes, images)
+        if passes.progress:
+            passes.progress("cross-fit", len(gathered), len(kept.digests))
+    return gathered
+
+
+def _by_folds(detector: Detector, passes: Passes, images: Division, kept: Kept, seed: int) -> Gathered:
+    """Returns the scores of all images, each by a model without its fold."""
     import torch
 
     from blemish.detectors.scoring import Scoring

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blemish.calibration import Calibration, promised_rate
 from blemish.datasets import Dataset, read_source
 from blemish.engines import choose_engine
-from blemish.errors import SettingError
+from blemish.errors import SettingError, as_count
 from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
 from blemish.fitting.kept import Kept
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from blemish.detectors import Detector
     from blemish.engines.extractor import Extractor
     from blemish.fitting.trained.learn import Training
+
+LARGEST_SEED = (1 << 32) - 1
 
 
 def fit(
@@ -113,6 +115,9 @@ def fit(
     from blemish.detectors import Trained
     from blemish.engines.extractor import make_extractor
 
+    seed = as_count("seed", seed)
+    if not 0 <= seed <= LARGEST_SEED:
+        raise SettingError(f"seed {seed} is out of range; give 0 to {LARGEST_SEED}")
     chosen = choose(
         detector,
         settings,

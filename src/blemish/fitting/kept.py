@@ -58,6 +58,11 @@ class Kept:
         found._places = [self._places[row] for row in rows] if self._places else []
         return found
 
+    @property
+    def is_distinct(self) -> bool:
+        """Whether each row is another image: no tiles, no shifted copies, no image twice."""
+        return len(set(self.digests.values())) == len(self._images)
+
     def rows_of(self, images: NDArray[np.int64]) -> Tensor:
         """Returns the numbers of all rows of some images, tiles and shifted copies included."""
         import torch

@@ -26,7 +26,8 @@ def learn(
         kept: takes the features in too, if they are needed again.
 
     Raises:
-        BadImagesError: an image cannot be read, or none is left.
+        BadImagesError: an image cannot be read, or too few are left.
+        SettingError: all are kept to calibrate on, and those that could be read cannot promise the rates.
         DegenerateError: features are not finite, or all images are the same.
         BlemishError: as `train_detector` does.
     """
@@ -36,7 +37,11 @@ def learn(
             training.keep(chunk)
         if kept is not None:
             kept.keep(chunk)
-    passes.check_enough(detector.count)
+    if kept is None:
+        passes.check_enough(detector.count)
+    else:
+        passes.check_enough(len(kept.digests), fewest=2)
+        images.check_rates(len(kept.digests))  # before a training: bad images may have left too few
     passes.variety.check(images.dataset.root)
     if training:
         training.run(passes.progress)

@@ -110,9 +110,9 @@ class Passes:
             if self.progress:
                 self.progress(stage, done, len(paths))
 
-    def check_enough(self, count: int) -> None:
-        """Raises `BadImagesError` if no image is left."""
-        if count == 0:
+    def check_enough(self, count: int, fewest: int = 1) -> None:
+        """Raises `BadImagesError` if fewer than `fewest` images are left of those that could not be read."""
+        if count < fewest:
             raise BadImagesError(self.bad, "too few are left; give at least 2 good images")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from blemish.calibration import Gathered, check_rate, promised_rate
 from blemish.datasets import Dataset, read_source
 from blemish.engines.stream import stream, whole
-from blemish.errors import BadImagesError, DegenerateError, ImageError, SourceError
+from blemish.errors import BadImagesError, DegenerateError, ImageError, SourceError, as_number
 from blemish.fitting.passes import NAMED
 from blemish.fitting.refit import asked_box_rate, asked_rate
 from blemish.fitting.split import name_below
@@ -52,8 +52,8 @@ def calibrate(
     paths = [sample.path for sample in dataset.train]
     if len(paths) < 2:
         raise SourceError(f"{dataset.root}: has {len(paths)} good images to calibrate on; give at least 2")
-    rate = asked_rate(model) if false_alarm_rate is None else false_alarm_rate
-    boxes = asked_box_rate(model) if box_rate is None else box_rate
+    rate = asked_rate(model) if false_alarm_rate is None else as_number("false-alarm rate", false_alarm_rate)
+    boxes = asked_box_rate(model) if box_rate is None else as_number("box rate", box_rate)
     for name, asked in (("false-alarm rate", rate), ("box rate", boxes)):
         if asked is not None:
             check_rate(name, asked, len(paths))

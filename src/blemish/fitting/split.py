@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blemish.calibration import check_rate, held_out_count, promised_rate
-from blemish.calibration.cross_fit import LIMIT
+from blemish.calibration.cross_fit import LIMIT, fold_count
 from blemish.datasets import Dataset, Sample
-from blemish.errors import ImageError, SettingError, SourceError
+from blemish.errors import ImageError, SettingError, SourceError, as_count, as_number
 from blemish.images import Geometry, count_tiles, decode_ahead
 from blemish.images.array_files import file_of
 
@@ -59,8 +59,14 @@ class Division:
         """Returns the path of an image below the data set's folder."""
         return name_below(self.dataset.root, path)
 
+    def check_rates(self, count: int) -> None:
+        """Raises `SettingError` if `count` images, those of all that can calibrate, cannot promise the rates."""
+        left_out = len(self.all) - count
+        found = f" ({left_out} left out)" if left_out else ""
+        _check_rates(count, self.rate, self.box_rate, found=found)
 
-@dataclass(frozen=True)
+
+@dataclass
 class Calibrating:
     """How a model is to be calibrated; `None` leaves a choice to the fit.
 
@@ -72,7 +78,7 @@ class Calibrating:
         box_rate: the share of good images that may show a box.
 
     Raises:
-        SettingError: the method is not known, or two of them contradict each other.
+        SettingError: the method is not known, two of them contradict each other, or one is no number, or out of range.
     """
 
     method: str | None = None
@@ -88,12 +94,21 @@ class Calibrating:
             raise SettingError("a cross-fit holds no share out; leave --calibration-share out, or the cross-fit")
         if self.method == "hold-out" and self.folds is not None:
             raise SettingError("folds are of a cross-fit; leave --folds out, or give --calibration cross")
+        self.rate = None if self.rate is None else as_number("false-alarm rate", self.rate)
+        self.box_rate = None if self.box_rate is None else as_number("box rate", self.box_rate)
+        self.share = None if self.share is None else as_number("calibration share", self.share)
+        if self.folds is not None:
+            self.folds = as_count("folds", self.folds)
+            fold_count(2, self.folds)  # refuses what is out of range
 
-    def check(self, count: int) -> None:
-        """Raises `SettingError` if a rate is out of range, or lower than `count` images can promise."""
-        promised_rate(count, self.rate)
-        if self.box_rate is not None:
-            check_rate("box rate", self.box_rate, count)
+    def check(self, count: int, more: str = "") -> None:
+        """Raises `SettingError` if a rate is out of range, or lower than `count` images can promise.
+
+        Args:
+            count: of the images.
+            more: for the error, another way to calibrate on more of them.
+        """
+        _check_rates(count, self.rate, self.box_rate, more=more)
 
     def crosses(self, detector: Detector, grids: list[tuple[int, int, int]], rows: int) -> bool:
         """Returns whether to cross-fit: as was asked, or else for up to `LIMIT` rows and a detector that can.
@@ -145,11 +160,19 @@ def divide(dataset: Dataset, seed: int, calibrating: Calibrating, *, crosses: bo
     if len(samples) < 2:
         raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
     held_out = 0 if crosses else held_out_count(len(samples), calibrating.share, trained=trained)
-    calibrating.check(held_out or len(samples))  # before the work starts
+    way = "a larger --calibration-share" if trained else "--calibration cross, or a larger --calibration-share"
+    # Before the work starts.
+    calibrating.check(held_out or len(samples), f", or calibrate on more of them ({way})" if held_out else "")
     chosen = [samples[index] for index in np.random.default_rng(seed).permutation(len(samples))]
     parts = (chosen[held_out:], chosen[:held_out])
     told = calibrating
     return Division(dataset, *parts, told.share, told.folds, told.rate, told.box_rate)
+
+
+def _check_rates(count: int, rate: float | None, box_rate: float | None, *, found: str = "", more: str = "") -> None:
+    check_rate("false-alarm rate", promised_rate(count, rate, found, more), count)
+    if box_rate is not None:
+        check_rate("box rate", box_rate, count)
 
 
 def name_below(root: str, path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from blemish.datasets import Dataset
 from blemish.errors import SettingError
 from blemish.fitting.fit import fit
+from blemish.fitting.split import name_below
 from blemish.model import Model
 from blemish.progress import Progress
 
@@ -30,4 +31,5 @@ def find_suspects(dataset: Dataset, progress: Progress | None = None) -> tuple[M
     except SettingError:
         model = fit(dataset, calibration="cross", skip_bad=True, progress=progress)
         names = [name for name, _ in model.calibration.suspicious]
-    return model, [Path(dataset.root) / name for name in names]
+    paths = {name_below(dataset.root, sample.path): sample.path for sample in dataset.train}
+    return model, [paths[name] for name in names]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blemish.errors import SettingError
+from blemish.errors import SettingError, as_count
+from blemish.images import Copies
 
 if TYPE_CHECKING:
     from blemish.detectors import Detector
@@ -18,7 +19,7 @@ def copies_of_each(asked: int | None, most: int, detector: Detector, rows: int) 
     fills up, `most` at most, if the detector gains by it.
 
     Raises:
-        SettingError: copies were asked for, and the detector is a trained one.
+        SettingError: copies were asked for and the detector is a trained one, or the number is out of range.
     """
     from blemish.detectors import Trained
 
@@ -27,5 +28,5 @@ def copies_of_each(asked: int | None, most: int, detector: Detector, rows: int) 
             raise SettingError(f"{detector.name} is trained, and copies are of detectors that are not; leave them out")
         return 0
     if asked is not None:
-        return asked
+        return Copies(as_count("copies", asked), seed=0).count
     return min(most, max(0, ENOUGH // max(rows, 1) - 1)) if detector.gains_by_copies else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -16,6 +17,9 @@ from blemish.detectors.padim.cells import Level, by_position, embedding, find_le
 from blemish.errors import SettingError
 from blemish.statistics import GridMoments, Statistic
 from blemish.statistics.memory import uninitialised
+
+LEAST = 1e-3
+"""The smallest denominator that single precision tells well enough."""
 
 BLOCK = 256
 """Cells in one statistic; so few that an update or a factorisation stays in the processor's cache."""
@@ -49,6 +53,7 @@ class PaDiM(Detector):
         self.by_layer_: list[Tensor] = []
         self.levels_: list[Level] = []
         self.restored_: Tensor | None = None
+        self.leaves_out_each_ = False
         if self.reduction not in {"random", "pca", "all"}:
             raise SettingError(f"reduction {self.reduction!r} is not known; give random, pca or all")
         if self.dims < 1:
@@ -123,6 +128,8 @@ class PaDiM(Detector):
             for moments, mean_of_block, factor_of_block, parents in zip(self.blocks(index), *of_blocks, strict=True):
                 centre, covariance = moments.finish()
                 covariance = covariance.double()
+                if self.leaves_out_each_:
+                    covariance *= (self.count - 1) / (self.count - 2)  # the denominator of one image fewer
                 if projection is not None:
                     centre, covariance = centre @ projection, projection.T @ covariance @ projection
                 mean_of_block.copy_(centre)
@@ -132,7 +139,15 @@ class PaDiM(Detector):
             if level is not self.levels_[-1]:
                 above = torch.nn.functional.pad(whole[level.parents], (0, added))
                 whole = torch.cat([above, factor.double()], dim=1)
-        return _PaDiMHead(self.by_layer_, self.levels_, finest(self.grids_), means, factors, projection)
+        count = self.count if self.leaves_out_each_ else None
+        return _PaDiMHead(self.by_layer_, self.levels_, finest(self.grids_), means, factors, projection, count)
+
+    def each_left_out(self) -> PaDiM | None:
+        if self._mixes(self.channels_) or self.count < 4:
+            return None  # the components depend on all images
+        detector = copy.copy(self)
+        detector.leaves_out_each_ = True
+        return detector
 
     def _principal(self) -> Tensor:
         """Returns the leading eigenvectors (D, dims) of the covariance of all positions' embeddings together."""
@@ -175,6 +190,7 @@ class _PaDiMHead(ComponentsHead):
         means: for each level (N, D).
         factors: for each level the rows (N, r, D) of the whitening that it adds.
         projection: (D, d) from the chosen channels to d components, or `None`.
+        count: of the images learned from, if each of them is to be scored as if it was not among them; or `None`.
     """
 
     projection: Tensor | None
@@ -187,9 +203,11 @@ class _PaDiMHead(ComponentsHead):
         means: list[Tensor],
         factors: list[Tensor],
         projection: Tensor | None,
+        count: int | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
+        self.count = count
         self.by_level = [level.layers for level in levels]
         ordered = [layer for level in levels for layer in level.layers]
         if projection is None:
@@ -213,6 +231,8 @@ class _PaDiMHead(ComponentsHead):
         for index, whitened in enumerate(self._whitened(features)):
             squared = whitened.square().sum(2).index_select(0, self.get_buffer(f"cells{index}"))  # (P, B)
             total = total.to(squared) + squared
+        if self.count is not None:
+            total = _without_itself(total, self.count)
         return total.sqrt().T.reshape(-1, *self.grid)
 
     def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
@@ -238,6 +258,19 @@ class _PaDiMHead(ComponentsHead):
             yield (components - self.get_buffer(f"mean{index}")) @ self.get_buffer(f"factor{index}")
 
 
+def _without_itself(squared: Tensor, count: int) -> Tensor:
+    """Returns squared distances from `count` images without the one whose distance it is.
+
+    With d = x - m and the whole's scatter S, the others' mean is m - d / (n - 1) and their scatter
+    S - n / (n - 1) d d^T. By the matrix inversion lemma (Sherman & Morrison 1950), with M^2 the squared distance by
+    S / (n - 2) + epsilon, the one from the others is (n / (n - 1))^2 M^2 / (1 - n / (n - 1) M^2 / (n - 2)). Where the
+    denominator is nearly 0, too little is known of it, and the result is not a number.
+    """
+    ratio = count / (count - 1)
+    left = 1 - ratio * squared / (count - 2)
+    return torch.where(left > LEAST, ratio**2 * squared / left.clamp_min(LEAST), torch.nan)
+
+
 def _whitening(covariance: Tensor, above: Tensor, epsilon: float) -> Tensor:
     """Returns the rows (N, r, D) that r more dimensions add to a lower triangular whitening (block Cholesky).
 
@@ -252,7 +285,10 @@ def _whitening(covariance: Tensor, above: Tensor, epsilon: float) -> Tensor:
     left.diagonal(dim1=1, dim2=2).add_(epsilon)
     own = torch.eye(left.shape[1], dtype=left.dtype).expand_as(left)
     rows = torch.cat([-mixed @ above, own], dim=2)
-    whitening: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(left), rows, upper=False)
+    factor, failed = torch.linalg.cholesky_ex(left)
+    if bool(failed.any()):
+        raise SettingError(f"epsilon {epsilon:g} is too small for these images; give a larger one, such as 0.01")
+    whitening: Tensor = torch.linalg.solve_triangular(factor, rows, upper=False)
     return whitening
 
 
