@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 import blemish as blemish_module
 from bad_images import bad_files
+from blemish.cli.console import looking_anomalous
 from command import ENVIRONMENT, blemish, inside
 from conftest import unprivileged, write_parts, write_tree
 
@@ -778,3 +779,12 @@ def test_check_of_a_good_set_finds_nothing_that_stops_a_fit(tree: Path, capsys: 
     done = inside(capsys, "check", tree)
     assert done.returncode == 0
     assert "1 to look at" in done.stdout or "nothing is wrong" in done.stdout
+
+
+def test_a_deep_check_says_where_the_heat_maps_are_or_that_there_are_none(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = inside(capsys, "check", tree, "--deep", "--out", tmp_path / "odd")
+    assert ("heat maps: " in done.stdout) == (tmp_path / "odd").exists()
+    assert ("no heat maps are written" in done.stdout) != (tmp_path / "odd").exists()
+    assert looking_anomalous(1) == "1 of the good images looks anomalous itself"
