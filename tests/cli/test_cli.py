@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 import blemish as blemish_module
 from bad_images import bad_files
+from blemish.cli.console import looking_anomalous
 from command import ENVIRONMENT, blemish, inside
 from conftest import unprivileged, write_parts, write_tree
 
@@ -587,7 +588,8 @@ def test_compare_prints_what_each_model_takes_and_detects_and_writes_a_page(
     takes, detects = done.stdout.split("\n\n")
     assert takes.split()[:2] == ["detector", "quality"]
     assert "192x192" in takes
-    assert "4.0 % of 24" in detects
+    assert detects.splitlines()[2].split()[2:4] == ["24", "4.0"], "images that calibrate, and the rate they state"
+    assert max(map(len, detects.splitlines())) <= 80
     assert "100.00" in detects
     assert "made by blemish" in page.read_text()
     assert (tmp_path / "kept" / "gaussian-fast.blemish" / "model.json").exists()
@@ -776,4 +778,13 @@ def test_of_many_images_far_from_the_usual_shape_ten_are_named_and_the_rest_coun
 def test_check_of_a_good_set_finds_nothing_that_stops_a_fit(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = inside(capsys, "check", tree)
     assert done.returncode == 0
-    assert "1 to fix" in done.stdout or "nothing is wrong" in done.stdout
+    assert "1 to look at" in done.stdout or "nothing is wrong" in done.stdout
+
+
+def test_a_deep_check_says_where_the_heat_maps_are_or_that_there_are_none(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = inside(capsys, "check", tree, "--deep", "--out", tmp_path / "odd")
+    assert ("heat maps: " in done.stdout) == (tmp_path / "odd").exists()
+    assert ("no heat maps are written" in done.stdout) != (tmp_path / "odd").exists()
+    assert looking_anomalous(1) == "1 of the good images looks anomalous itself"

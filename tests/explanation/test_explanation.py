@@ -213,9 +213,21 @@ def test_on_the_fixed_scale_a_good_part_is_dark_and_on_the_images_own_it_is_not(
 def test_the_numbers_are_there_for_machines(explanation: Explanation) -> None:
     told = explanation.as_dict()
     assert told["is_anomaly"] is True
-    assert told["peak"] == list(explanation.peak)
+    assert told["peak"] == list(explanation.peak_in_image)
     assert [entry["index"] for entry in told["components"]] == [cause.index for cause in explanation.components]
     assert told["layers"][0]["share"] + told["layers"][1]["share"] == pytest.approx(1, abs=1e-4)
+
+
+def test_boxes_and_the_peak_are_told_in_the_images_own_pixels(models: dict[str, blemish.Model]) -> None:
+    wide = np.asarray(Image.fromarray(SCRATCHED).resize((288, 72)))
+    found = models["gaussian"].explain(wide)
+    (predicted,) = models["gaussian"].predict(wide)
+    assert found.boxes_in_image == list(predicted.boxes) != []
+    row, column = found.peak_in_image
+    box = found.boxes_in_image[0]
+    assert box.top <= row < box.bottom
+    assert box.left <= column < box.right
+    assert found.as_dict()["boxes"][0]["right"] == box.right
 
 
 def test_pictures_have_the_proportions_of_the_image_not_of_the_models_input(

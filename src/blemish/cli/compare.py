@@ -35,6 +35,8 @@ def compare(
 ) -> None:
     """Fit several detectors and rungs of quality; print what each takes and, with labels, how well it detects.
 
+    By default fre at every rung, padim and gaussian at balanced.
+
     Status 3 if some labelled images could not be read.
 
     Example: [bold]blemish compare cells --false-alarm-rate 0.05 --report compared.html[/bold]
@@ -88,15 +90,15 @@ def _print(comparison: Comparison) -> None:
     takes, detects = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False)
     for head in ("detector", "quality", "backbone", "input", "fit s", "ms/image", "MB"):
         takes.add_column(head, justify="left" if head in {"detector", "quality", "backbone"} else "right", no_wrap=True)
-    figures = ("false alarms %", "detected %", "AUROC", "pixel AUROC") if comparison.dataset.test else ()
-    for head in ("detector", "quality", "stated rate", *figures):
+    figures = ("false\nalarms %", "detected\n%", "image\nAUROC", "pixel\nAUROC") if comparison.dataset.test else ()
+    for head in ("detector", "quality", "images to\ncalibrate", "stated\nrate %", *figures):
         detects.add_column(head, justify="left" if head in {"detector", "quality"} else "right", no_wrap=True)
     for row in comparison.rows:
         names = [row.detector, row.quality or "–"]
         shape = f"{row.shape[0]}x{row.shape[1]}"
         taken = [f"{row.fit_seconds:.1f}", f"{1000 * row.seconds_per_image:.1f}", f"{row.bytes / 1e6:.1f}"]
         takes.add_row(*names, escape(row.backbone), shape, *taken)
-        cells = [f"{100 * row.stated_rate:.1f} % of {row.images}"]
+        cells = [str(row.images), f"{100 * row.stated_rate:.1f}"]
         if row.detection is not None:
             found = row.detection
             cells += [_percent(found.false_alarm_rate, 1), _percent(found.detection_rate, 1)]

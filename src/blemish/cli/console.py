@@ -117,6 +117,15 @@ def listed(names: Sequence[str]) -> str:
     return escape(", ".join(names[:NAMED])) + more
 
 
+def looking_anomalous(count: int) -> str:
+    """Returns `1 of the good images looks anomalous itself`, and the like."""
+    return f"{count} of the good images " + ("looks anomalous itself" if count == 1 else "look anomalous themselves")
+
+
+def _several(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
 def _repeated(model: Model) -> int:
     """Returns how many of the images are the same as another one, as far as the model remembers them."""
     told = model.provenance
@@ -126,9 +135,12 @@ def _repeated(model: Model) -> int:
 def print_model(model: Model, output: Path) -> None:
     told = described(model)
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
-    copies = f" and {told['copies']} shifted copies of each" if told["copies"] else ""
+    copies = f" and {_several(told['copies'], 'shifted copy', 'shifted copies')} of each" if told["copies"] else ""
     skipped = f", {told['skipped']} unreadable left out" if told["skipped"] else ""
-    out.print(f"fitted on {told['images']} images{copies} at {'x'.join(map(str, told['input']))} pixels{skipped}")
+    tile = model.recipe.geometry.tile
+    tiles = "" if tile is None else f" in tiles of {tile} pixels"
+    shape = "x".join(map(str, told["input"]))
+    out.print(f"fitted on {told['images']} images{tiles}{copies}, seen at {shape} pixels{skipped}")
     out.print(calibrated_by(model.calibration))
     out.print(verdicts(model.calibration))
     if model.provenance.asked_false_alarm_rate is None and told["false_alarm_rate"] > DEFAULT_RATE:
@@ -138,12 +150,13 @@ def print_model(model: Model, output: Path) -> None:
     if told["repeated"]:
         out.print(f"{told['repeated']} of the images are there more than once; equal ones are in one fold")
     if told["trimmed"]:
-        out.print(f"{len(told['trimmed'])} images looked anomalous and were left out: {listed(told['trimmed'])}")
+        left_out = _several(len(told["trimmed"]), "image that looks anomalous was", "images that look anomalous were")
+        out.print(f"{left_out} left out: {listed(told['trimmed'])}")
     found = [f"{name} (p {p_value:.2g})" for name, p_value in model.calibration.suspicious]
     if found:
         out.print(
-            f"[yellow]{len(found)} of the good images look anomalous themselves:[/yellow] {listed(found)}; "
-            "look at them with `blemish check --deep`, or leave them out with --trim"
+            f"[yellow]{looking_anomalous(len(found))}:[/yellow] {listed(found)}; "
+            "look at them with `blemish check --deep --out FOLDER`, or leave them out with --trim"
         )
     out.print(f"saved to {escape(str(output))}")
 
@@ -209,11 +222,11 @@ def print_prediction(prediction: Prediction) -> None:
 
 
 def print_explanation(explanation: Explanation) -> None:
-    word = "[red]anomalous[/red]" if explanation.score > explanation.threshold else "normal"
+    word = "[red]anomalous[/red]" if explanation.score > explanation.threshold else "good"
+    row, column = explanation.peak_in_image
     out.print(
         f"{escape(str(explanation.path))}  {word}  score {explanation.score:.6g}, threshold "
-        f"{explanation.threshold:.6g}; {counted(explanation.boxes)}, largest at row {explanation.peak[0]}, "
-        f"column {explanation.peak[1]}"
+        f"{explanation.threshold:.6g}; {counted(explanation.boxes)}; map largest at row {row}, column {column}"
     )
     for cause in [*explanation.layers, *explanation.components]:
         out.print("  " + escape(str(cause).replace("\n", ": ")))

@@ -27,7 +27,9 @@ def fit(
     ] = None,
     method: Annotated[str | None, typer.Option(help="For FRE: pca (default), or trained: ae or tied.")] = None,
     backbone: Annotated[str | None, typer.Option(help="A network of timm's; by default that of --quality.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Levels, from 0, the finest, or names of modules; e.g. 2,3,4.")
+    ] = None,
     size: Annotated[
         str | None, typer.Option(help="256: as many pixels as 256x256, in the images' shape. Or HEIGHTxWIDTH.")
     ] = None,
@@ -45,14 +47,16 @@ def fit(
         float | None, typer.Option(help="Share of good images that may show a box; 0.1, or the lowest possible share.")
     ] = None,
     calibration: Annotated[
-        str | None, typer.Option(help="cross (default up to 2,000 images; not for a trained detector) or hold-out.")
+        str | None,
+        typer.Option(help="cross (default up to 2,000 images or tiles; not for a trained detector) or hold-out."),
     ] = None,
     folds: Annotated[int | None, typer.Option(help="Of a cross-fit; 10 by default.")] = None,
     calibration_share: Annotated[
         float | None, typer.Option(help="Hold out this share of the images; a fifth by default.")
     ] = None,
     copies: Annotated[
-        int | None, typer.Option(help="Shifted copies of each image to learn from; by default some if images are few.")
+        int | None,
+        typer.Option(help="Shifted copies of each image to learn from; by default up to 4 for fre below 500 images."),
     ] = None,
     trim: Annotated[
         bool, typer.Option("--trim", help="Leave out images that look anomalous themselves; fit names them.")

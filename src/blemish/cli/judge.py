@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from blemish.cli.console import bars, err, out, print_evaluation, print_json, print_prediction, verdicts, whoever_reads
+from blemish.cli.console import (
+    bars,
+    err,
+    looking_anomalous,
+    out,
+    print_evaluation,
+    print_json,
+    print_prediction,
+    verdicts,
+    whoever_reads,
+)
 from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold, check_report
 from blemish.errors import SettingError, require
 
@@ -134,11 +144,13 @@ def check(
             out.print(str(found.shapes))
         for finding in findings:
             out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
-        out.print(f"{len(findings)} to fix" if findings else "nothing is wrong")
+        out.print(f"{len(findings)} to look at" if findings else "nothing is wrong")
         if suspects is not None:
-            out.print(f"{len(suspects)} of the good images look anomalous themselves" + (":" if suspects else ""))
+            out.print(looking_anomalous(len(suspects)) + (":" if suspects else ""))
             for suspect in suspects:
                 print_prediction(suspect)
+            if out_folder is not None:
+                out.print(f"heat maps: {escape(str(out_folder))}" if suspects else "so no heat maps are written")
     if stops:
         raise typer.Exit(1)
 

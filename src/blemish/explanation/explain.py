@@ -43,6 +43,8 @@ def explain(
     shown: tuple[int, int],
     reconstruction: Pixels | None = None,
     tile: tuple[int, int, int] | None = None,
+    offset: tuple[float, float] = (0.0, 0.0),
+    scale: tuple[float, float] = (1.0, 1.0),
 ) -> Explanation:
     """Returns the explanation of one image from its features (1, C_l, H_l, W_l).
 
@@ -51,8 +53,8 @@ def explain(
         features: of each layer.
         names: of the layers.
         components: which to show; see `Model.explain`.
-        path, image, map, score, p_value, threshold, false_alarm_rate, boxes, display, shown, reconstruction, tile: as
-            in `Explanation`.
+        path, image, map, score, p_value, threshold, false_alarm_rate, boxes, display, shown, reconstruction, tile,
+            offset, scale: as in `Explanation`.
 
     Raises:
         SettingError: there is no such component, or the detector has none.
@@ -109,6 +111,8 @@ def explain(
         limit,
         reconstruction,
         tile,
+        offset,
+        scale,
     )
 
 

@@ -72,6 +72,7 @@ class Explanation:
         reconstruction: uint8 (H, W, 3), the reconstruction by a `vae` or `vae-grf`; `None` for other detectors.
         tile: for a photograph in tiles, the first row and column of the tile that is explained, and its side; `None`
             for other images.
+        offset, scale: rows and columns of the map plus `offset`, times `scale`, are the image's own.
         limit: the value that a component's map exceeds at one position in a hundred on good images, if all components
             are alike and normally distributed; estimated from the map's typical value on held-out images.
     """
@@ -92,9 +93,24 @@ class Explanation:
     limit: float
     reconstruction: Pixels | None = None
     tile: tuple[int, int, int] | None = None
+    offset: tuple[float, float] = (0.0, 0.0)
+    scale: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def boxes_in_image(self) -> list[Box]:
+        """The boxes in the image's own pixels, as `predict` gives them; of a photograph in tiles, those of the tile."""
+        return [box.moved(*self.offset, self.scale) for box in self.boxes]
+
+    @property
+    def peak_in_image(self) -> tuple[int, int]:
+        """Row and column of the image's own pixels where the map is largest."""
+        row, column = (
+            int((place + 0.5 + moved) * by) for place, moved, by in zip(self.peak, self.offset, self.scale, strict=True)
+        )
+        return row, column
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the explanation in numbers, without maps, as JSON can hold it."""
+        """Returns the explanation in numbers, without maps, as JSON can hold it; places are the image's own pixels."""
 
         def plain(cause: Cause) -> dict[str, Any]:
             return {"layer": cause.layer, "index": cause.index, "at_peak": cause.at_peak, "share": cause.share}
@@ -106,9 +122,9 @@ class Explanation:
             "is_anomaly": self.score > self.threshold,
             "threshold": self.threshold,
             "false_alarm_rate": self.false_alarm_rate,
-            "boxes": [asdict(box) for box in self.boxes],
+            "boxes": [asdict(box) for box in self.boxes_in_image],
             **({} if self.tile is None else {"tile": list(self.tile)}),
-            "peak": list(self.peak),
+            "peak": list(self.peak_in_image),
             "layers": [plain(cause) for cause in self.layers],
             "components": [plain(cause) for cause in self.components],
         }
@@ -125,7 +141,7 @@ class Explanation:
         Raises:
             SettingError: another scale.
         """
-        verdict = "anomalous" if self.score > self.threshold else "normal"
+        verdict = "anomalous" if self.score > self.threshold else "good"
         name = self.path.name if self.path else "image"
         title = f"{name}: {verdict}\nscore {self.score:.4g}, threshold {self.threshold:.4g}, p = {self.p_value:.3g}"
         image, *layers, whole = self.panels()
@@ -141,7 +157,7 @@ class Explanation:
 
         The boxes are drawn on the map.
         """
-        row, column = self.peak
+        row, column = self.peak_in_image
         bottom, top = self.display
         display = (0.0, top - bottom) if self.adds_up else self.display
         boxes = in_view(self.boxes, self.map.shape, self.shown)
@@ -149,7 +165,8 @@ class Explanation:
         layers = [] if self.adds_up and len(self.layers) == 1 else self.layers
         return [
             Panel(
-                resized(self.image, self.shown), "image" if self.tile is None else "tile at {}, {}".format(*self.tile)
+                resized(self.image, self.shown),
+                "image" if self.tile is None else "tile at row {}, column {}".format(*self.tile),
             ),
             *(
                 []
@@ -157,7 +174,7 @@ class Explanation:
                 else [Panel(resized(self.reconstruction, self.shown), "reconstruction")]
             ),
             *(Panel(self._overlay(cause.map, display), str(cause)) for cause in layers),
-            Panel(whole, f"map, {counted(self.boxes)}\nlargest at {row}, {column}"),
+            Panel(whole, f"map, {counted(self.boxes)}\nlargest at row {row}, column {column}"),
         ]
 
     def _overlay(self, values: Map, display: tuple[float, float]) -> Pixels:

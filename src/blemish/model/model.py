@@ -181,12 +181,19 @@ class Model:
 
     def _in_image(self, boxes: Sequence[Box], image: ImageLike) -> list[Box]:
         """Returns boxes in pixels of the image, whose size differs from its map's unless it is cut into tiles."""
-        geometry = self.recipe.geometry
-        if geometry.tile is not None or not boxes:
+        if self.recipe.geometry.tile is not None or not boxes:
             return list(boxes)
+        offset, scale = self._place(image, None)
+        return [box.moved(*offset, scale) for box in boxes]
+
+    def _place(self, image: ImageLike, tile: Place | None) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Returns what rows and columns of the model's input are shifted and then scaled by to be the image's own."""
+        geometry = self.recipe.geometry
+        if tile is not None:
+            scale = (geometry.tiling.side / geometry.height, geometry.tiling.side / geometry.width)
+            return (tile.top / scale[0], tile.left / scale[1]), scale
         size = image.shape[:2] if isinstance(image, np.ndarray) else read_size(image)
-        scale = (size[0] / geometry.height, size[1] / geometry.width)
-        return [box.moved(*geometry.margins, scale) for box in boxes]
+        return geometry.margins, (size[0] / geometry.height, size[1] / geometry.width)
 
     def explain(self, image: Given, components: int | str | Sequence[int] | None = None) -> Explanation:
         """Returns why an image has its score: the maps of layers, and of components if the detector has them.
@@ -222,6 +229,7 @@ class Model:
         layers = [torch.from_numpy(layer) for layer in features]
         detector = self.learned.detector
         made = detector.reconstruct(layers) if isinstance(detector, Generative) else None
+        offset, scale = self._place(source, place)
         return explain(
             self.scoring,
             layers,
@@ -239,6 +247,8 @@ class Model:
             shown=geometry.displayed(read_proportion(source)),
             reconstruction=None if made is None else _pixels(made)[0],
             tile=None if place is None or geometry.tile is None else (place.top, place.left, geometry.tile),
+            offset=offset,
+            scale=scale,
         )
 
     def _worst(self, source: ImageLike) -> Place:
