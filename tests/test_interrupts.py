@@ -109,6 +109,32 @@ def test_ctrl_c_during_imports_ends_with_a_line_and_without_a_traceback(
     assert not (tmp_path / "m").exists()
 
 
+CONVERTING = """
+import os, signal, time
+import torch
+from blemish import interrupts
+from blemish.engines import openvino_engine
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+interrupts.install()
+known = TorchScriptPythonDecoder.get_op_type
+def interrupted(self):  # OpenVINO calls it while it converts, and makes an error of its own of any exception
+    os.kill(os.getpid(), signal.SIGINT)
+    return known(self)
+TorchScriptPythonDecoder.get_op_type = interrupted
+try:
+    openvino_engine._converted(torch.nn.ReLU(), (torch.zeros(1, 3, 4, 4),), -1)
+    time.sleep(5)
+except interrupts.Interrupted as end:
+    print("interrupted", end.status)
+"""
+
+
+def test_ctrl_c_while_a_graph_is_converted_waits_until_that_is_done(tmp_path: Path) -> None:
+    output, errors = started(["-c", CONVERTING], tmp_path).communicate(timeout=60)
+    assert output == "interrupted 130\n", errors
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_parts(tmp_path_factory.mktemp("parts") / "good", 8)

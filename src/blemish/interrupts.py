@@ -1,20 +1,23 @@
 """Ctrl-C and signals to end raise an exception in the main thread, so that everything is cleaned up on the way out.
 
 Only the command installs this; a program that uses blemish as a library keeps its own handlers. While a module is being
-imported the exception would end in the middle of other libraries' code (torch aborts), so it waits until that is done.
+imported the exception would end in the middle of other libraries' code (torch aborts), so it waits until that is done;
+likewise within `hold`, where a library calls back and would make an error of its own of it.
 """
 
 from __future__ import annotations
 
 import signal
 import time
+from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 WAIT = 0.02
-"""Seconds until an interrupt during an import is tried again."""
+"""Seconds until an interrupt that had to wait is tried again."""
 
 CLEANING = 5.0
 """Seconds after an interrupt during which further ones are ignored, so that the cleaning is not cut short."""
@@ -34,6 +37,7 @@ class Interrupted(BaseException):
 
 _pending: int | None = None
 _raised = float("-inf")
+_holding = 0
 
 
 def install() -> None:
@@ -44,6 +48,17 @@ def install() -> None:
             signal.signal(number, _interrupt)
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, _again)
+
+
+@contextmanager
+def hold() -> Iterator[None]:
+    """Lets interrupts wait until its end."""
+    global _holding
+    _holding += 1
+    try:
+        yield
+    finally:
+        _holding -= 1
 
 
 def ignore() -> None:
@@ -65,7 +80,7 @@ def _again(number: int, frame: FrameType | None) -> None:
     global _pending, _raised
     if _pending is None:
         return
-    if hasattr(signal, "setitimer") and _is_importing(frame):
+    if hasattr(signal, "setitimer") and (_holding or _is_importing(frame)):
         signal.setitimer(signal.ITIMER_REAL, WAIT)
         return
     pending, _pending, _raised = _pending, None, time.monotonic()

@@ -132,3 +132,12 @@ def test_a_refit_after_another_calibration_is_on_the_images_of_the_fit(tree: Pat
     assert again.provenance.calibrated_on.source == str(tree)
     assert (again.calibration.rate, again.calibration.box_rate) == (0.2, 0.25)
     assert refit(model.at(threshold=1.0), Gaussian()).calibration.rate == 0.2
+
+
+def test_a_refit_promises_the_lowest_rate_where_one_that_was_asked_for_on_more_images_is_lower(
+    tree: Path, tmp_path: Path
+) -> None:
+    model = blemish.fit(tree, detector="gaussian", layers=[3], size=64)
+    more = write_parts(tmp_path / "more", 49, seed=5)
+    again = refit(blemish.calibrate(model, more, false_alarm_rate=0.02, box_rate=0.03), Gaussian())
+    assert again.calibration.rate == again.calibration.box_rate == pytest.approx(1 / 25)

@@ -21,8 +21,8 @@ def suspicious(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     The logarithms of good images' scores are nearly normal. Their median and the spread below it are hardly moved by
     bad images, whose scores are high. A score is suspicious if its logarithm lies `MARGIN` standard deviations above
     the median; few scores tell the standard deviation less well, so more is then asked. Of scores whose logarithms are
-    normal, one in 500 or fewer is suspicious, of 50 or more scores one in 4,000; real good images have longer tails,
-    and `benchmarks/RESULTS.md` has how many of them are.
+    normal, one in 400 or fewer is suspicious, and of 50 scores or more one in 4,000; real good images have longer
+    tails, and `benchmarks/RESULTS.md` has how many of them are.
     """
     if len(scores) < 3:
         return np.zeros(len(scores), bool)

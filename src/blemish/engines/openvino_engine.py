@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish import interrupts
 from blemish.engines import Arrays
 from blemish.engines.openvino_runtime import FrontEndManager, check_process, openvino
 from blemish.errors import ModelError, StorageError, is_out_of_memory
@@ -292,7 +293,7 @@ def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> openv
     import torch
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: TID251  # loaded above
 
-    with torch.no_grad(), warnings.catch_warnings():
+    with interrupts.hold(), torch.no_grad(), warnings.catch_warnings():
         for category in (torch.jit.TracerWarning, FutureWarning):  # type: ignore[attr-defined]
             # They warn of branches on sizes, which are fixed here, and that torch advises against tracing.
             warnings.simplefilter("ignore", category=category)
@@ -300,9 +301,9 @@ def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> openv
         trace: Any = torch.jit.trace  # torch gives it no types
         traced = trace(lambda inputs: module(inputs), example, check_trace=False, strict=False)
         decoder = TorchScriptPythonDecoder(traced)
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    loaded = frontend.load(decoder)
-    model = frontend.convert(loaded)
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        loaded = frontend.load(decoder)
+        model = frontend.convert(loaded)
     tensors: list[Tensor] = list(example[0]) if isinstance(example[0], tuple) else list(example)
     model.reshape({index: [batch, *tensor.shape[1:]] for index, tensor in enumerate(tensors)})
     return model

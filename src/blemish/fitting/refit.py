@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blemish.calibration import default_box_rate, promised_rate
+from blemish.calibration import default_box_rate, lowest_rate, promised_rate
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SourceError
 from blemish.fitting.fit import Options, prepare, run
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def refit(
     model: Model, detector: Detector, source: str | Path | Dataset | None = None, progress: Progress | None = None
 ) -> Model:
-    """Returns a model with another detector: same images, features, hold-out and rate.
+    """Returns a model with another detector: same images, features, hold-out and rates.
+
+    A rate that another calibration was asked for since, and that these images cannot promise, becomes the lowest that
+    they can.
 
     Args:
         model: fitted.
@@ -38,7 +41,8 @@ def refit(
     told, recipe = model.provenance, model.recipe
     dataset = source if isinstance(source, Dataset) else read_source(source or told.source, recipe.seed)
     check_images(model, dataset)
-    rates = (asked_rate(model), asked_box_rate(model))
+    lowest = lowest_rate(told.held_out or told.images)  # a rate asked for on more images since may be lower
+    rates = (None if rate is None else max(rate, lowest) for rate in (asked_rate(model), asked_box_rate(model)))
     calibrating = Calibrating(None, told.calibration_folds, told.calibration_share, *rates)
     crosses = told.held_out == 0
     images = divide(dataset, recipe.seed, calibrating, crosses=crosses, trained=isinstance(detector, Trained))

@@ -15,6 +15,7 @@ from blemish.backbones import Layer
 from blemish.calibration import Calibration
 from blemish.errors import ModelError, SettingError
 from blemish.images import Geometry
+from blemish.images.copies import MOST as MOST_COPIES
 from blemish.model.provenance import HISTORY, CalibratedOn, FormerCalibration, Provenance
 from blemish.model.recipe import Recipe
 
@@ -83,7 +84,7 @@ def _recipe(found: Any) -> Recipe:
     _text("recipe.detector", found["detector"])
     _text("recipe.backbone", found["backbone"])
     _integer("recipe.seed", found["seed"], 0)
-    _integer("recipe.copies", found["copies"], 0, MOST)
+    _integer("recipe.copies", found["copies"], 0, MOST_COPIES)
     if not isinstance(found["settings"], dict):
         raise ValueError("recipe.settings is not an object")
     layers = _listed("recipe.layers", found["layers"])
@@ -123,7 +124,9 @@ def _calibration(found: Any) -> Calibration:
     names = tuple(_text("calibration.names", name) for name in _listed("calibration.names", found["names"]))
     if len(names) != len(scores):
         raise ValueError(f"calibration has {len(scores)} scores and {len(names)} names")
-    folds = _integer("calibration.folds", found["folds"], 0)
+    folds = _integer("calibration.folds", found["folds"], 0, len(scores))
+    if folds == 1:
+        raise ValueError("calibration.folds is 1, and a cross-fit has 2 or more")
     calibration = Calibration(scores, medians, maxima, rate, box_rate, given, names, folds)
     follows = (calibration.threshold, calibration.box_level, list(calibration.display))
     for name, kept_value in zip(followed, follows, strict=True):
