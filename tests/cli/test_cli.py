@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 
 import blemish as blemish_module
 from bad_images import bad_files
-from blemish.cli.console import looking_anomalous
+from blemish.cli.console import Piped, looking_anomalous
 from command import ENVIRONMENT, blemish, inside
 from conftest import unprivileged, write_parts, write_tree
 
@@ -788,3 +789,12 @@ def test_a_deep_check_says_where_the_heat_maps_are_or_that_there_are_none(
     assert ("heat maps: " in done.stdout) == (tmp_path / "odd").exists()
     assert ("no heat maps are written" in done.stdout) != (tmp_path / "odd").exists()
     assert looking_anomalous(1) == "1 of the good images looks anomalous itself"
+
+
+def test_a_line_that_nobody_reads_any_more_is_an_error_that_the_command_sees() -> None:
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        Piped(file=Gone()).print("a line")

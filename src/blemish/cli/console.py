@@ -33,8 +33,16 @@ from blemish.model.provenance import MOST_SEEN
 NAMED = 5
 """Images that one line names, at most."""
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class Piped(Console):
+    """A console that raises `BrokenPipeError` where rich would end the process, so that `whoever_reads` sees it."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # called where the error is handled
+
+
+out = Piped(highlight=False, soft_wrap=True)
+err = Piped(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager

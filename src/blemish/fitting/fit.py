@@ -135,7 +135,8 @@ def fit(
     learning, geometry = chosen.detector, chosen.geometry
     dataset = source if isinstance(source, Dataset) else read_source(source, seed)
     calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate, box_rate)
-    calibrating.check(len(dataset.train))  # before the backbone is made
+    if len(dataset.train) > 1:  # fewer are refused in words of their own
+        calibrating.check(len(dataset.train))  # before the backbone is made
     if chosen.in_proportion:
         geometry = in_proportion(geometry, [sample.path for sample in dataset.train])
     running = choose_engine(engine, gradients=learning.needs_gradients)
