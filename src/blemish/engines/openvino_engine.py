@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish import interrupts
 from blemish.engines import Arrays
 from blemish.engines.openvino_runtime import FrontEndManager, check_process, openvino
 from blemish.errors import ModelError, StorageError, is_out_of_memory
+from blemish.interrupts import hold
 from blemish.storage import Scratch
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> openv
     import torch
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: TID251  # loaded above
 
-    with interrupts.hold(), torch.no_grad(), warnings.catch_warnings():
+    with hold(), torch.no_grad(), warnings.catch_warnings():
         for category in (torch.jit.TracerWarning, FutureWarning):  # type: ignore[attr-defined]
             # They warn of branches on sizes, which are fixed here, and that torch advises against tracing.
             warnings.simplefilter("ignore", category=category)
