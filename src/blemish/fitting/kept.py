@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -76,8 +77,9 @@ class Kept:
     def chunks(self, rows: Tensor | None = None) -> Iterator[Chunk]:
         """Yields the features of these rows, or of all, in batches."""
         numbers = range(len(self._images)) if rows is None else rows.tolist()
-        for start in range(0, len(numbers), 2 * BATCH):
-            chosen = list(numbers[start : start + 2 * BATCH])
+        batches = math.ceil(len(numbers) / (2 * BATCH))
+        for batch in range(batches):  # of about equal size, since small ones take as long as large ones
+            chosen = list(numbers[batch * len(numbers) // batches : (batch + 1) * len(numbers) // batches])
             real = {self._images[row] for row in chosen if not self._virtual[row]}
             yield Chunk(
                 indices=[self._images[row] for row in chosen],
