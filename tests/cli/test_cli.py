@@ -96,6 +96,18 @@ def test_any_rate_or_threshold_can_be_asked_for_without_a_fit(
     assert "at an overlap of 0.3: " in nothing.stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+def test_a_name_that_no_encoding_has_is_printed_all_the_same(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONIOENCODING", "utf-8:strict")
+    name = os.fsdecode(b"caf\xe9.png")
+    (write_parts(tmp_path / "new", 1) / "000.png").rename(tmp_path / "new" / name)
+    done = blemish("predict", fitted, tmp_path / "new")
+    assert done.returncode == 0, done.stderr
+    assert r"caf\udce9.png" in done.stdout
+
+
 def test_predict_goes_on_after_an_unreadable_image_and_ends_with_status_3(
     fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

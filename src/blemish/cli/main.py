@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import sys
 import warnings
@@ -47,6 +48,9 @@ def run() -> NoReturn:
     Python would first free torch piece by piece, for longer than some commands take. Temporary folders are removed.
     """
     warnings.simplefilter("ignore")  # warnings of other libraries, for programmers
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold what no encoding has
     try:
         main()
     except SystemExit as done:
