@@ -57,7 +57,7 @@ class VAE(Trained, Generative):
     drawn: int | None = 1024
     learning_rate: float = 1e-4
     patience: int | None = 3
-    interpolation: str = "nearest"
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         super().__post_init__()
