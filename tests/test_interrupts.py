@@ -98,6 +98,7 @@ def test_ctrl_c_during_imports_ends_with_a_line_and_without_a_traceback(
     for line in process.stderr:  # the interpreter's own start is not ours to guard
         if line.split("|")[-1].strip() == "blemish.interrupts":
             break
+    process.stderr.readline()  # the next import comes once the handlers are installed
     time.sleep(delay - 0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
