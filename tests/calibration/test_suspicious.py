@@ -19,7 +19,7 @@ def test_few_log_normal_scores_are_suspicious_at_any_scale(seed: int, count: int
     assert suspicious(scores).tolist() == suspicious(3 * scores).tolist()
 
 
-@pytest.mark.parametrize("share", [0.01, 0.1, 0.3])
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.2])
 def test_bad_images_do_not_hide_each_other(share: float) -> None:
     rng = np.random.default_rng(0)
     good = np.exp(0.1 * rng.standard_normal(300))

@@ -21,7 +21,7 @@ BAD = [f"bad{index}.png" for index in range(4)]
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_parts(tmp_path_factory.mktemp("mixed") / "good", 40)
+    folder = write_parts(tmp_path_factory.mktemp("mixed") / "good", 80)
     rng = np.random.default_rng(5)
     for name in BAD:
         Image.fromarray(scratched(rng)[0]).save(folder / name)
@@ -44,7 +44,7 @@ def test_a_trimmed_model_is_the_one_of_the_good_images(mixed: Path, tmp_path: Pa
     trimmed = blemish.fit(mixed, trim=True, **options)  # type: ignore[arg-type]
     clean = blemish.fit(good, **options)  # type: ignore[arg-type]
     assert set(trimmed.provenance.trimmed) == set(BAD)
-    assert trimmed.provenance.images == len(trimmed.calibration.scores) == 40
+    assert trimmed.provenance.images == len(trimmed.calibration.scores) == 80
     assert trimmed.calibration.names == clean.calibration.names
     np.testing.assert_allclose(trimmed.calibration.scores, clean.calibration.scores, rtol=1e-3)
     scores = [[found.score for found in model.predict(mixed)] for model in (trimmed, clean)]
@@ -85,8 +85,8 @@ def test_copies_of_one_picture_alone_are_never_left(tmp_path: Path) -> None:
 
 
 def test_where_trimming_leaves_too_few_for_the_rate_the_error_says_so(mixed: Path) -> None:
-    with pytest.raises(SettingError, match=r"there are 40 \(4 left out\), which allow"):
-        blemish.fit(mixed, size=64, engine="torch", copies=0, trim=True, false_alarm_rate=0.024)
+    with pytest.raises(SettingError, match=r"there are 80 \(4 left out\), which allow"):
+        blemish.fit(mixed, size=64, engine="torch", copies=0, trim=True, false_alarm_rate=0.012)
 
 
 def test_suspicious_images_within_one_file_are_found_by_their_paths(
