@@ -67,6 +67,8 @@ def find_boxes(
         typical: a map's value where nothing is wrong; a box then encloses only what exceeds the share `SHRUNK` of the
             way from there to its part's peak, if that is above the threshold. By default it encloses the whole part.
     """
+    if not values.size or values.max() <= threshold:  # as on most good images, which is seen at once
+        return []
     runs = _runs(values, threshold)
     if not len(runs.rows):
         return []
