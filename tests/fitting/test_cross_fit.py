@@ -73,7 +73,7 @@ def test_scores_are_those_of_models_fitted_again_without_each_fold(
     folds = assign_folds([digests[own] for own in names], 0)
     for fold in (0, 7):
         left = [own for own, number in zip(names, folds.tolist(), strict=True) if number == fold]
-        scoring, features = refitted(make_detector(name, options), parts, copies, set(left))
+        scoring, features = refitted(make_detector(name, model.recipe.settings), parts, copies, set(left))
         slow, _ = scoring.arrays(features([Path(parts.root) / own for own in left], 0))
         np.testing.assert_allclose([score[own] for own in left], slow, rtol=2e-3)
 
@@ -155,6 +155,14 @@ def test_an_image_that_is_there_twice_is_never_scored_by_a_model_that_saw_it(tmp
 def test_photographs_are_left_out_whole(photographs: Path) -> None:
     model = blemish.fit(photographs, tile=64, size=64, engine="torch", copies=0)
     assert model.calibration.folds == len(model.calibration.scores) == model.provenance.images
+
+
+@pytest.mark.parametrize(("options", "variance"), [({}, 0.97), ({"copies": 1}, 0.9)])
+def test_fre_keeps_less_of_the_variance_where_copies_add_to_it(
+    parts: Dataset, options: dict[str, Any], variance: float
+) -> None:
+    assert fitted(parts, **options).recipe.settings["variance"] == variance
+    assert fitted(parts, settings={"variance": 0.5}, **options).recipe.settings["variance"] == 0.5
 
 
 def test_the_order_of_the_images_changes_no_score(parts: Dataset) -> None:

@@ -147,6 +147,9 @@ class Detector(ABC):
         merged.statistics_ = {name: own.merge(other.statistics_[name]) for name, own in self.statistics_.items()}
         return merged
 
+    def expect(self, copies: int) -> None:  # noqa: B027  # most have nothing to settle
+        """Settles, before a fit, the settings that depend on how many shifted copies of each image there will be."""
+
     def leaves_out(self, grids: list[Grid]) -> int:
         """Returns up to how many images it can learn from and still leave some of them out; 0 if it cannot."""
         return MANY if all(isinstance(own, Divisible) for own in self.empty(grids).values()) else 0

@@ -146,6 +146,7 @@ def fit(
     )
     rows = count_rows(dataset, geometry)
     drawn = copies_of_each(copies, chosen.quality.copies, learning, rows)
+    learning.expect(drawn)
     settled = learning.settings()
     recipe = Recipe(learning.name, settled, chosen.backbone, extractor.asked, extractor.layers, geometry, drawn, seed)
     crosses = calibrating.crosses(learning, recipe.grids, rows * (1 + drawn))

@@ -47,6 +47,7 @@ def refit(
     crosses = told.held_out == 0
     images = divide(dataset, recipe.seed, calibrating, crosses=crosses, trained=isinstance(detector, Trained))
     extractor = Extractor(model.extractor, recipe.layers, recipe.shapes, model.learned.weights, told.weights)
+    detector.expect(recipe.copies)
     changed = replace(recipe, detector=detector.name, settings=detector.settings())
     return run(prepare(detector, extractor, changed, images, Options(told.skipped > 0, bool(told.trimmed), progress)))
 

@@ -18,6 +18,9 @@ from blemish.errors import SettingError
 from blemish.statistics import Principal, Statistic, Subspace
 from blemish.statistics.subspace import ROOM
 
+VARIANCE, VARIANCE_WITH_COPIES = 0.97, 0.9
+"""The share of variance that is kept by default."""
+
 MEMORY = 1 << 30
 """Bytes that the rows of one layer's subspace may take."""
 
@@ -39,7 +42,8 @@ class FRE(Detector):
     miss small defects on large images, and maxima miss large faint ones; `docs/detectors.md` has the measurements.
 
     Attributes:
-        variance: the share of variance that the subspace keeps, above 0 and below 1.
+        variance: the share of variance that the subspace keeps, above 0 and below 1. `None` is 0.97, or 0.9 where it
+            learns from shifted copies too: most of the directions that these add explain little.
         power: exponent of the power mean, 1 to 64.
         weights: of the layers in the geometric mean, one each; `None` takes binomial coefficients, so that the middle
             one of three layers counts twice, which is the best one alone. The paper's are equal.
@@ -50,14 +54,14 @@ class FRE(Detector):
 
     gains_by_copies: ClassVar[bool] = True
 
-    variance: float = 0.97
+    variance: float | None = None
     power: float = 6.0
     weights: tuple[float, ...] | None = None
     interpolation: str = "bicubic"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.variance < 1:
+        if self.variance is not None and not 0 < self.variance < 1:
             raise SettingError(f"variance {self.variance} is out of range; give a share above 0 and below 1")
         if not 1 <= self.power <= 64:
             raise SettingError(f"power {self.power} is out of range; give 1 to 64")
@@ -65,6 +69,15 @@ class FRE(Detector):
             self.weights = tuple(float(weight) for weight in self.weights)
             if not self.weights or min(self.weights) < 0 or not sum(self.weights) > 0:
                 raise SettingError(f"weights {self.weights} are out of range; give numbers from 0, not all of them 0")
+
+    @property
+    def share(self) -> float:
+        """The share of variance that the subspace keeps."""
+        return VARIANCE if self.variance is None else self.variance
+
+    def expect(self, copies: int) -> None:
+        if self.variance is None:
+            self.variance = VARIANCE_WITH_COPIES if copies else VARIANCE
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         # The rows, those that are left of them at the end, and these again in the graph.
@@ -90,7 +103,7 @@ class FRE(Detector):
     def head(self) -> Head:
         if not self.count:
             raise SettingError("fre has seen no images yet")
-        principals = [subspace.finish(self.variance) for subspace in self.subspaces_]
+        principals = [subspace.finish(self.share) for subspace in self.subspaces_]
         variances = self.variances(principals)
         left = [(1 - principal.kept) * own for principal, own in zip(principals, variances, strict=True)]
         return self.joined([Projection(principal) for principal in principals], left, variances)
@@ -111,7 +124,7 @@ class FRE(Detector):
     def compact(self) -> None:
         """Keeps only the directions that scoring uses, and the energy of the others."""
         for subspace in self.subspaces_:
-            subspace.truncate(subspace.room, self.variance)
+            subspace.truncate(subspace.room, self.share)
 
     def summary(self) -> dict[str, Any]:
         return {"directions": [len(subspace.rows) for subspace in self.subspaces_]}

@@ -58,7 +58,7 @@ class FREAE(FRE, Trained):
         return {f"autoencoder{index}": layer for index, layer in enumerate(self.layers_)}
 
     def objective(self) -> nn.Module:
-        principals = [subspace.finish(self.variance) for subspace in self.subspaces_]
+        principals = [subspace.finish(self.share) for subspace in self.subspaces_]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self.layers_ = [
@@ -83,7 +83,7 @@ class FREAE(FRE, Trained):
         areas = [height * width for _, height, width in self.grids_]
         means = self.statistics_["left"].finish().tolist()
         left = [own / area for own, area in zip(means, areas, strict=True)]
-        variances = self.variances([subspace.finish(self.variance) for subspace in self.subspaces_])
+        variances = self.variances([subspace.finish(self.share) for subspace in self.subspaces_])
         return self.joined(self.layers_, left, variances)
 
     def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> FREAE:
