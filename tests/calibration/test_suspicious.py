@@ -41,6 +41,9 @@ def test_names_come_worst_first_with_their_p_values() -> None:
     gathered.update(5.0, np.zeros((4, 4), np.float32), "bad.png")
     gathered.update(7.0, np.zeros((4, 4), np.float32), "worse.png")
     assert gathered.suspicious() == ["worse.png", "bad.png"]
+    assert gathered.finish(0.024).threshold_image == "worse.png"
+    assert gathered.finish(0.047).threshold_image == "bad.png"
+    assert gathered.finish(0.047).at(threshold=6.0).threshold_image is None
     assert gathered.finish(0.1).suspicious == [("worse.png", 1 / 42), ("bad.png", 2 / 42)]
 
 

@@ -55,6 +55,9 @@ def test_fit_says_that_the_default_rate_gave_way(
     done = inside(capsys, "fit", tree, "-o", tmp_path / "m", "--size", 64, "--detector", "gaussian")
     assert done.returncode == 0, done.stderr
     assert "for a false-alarm rate of at most 4 %" in done.stdout
+    assert re.search(
+        r"each scored by a model of the other 23 of 24 folds; the threshold is the score of \S+png", done.stdout
+    )
     assert "(1 %, the default, needs 99 images to calibrate on)" in done.stdout
 
 
@@ -91,7 +94,7 @@ def test_any_rate_or_threshold_can_be_asked_for_without_a_fit(
     assert "threshold 1e+09, as given, with a false-alarm rate of at most 4 %; boxes above" in for_people.stderr
     assert re.search(r"good +score \S+  p \S+  +\d+ box(es)?  ", for_people.stdout)
     nothing = inside(capsys, "evaluate", fitted, tree, "--threshold", "-5")
-    assert "as given, below all held-out scores" in nothing.stdout
+    assert "as given, below all scores of good images" in nothing.stdout
     assert re.search(r"stated rate +threshold +false alarms +detected\n +5 %", nothing.stdout)
     assert "at an overlap of 0.3: " in nothing.stdout
 

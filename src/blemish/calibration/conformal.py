@@ -102,6 +102,13 @@ class Calibration:
             return self.given_threshold
         return float(_rounded_up(self.scores)[_rank(len(self.scores), self.rate) - 1])
 
+    @property
+    def threshold_image(self) -> str | None:
+        """The name of the image whose score is the threshold; `None` if the threshold was given, or names were not."""
+        if self.given_threshold is not None or not self.names:
+            return None
+        return self.names[_rank(len(self.scores), self.rate) - 1]
+
     @cached_property
     def box_level(self) -> float:
         """The ceil((n + 1)(1 - box_rate))-th smallest maximum of a map, raised by `ROUNDING`.

@@ -90,6 +90,7 @@ def described(model: Model) -> dict[str, Any]:
         "suspicious": [{"image": name, "p_value": p_value} for name, p_value in calibration.suspicious],
         "trimmed": list(model.provenance.trimmed),
         "threshold": model.threshold,
+        "threshold_image": calibration.threshold_image,
         "false_alarm_rate": calibration.rate,
         "box_rate": calibration.box_rate,
         "box_level": calibration.box_level,
@@ -105,18 +106,18 @@ def verdicts(calibration: Calibration) -> str:
     rate = f"a false-alarm rate of at most {percent(calibration.rate)}"
     stated = f"for {rate}"
     if calibration.given_threshold is not None:
-        stated = f"as given, with {rate}" if calibration.rate < 1 else "as given, below all held-out scores"
+        stated = f"as given, with {rate}" if calibration.rate < 1 else "as given, below all scores of good images"
     boxes = f"{calibration.box_level:.6g}, on at most {percent(calibration.box_rate)} of good images"
     return f"threshold {calibration.threshold:.6g}, {stated}; boxes above {boxes}"
 
 
 def calibrated_by(calibration: Calibration) -> str:
-    """Returns a line that says which images set the threshold, and how."""
-    count = len(calibration.scores)
-    if calibration.folds:
-        folds = calibration.folds
-        return f"calibrated on all {count}, each scored by a model of the other {folds - 1} of {folds} folds"
-    return f"calibrated on {count} images that were scored before anything was learned from them"
+    """Returns a line that says how many images calibrated, how they were scored, and whose score is the threshold."""
+    count, folds, image = len(calibration.scores), calibration.folds, calibration.threshold_image
+    own = f"; the threshold is the score of {escape(image)}" if image else ""
+    if folds:
+        return f"calibrated on all {count}, each scored by a model of the other {folds - 1} of {folds} folds{own}"
+    return f"calibrated on {count} images that were scored before anything was learned from them{own}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -61,7 +61,7 @@ class Subspace(Statistic):
     """
 
     precision: ClassVar[torch.dtype] = torch.float64
-    """In which eigenvectors are computed."""
+    """The type of the numbers that eigenvectors are computed in."""
 
     mean: Tensor
     rows: Tensor
