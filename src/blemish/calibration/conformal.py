@@ -1,9 +1,10 @@
 """A threshold with a stated false-alarm rate, p-values, a level for boxes with a rate of its own, and a fixed display
-scale, from held-out normal images alone.
+scale, from scores of normal images alone, by models that did not see them.
 
-Split conformal prediction (Papadopoulos et al. 2002; Vovk, Gammerman & Shafer 2005): where the held-out images and a
-new normal image are exchangeable, the new one's score exceeds the threshold with a probability of at most the stated
-rate, whatever the scores' distribution. Nothing is assumed of anomalies.
+Split conformal prediction (Papadopoulos et al. 2002; Vovk, Gammerman & Shafer 2005): where images that were held out
+and a new normal image are exchangeable, the new one's score exceeds the threshold with a probability of at most the
+stated rate, whatever the scores' distribution. Nothing is assumed of anomalies. `cross_fit` says what holds of
+cross-fitted scores.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of n held-out normal images, and the threshold that they give at a false-alarm rate.
+    """Scores of n normal images that calibrate, and the threshold that they give at a false-alarm rate.
 
     `calibration.at(rate=0.05)` gives the calibration at another rate.
 
@@ -121,8 +122,8 @@ class Calibration:
     def display(self) -> tuple[float, float]:
         """Map values drawn as the bottom and the top of the colour scale, for every image alike.
 
-        The scale starts at the median value of held-out maps. Its middle is a value that the maxima of held-out maps do
-        not exceed, except for the share `rate` of them, so good parts stay in the lower half of the colours.
+        The scale starts at the median value of the n maps. Its middle is a value that the maxima of these maps do not
+        exceed, except for the share `rate` of them, so good parts stay in the lower half of the colours.
         """
         low = float(np.median(self.medians))
         high = float(np.quantile(self.maxima, 1 - self.rate, method="higher"))
@@ -137,8 +138,8 @@ class Calibration:
     def false_alarms_by_chance(self, normal: int, coverage: float = 0.95) -> tuple[int, int]:
         """Returns the range of counts of false alarms that `normal` new normal images give with probability `coverage`.
 
-        With n held-out scores and the k-th as threshold, the count is beta-binomial with parameters n + 1 - k and k:
-        the held-out images are a random sample, as the new ones are. A threshold that was given lies between the k-th
+        With n scores and the k-th as threshold, the count is beta-binomial with parameters n + 1 - k and k: the images
+        that calibrate are a random sample, as the new ones are. A threshold that was given lies between the k-th
         and the next; the range is then from the lower end of the next one's to the upper end of the k-th one's.
         """
         from scipy.stats import betabinom
@@ -153,9 +154,9 @@ class Calibration:
         return quantile(lowest, (1 - coverage) / 2), quantile(rank, (1 + coverage) / 2)
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Returns (1 + #{held-out scores >= s}) / (n + 1) for each score s; `ROUNDING` counts as no difference."""
-        held_out = _rounded_up(self.scores)
-        at_least = len(held_out) - np.searchsorted(held_out, np.asarray(scores, np.float64), side="left")
+        """Returns (1 + #{scores >= s}) / (n + 1) for each score s; `ROUNDING` counts as no difference."""
+        known = _rounded_up(self.scores)
+        at_least = len(known) - np.searchsorted(known, np.asarray(scores, np.float64), side="left")
         return np.asarray((1 + at_least) / (len(self.scores) + 1), np.float64)
 
 

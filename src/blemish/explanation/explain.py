@@ -92,7 +92,7 @@ def explain(
                 f"this detector has no components, it explains by layers ({', '.join(names)}); "
                 "leave --components out, or fit gaussian or padim"
             )
-    # The map's typical value on held-out good images, divided among the components.
+    # The map's typical value on the good images that calibrate, divided among the components.
     limit = CHANCE * display[0] / max(1, sum(len(part.components) for part in head.parts))
     return Explanation(
         path,

@@ -74,7 +74,7 @@ class Explanation:
             for other images.
         offset, scale: rows and columns of the map plus `offset`, times `scale`, are the image's own.
         limit: the value that a component's map exceeds at one position in a hundred on good images, if all components
-            are alike and normally distributed; estimated from the map's typical value on held-out images.
+            are alike and normally distributed; estimated from the map's typical value on the images that calibrate.
     """
 
     path: Path | None

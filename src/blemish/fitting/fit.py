@@ -92,7 +92,8 @@ def fit(
         false_alarm_rate: the rate that the threshold promises; by default 1 %, or the lowest possible rate.
         box_rate: the share of good images that may show a box; by default 10 %, or the lowest possible share.
         calibration: `cross` or `hold-out`; by default as above.
-        folds: of the cross-fit; by default 10, or below 30 images as many as there are.
+        folds: of the cross-fit; by default 10, or below 30 images as many as there are; for `padim` as many as there
+            are, where it can leave each image out at once.
         calibration_share: hold out this share, at least 20 images, at most half; a fifth by default, and 200 images at
             most for a trained detector.
         copies: shifted copies of each image to learn from besides it; by default as many as fill up to about
