@@ -97,7 +97,7 @@ def test_what_cannot_calibrate_is_told_in_one_line(model: Model, darker: Path, t
         blemish.calibrate(model, darker, false_alarm_rate=0.01)
     with pytest.raises(SettingError, match=r"19 good images cannot promise a box rate of 0\.01, only 0\.05 or more"):
         blemish.calibrate(model, darker, box_rate=0.01)
-    with pytest.raises(SourceError, match="has 1 good images to calibrate on; give at least 2"):
+    with pytest.raises(SourceError, match="has 1 good image to calibrate on; give at least 2"):
         blemish.calibrate(model, write_parts(tmp_path / "one", 1))
     bad = write_parts(tmp_path / "bad", 20)
     for index in range(3):

@@ -51,7 +51,7 @@ def calibrate(
     dataset = source if isinstance(source, Dataset) else read_source(source, model.recipe.seed)
     paths = [sample.path for sample in dataset.train]
     if len(paths) < 2:
-        raise SourceError(f"{dataset.root}: has {len(paths)} good images to calibrate on; give at least 2")
+        raise SourceError(f"{dataset.root}: has {len(paths)} good image to calibrate on; give at least 2")
     rate = asked_rate(model) if false_alarm_rate is None else as_number("false-alarm rate", false_alarm_rate)
     boxes = asked_box_rate(model) if box_rate is None else as_number("box rate", box_rate)
     for name, asked in (("false-alarm rate", rate), ("box rate", boxes)):
