@@ -25,10 +25,11 @@ from blemish.datasets import Dataset, Sample, read_source
 from blemish.detectors import DETECTORS, make_detector
 from blemish.detectors.scoring import Scoring
 from blemish.engines.extractor import make_extractor
+from blemish.engines.stream import tensors
 from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.kept import Kept
 from blemish.fitting.learn import learn
-from blemish.fitting.passes import Passes, tensors
+from blemish.fitting.passes import Passes
 from blemish.fitting.split import Calibrating, divide
 from blemish.fitting.trained.cross_train import Replay
 from blemish.images import Geometry

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,14 +164,24 @@ def test_a_score_that_differs_from_the_threshold_by_rounding_alone_is_normal() -
         assert (calibration.p_values([score])[0] <= 0.05) == anomalous
 
 
-@pytest.mark.parametrize("detector", ["gaussian", "hfr", "vae", "fre", "padim"])
+def write_few(folder: Path, pictures: list[Any]) -> Path:
+    folder.mkdir()
+    for index in range(48):
+        Image.fromarray(pictures[index % len(pictures)]).save(folder / f"{index:02d}.png")
+    return folder
+
+
+def test_a_trained_detector_that_would_have_no_other_picture_to_calibrate_on_says_so(tmp_path: Path) -> None:
+    folder = write_few(tmp_path / "good", [part(np.random.default_rng(seed), 64) for seed in range(3)])
+    with pytest.raises(DegenerateError, match="45 images are the same as others, so too few are left"):
+        blemish.fit(folder, detector="hfr", size=64, settings=TRAINED["hfr"])
+
+
+@pytest.mark.parametrize("detector", ["gaussian", "fre", "padim"])
 def test_of_a_few_pictures_seen_many_times_none_is_an_anomaly(tmp_path: Path, detector: str) -> None:
     rng = np.random.default_rng(3)
     pictures = [part(rng, 64) for _ in range(3)]
-    (tmp_path / "good").mkdir()
-    for index in range(48):
-        Image.fromarray(pictures[index % 3]).save(tmp_path / "good" / f"{index:02d}.png")
-    model = blemish.fit(tmp_path / "good", detector=detector, size=64, settings=TRAINED.get(detector))
+    model = blemish.fit(write_few(tmp_path / "good", pictures), detector=detector, size=64)
     *normal, other = model.predict([*pictures, scratched(rng, 64)[0]])
     assert [prediction.is_anomaly for prediction in normal] == [False, False, False]
     assert other.score > max(prediction.score for prediction in normal)

@@ -78,12 +78,6 @@ def write_copies(folder: Path) -> Path:
     return folder
 
 
-def test_copies_of_one_picture_alone_are_never_left(tmp_path: Path) -> None:
-    folder = write_copies(tmp_path / "good")
-    with pytest.raises(SettingError, match=r"2 of 22 images look anomalous, and the others are all the same picture"):
-        blemish.fit(folder, size=64, engine="torch", copies=0, trim=True)
-
-
 def test_where_trimming_leaves_too_few_for_the_rate_the_error_says_so(mixed: Path) -> None:
     with pytest.raises(SettingError, match=r"there are 80 \(4 left out\), which allow"):
         blemish.fit(mixed, size=64, engine="torch", copies=0, trim=True, false_alarm_rate=0.012)

@@ -40,6 +40,7 @@ class Calibration:
         box_rate: the stated share of good images that show a box.
         given_threshold: one that takes the place of the rate's; `rate` is then `rate_of` it.
         names: of the images, in the same order.
+        digests: of their pixels, in hexadecimal, in the same order.
         folds: of the cross-fit that the scores come from; 0 if the images were held out.
 
     Raises:
@@ -54,6 +55,7 @@ class Calibration:
     box_rate: float
     given_threshold: float | None = None
     names: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
     folds: int = 0
 
     def __post_init__(self) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration.conformal import Calibration, default_box_rate
 from blemish.calibration.suspicious import suspicious
+
+T = TypeVar("T")
+
+MOST = 10_000
+"""Images that calibrate one model, at most; they can promise a rate of 0.01 %."""
 
 ENOUGH = 1 << 20
 """About how many pixels of a map its median is taken from."""
@@ -24,6 +31,7 @@ class Gathered:
         medians: of their maps.
         maxima: of their maps.
         names: of the images.
+        digests: of their pixels, in hexadecimal.
         folds: of the cross-fit; 0 if the images were held out.
     """
 
@@ -31,15 +39,29 @@ class Gathered:
     medians: list[float] = field(default_factory=list)
     maxima: list[float] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
     folds: int = 0
 
-    def update(self, score: float, values: NDArray[np.float32], name: str = "") -> Gathered:
-        """Takes in one image's score, map (H, W) and name, in place."""
+    @classmethod
+    def of(cls, calibration: Calibration) -> Gathered:
+        """Returns what a calibration was made of."""
+        return cls(
+            calibration.scores.tolist(),
+            calibration.medians.tolist(),
+            calibration.maxima.tolist(),
+            list(calibration.names),
+            list(calibration.digests),
+            calibration.folds,
+        )
+
+    def update(self, score: float, values: NDArray[np.float32], name: str = "", digest: str = "") -> Gathered:
+        """Takes in one image's score, map (H, W), name and digest, in place."""
         step = max(1, math.isqrt(values.size // ENOUGH))
         self.scores.append(score)
         self.medians.append(float(np.median(values[::step, ::step])))
         self.maxima.append(float(values.max()))
         self.names.append(name)
+        self.digests.append(digest)
         return self
 
     def merge(self, other: Gathered) -> Gathered:
@@ -49,6 +71,23 @@ class Gathered:
             self.medians + other.medians,
             self.maxima + other.maxima,
             self.names + other.names,
+            self.digests + other.digests,
+            self.folds,
+        )
+
+    def part(self, items: Iterable[int]) -> Gathered:
+        """Returns the items with these numbers, in this order."""
+        order = list(items)
+
+        def chosen(column: list[T]) -> list[T]:
+            return [column[item] for item in order]
+
+        return Gathered(
+            chosen(self.scores),
+            chosen(self.medians),
+            chosen(self.maxima),
+            chosen(self.names),
+            chosen(self.digests),
             self.folds,
         )
 
@@ -63,14 +102,25 @@ class Gathered:
     def finish(self, rate: float, box_rate: float | None = None) -> Calibration:
         """Returns the calibration at a false-alarm rate and a box rate, by default 10 % or the lowest possible one.
 
+        Of more than `MOST` images it keeps those with the smallest digests: a random sample of them, whatever their
+        order and however they were divided.
+
         Raises:
             SettingError: the images are too few to promise a rate.
         """
+        kept = list(range(len(self)))
+        if len(self) > MOST:
+            kept = sorted(kept, key=self.digests.__getitem__)[:MOST]
+        order = self.part(sorted(kept, key=self.scores.__getitem__))
         if box_rate is None:
-            box_rate = default_box_rate(len(self))
-        order = np.argsort(self.scores, kind="stable")
-        scores, medians, maxima = (
-            np.asarray(values, np.float64)[order] for values in (self.scores, self.medians, self.maxima)
+            box_rate = default_box_rate(len(order))
+        return Calibration(
+            np.asarray(order.scores, np.float64),
+            np.asarray(order.medians, np.float64),
+            np.asarray(order.maxima, np.float64),
+            rate,
+            box_rate,
+            names=tuple(order.names),
+            digests=tuple(order.digests),
+            folds=self.folds,
         )
-        names = tuple(self.names[index] for index in order.tolist())
-        return Calibration(scores, medians, maxima, rate, box_rate, names=names, folds=self.folds)

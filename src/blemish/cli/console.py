@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from blemish.progress import Progress
 from blemish.maps import counted
 from blemish.model import Prediction
-from blemish.model.provenance import MOST_SEEN
 
 NAMED = 5
 """Images that one line names, at most."""
@@ -86,7 +85,7 @@ def described(model: Model) -> dict[str, Any]:
         "folds": calibration.folds,
         "scores": len(calibration.scores),
         "skipped": model.provenance.skipped,
-        "repeated": _repeated(model),
+        "repeated": model.provenance.repeated,
         "suspicious": [{"image": name, "p_value": p_value} for name, p_value in calibration.suspicious],
         "trimmed": list(model.provenance.trimmed),
         "threshold": model.threshold,
@@ -135,12 +134,6 @@ def _several(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-def _repeated(model: Model) -> int:
-    """Returns how many of the images are the same as another one, as far as the model remembers them."""
-    told = model.provenance
-    return max(0, told.images - len(told.seen)) if len(told.seen) < MOST_SEEN else 0
-
-
 def print_model(model: Model, output: Path) -> None:
     told = described(model)
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
@@ -157,7 +150,7 @@ def print_model(model: Model, output: Path) -> None:
             f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} images to calibrate on)"
         )
     if told["repeated"]:
-        out.print(f"{told['repeated']} of the images are there more than once; equal ones are in one fold")
+        out.print(f"{_several(told['repeated'], 'image is', 'images are')} the same as another; each is counted once")
     if told["trimmed"]:
         left_out = _several(len(told["trimmed"]), "image that looks anomalous was", "images that look anomalous were")
         out.print(f"{left_out} left out: {listed(told['trimmed'])}")

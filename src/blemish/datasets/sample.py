@@ -69,3 +69,8 @@ def split_good(good: list[Path], seed: int, share: float = 0.8) -> tuple[list[Pa
     train = sorted(order[: int(share * len(good))])
     test = sorted(order[int(share * len(good)) :])
     return [good[index] for index in train], [good[index] for index in test]
+
+
+def name_below(root: str, path: Path) -> str:
+    """Returns the path of an image below a folder, or the whole path if it lies elsewhere."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blemish.detectors.head import Head
 from blemish.errors import SettingError, ShapeError
-from blemish.statistics import Divisible, Statistic
+from blemish.statistics import Divisible, Reversible, Statistic
 from blemish.storage.tensors import below, under
 
 if TYPE_CHECKING:
@@ -126,6 +126,12 @@ class Detector(ABC):
         self.statistics_ = self.empty(grids)
         self.grids_, self.count_ = grids, 0
 
+    def emptied(self) -> Self:
+        """Returns a detector with the same settings for the same layers that has learned nothing yet."""
+        empty = copy.copy(self)
+        empty.start(self.grids_)
+        return empty
+
     def merge(self, other: Self) -> Self:
         """Returns a detector that has learned from both samples; neither of the two is changed.
 
@@ -157,7 +163,7 @@ class Detector(ABC):
     def without(self, members: Tensor, features: Features) -> Self:
         """Returns the detector that has not learned from some of the images; this one is not changed.
 
-        It scores as one that was fitted on the others would, up to rounding. It is made to score, not to learn more.
+        It scores as one that was fitted on the others would, up to rounding. One that `forgets` can also learn more.
 
         Args:
             members: numbers of these images (n,), in the order in which they were taken in.
@@ -169,6 +175,15 @@ class Detector(ABC):
         for name, batch in self.batches(features):
             rest.statistics_[name] = cast(Divisible, rest.statistics_[name]).leave_out(members, batch)
         return rest
+
+    @property
+    def forgets(self) -> bool:
+        """Whether `without` gives a detector that learns on; made for what has taken in images."""
+        return bool(self.statistics_) and all(isinstance(own, Reversible) for own in self.statistics_.values())
+
+    def rounding(self) -> float:
+        """Returns about how far rounding may have moved scores, as a share of them, since images were taken out."""
+        return 0.0
 
     def each_left_out(self) -> Self | None:
         """Returns a detector that scores each image it learned from as one that learned from all others would.

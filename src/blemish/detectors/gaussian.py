@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +99,13 @@ class Gaussian(Detector):
             raise SettingError(f"no component of layer {layer} would be left; drop fewer, or leave the layer out")
         rows = (vectors[:, kept] / values[kept].sqrt()).T
         return Components(mean, rows, tuple(torch.nonzero(kept).flatten().tolist()), values, dead)
+
+    def rounding(self) -> float:
+        layers = [(index, self.components(index)) for index in range(len(self.grids_))]
+        return max(
+            cast(Moments, self.statistics_[f"layer{index}"]).rounding() / float(layer.values[list(layer.indices)].min())
+            for index, layer in layers
+        )
 
     def head(self) -> Head:
         if not self.count:

@@ -6,9 +6,10 @@ Photographs that are cut into tiles give one result for each tile, and `whole` j
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,14 @@ from blemish.images import (
     Pixels,
     Place,
     decode_ahead,
+    open_photograph,
     read_image,
-    read_tiles,
     waiting,
 )
-from blemish.images.copies import digest_of, joined_digest
+from blemish.images.copies import digest_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NOT_FINITE = "has a score or a map that is not finite, so there is no verdict; is the model damaged?"
 
@@ -43,6 +47,8 @@ class Chunk:
         errors: of the images that failed since the last chunk, by index.
         virtual: for each row whether it is a shifted copy of the image.
         digests: of the images whose last row, without copies, is here, by index.
+        owners: for each row the digest of its image.
+        repeated: images that were left out since the last chunk because they are known, by index, with their digests.
     """
 
     indices: list[int]
@@ -51,6 +57,8 @@ class Chunk:
     errors: dict[int, ImageError]
     virtual: list[bool]
     digests: dict[int, str]
+    owners: list[str] = field(default_factory=list)
+    repeated: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def empty(cls) -> Chunk:
@@ -59,8 +67,8 @@ class Chunk:
 
     @property
     def finished(self) -> int:
-        """How many images were completed in this chunk, with a result or an error."""
-        return len(self.digests) + len(self.errors)
+        """How many images were completed in this chunk, with a result or an error, or left out."""
+        return len(self.digests) + len(self.errors) + len(self.repeated)
 
     def real(self) -> Chunk:
         """Returns the chunk without the rows of shifted copies."""
@@ -73,6 +81,7 @@ class Chunk:
             places=[self.places[row] for row in kept] if self.places else [],
             arrays=tuple(array[kept] for array in self.arrays),
             virtual=[False] * len(kept),
+            owners=[self.owners[row] for row in kept] if self.owners else [],
         )
 
 
@@ -97,11 +106,23 @@ class Scored:
 
 
 def stream(
-    engine: Engine, sources: Sequence[ImageLike], geometry: Geometry, copies: Copies | None = None
+    engine: Engine,
+    sources: Sequence[ImageLike],
+    geometry: Geometry,
+    copies: Copies | None = None,
+    known: Container[str] | None = None,
 ) -> Iterator[Chunk]:
     """Yields the results of all sources in order: each is a row, a row for each tile, or an error of a chunk.
 
-    Each row is followed by those of its shifted copies, if there are to be any.
+    Each row is followed by those of its shifted copies, if there are to be any. The engine does not run for an image
+    that is left out.
+
+    Args:
+        engine: what runs.
+        sources: the images.
+        geometry: how they become its input.
+        copies: shifted copies of each image.
+        known: leave out images with these digests, and images that came before; `None` leaves out none.
     """
     waiting: list[Chunk] = []
     left = Chunk.empty()
@@ -109,22 +130,24 @@ def stream(
     def batches() -> Iterator[NDArray[np.uint8]]:
         nonlocal left
         images: list[Pixels] = []
-        parts: list[bytes] = []
-        for index, place, image in _images(sources, geometry):
+        for index, image in _images(sources, geometry, known):
             if isinstance(image, ImageError):
                 left.errors[index] = image
                 continue
-            parts.append(digest_of(image))
-            rows = [image, *(copies.of(image) if copies else ())]
+            if isinstance(image, str):
+                left.repeated[index] = image
+                continue
+            rows = [image.pixels, *(copies.of(image.pixels) if copies else ())]
+            place = image.place
             for number, row in enumerate(rows):
                 images.append(row)
                 left.indices.append(index)
                 left.virtual.append(number > 0)
+                left.owners.append(image.digest)
                 if place is not None:
                     left.places.append(place)
                 if number == 0 and (place is None or place.is_last):
-                    left.digests[index] = joined_digest(parts)
-                    parts = []
+                    left.digests[index] = image.digest
                 ends = number == len(rows) - 1 and place is not None and place.is_last and _is_large(place, geometry)
                 if len(images) == BATCH or ends:
                     waiting.append(left)
@@ -137,7 +160,7 @@ def stream(
 
     for arrays in engine.run(batches()):
         yield replace(waiting.pop(0), arrays=arrays)
-    if left.errors:
+    if left.errors or left.repeated:
         yield left
 
 
@@ -171,24 +194,59 @@ def whole(chunks: Iterable[Chunk], geometry: Geometry) -> Iterator[Scored]:
             yield scored
 
 
+def tensors(arrays: Iterable[NDArray[np.float32]]) -> list[Tensor]:
+    """Returns arrays as tensors that share their memory."""
+    import torch
+
+    return [torch.from_numpy(array) for array in arrays]
+
+
 def _is_large(place: Place, geometry: Geometry) -> bool:
     """Whether a photograph is so large that its batch must not wait for tiles of the next one."""
     return place.height * place.width > BATCH * geometry.tiling.side**2
 
 
+@dataclass(frozen=True)
+class _Row:
+    """One image, or one tile of a photograph, and the digest of the whole."""
+
+    pixels: Pixels
+    digest: str
+    place: Place | None
+
+
 def _images(
-    sources: Sequence[ImageLike], geometry: Geometry
-) -> Iterator[tuple[int, Place | None, Pixels | ImageError]]:
+    sources: Sequence[ImageLike], geometry: Geometry, known: Container[str] | None
+) -> Iterator[tuple[int, _Row | str | ImageError]]:
+    """Yields the rows of each source, its digest alone if it is left out, or its error."""
+    came: set[str] = set()
+
+    def is_known(digest: str) -> bool:
+        if known is None:
+            return False
+        found = digest in came or digest in known
+        came.add(digest)
+        return found
+
     if geometry.tile is None:
         decoded = decode_ahead(
             partial(read_image, geometry=geometry), sources, ahead=waiting(geometry.bytes, 2 * BATCH)
         )
-        yield from ((index, None, image) for index, image in enumerate(decoded))
+        for index, image in enumerate(decoded):
+            if isinstance(image, ImageError):
+                yield index, image
+                continue
+            digest = digest_of(image).hex()
+            yield index, digest if is_known(digest) else _Row(image, digest, None)
         return
     for index, source in enumerate(sources):
         # One at a time: a large photograph must not wait in memory for another.
         try:
-            for place, image in read_tiles(source, geometry):
-                yield index, place, image
+            with open_photograph(source, geometry) as photograph:
+                if is_known(photograph.digest):
+                    yield index, photograph.digest
+                    continue
+                for place, tile in photograph.tiles():
+                    yield index, _Row(tile, photograph.digest, place)
         except ImageError as error:
-            yield index, None, error
+            yield index, error

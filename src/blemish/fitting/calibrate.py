@@ -12,10 +12,10 @@ import numpy as np
 
 from blemish.calibration import Gathered, assign_folds
 from blemish.datasets import Sample
-from blemish.engines.stream import Chunk, NotFiniteError, whole
+from blemish.engines.stream import Chunk, NotFiniteError, tensors, whole
 from blemish.errors import DegenerateError
 from blemish.fitting.kept import Kept
-from blemish.fitting.passes import Passes, tensors
+from blemish.fitting.passes import Passes
 from blemish.fitting.split import Division
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def hold_out(detector: Detector, passes: Passes, images: Division) -> Gathered:
 
     gathered = Gathered()
     _gather(gathered, scored(), images.to_calibrate, detector, passes, images)
-    passes.check_enough(len(gathered))
     passes.variety.check(images.dataset.root)
+    passes.check_enough(len(gathered))
     return gathered
 
 
@@ -149,4 +149,4 @@ def _gather(
                 "give images that differ more, or other settings"
             )
         if image.map is not None:
-            gathered.update(image.score, image.map, images.name_of(path))
+            gathered.update(image.score, image.map, images.name_of(path), image.digest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ from blemish.fitting.trim import trim as leave_out_suspicious
 from blemish.fitting.virtual import copies_of_each
 from blemish.images import Copies, in_proportion
 from blemish.model import Fitted, Learned, Model, Provenance, Recipe
-from blemish.model.provenance import MOST_SEEN, CalibratedOn, now, versions
+from blemish.model.inside import Inside
+from blemish.model.provenance import CalibratedOn, Change, now, versions
 from blemish.progress import Progress
 
 if TYPE_CHECKING:
@@ -253,17 +254,19 @@ def run(work: Work) -> Model:
         if work.options.trim:
             gathered, kept, trimmed = leave_out_suspicious(detector, passes, images, kept, recipe.seed, gathered)
     calibration = gathered.finish(promised_rate(len(gathered), images.rate), images.box_rate)
-    return assemble(work, calibration, trimmed, passes.digests if kept is None else kept.digests.values())
+    rows = passes.arrivals.rows
+    learned = rows if kept is None else {digest: rows[digest] for digest in kept.digests.values()}
+    return assemble(work, calibration, trimmed, Inside.of(learned))
 
 
-def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], digests: Iterable[str]) -> Model:
+def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], inside: Inside) -> Model:
     """Returns the model of what was learned and calibrated.
 
     Args:
         work: done.
         calibration: of the model.
         trimmed: names of images that were left out.
-        digests: of the others.
+        inside: the others.
     """
     from blemish.detectors.scoring import OUTPUTS, Scoring
 
@@ -277,20 +280,21 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], dig
         created=created,
         source=source,
         layout=images.dataset.layout,
-        images=len(images.all) - skipped - len(trimmed),
+        images=len(inside),
         images_digest=work.digest,
         held_out=0 if images.crosses else len(calibration.scores),
         calibration_share=images.share,
         calibration_folds=images.folds,
-        seen=tuple(sorted(set(digests))[:MOST_SEEN]),
         trimmed=trimmed,
         skipped=skipped,
+        repeated=work.passes.repeated,
         asked_false_alarm_rate=images.rate,
         weights=extractor.origin,
         learned=detector.summary(),
         engine=engine.name,
         versions=versions(),
         calibrated_on=CalibratedOn(created, source, len(calibration.scores), seen=0),
+        changes=(Change(created, "fit", source, len(inside), work.passes.repeated, skipped),),
     )
     store = Fitted(Learned(detector, extractor.weights), engine, shape)
-    return Model(work.recipe, calibration, provenance, engine, extractor.engine, store)
+    return Model(work.recipe, calibration, provenance, inside, engine, extractor.engine, store)

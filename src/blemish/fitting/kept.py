@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.engines import BATCH
-from blemish.engines.stream import Chunk
+from blemish.engines.stream import Chunk, tensors
 from blemish.fitting.cache import FeatureCache
-from blemish.fitting.passes import tensors
 from blemish.images import Place
 
 if TYPE_CHECKING:
@@ -61,8 +60,8 @@ class Kept:
 
     @property
     def is_distinct(self) -> bool:
-        """Whether each row is another image: no tiles, no shifted copies, no image twice."""
-        return len(set(self.digests.values())) == len(self._images)
+        """Whether each row is another image: no tiles, no shifted copies."""
+        return len(self.digests) == len(self._images)
 
     def rows_of(self, images: NDArray[np.int64]) -> Tensor:
         """Returns the numbers of all rows of some images, tiles and shifted copies included."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blemish.engines.stream import tensors
 from blemish.fitting.kept import Kept
-from blemish.fitting.passes import Passes, tensors
+from blemish.fitting.passes import Passes
 from blemish.fitting.split import Division
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ def learn(
             training.keep(chunk)
         if kept is not None:
             kept.keep(chunk)
+    passes.variety.check(images.dataset.root)
     if kept is None:
         passes.check_enough(detector.count)
     else:
         passes.check_enough(len(kept.digests), fewest=2)
         images.check_rates(len(kept.digests))  # before a training: bad images may have left too few
-    passes.variety.check(images.dataset.root)
     if training:
         training.run(passes.progress)

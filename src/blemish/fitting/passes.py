@@ -16,10 +16,11 @@ from blemish.engines import Engine
 from blemish.engines.stream import Chunk, stream
 from blemish.errors import BadImagesError, DegenerateError, ImageError
 from blemish.images import Copies, Geometry, count_tiles, decode_ahead, read_image, waiting
+from blemish.model.inside import Arrivals
 from blemish.progress import Progress
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 SAME = 1e-5
 """Features whose difference is a smaller share of the largest are those of the same picture."""
@@ -66,7 +67,8 @@ class Passes:
         progress: called with the stage, and how many images of how many are done.
         copies: shifted copies of each image that the detector learns from besides it.
         bad: the images that could not be read so far.
-        digests: of the images that could be.
+        arrivals: the images that could be, and how many rows of features each gave.
+        repeated: how many images were left out because they are the same as an earlier one.
         variety: of all features so far.
     """
 
@@ -76,7 +78,8 @@ class Passes:
     progress: Progress | None
     copies: Copies | None = None
     bad: list[ImageError] = field(default_factory=list)
-    digests: list[str] = field(default_factory=list)
+    arrivals: Arrivals = field(default_factory=Arrivals)
+    repeated: int = 0
     variety: Variety = field(default_factory=Variety)
 
     def over(self, stage: str, samples: Sequence[Sample], later: Sequence[Sample] = ()) -> Iterator[Chunk]:
@@ -91,13 +94,14 @@ class Passes:
         """
         paths = [sample.path for sample in samples]
         done = 0
-        for chunk in stream(self.engine, paths, self.geometry, self.copies):
+        for chunk in stream(self.engine, paths, self.geometry, self.copies, self.arrivals.rows):
             if chunk.errors and not self.skip_bad:
                 first = [chunk.errors[index] for index in sorted(chunk.errors)]
                 rest = paths[max([*chunk.errors, *chunk.indices]) + 1 :] + [sample.path for sample in later]
                 raise _all_bad(first, rest, self.geometry)
             self.bad += chunk.errors.values()
-            self.digests += chunk.digests.values()
+            self.repeated += len(chunk.repeated)
+            self.variety.count += len(chunk.repeated)
             if chunk.indices:
                 if not all(np.isfinite(array).all() for array in chunk.arrays):
                     raise DegenerateError(
@@ -105,22 +109,23 @@ class Passes:
                         "are the backbone's weights damaged?"
                     )
                 self.variety.update(chunk.real().arrays)
+                self.arrivals.update(chunk)
                 yield chunk
             done += chunk.finished
             if self.progress:
                 self.progress(stage, done, len(paths))
+        self.arrivals.finish()
 
     def check_enough(self, count: int, fewest: int = 1) -> None:
-        """Raises `BadImagesError` if fewer than `fewest` images are left of those that could not be read."""
-        if count < fewest:
-            raise BadImagesError(self.bad, "too few are left; give at least 2 good images")
-
-
-def tensors(arrays: Iterable[NDArray[np.float32]]) -> list[Tensor]:
-    """Returns arrays as tensors that share their memory."""
-    import torch
-
-    return [torch.from_numpy(array) for array in arrays]
+        """Raises `BadImagesError` or `DegenerateError` if fewer than `fewest` images are left."""
+        if count >= fewest:
+            return
+        if self.repeated:
+            raise DegenerateError(
+                f"{self.repeated} images are the same as others, so too few are left to learn from and to calibrate "
+                "on; give more different images"
+            )
+        raise BadImagesError(self.bad, "too few are left; give at least 2 good images")
 
 
 def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) -> BadImagesError:

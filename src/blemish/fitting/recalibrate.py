@@ -8,12 +8,12 @@ from pathlib import Path
 
 from blemish.calibration import Gathered, check_rate, promised_rate
 from blemish.datasets import Dataset, read_source
+from blemish.datasets.sample import name_below
 from blemish.engines.stream import stream, whole
 from blemish.errors import BadImagesError, DegenerateError, ImageError, SourceError, as_number
 from blemish.fitting.passes import NAMED
-from blemish.fitting.refit import asked_box_rate, asked_rate
-from blemish.fitting.split import name_below
 from blemish.model import Model
+from blemish.model.change import asked_box_rate, asked_rate
 from blemish.model.provenance import HISTORY, CalibratedOn, FormerCalibration, now
 from blemish.progress import Progress
 
@@ -75,7 +75,7 @@ def calibrate(
         history=(*told.history, before)[-HISTORY:],
     )
     calibration = gathered.finish(promised_rate(len(paths), None) if rate is None else rate, boxes)
-    return Model(model.recipe, calibration, provenance, model.engine, model.extractor, model.store)
+    return Model(model.recipe, calibration, provenance, model.inside, model.engine, model.extractor, model.store)
 
 
 def _gathered(model: Model, dataset: Dataset, progress: Progress | None) -> tuple[Gathered, int]:
@@ -86,11 +86,10 @@ def _gathered(model: Model, dataset: Dataset, progress: Progress | None) -> tupl
     """
     gathered, bad, seen = Gathered(), list[ImageError](), 0
     geometry, paths = model.recipe.geometry, [sample.path for sample in dataset.train]
-    known = frozenset(model.provenance.seen)
     for scored in whole(stream(model.engine, paths, geometry), geometry):
         if scored.map is not None:
-            gathered.update(scored.score, scored.map, name_below(dataset.root, paths[scored.index]))
-            seen += scored.digest in known
+            gathered.update(scored.score, scored.map, name_below(dataset.root, paths[scored.index]), scored.digest)
+            seen += scored.digest in model.inside
         elif scored.error is not None:
             bad.append(ImageError(paths[scored.index], scored.error.reason))
         if len(bad) > NAMED:

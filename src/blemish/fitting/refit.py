@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blemish.calibration import default_box_rate, lowest_rate, promised_rate
+from blemish.calibration import lowest_rate
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SourceError
 from blemish.fitting.fit import Options, prepare, run
 from blemish.fitting.split import Calibrating, divide, images_digest
 from blemish.model import Model
+from blemish.model.change import asked_box_rate, asked_rate
 from blemish.progress import Progress
 
 if TYPE_CHECKING:
@@ -52,26 +53,16 @@ def refit(
     return run(prepare(detector, extractor, changed, images, Options(told.skipped > 0, bool(told.trimmed), progress)))
 
 
-def asked_rate(model: Model) -> float | None:
-    """The rate that was asked for: at the fit, or by another calibration since; `None` if none was."""
-    calibration, asked = model.calibration, model.provenance.asked_false_alarm_rate
-    if calibration.given_threshold is not None:
-        return asked
-    default = promised_rate(len(calibration.scores), None)
-    return None if asked is None and calibration.rate == default else calibration.rate
-
-
-def asked_box_rate(model: Model) -> float | None:
-    """The box rate that was asked for, at the fit or since; `None` if it is the default."""
-    calibration = model.calibration
-    return None if calibration.box_rate == default_box_rate(len(calibration.scores)) else calibration.box_rate
-
-
 def check_images(model: Model, dataset: Dataset) -> None:
     """Raises `SourceError` if the training part holds other images than those that the model was fitted on."""
     told = model.provenance
+    if len(told.changes) > 1:
+        raise SourceError(
+            f"{dataset.root}: the model was changed since its fit ({told.changes[-1].kind}), so its images are not in "
+            "one place; fit it again on all of them"
+        )
     if images_digest([sample.path for sample in dataset.train]) != told.images_digest:
-        now, then = len(dataset.train), told.images + told.skipped + len(told.trimmed)
+        now, then = len(dataset.train), told.images + told.skipped + told.repeated + len(told.trimmed)
         raise SourceError(
             f"{dataset.root}: holds other images than the model was fitted on ({now} now, {then} then); "
             "give the images that it was fitted on"

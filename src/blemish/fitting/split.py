@@ -16,6 +16,7 @@ import numpy as np
 from blemish.calibration import check_rate, held_out_count, promised_rate
 from blemish.calibration.cross_fit import LIMIT, fold_count
 from blemish.datasets import Dataset, Sample
+from blemish.datasets.sample import name_below
 from blemish.errors import ImageError, SettingError, SourceError, as_count, as_number
 from blemish.images import Geometry, count_tiles, decode_ahead
 from blemish.images.array_files import file_of
@@ -173,11 +174,6 @@ def _check_rates(count: int, rate: float | None, box_rate: float | None, *, foun
     check_rate("false-alarm rate", promised_rate(count, rate, found, more), count)
     if box_rate is not None:
         check_rate("box rate", box_rate, count)
-
-
-def name_below(root: str, path: Path) -> str:
-    """Returns the path of an image below a folder, or the whole path if it lies elsewhere."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def count_rows(dataset: Dataset, geometry: Geometry) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from blemish.datasets import Dataset
+from blemish.datasets.sample import name_below
 from blemish.errors import SettingError
 from blemish.fitting.fit import fit
-from blemish.fitting.split import name_below
 from blemish.model import Model
 from blemish.progress import Progress
 

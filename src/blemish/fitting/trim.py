@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blemish.calibration import Gathered
+from blemish.engines.stream import tensors
 from blemish.errors import SettingError
 from blemish.fitting.calibrate import cross_fit
 from blemish.fitting.kept import Kept
-from blemish.fitting.passes import Passes, tensors
+from blemish.fitting.passes import Passes
 from blemish.fitting.split import Division
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def trim(
         The scores and the features of the images that are left, and the names of the others, the worst first.
 
     Raises:
-        SettingError: fewer than half of the images would be left, or only copies of one, or too few for the rates.
+        SettingError: fewer than half of the images would be left, or too few for the rates.
     """
     total = len(gathered)
     left_out: list[str] = []
@@ -51,11 +52,6 @@ def trim(
             )
         names = set(left_out)
         kept = kept.part(index for index in kept.digests if images.name_of(images.to_fit[index].path) not in names)
-        if len(set(kept.digests.values())) < 2:
-            raise SettingError(
-                f"{images.dataset.root}: {len(left_out)} of {total} images look anomalous, and the others are all the "
-                "same picture; add different good images, or leave --trim out"
-            )
         images.check_rates(len(kept.digests))
         detector.start(detector.grids_)
         for chunk in kept.chunks():

@@ -3,7 +3,7 @@
 from blemish.images.ahead import decode_ahead, decoding_peak, waiting
 from blemish.images.copies import Copies
 from blemish.images.geometry import Geometry
-from blemish.images.photographs import count_tiles, read_tile, read_tiles
+from blemish.images.photographs import count_tiles, open_photograph, read_tile, read_tiles
 from blemish.images.proportions import in_proportion, input_shape
 from blemish.images.reading import (
     Header,
@@ -34,6 +34,7 @@ __all__ = [
     "in_proportion",
     "input_shape",
     "name_of",
+    "open_photograph",
     "read_format",
     "read_header",
     "read_image",

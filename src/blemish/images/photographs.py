@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import IO
@@ -12,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from blemish.errors import ImageError
+from blemish.images.copies import new_digest
 from blemish.images.geometry import Geometry
 from blemish.images.reading import BAND, ImageLike, Pixels, name_of, read_header, whole_image
 from blemish.images.tiling import Place, Tiling
@@ -20,28 +23,53 @@ IN_MEMORY = 128 << 20
 """Bytes of a photograph's pixels that are kept in memory while its tiles are read."""
 
 
-def read_tiles(source: ImageLike, geometry: Geometry) -> Iterator[tuple[Place, Pixels]]:
-    """Yields the tiles of a photograph, each of the geometry's shape, row by row; the photograph is decoded once.
+@dataclass(frozen=True)
+class Photograph:
+    """A decoded photograph, whose tiles are read one row of them at a time.
 
-    If its pixels take more than `IN_MEMORY`, they wait in a temporary file, and one row of tiles is in memory.
+    Attributes:
+        digest: identifies its pixels, in hexadecimal.
+    """
+
+    digest: str
+    _rows: IO[bytes]
+    _width: int
+    _places: list[Place]
+    _geometry: Geometry
+
+    def tiles(self) -> Iterator[tuple[Place, Pixels]]:
+        """Yields the tiles, each of the geometry's shape, row by row."""
+        side, width = self._geometry.tiling.side, self._width
+        for top, tiles in groupby(self._places, lambda place: place.top):
+            self._rows.seek(3 * top * width)
+            band = np.frombuffer(self._rows.read(3 * side * width), np.uint8).reshape(side, width, 3)
+            for place in tiles:
+                cut = Image.fromarray(band[:, place.left : place.left + side])
+                yield place, np.asarray(self._geometry.apply(cut))
+
+
+@contextmanager
+def open_photograph(source: ImageLike, geometry: Geometry) -> Iterator[Photograph]:
+    """Decodes a photograph, once; it can be read within the context.
+
+    If its pixels take more than `IN_MEMORY`, they wait in a temporary file.
 
     Raises:
-        ImageError: as `read_image` does, before the first tile; the photograph is smaller than a tile; or there is no
-            space for its pixels.
+        ImageError: as `read_image` does; the photograph is smaller than a tile; or there is no space for its pixels.
     """
-    side = geometry.tiling.side
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as rows:
         with whole_image(source) as photograph:
             height, width = photograph.height, photograph.width
             places = _places(source, geometry.tiling, height, width)
-            _write(photograph, rows, source)
+            digest = _write(photograph, rows, source)
         del photograph
-        for top, tiles in groupby(places, lambda place: place.top):
-            rows.seek(3 * top * width)
-            band = np.frombuffer(rows.read(3 * side * width), np.uint8).reshape(side, width, 3)
-            for place in tiles:
-                cut = Image.fromarray(band[:, place.left : place.left + side])
-                yield place, np.asarray(geometry.apply(cut))
+        yield Photograph(digest, rows, width, places, geometry)
+
+
+def read_tiles(source: ImageLike, geometry: Geometry) -> Iterator[tuple[Place, Pixels]]:
+    """Yields the tiles of a photograph. Raises `ImageError` as `open_photograph` does, before the first tile."""
+    with open_photograph(source, geometry) as photograph:
+        yield from photograph.tiles()
 
 
 def read_tile(source: ImageLike, place: Place | int, geometry: Geometry) -> Pixels:
@@ -62,18 +90,22 @@ def count_tiles(path: Path, geometry: Geometry) -> int:
     )  # EXIF rotation does not change their number
 
 
-def _write(photograph: Image.Image, rows: IO[bytes], source: ImageLike) -> None:
-    """Writes the pixels, row by row, a few rows at a time."""
+def _write(photograph: Image.Image, rows: IO[bytes], source: ImageLike) -> str:
+    """Writes the pixels, a few rows at a time, and returns their digest."""
     width, height = photograph.size
     step = max(1, BAND // width)
+    digest = new_digest(height, width)
     try:
         for top in range(0, height, step):
-            rows.write(photograph.crop((0, top, width, min(top + step, height))).tobytes())
+            pixels = photograph.crop((0, top, width, min(top + step, height))).tobytes()
+            digest.update(pixels)
+            rows.write(pixels)
     except OSError as error:
         raise ImageError(
             name_of(source),
             f"no space in {tempfile.gettempdir()} for its pixels ({error.strerror}); make some, or set TMPDIR",
         ) from error
+    return digest.hexdigest()
 
 
 def _places(source: ImageLike, tiling: Tiling, height: int, width: int) -> list[Place]:

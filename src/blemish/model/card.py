@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,10 +14,21 @@ from numpy.typing import NDArray
 
 from blemish.backbones import Layer
 from blemish.calibration import Calibration
+from blemish.calibration.gathered import MOST as MOST_SCORES
 from blemish.errors import ModelError, SettingError
 from blemish.images import Geometry
 from blemish.images.copies import MOST as MOST_COPIES
-from blemish.model.provenance import HISTORY, CalibratedOn, FormerCalibration, Provenance
+from blemish.model.inside import INSIDE
+from blemish.model.provenance import (
+    HISTORY,
+    KINDS_OF_CHANGE,
+    MOST_CHANGES,
+    NAMED,
+    CalibratedOn,
+    Change,
+    FormerCalibration,
+    Provenance,
+)
 from blemish.model.recipe import Recipe
 
 LEARNED, FEATURES, SCORING = "learned.safetensors", "features.xml", "scoring.xml"
@@ -43,6 +55,7 @@ def card_content(recipe: Recipe, calibration: Calibration, provenance: Provenanc
             "medians": calibration.medians.tolist(),
             "maxima": calibration.maxima.tolist(),
             "names": list(calibration.names),
+            "digests": list(calibration.digests),
             "folds": calibration.folds,
         },
         "provenance": asdict(provenance),
@@ -74,8 +87,9 @@ def read_content(folder: Path, card: Mapping[str, Any]) -> tuple[Recipe, Calibra
 
 def _check_files(files: Mapping[str, str]) -> None:
     names = set(files)
-    if names != {LEARNED} and names != {LEARNED, *GRAPHS}:
-        odd = sorted(names ^ {LEARNED, *GRAPHS})
+    always = {LEARNED, INSIDE}
+    if names != always and names != {*always, *GRAPHS}:
+        odd = sorted(names ^ {*always, *GRAPHS})
         raise ValueError(f"its files are not those of a model: {odd[0]!r} is missing, or is none of them")
 
 
@@ -111,7 +125,7 @@ def _recipe(found: Any) -> Recipe:
 def _calibration(found: Any) -> Calibration:
     kept = ("scores", "medians", "maxima")
     followed = ("threshold", "box_level", "display")
-    _keys("calibration", found, {"rate", "box_rate", "given_threshold", "names", "folds", *followed, *kept})
+    _keys("calibration", found, {"rate", "box_rate", "given_threshold", "names", "digests", "folds", *followed, *kept})
     rate, box_rate = (_number(f"calibration.{name}", found[name], 0, 1) for name in ("rate", "box_rate"))
     given = found["given_threshold"]
     if given is not None:
@@ -122,12 +136,15 @@ def _calibration(found: Any) -> Calibration:
     if (scores[1:] < scores[:-1]).any():
         raise ValueError("calibration.scores are not sorted")
     names = tuple(_text("calibration.names", name) for name in _listed("calibration.names", found["names"]))
-    if len(names) != len(scores):
-        raise ValueError(f"calibration has {len(scores)} scores and {len(names)} names")
+    digests = tuple(_digest("calibration.digests", text) for text in _listed("calibration.digests", found["digests"]))
+    if not len(names) == len(digests) == len(scores):
+        raise ValueError(f"calibration has {len(scores)} scores, {len(names)} names and {len(digests)} digests")
+    if len(scores) > MOST_SCORES:
+        raise ValueError(f"calibration has {len(scores)} scores, more than {MOST_SCORES}")
     folds = _integer("calibration.folds", found["folds"], 0, len(scores))
     if folds == 1:
         raise ValueError("calibration.folds is 1, and a cross-fit has 2 or more")
-    calibration = Calibration(scores, medians, maxima, rate, box_rate, given, names, folds)
+    calibration = Calibration(scores, medians, maxima, rate, box_rate, given, names, digests, folds)
     follows = (calibration.threshold, calibration.box_level, list(calibration.display))
     for name, kept_value in zip(followed, follows, strict=True):
         if found[name] != kept_value:
@@ -137,9 +154,9 @@ def _calibration(found: Any) -> Calibration:
 
 def _provenance(found: Any) -> Provenance:
     texts = {"created", "source", "layout", "weights", "engine", "images_digest"}
-    numbers = {"images", "held_out", "skipped"}
+    numbers = {"images", "held_out", "skipped", "repeated"}
     rates = {"calibration_share", "asked_false_alarm_rate"}
-    others = {"calibration_folds", "seen", "trimmed", "learned", "versions", "calibrated_on", "history"}
+    others = {"calibration_folds", "trimmed", "learned", "versions", "calibrated_on", "changes", "history"}
     _keys("provenance", found, {*texts, *numbers, *rates, *others})
     for name in texts:
         _text(f"provenance.{name}", found[name])
@@ -150,7 +167,6 @@ def _provenance(found: Any) -> Provenance:
             _number(f"provenance.{name}", found[name], 0, 1)
     if found["calibration_folds"] is not None:
         _integer("provenance.calibration_folds", found["calibration_folds"], 2)
-    seen = tuple(_text("provenance.seen", digest) for digest in _listed("provenance.seen", found["seen"]))
     for name in ("learned", "versions"):
         if not isinstance(found[name], dict):
             raise ValueError(f"provenance.{name} is not an object")
@@ -163,7 +179,7 @@ def _provenance(found: Any) -> Provenance:
     if not isinstance(former, list) or len(former) > HISTORY:
         raise ValueError(f"provenance.history is not a list, or one of more than {HISTORY}")
     read = {
-        "seen": seen,
+        "changes": _changes(found["changes"]),
         "trimmed": trimmed,
         "calibrated_on": CalibratedOn(**_calibrated("provenance.calibrated_on", found["calibrated_on"], CalibratedOn)),
         "history": tuple(
@@ -171,6 +187,31 @@ def _provenance(found: Any) -> Provenance:
         ),
     }
     return Provenance(**{**found, **read})
+
+
+def _changes(found: Any) -> tuple[Change, ...]:
+    changes = _listed("provenance.changes", found)
+    if len(changes) > MOST_CHANGES:
+        raise ValueError(f"provenance.changes has more than {MOST_CHANGES} of them")
+    read = []
+    for change in changes:
+        _keys("provenance.changes", change, {field.name for field in fields(Change)})
+        for name in ("created", "kind", "source"):
+            _text(f"provenance.changes.{name}", change[name])
+        for name in ("images", "repeated", "skipped", "anomalous"):
+            _integer(f"provenance.changes.{name}", change[name], 0)
+        if change["kind"] not in KINDS_OF_CHANGE or type(change["left_out"]) is not bool:
+            raise ValueError("provenance.changes has a kind that is not known, or a left_out that is not a truth value")
+        worst = change["worst"]
+        if not isinstance(worst, list) or len(worst) > NAMED or any(not _is_pair(pair) for pair in worst):
+            raise ValueError(f"provenance.changes.worst is not a list of up to {NAMED} names with p-values")
+        named = tuple((_text("name", name), _number("p-value", p_value, 0, 1)) for name, p_value in worst)
+        read.append(Change(**{**change, "worst": named}))
+    return tuple(read)
+
+
+def _is_pair(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 2
 
 
 def _calibrated(name: str, found: Any, kind: type[CalibratedOn | FormerCalibration]) -> dict[str, Any]:
@@ -201,6 +242,12 @@ def _listed(name: str, found: Any) -> list[Any]:
 def _text(name: str, found: Any) -> str:
     if not isinstance(found, str) or len(found) > LONGEST_TEXT:
         raise ValueError(f"{name} is not a text, or one of more than {LONGEST_TEXT} letters")
+    return found
+
+
+def _digest(name: str, found: Any) -> str:
+    if not isinstance(found, str) or not re.fullmatch(r"[0-9a-f]{16}", found):
+        raise ValueError(f"{name} are not digests of images")
     return found
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration import Calibration
-from blemish.datasets import read_source
+from blemish.datasets import Dataset, read_source
 from blemish.engines import Engine
 from blemish.engines.stream import NOT_FINITE, Scored, stream, whole
 from blemish.errors import DegenerateError, ModelError, SettingError, StorageError, WeightsError
@@ -22,6 +22,7 @@ from blemish.images import ImageLike, Place, name_of, read_image, read_proportio
 from blemish.maps import Box, find_boxes
 from blemish.maps.boxes import LEAST_AREA
 from blemish.model.card import card_content, read_content
+from blemish.model.inside import Inside
 from blemish.model.prediction import Prediction
 from blemish.model.provenance import Provenance
 from blemish.model.recipe import Learned, Recipe
@@ -50,7 +51,8 @@ class Model:
     Attributes:
         recipe: detector, backbone, layers, geometry and seed.
         calibration: scores of good images, stated rates, threshold, level for boxes, display scale.
-        provenance: where the images and weights came from, counts, library versions.
+        provenance: where the images and weights came from, counts, changes, library versions.
+        inside: the images that it has learned from.
         engine: computes scores and maps of images.
         extractor: computes their features, the first part of the engine.
         store: gives what was learned, and writes it.
@@ -61,6 +63,7 @@ class Model:
         recipe: Recipe,
         calibration: Calibration,
         provenance: Provenance,
+        inside: Inside,
         engine: Engine,
         extractor: Engine,
         store: Store,
@@ -68,6 +71,7 @@ class Model:
         self.recipe = recipe
         self.calibration = calibration
         self.provenance = provenance
+        self.inside = inside
         self.engine = engine
         self.extractor = extractor
         self.store = store
@@ -119,10 +123,6 @@ class Model:
 
         return Scoring(self.learned.detector, self.recipe.geometry.shape)
 
-    @cached_property
-    def _seen(self) -> frozenset[str]:
-        return frozenset(self.provenance.seen)
-
     def predict(
         self,
         sources: Given | Sequence[Given],
@@ -166,7 +166,7 @@ class Model:
         (p_value,) = self.calibration.p_values([scored.score])
         is_anomaly = scored.score > self.threshold
         boxes = tuple(self._in_image(self.boxes(scored.map), image))
-        known = scored.digest in self._seen
+        known = scored.digest in self.inside
         return Prediction(_path(image), scored.score, float(p_value), is_anomaly, *used, scored.map, None, boxes, known)
 
     def boxes(self, values: NDArray[np.float32]) -> list[Box]:
@@ -273,6 +273,75 @@ class Model:
             raise SettingError(f"{detector.name} has no prior to draw images from; fit vae or vae-grf")
         return _pixels(detector.sample(count, seed))
 
+    def update(
+        self,
+        images: Given | Sequence[Given] | Dataset,
+        *,
+        only_normal: bool = False,
+        newest: int | None = None,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> Model:
+        """Returns the model after it learned from more good images; this one is not changed.
+
+        A `gaussian`, `padim` or `spade` equals one that was fitted on all images together; `fre` nearly, since it keeps
+        the leading directions alone. An image that is inside already is not counted again. Each new image is scored
+        before anything is learned from it, and its score joins the calibration, which keeps 10,000 scores at most; the
+        threshold, the level for boxes and the display scale are renewed at the rates that were asked for. What came,
+        and what of it looked anomalous, is in `provenance.changes[-1]`.
+
+        Args:
+            images: a path, `layout:PATH` or a data set, whose good images are used; or images as `predict` takes them.
+            only_normal: leave out images above the threshold. Some good ones are among them, as the rate says, so the
+                threshold falls a little each time; leave out by hand what is really bad where you can.
+            newest: calibrate on so many of the newest scores alone, where the line changes slowly.
+            skip_bad: leave out images that cannot be read, rather than stop.
+            progress: called with the stage, and how many images of how many are done.
+
+        Raises:
+            SettingError: the detector is a trained one.
+            SourceError: a source is missing or empty.
+            BadImagesError: images cannot be read; up to ten are named.
+            DegenerateError: an image has no finite score.
+        """
+        from blemish.model.change import update
+
+        return update(self, images, only_normal=only_normal, newest=newest, skip_bad=skip_bad, progress=progress)
+
+    def merge(self, other: Model) -> Model:
+        """Returns a model of the images of both, calibrated on the scores of both; neither of the two is changed.
+
+        It equals one that was fitted on all images, as far as `update` does. Rates and a given threshold are this
+        model's.
+
+        Raises:
+            SettingError: the models have other recipes or weights, an image is in both, or the detector is a trained
+                one.
+        """
+        from blemish.model.change import merge
+
+        return merge(self, other)
+
+    def forget(self, images: Given | Sequence[Given] | Dataset, *, progress: Progress | None = None) -> Model:
+        """Returns the model as if it had never learned from these images; this one is not changed.
+
+        It equals one that was fitted on the others, to 1e-4 of the scores. Their scores leave the calibration too. If
+        any of the images is not inside, nothing is forgotten.
+
+        Args:
+            images: as `update` takes them.
+            progress: called with the stage, and how many images of how many are done.
+
+        Raises:
+            SettingError: the detector cannot forget (`fre`, and those that are trained), fewer than 2 images would be
+                left, none to calibrate on, or too few digits of what was learned.
+            SourceError: an image is not in the model; up to ten are named.
+            BadImagesError: images cannot be read.
+        """
+        from blemish.model.change import forget
+
+        return forget(self, images, progress=progress)
+
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Writes the model as a folder, whole or not at all.
 
@@ -286,6 +355,7 @@ class Model:
         """
         with new_folder(Path(path), "model", force=force) as folder:
             self.store.write(folder)
+            self.inside.write(folder)
             write_card(folder, "model", card_content(self.recipe, self.calibration, self.provenance))
 
     @classmethod
@@ -322,7 +392,10 @@ class Model:
         recipe, calibration, provenance = read_content(folder, card)
         store = Saved(folder, card, recipe)
         running, extractor = store.engines(engine)
-        return cls(recipe, calibration, provenance, running, extractor, store)
+        inside = Inside.read(folder)
+        if len(inside) and int(inside.changes.max()) >= len(provenance.changes):
+            raise ModelError(f"{folder}: holds an image of a change that its model.json does not have; fit it again")
+        return cls(recipe, calibration, provenance, inside, running, extractor, store)
 
 
 def _identity(folder: Path) -> tuple[int, ...] | None:

@@ -8,8 +8,18 @@ statistic; `merge` is pure.
 from blemish.statistics.grid_moments import GridMoments
 from blemish.statistics.moments import Moments
 from blemish.statistics.periodogram import Periodogram
-from blemish.statistics.statistic import Divisible, Statistic
+from blemish.statistics.statistic import Divisible, Reversible, Statistic
 from blemish.statistics.subspace import Principal, Subspace
 from blemish.statistics.sums import Sums
 
-__all__ = ["Divisible", "GridMoments", "Moments", "Periodogram", "Principal", "Statistic", "Subspace", "Sums"]
+__all__ = [
+    "Divisible",
+    "GridMoments",
+    "Moments",
+    "Periodogram",
+    "Principal",
+    "Reversible",
+    "Statistic",
+    "Subspace",
+    "Sums",
+]

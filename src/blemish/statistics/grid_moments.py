@@ -9,19 +9,20 @@ from torch import Tensor
 
 from blemish.errors import ShapeError
 from blemish.statistics.memory import zeros
-from blemish.statistics.statistic import Statistic
+from blemish.statistics.statistic import ROUNDING, Statistic
 
 
 @dataclass
 class GridMoments(Statistic):
-    """Count, mean (P, d) in float64 and rows of the centred scatter (P, r, d) in float32, for P positions.
+    """Count, mean (P, d) and rows of the centred scatter (P, r, d), for P positions, all in float64.
 
-    Only the last r rows are kept, all of them by default. The scatter is the largest thing that a fit holds, hence its
-    single precision: vectors are centred by their mean to twice that precision, so what is rounded is small already.
+    Only the last r rows are kept, all of them by default.
     """
 
     mean: Tensor
     scatter: Tensor
+    peak: float = 0.0
+    """The largest variance times count that a dimension had before something was taken out; 0 if nothing was."""
 
     @classmethod
     def empty(cls, positions: int, dim: int, rows: int | None = None) -> GridMoments:
@@ -40,14 +41,12 @@ class GridMoments(Statistic):
         added = len(vectors)
         if added == 0:
             return self
-        rows = vectors.to("cpu", torch.float32).transpose(0, 1)  # (P, n, d)
-        rough = rows.mean(1)
+        rows = vectors.transpose(0, 1)  # (P, n, d)
         # The last row will stand for the distance between the two means, so that one product gives the whole update.
-        centred = torch.empty(len(rows), added + 1, rows.shape[2])
-        torch.sub(rows, rough[:, None], out=centred[:, :-1])
-        rest = centred[:, :-1].mean(1)  # what single precision lost of the mean
-        centred[:, :-1] -= rest[:, None]
-        mean = rough.double() + rest.double()
+        centred = torch.empty(len(rows), added + 1, rows.shape[2], dtype=torch.float64)
+        centred[:, :-1] = rows
+        mean = centred[:, :-1].mean(1)
+        centred[:, :-1] -= mean[:, None]
         delta = mean - self.mean
         count = self.count + added
         centred[:, -1] = delta * (self.count * added / count) ** 0.5
@@ -67,11 +66,12 @@ class GridMoments(Statistic):
         count = self.count + other.count
         delta = other.mean - self.mean  # (P, d)
         share = other.count / max(count, 1)
-        step = (delta * (self.count * share) ** 0.5).float()[:, None]
+        step = (delta * (self.count * share) ** 0.5)[:, None]
         return GridMoments(
             count=count,
             mean=self.mean + delta * share,
             scatter=torch.baddbmm(self.scatter + other.scatter, self._last(step).transpose(1, 2), step),
+            peak=max(self.peak, other.peak),
         )
 
     def leave_out(self, members: Tensor, batch: Tensor) -> GridMoments:
@@ -82,22 +82,27 @@ class GridMoments(Statistic):
         """
         part = len(batch)
         count = self.count - part
-        rows = batch.to("cpu", torch.float32).transpose(0, 1)  # (P, n, d)
-        centred = torch.empty(len(rows), part + 1, rows.shape[2])
-        high = self.mean.float()  # the mean in two pieces of single precision
-        torch.sub(rows, high[:, None], out=centred[:, :-1])
-        centred[:, :-1] -= (self.mean - high).float()[:, None]
+        centred = torch.empty(len(self.mean), part + 1, self.mean.shape[1], dtype=torch.float64)
+        torch.sub(batch.to("cpu").transpose(0, 1), self.mean[:, None], out=centred[:, :-1])
         total = centred[:, :-1].sum(1)
         centred[:, -1] = total / max(count, 1) ** 0.5
         return GridMoments(
             count=count,
             mean=self.mean - total / max(count, 1),
             scatter=torch.baddbmm(self.scatter, self._last(centred).transpose(1, 2), centred, alpha=-1),
+            peak=max(self.peak, float(self._variances().max())),
         )
+
+    def rounding(self) -> float:
+        return ROUNDING * self.peak / max(self.count - 1, 1)
 
     def finish(self) -> tuple[Tensor, Tensor]:
         """Returns mean (P, d) in float64 and unbiased covariance (P, r, d); that of fewer than two vectors is zero."""
         return self.mean, self.scatter / max(self.count - 1, 1)
+
+    def _variances(self) -> Tensor:
+        """Returns the diagonal of the scatter (P, r)."""
+        return self._last(self.scatter).diagonal(dim1=1, dim2=2)
 
     def _last(self, vectors: Tensor) -> Tensor:
         """Returns the dimensions of vectors (P, n, d) whose rows are kept, (P, n, r)."""

@@ -17,5 +17,5 @@ def uninitialised(*shape: int) -> Tensor:
 
 
 def zeros(*shape: int) -> Tensor:
-    """Returns a float32 tensor of zeros; pages that are never touched take no memory."""
-    return torch.from_numpy(np.zeros(shape, np.float32))
+    """Returns a float64 tensor of zeros; pages that are never touched take no memory."""
+    return torch.from_numpy(np.zeros(shape))

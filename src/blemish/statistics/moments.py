@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blemish.errors import ShapeError
-from blemish.statistics.statistic import Statistic
+from blemish.statistics.statistic import ROUNDING, Statistic
 
 
 @dataclass
@@ -17,6 +17,8 @@ class Moments(Statistic):
 
     mean: Tensor
     scatter: Tensor
+    peak: float = 0.0
+    """The largest variance times count that a dimension had before something was taken out; 0 if nothing was."""
 
     @classmethod
     def empty(cls, dim: int) -> Moments:
@@ -55,6 +57,7 @@ class Moments(Statistic):
             count=count,
             mean=self.mean + delta * share,
             scatter=self.scatter + other.scatter + self.count * share * torch.outer(delta, delta),
+            peak=max(self.peak, other.peak),
         )
 
     def leave_out(self, members: Tensor, batch: Tensor) -> Moments:
@@ -67,7 +70,11 @@ class Moments(Statistic):
             count=count,
             mean=self.mean - delta * share,
             scatter=self.scatter - part.scatter - self.count * share * torch.outer(delta, delta),
+            peak=max(self.peak, float(self.scatter.diagonal().max())),
         )
+
+    def rounding(self) -> float:
+        return ROUNDING * self.peak / max(self.count - 1, 1)
 
     def finish(self) -> tuple[Tensor, Tensor]:
         """Returns mean (d,) and unbiased covariance (d, d); the covariance of fewer than two vectors is zero."""

@@ -82,4 +82,18 @@ class Divisible(Protocol):
         """
 
 
+@runtime_checkable
+class Reversible(Divisible, Protocol):
+    """A divisible statistic whose rest is again one that learns, and which knows how many of its digits are left."""
+
+    def rounding(self) -> float:
+        """Returns about how large an error of rounding may be in what it finishes to; 0 if nothing was taken out.
+
+        It grows with the share of the sample that was taken out, since what is left of large numbers keeps their error.
+        """
+
+
+ROUNDING = 64 * torch.finfo(torch.float64).eps
+"""The error of a sum in float64 as a share of it: one of 4,096 batches rounds about 64 times as far as one."""
+
 _KINDS = {int: torch.int64, float: torch.float64}

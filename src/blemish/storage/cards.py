@@ -17,7 +17,7 @@ from typing import Any
 
 from blemish.errors import StorageError
 
-FORMAT = 3
+FORMAT = 4
 """The only format that is read; folders of other formats are refused."""
 
 LARGEST_CARD = 64 << 20

@@ -67,7 +67,7 @@ class PaDiM(Detector):
         levels = find_levels(grids, _by_layer(channels, grids), together=self._mixes(channels))
         scatter = sum(len(level) * level.added * level.dim for level in levels)
         # The scatter, its factors twice, these again in the graph, and the embeddings of a batch.
-        return 4 * (5 * scatter + 6 * batch * height * width * len(channels))
+        return 4 * (6 * scatter + 8 * batch * height * width * len(channels))
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         self.channels_ = self._drawn(grids)
@@ -124,23 +124,31 @@ class PaDiM(Detector):
             dim = level.dim if projection is None else self.dims
             mean = uninitialised(len(level), dim)
             factor = uninitialised(len(level), added, dim)
+            is_last = level is self.levels_[-1]
+            exact: list[Tensor] = []  # not rounded to single precision, since the next level's factors stand on these
             of_blocks = (torch.split(tensor, BLOCK) for tensor in (mean, factor, level.parents))
             for moments, mean_of_block, factor_of_block, parents in zip(self.blocks(index), *of_blocks, strict=True):
                 centre, covariance = moments.finish()
-                covariance = covariance.double()
                 if self.leaves_out_each_:
                     covariance *= (self.count - 1) / (self.count - 2)  # the denominator of one image fewer
                 if projection is not None:
                     centre, covariance = centre @ projection, projection.T @ covariance @ projection
                 mean_of_block.copy_(centre)
-                factor_of_block.copy_(_whitening(covariance, whole[parents], self.epsilon))
+                whitening = _whitening(covariance, whole[parents], self.epsilon)
+                factor_of_block.copy_(whitening)
+                if not is_last:
+                    exact.append(whitening)
             means.append(mean)
             factors.append(factor)
-            if level is not self.levels_[-1]:
+            if not is_last:
                 above = torch.nn.functional.pad(whole[level.parents], (0, added))
-                whole = torch.cat([above, factor.double()], dim=1)
+                whole = torch.cat([above, torch.cat(exact)], dim=1)
         count = self.count if self.leaves_out_each_ else None
         return _PaDiMHead(self.by_layer_, self.levels_, finest(self.grids_), means, factors, projection, count)
+
+    def rounding(self) -> float:
+        blocks = (cast(GridMoments, own) for own in self.statistics_.values())
+        return max(block.rounding() for block in blocks) / self.epsilon  # no variance is smaller
 
     def each_left_out(self) -> PaDiM | None:
         if self._mixes(self.channels_) or self.count < 4:

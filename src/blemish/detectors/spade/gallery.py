@@ -66,6 +66,9 @@ class Gallery(Statistic):
         others[members] = False
         return Gallery(self.count - len(members), self.rows[others])
 
+    def rounding(self) -> float:
+        return 0.0
+
     def finish(self) -> Tensor:
         """Returns the vectors (count, d)."""
         return self.rows

@@ -1,0 +1,417 @@
+"""A model that follows its line: it learns from more images, joins another model, or forgets images.
+
+Statistics that are exact stay exact: a model that was changed equals one that was fitted on the images that it then
+holds. New images are scored before anything is learned from them, so their scores calibrate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import compress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.calibration import Calibration, Gathered, default_box_rate, lowest_rate, promised_rate
+from blemish.calibration.gathered import MOST as MOST_SCORES
+from blemish.datasets import Dataset, read_source
+from blemish.datasets.sample import name_below
+from blemish.engines.stream import Chunk, NotFiniteError, stream, tensors, whole
+from blemish.errors import BadImagesError, DegenerateError, ImageError, SettingError, SourceError, as_count
+from blemish.images import Copies, ImageLike
+from blemish.model.inside import Arrivals, Inside
+from blemish.model.model import ONE, Given, Model
+from blemish.model.provenance import MOST_CHANGES, NAMED, Change, now
+from blemish.model.recipe import Learned
+from blemish.model.saved import Fitted
+from blemish.progress import Progress
+
+if TYPE_CHECKING:
+    from blemish.detectors import Detector
+
+TOLERANCE = 1e-4
+"""How far rounding may move scores when images are forgotten, as a share of them."""
+
+Images = Given | Sequence[Given] | Dataset
+
+
+def update(
+    model: Model,
+    images: Images,
+    *,
+    only_normal: bool = False,
+    newest: int | None = None,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Model:
+    """Returns the model after it learned from more good images; see `Model.update`."""
+    detector = _closed_form(model, "updated")
+    if newest is not None and (newest := as_count("newest", newest)) < 1:
+        raise SettingError(f"newest {newest} is out of range; give how many of the newest scores calibrate, 1 or more")
+    given = _Given.of(images, model.recipe.seed)
+    left_out: dict[str, tuple[str, float]] = {}
+    if only_normal:
+        judged = _Intake(model, given, skip_bad)
+        judged.run(None, {}, progress)
+        left_out = judged.anomalous
+    intake, fresh = _Intake(model, given, skip_bad), detector.emptied()
+    intake.run(fresh, left_out, progress)
+    anomalous = left_out if only_normal else intake.anomalous
+    change = Change(
+        now(),
+        "update",
+        given.root,
+        images=len(intake.rows),
+        repeated=intake.repeated,
+        skipped=len(intake.bad),
+        anomalous=len(anomalous),
+        left_out=only_normal,
+        worst=tuple(sorted(anomalous.values(), key=lambda pair: pair[1])[:NAMED]),
+    )
+    changes = (*model.provenance.changes, change)
+    inside = model.inside.merge(Inside.of(intake.rows, len(changes) - 1))
+    gathered = _joined(_by_age(model), intake.gathered)
+    if newest is not None:
+        gathered = gathered.part(range(max(0, len(gathered) - newest), len(gathered)))
+    return _changed(model, detector.merge(fresh), gathered, inside, changes)
+
+
+def merge(model: Model, other: Model) -> Model:
+    """Returns a model of the images of both; see `Model.merge`."""
+    detector, others = _closed_form(model, "merged"), _closed_form(other, "merged")
+    _check_alike(model, other)
+    common = model.inside.places(other.inside.names()) >= 0
+    if count := int(common.sum()):
+        remedy = "forget them from one of the models" if others.forgets else "fit one of the models without them"
+        raise SettingError(
+            f"{count} images are in both models, and would count twice{_named(other, common)}; {remedy}, then merge"
+        )
+    former = model.provenance.changes
+    joined = Change(now(), "merge", other.provenance.source, len(other.inside))
+    return _changed(
+        model,
+        detector.merge(others),
+        _joined(_by_age(model), _by_age(other)),
+        model.inside.merge(other.inside, len(former)),
+        (*former, *other.provenance.changes, joined),
+    )
+
+
+def forget(model: Model, images: Images, *, progress: Progress | None = None) -> Model:
+    """Returns the model as if it had never learned from these images; see `Model.forget`."""
+    import torch
+
+    rest = _closed_form(model, "changed")
+    _check_forgets(model, rest)
+    given = _Given.of(images, model.recipe.seed)
+    row_of: dict[str, int] = {}  # the number of the next row of each image
+    is_left = np.ones(int(model.inside.rows.sum()), bool)
+    ends = np.cumsum(model.inside.rows, dtype=np.int64)
+    bad: list[ImageError] = []
+    unknown: list[str] = []
+    recipe, done = model.recipe, 0
+    copies = Copies(recipe.copies, recipe.seed)
+    for chunk in stream(
+        model.extractor, given.images, recipe.geometry, copies, _Where(lambda digest: digest not in model.inside)
+    ):
+        bad += chunk.errors.values()
+        unknown += [given.names[index] for index, digest in chunk.repeated.items() if digest not in model.inside]
+        if chunk.indices and not (bad or unknown):
+            members: list[int] = []
+            for digest in chunk.owners:
+                if digest not in row_of:
+                    (place,) = model.inside.places([digest]).tolist()
+                    row_of[digest] = int(ends[place] - model.inside.rows[place])
+                members.append(row_of[digest])
+                row_of[digest] += 1
+            numbers = np.cumsum(is_left) - 1  # of the rows, without those that are taken out already
+            rest = rest.without(torch.from_numpy(numbers[members]), tensors(chunk.arrays))
+            is_left[members] = False
+        if len(bad) > NAMED:
+            break
+        done += chunk.finished
+        if progress:
+            progress("forget", done, len(given.images))
+    if bad:
+        raise BadImagesError(bad, "nothing was forgotten; repair them, or take them away")
+    if unknown:
+        shown = ", ".join(unknown[:NAMED]) + (f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else "")
+        raise SourceError(
+            f"{given.root}: {len(unknown)} of {len(given.images)} images are not in the model ({shown}), so nothing "
+            "was forgotten; give images that it has learned from"
+        )
+    places = np.sort(model.inside.places(row_of))
+    left = len(model.inside) - len(places)
+    if left < 2:
+        raise SettingError(f"{left} images would be left, and a model needs 2; fit a new one on other images")
+    if not rest.rounding() <= TOLERANCE:
+        raise SettingError(
+            f"with {left} of {len(model.inside)} images left, rounding would move scores by more than "
+            f"{100 * TOLERANCE:g} %, since their digits ran out; fit a new model on the images that are left"
+        )
+    gathered, gone = _by_age(model), set(row_of)
+    gathered = gathered.part(item for item, digest in enumerate(gathered.digests) if digest not in gone)
+    if not len(gathered):
+        raise SettingError("no image would be left to calibrate on; calibrate the model on other good images first")
+    change = Change(now(), "forget", given.root, len(places))
+    changes = (*model.provenance.changes, change)
+    return _changed(model, rest, gathered, model.inside.without(places), changes)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Images that were given, what they are called, and where they came from."""
+
+    root: str
+    images: list[ImageLike]
+    names: list[str]
+
+    @classmethod
+    def of(cls, given: Images, seed: int) -> _Given:
+        """Returns the good images of a source or a data set, or arrays and bytes as they are.
+
+        Raises:
+            SourceError: a source is missing or empty.
+        """
+        if isinstance(given, Dataset):
+            return cls._of_dataset(given)
+        if isinstance(given, (str, Path)):
+            return cls._of_dataset(read_source(given, seed))
+        found = cls("", [], [])
+        for one in [given] if isinstance(given, ONE) else given:
+            if isinstance(one, (str, Path)):
+                more = cls._of_dataset(read_source(one, seed))
+            else:
+                image = bytes(one) if isinstance(one, (bytearray, memoryview)) else one
+                more = cls("memory", [image], [f"image {len(found.images) + 1}"])
+            roots = [found.root, *([] if more.root in found.root.split(", ") else [more.root])]
+            found = cls(", ".join(filter(None, roots)), found.images + more.images, found.names + more.names)
+        if not found.images:
+            raise SourceError("no image was given; give a folder, a data set, or images")
+        return found
+
+    @classmethod
+    def _of_dataset(cls, dataset: Dataset) -> _Given:
+        paths = [sample.path for sample in dataset.train]
+        if not paths:
+            raise SourceError(f"{dataset.root}: has no good image; give at least 1")
+        return cls(dataset.root, [*paths], [name_below(dataset.root, path) for path in paths])
+
+
+class _Intake:
+    """New images on their way into a model: each is scored by the model as it was, and then given out to be learned.
+
+    Attributes:
+        gathered: the scores of all new images.
+        anomalous: names and p-values of those above the threshold, by digest.
+        bad: the images that could not be read.
+        repeated: how many are inside already, or came twice.
+    """
+
+    def __init__(self, model: Model, given: _Given, skip_bad: bool) -> None:
+        self.model, self.given, self.skip_bad = model, given, skip_bad
+        self.gathered = Gathered()
+        self.anomalous: dict[str, tuple[str, float]] = {}
+        self.bad: list[ImageError] = []
+        self.repeated = 0
+        self._arrivals = Arrivals()
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The rows of features that each new image gave, by digest."""
+        return self._arrivals.rows
+
+    def run(self, fresh: Detector | None, left_out: Container[str], progress: Progress | None) -> None:
+        """Goes over the images that are not inside.
+
+        Args:
+            fresh: learns from them, in place; `None` if they are only to be scored.
+            left_out: digests of images that are passed over.
+            progress: called with the stage, and how many images of how many are done.
+
+        Raises:
+            BadImagesError: images cannot be read, and may not be skipped.
+            DegenerateError: an image has no finite score.
+        """
+        model, names = self.model, self.given.names
+        for scored in whole(self._scored(fresh, left_out, progress), model.recipe.geometry):
+            name = names[scored.index]
+            if isinstance(scored.error, NotFiniteError):
+                raise DegenerateError(f"{name}: its score is not finite, so nothing was learned; leave this image out")
+            if scored.map is None:
+                continue
+            self.gathered.update(scored.score, scored.map, name, scored.digest)
+            if scored.score > model.threshold:
+                (p_value,) = model.calibration.p_values([scored.score]).tolist()
+                self.anomalous[scored.digest] = (name, p_value)
+        if self.bad and not self.skip_bad:
+            raise BadImagesError(self.bad, "nothing was learned; fix them, or leave them out with --skip-bad")
+        self._arrivals.finish()
+
+    def _scored(self, fresh: Detector | None, left_out: Container[str], progress: Progress | None) -> Iterator[Chunk]:
+        """Yields the scores and maps of the images, by the model as it was."""
+        model, geometry, total = self.model, self.model.recipe.geometry, len(self.given.images)
+        copies = Copies(model.recipe.copies if fresh else 0, model.recipe.seed)
+        known = _Where(lambda digest: digest in model.inside or digest in left_out)
+        stage, done = "update" if fresh else "predict", 0
+        for chunk in stream(model.extractor, self.given.images, geometry, copies, known):
+            self.bad += chunk.errors.values()
+            self.repeated += sum(digest not in left_out for digest in chunk.repeated.values())
+            if len(self.bad) > NAMED and not self.skip_bad:
+                return
+            if chunk.indices:
+                self._arrivals.update(chunk)
+                real = chunk.real()
+                yield replace(real, arrays=model.scoring.arrays(tensors(real.arrays)))
+                if fresh:
+                    fresh.update(tensors(chunk.arrays))
+            done += chunk.finished
+            if progress:
+                progress(stage, done, total)
+
+
+class _Where(Container[str]):
+    """All digests for which something is true."""
+
+    def __init__(self, is_true: Callable[[str], bool]) -> None:
+        self._is_true = is_true
+
+    def __contains__(self, digest: object) -> bool:
+        return self._is_true(str(digest))
+
+
+def _closed_form(model: Model, what: str) -> Detector:
+    """Returns what the model learned. Raises `SettingError` if it was trained."""
+    from blemish.detectors import Trained
+
+    detector = model.learned.detector
+    if isinstance(detector, Trained):
+        raise SettingError(
+            f"{detector.name} is trained in many steps, so it cannot be {what}; fit it again on all images, with "
+            "--checkpoints FOLDER --resume to start from its weights"
+        )
+    return detector
+
+
+def _check_alike(model: Model, other: Model) -> None:
+    """Raises `SettingError` if the models do not compute the same, by their recipes or the backbone's weights."""
+    import torch
+
+    names = ["backbone", "layers", "shapes", "geometry", "detector", "settings", "copies"]
+    if model.recipe.copies:
+        names.append("seed")  # of the copies
+    for name in names:
+        own, theirs = getattr(model.recipe, name), getattr(other.recipe, name)
+        if own == theirs:
+            continue
+        if name == "settings":
+            name = next(setting for setting in own if own[setting] != theirs.get(setting))
+            own, theirs = model.recipe.settings[name], other.recipe.settings.get(name)
+        elif name == "geometry":
+            name = next(field.name for field in fields(own) if getattr(own, field.name) != getattr(theirs, field.name))
+            own, theirs = getattr(model.recipe.geometry, name), getattr(other.recipe.geometry, name)
+        raise SettingError(
+            f"the models differ in {name}, which is {own} and {theirs}, so they cannot be merged; fit both alike"
+        )
+    weights, others = model.learned.weights, other.learned.weights
+    if weights.keys() != others.keys() or not all(torch.equal(weights[name], others[name]) for name in weights):
+        raise SettingError(
+            f"the models have other weights of {model.recipe.backbone} ({model.provenance.weights}; "
+            f"{other.provenance.weights}), so they cannot be merged; fit both with the same"
+        )
+
+
+def _check_forgets(model: Model, detector: Detector) -> None:
+    """Raises `SettingError` if nothing can be taken out of what the model learned."""
+    if not detector.forgets:
+        raise SettingError(
+            f"{detector.name} keeps only the leading directions of its images, so none can be taken out; fit it again "
+            "without them, or use gaussian, padim or spade, which forget"
+        )
+    if model.engine.name != model.provenance.engine:
+        raise SettingError(
+            f"the model was fitted on the {model.provenance.engine} engine and is on {model.engine.name} now, which "
+            f"rounds otherwise, so images cannot be taken out exactly; load it with --engine {model.provenance.engine}"
+        )
+    if int(model.inside.rows.sum()) != detector.count:
+        raise SettingError(
+            f"the model lists {int(model.inside.rows.sum())} rows of features and has learned {detector.count}, so "
+            "nothing can be taken out; fit it again"
+        )
+
+
+def _named(model: Model, places: NDArray[np.bool_]) -> str:
+    """Returns the names of some of a model's images, as far as its calibration knows them."""
+    digests = set(compress(model.inside.names(), places))
+    known = zip(model.calibration.digests, model.calibration.names, strict=True)
+    found = [name for digest, name in known if digest in digests][:NAMED]
+    return f" (such as {', '.join(found)})" if found else ""
+
+
+def _by_age(model: Model) -> Gathered:
+    """Returns what calibrates the model, the images that came first at the beginning; others come before all."""
+    gathered = Gathered.of(model.calibration)
+    places = model.inside.places(gathered.digests)
+    return gathered.part(np.argsort(places, kind="stable").tolist())
+
+
+def _joined(former: Gathered, new: Gathered) -> Gathered:
+    """Returns all scores, each image's once: the former one."""
+    known = set(former.digests)
+    return former.merge(new.part(item for item, digest in enumerate(new.digests) if digest not in known))
+
+
+def _changed(
+    model: Model, detector: Detector, gathered: Gathered, inside: Inside, changes: tuple[Change, ...]
+) -> Model:
+    """Returns the model with other contents; everything that follows from these is made again."""
+    from blemish.detectors.scoring import OUTPUTS, Scoring
+
+    while len(changes) > MOST_CHANGES:
+        first, second, *later = changes
+        both = Change(second.created, "several", first.source, first.images + second.images)
+        changes = (both, *later)
+        inside = replace(inside, changes=np.where(inside.changes > 0, inside.changes - 1, 0).astype(np.uint32))
+    gathered.folds = 0
+    detector.compact()
+    calibration = _renewed(model, gathered)
+    provenance = replace(
+        model.provenance,
+        learned=detector.summary(),
+        changes=changes,
+        calibrated_on=replace(model.provenance.calibrated_on, created=now(), images=len(calibration.scores)),
+    )
+    shape = model.recipe.geometry.shape
+    engine = model.extractor.then(Scoring(detector, shape), OUTPUTS)
+    store = Fitted(Learned(detector, model.learned.weights), engine, shape)
+    return Model(model.recipe, calibration, provenance, inside, engine, model.extractor, store)
+
+
+def _renewed(model: Model, gathered: Gathered) -> Calibration:
+    """Returns the calibration at the rates that were asked for, or as near to them as so many images can promise."""
+    count = min(len(gathered), MOST_SCORES)
+    rate, box_rate = asked_rate(model), asked_box_rate(model)
+    calibration = gathered.finish(
+        promised_rate(count, None) if rate is None else max(rate, lowest_rate(count)),
+        None if box_rate is None else max(box_rate, lowest_rate(count)),
+    )
+    given = model.calibration.given_threshold
+    return calibration if given is None else calibration.at(threshold=given)
+
+
+def asked_rate(model: Model) -> float | None:
+    """The rate that was asked for: at the fit, or by another calibration since; `None` if none was."""
+    calibration, asked = model.calibration, model.provenance.asked_false_alarm_rate
+    if calibration.given_threshold is not None:
+        return asked
+    default = promised_rate(len(calibration.scores), None)
+    return None if asked is None and calibration.rate == default else calibration.rate
+
+
+def asked_box_rate(model: Model) -> float | None:
+    """The box rate that was asked for, at the fit or since; `None` if it is the default."""
+    calibration = model.calibration
+    return None if calibration.box_rate == default_box_rate(len(calibration.scores)) else calibration.box_rate
