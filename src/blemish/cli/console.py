@@ -73,7 +73,7 @@ def print_json(content: dict[str, Any]) -> None:
 
 
 def described(model: Model) -> dict[str, Any]:
-    calibration = model.calibration
+    calibration, changes = model.calibration, model.provenance.changes
     return {
         "detector": model.recipe.detector,
         "backbone": model.recipe.backbone,
@@ -81,7 +81,7 @@ def described(model: Model) -> dict[str, Any]:
         "input": list(model.recipe.geometry.shape),
         "images": model.provenance.images,
         "copies": model.recipe.copies,
-        "calibration": "cross" if calibration.folds else "hold-out",
+        "calibration": "cross" if calibration.folds else "hold-out" if len(changes) == 1 else "mixed",
         "folds": calibration.folds,
         "scores": len(calibration.scores),
         "skipped": model.provenance.skipped,
@@ -116,13 +116,13 @@ def calibrated_by(calibration: Calibration) -> str:
     own = f"; the threshold is the score of {escape(image)}" if image else ""
     if folds:
         return f"calibrated on all {count}, each scored by a model of the other {folds - 1} of {folds} folds{own}"
-    return f"calibrated on {count} images that were scored before anything was learned from them{own}"
+    return f"calibrated on {count} images, each scored before anything was learned from it{own}"
 
 
-def listed(names: Sequence[str]) -> str:
-    """Returns the first few of these names in a line, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return escape(", ".join(names[:NAMED])) + more
+def listed(names: Sequence[str], count: int | None = None) -> str:
+    """Returns the first few of these names in a line, and how many more there are, of `count` in all if it is given."""
+    more = (len(names) if count is None else count) - NAMED
+    return escape(", ".join(names[:NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def looking_anomalous(count: int) -> str:
@@ -130,14 +130,15 @@ def looking_anomalous(count: int) -> str:
     return f"{count} of the good images " + ("looks anomalous itself" if count == 1 else "look anomalous themselves")
 
 
-def _several(count: int, one: str, many: str) -> str:
+def several(count: int, one: str, many: str) -> str:
+    """Returns `1 image`, `2 images` and the like."""
     return f"{count} {one if count == 1 else many}"
 
 
 def print_model(model: Model, output: Path) -> None:
     told = described(model)
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
-    copies = f" and {_several(told['copies'], 'shifted copy', 'shifted copies')} of each" if told["copies"] else ""
+    copies = f" and {several(told['copies'], 'shifted copy', 'shifted copies')} of each" if told["copies"] else ""
     skipped = f", {told['skipped']} unreadable left out" if told["skipped"] else ""
     tile = model.recipe.geometry.tile
     tiles = "" if tile is None else f" in tiles of {tile} pixels"
@@ -150,9 +151,9 @@ def print_model(model: Model, output: Path) -> None:
             f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} images to calibrate on)"
         )
     if told["repeated"]:
-        out.print(f"{_several(told['repeated'], 'image is', 'images are')} the same as another; each is counted once")
+        out.print(f"{several(told['repeated'], 'image is', 'images are')} the same as another; each is counted once")
     if told["trimmed"]:
-        left_out = _several(len(told["trimmed"]), "image that looks anomalous was", "images that look anomalous were")
+        left_out = several(len(told["trimmed"]), "image that looks anomalous was", "images that look anomalous were")
         out.print(f"{left_out} left out: {listed(told['trimmed'])}")
     found = [f"{name} (p {p_value:.2g})" for name, p_value in model.calibration.suspicious]
     if found:

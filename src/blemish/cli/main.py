@@ -16,6 +16,7 @@ from rich.markup import escape
 from blemish import interrupts
 from blemish.cli.bench import one_class
 from blemish.cli.calibrate import calibrate
+from blemish.cli.change import forget, merge, update
 from blemish.cli.compare import compare
 from blemish.cli.console import err
 from blemish.cli.explain import explain, prune, sample
@@ -35,7 +36,7 @@ app = typer.Typer(
     help="Finds what does not belong in images, having seen only normal ones.",
     epilog="Add --debug to any command to see the traceback of an error.",
 )
-for command in (demo, check, fit, predict, explain, evaluate, calibrate, compare, prune, sample):
+for command in (demo, check, fit, predict, explain, evaluate, update, forget, merge, calibrate, compare, prune, sample):
     app.command()(command)
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run a paper's protocol.")
 bench.command("one-class")(one_class)

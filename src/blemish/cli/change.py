@@ -1,0 +1,176 @@
+"""`blemish update`, `blemish merge` and `blemish forget`: a model that follows its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.console import bars, err, listed, out, print_json, several, verdicts
+from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
+from blemish.errors import StorageError
+
+if TYPE_CHECKING:
+    from blemish.model import Model
+
+Fitted = Annotated[Path, typer.Argument(metavar="MODEL", help="What fit wrote.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Where the model goes, a new folder; by default it is replaced.")
+]
+
+
+def update(
+    model: Fitted,
+    good_images: Annotated[str, typer.Argument(help="Folder of more good images, a tree, or layout:PATH.")],
+    output: Output = None,
+    only_normal: Annotated[bool, typer.Option("--only-normal", help="Leave out what looks anomalous.")] = False,
+    newest: Annotated[int | None, typer.Option(help="Calibrate on so many of the newest scores alone.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Let a model learn from more good images, without the former ones; they calibrate it too.
+
+    Example: [bold]blemish update cells.blemish new-parts/[/bold]
+    """
+    loaded, goal, replacing = _loaded(model, output, engine, force)
+    with bars() as progress:
+        changed = loaded.update(
+            good_images, only_normal=only_normal, newest=newest, skip_bad=skip_bad, progress=progress
+        )
+    change = changed.provenance.changes[-1]
+    _save(changed, loaded, goal, replacing)
+    if not as_json:
+        out.print(f"learned from {several(change.images, 'new image', 'new images')}, {len(changed.inside)} in all")
+        if change.repeated:
+            out.print(f"{several(change.repeated, 'image was', 'images were')} inside already and not counted again")
+    if change.skipped:
+        err.print(f"{several(change.skipped, 'image', 'images')} could not be read and left out")
+    if change.anomalous:
+        named = listed([f"{name} (p {p_value:.2g})" for name, p_value in change.worst], change.anomalous)
+        came = change.images + (change.anomalous if change.left_out else 0)
+        chance = f"of {came} good images about {loaded.calibration.rate * came:.2g} would by chance"
+        what = "look" if change.anomalous > 1 else "looks"
+        advice = (
+            "left out"
+            if change.left_out
+            else "look at them, and if they are bad go back to the former model, or run it again with --only-normal"
+        )
+        err.print(f"[yellow]warning:[/yellow] {change.anomalous} {what} anomalous ({chance}): {named}; {advice}")
+    _tell(changed, loaded, goal, as_json)
+    if change.skipped:
+        raise typer.Exit(SOME_FAILED)
+
+
+def merge(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL MODEL...", help="What fit wrote, alike.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the model of all images goes, a new folder.")],
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Join models of the same recipe into one of all their images.
+
+    Example: [bold]blemish merge monday.blemish tuesday.blemish -o week.blemish[/bold]
+    """
+    from blemish.model import Model
+    from blemish.storage import check_free
+
+    if len(models) < 2:
+        raise typer.BadParameter("give two models or more")
+    check_free(output, "model", force=force)
+    first = Model.load(models[0], engine)
+    merged = first
+    with bars() as progress:
+        for number, path in enumerate(models[1:], 1):
+            merged = merged.merge(Model.load(path, engine))
+            progress("merge", number, len(models) - 1)
+    merged.save(output, force=force)
+    if not as_json:
+        out.print(f"merged {len(models)} models of {len(merged.inside)} images together")
+    _tell(merged, first, output, as_json)
+
+
+def forget(
+    model: Fitted,
+    images: Annotated[str, typer.Argument(help="The images to forget: one, a folder, a tree, or layout:PATH.")],
+    output: Output = None,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Take images out of what a model has learned, as if it had never seen them.
+
+    Example: [bold]blemish forget cells.blemish mistakes/[/bold]
+    """
+    loaded, goal, replacing = _loaded(model, output, engine, force)
+    with bars() as progress:
+        changed = loaded.forget(images, progress=progress)
+    _save(changed, loaded, goal, replacing)
+    if not as_json:
+        forgotten = several(changed.provenance.changes[-1].images, "image", "images")
+        out.print(f"forgot {forgotten}, {len(changed.inside)} are left")
+    _tell(changed, loaded, goal, as_json)
+
+
+def _loaded(path: Path, output: Path | None, engine: str, force: bool) -> tuple[Model, Path, bool]:
+    """Returns the model, where the changed one goes, and whether what is there is replaced."""
+    from blemish.model import Model
+    from blemish.storage import check_free
+
+    goal, replacing = (path, True) if output is None else (output, force)
+    loaded = Model.load(path, engine)
+    check_free(goal, "model", force=replacing)
+    return loaded, goal, replacing
+
+
+def _save(changed: Model, loaded: Model, goal: Path, replacing: bool) -> None:
+    """Writes the changed model.
+
+    Raises:
+        StorageError: the model that it replaces is no longer the one that was loaded.
+    """
+    from blemish.model.saved import Saved
+    from blemish.storage import read_card
+
+    store = loaded.store
+    if isinstance(store, Saved) and goal == store.folder and read_card(goal, "model") != store.card:
+        raise StorageError(f"{goal}: was changed by another program meanwhile, so it is not replaced; run this again")
+    changed.save(goal, force=replacing)
+
+
+def _tell(changed: Model, before: Model, goal: Path, as_json: bool) -> None:
+    """Prints what moved."""
+    if as_json:
+        print_json(_moved(changed, before, goal))
+        return
+    out.print(f"before: {len(before.calibration.scores)} scores calibrate, {verdicts(before.calibration)}")
+    out.print(f"now: {len(changed.calibration.scores)} scores calibrate, {verdicts(changed.calibration)}")
+    out.print(f"saved to {escape(str(goal))}")
+
+
+def _moved(changed: Model, before: Model, goal: Path) -> dict[str, Any]:
+    change, now, then = changed.provenance.changes[-1], changed.calibration, before.calibration
+    return {
+        "model": str(goal),
+        "change": change.kind,
+        "images": change.images,
+        "inside": len(changed.inside),
+        "repeated": change.repeated,
+        "skipped": change.skipped,
+        "anomalous": change.anomalous,
+        "left_out": change.left_out,
+        "worst": [{"image": name, "p_value": p_value} for name, p_value in change.worst],
+        "scores": len(now.scores),
+        "threshold": now.threshold,
+        "false_alarm_rate": now.rate,
+        "box_level": now.box_level,
+        "display": list(now.display),
+        "threshold_before": then.threshold,
+        "false_alarm_rate_before": then.rate,
+        "box_level_before": then.box_level,
+        "display_before": list(then.display),
+    }
