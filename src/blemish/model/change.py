@@ -300,7 +300,7 @@ def _check_alike(model: Model, other: Model) -> None:
     """Raises `SettingError` if the models do not compute the same, by their recipes or the backbone's weights."""
     import torch
 
-    names = ["backbone", "layers", "shapes", "geometry", "detector", "settings", "copies"]
+    names = ["detector", "backbone", "geometry", "layers", "shapes", "settings", "copies"]
     if model.recipe.copies:
         names.append("seed")  # of the copies
     for name in names:
@@ -381,6 +381,7 @@ def _changed(
     provenance = replace(
         model.provenance,
         learned=detector.summary(),
+        asked_false_alarm_rate=asked_rate(model),
         changes=changes,
         calibrated_on=replace(model.provenance.calibrated_on, created=now(), images=len(calibration.scores)),
     )
@@ -405,10 +406,9 @@ def _renewed(model: Model, gathered: Gathered) -> Calibration:
 def asked_rate(model: Model) -> float | None:
     """The rate that was asked for: at the fit, or by another calibration since; `None` if none was."""
     calibration, asked = model.calibration, model.provenance.asked_false_alarm_rate
-    if calibration.given_threshold is not None:
-        return asked
-    default = promised_rate(len(calibration.scores), None)
-    return None if asked is None and calibration.rate == default else calibration.rate
+    count = len(calibration.scores)
+    followed = promised_rate(count, None) if asked is None else max(asked, lowest_rate(count))
+    return asked if calibration.given_threshold is not None or calibration.rate == followed else calibration.rate
 
 
 def asked_box_rate(model: Model) -> float | None:
