@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py [--data DIR] [--only NAME] [--counts 761,7610,76100]
 
-Each fit is a process of its own over the training images of MTD, repeated as often as the count needs; EfficientNet-
-Lite0 at 256×256 and the defaults, and FRE on ResNet-50's second layer (features of 524,288 numbers; random weights, for
+Each fit is a process of its own over the training images of MTD, each again and again with a small change, since the
+same picture counts once; EfficientNet-Lite0 at 256×256 and the defaults, and FRE on ResNet-50's second layer (features of 524,288 numbers; random weights, for
 neither memory nor time depends on them). Memory is the largest resident set, and what of it is above the same process
 after it has imported everything and compiled the backbone. Prints a table and appends it to benchmarks/RESULTS.md.
 """
@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from distinct import write_distinct
 from results import Table, append, data_folder
 
 ROWS = {
@@ -45,13 +46,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "resnet50.safetensors"
         save_random("resnet50", weights)
-        for name, (options, counts) in ROWS.items():
-            if arguments.only not in name:
-                continue
-            for count in map(int, arguments.counts.split(",")) if arguments.counts else counts:
+        chosen = {name: row for name, row in ROWS.items() if arguments.only in name}
+        asked_counts = [int(count) for count in arguments.counts.split(",")] if arguments.counts else None
+        most = max(count for _, counts in chosen.values() for count in asked_counts or counts)
+        images = write_distinct(Path(folder) / "images", arguments.data, most)
+        for name, (options, counts) in chosen.items():
+            for count in asked_counts or counts:
                 asked = {**options, "weights": str(weights)} if "backbone" in options else options
                 one = json.dumps({"options": asked, "count": count})
-                command = [sys.executable, __file__, "--data", arguments.data, "--one", one]
+                command = [sys.executable, __file__, "--data", str(images), "--one", one]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 seconds, peak, above = json.loads(done.stdout)
                 table.row(name, str(count), f"{seconds:.1f}", f"{1e3 * seconds / count:.2f}", f"{peak}", f"{above}")
@@ -65,13 +68,12 @@ def fit(data: str, options: dict[str, Any], count: int) -> tuple[float, int, int
     import blemish
     from blemish.datasets import read_source
 
-    dataset = read_source(f"mtd:{data}/mtd", 0)
+    dataset = read_source(data)
     few = dataclasses.replace(dataset, train=dataset.train[:25])
     blemish.fit(few, **{**options, "detector": "gaussian"})  # imports, converts and compiles; its statistics are small
     before = peak()
-    repeated = (dataset.train * (count // len(dataset.train) + 1))[:count]
     start = time.perf_counter()
-    blemish.fit(dataclasses.replace(dataset, train=repeated), **options)
+    blemish.fit(dataclasses.replace(dataset, train=dataset.train[:count]), **options)
     seconds = time.perf_counter() - start
     return seconds, peak(), peak() - before
 
