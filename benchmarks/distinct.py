@@ -12,7 +12,7 @@ BLOCK, BITS = 8, 8
 
 
 def write_distinct(folder: Path, data: str, count: int) -> Path:
-    """Writes `count` images to train on of MTD as JPEG files; from the second time on, each has its number in blocks."""
+    """Writes `count` images of MTD to train on as JPEG files; a repeated one has the number of its repeat in blocks."""
     from blemish.datasets import read_source
 
     folder.mkdir()

@@ -3,9 +3,10 @@
     python benchmarks/scale.py [--data DIR] [--only NAME] [--counts 761,7610,76100]
 
 Each fit is a process of its own over the training images of MTD, each again and again with a small change, since the
-same picture counts once; EfficientNet-Lite0 at 256×256 and the defaults, and FRE on ResNet-50's second layer (features of 524,288 numbers; random weights, for
-neither memory nor time depends on them). Memory is the largest resident set, and what of it is above the same process
-after it has imported everything and compiled the backbone. Prints a table and appends it to benchmarks/RESULTS.md.
+same picture counts once; EfficientNet-Lite0 at 256×256 and the defaults, and FRE on ResNet-50's second layer (features
+of 524,288 numbers; random weights, for neither memory nor time depends on them). Memory is the largest resident set,
+and what of it is above the same process after it has imported everything and compiled the backbone. Prints a table and
+appends it to benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
