@@ -1,21 +1,26 @@
-"""Whether new images are still like those that calibrated: a martingale over their p-values, and a test of a window.
+"""Whether new images are still like those that calibrated: martingales over their ranks, and a test of a window.
 
 P-values against one fixed calibration are not independent: where the n images that calibrate happened to score high,
 all p-values of a long stream are a little small, and a test that takes them for independent and uniform raises an alarm
-on good images sooner or later. So each image is ranked among the n and the images before it. A p-value
-(1 + #{scores >= s}) / (n + 1) says in which of the n + 1 gaps between the n scores an image lies. If all images are
-exchangeable and no two scores are equal, the t-th one lies in a gap with the probability (1 + images in it) / (n + t),
-Pólya's urn, whatever the scores' distribution. A bet on the gap that is fair under these probabilities makes a
-martingale; by Ville's inequality (1939) it ever reaches c with a probability of at most 1 / c, however long the stream.
+on good images sooner or later. So each image is ranked among the n and the images before it. If all are exchangeable,
+these ranks are independent and uniform, whatever the scores' distribution, and a bet that is fair under uniform ranks
+makes a martingale (Vovk, Nouretdinov & Gammerman 2003). By Ville's inequality (1939) it ever reaches c with a
+probability of at most 1 / c, however long the stream.
 
-This is a conformal test martingale (Vovk, Nouretdinov & Gammerman 2003) whose bets are averaged over the places that an
-image may have in its gap, so it needs no random numbers.
+A p-value (1 + #{scores >= s}) / (n + 1) says between which of the n scores an image lies, and nothing of the order of
+images between the same two. Exchangeable images lie there in random order, so a random order takes the place of the
+true one, and the ranks have the same distribution as if scores were known and no two were equal.
+
+There are two martingales. One ranks an image among the n and the images before; if scores may be lower than those that
+calibrate, as those of a model that has learned from the images that calibrate it are, it bets on higher ones only, and
+the bound holds all the same: raising the n scores makes every rank larger, and the bets smaller. The other one ranks an
+image among those before it alone, and needs nothing of the calibration. Each is given half of the probability of a
+false alarm.
 """
 
 from __future__ import annotations
 
-import warnings
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +28,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemish.errors import SettingError, require
 
-BETS = np.array([[-1.0, 0.0], [-0.5, 0.0], [1.0, 0.0], [0.5, 0.0], [0.0, 1.0], [0.0, -1.0]])
+HIGHER = np.array([[-1.0, 0.0], [-0.5, 0.0]])
+BETS = np.concatenate([HIGHER, -HIGHER, [[0.0, 1.0], [0.0, -1.0]]])
 """Weights x, y of each bet 1 + x (2p - 1) + y (6p² - 6p + 1), by the first two Legendre polynomials.
 
 The halves are those of the simple jumper (Vovk et al. 2021); the second polynomial is from Szabadváry 2026. An image
@@ -31,28 +37,33 @@ multiplies what is staked by at most 2, so a single odd one raises no alarm.
 """
 
 SHIFTS = ("higher", "higher", "lower", "lower", "farther apart", "closer together")
-"""What the scores are compared with those that calibrated, where each bet wins."""
+"""What the scores are compared with those before, where each bet wins."""
+
+MOST_EXACT = 10_000
+"""Images for which the test of a window is exact, at most; above it, the limiting distribution is used."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A test martingale over a stream of T images.
+    """What two test martingales found in a stream of T images.
 
     Attributes:
-        log10: decimal logarithm of the martingale after each image (T,); 0 before the first.
-        alarm: index of the first image after which it is at the level or above; `None` if there is none.
+        log10: decimal logarithm of half of the larger martingale after each image (T,).
+        alarm: index of the first image after which this is at the level or above; `None` if there is none.
         since: index of the image from which the bet that has won most by then has won; `None` without an alarm.
         shift: one of `SHIFTS`; `None` without an alarm.
     """
 
     log10: NDArray[np.float64]
-    alarm: int | None
-    since: int | None
-    shift: str | None
+    alarm: int | None = None
+    since: int | None = None
+    shift: str | None = None
 
 
-def gaps(p_values: ArrayLike, count: int) -> NDArray[np.int64]:
-    """Returns for each p-value (T,) how many of the `count` scores that calibrate are at least as high (T,).
+def places(p_values: ArrayLike, count: int, seed: int = 0) -> NDArray[np.float64]:
+    """Returns where images lie among the `count` that calibrate, of which the j-th highest is at j (T,).
+
+    Images between the same two are in random order.
 
     Raises:
         SettingError: there is no p-value, or one is not a multiple of 1 / (count + 1) above 0 and at most 1.
@@ -68,71 +79,95 @@ def gaps(p_values: ArrayLike, count: int) -> NDArray[np.int64]:
             f"p-value {given[wrong[0]]:g} of image {wrong[0] + 1} is not one of a model that {count} images calibrate "
             f"(a multiple of 1/{count + 1}); was it another model, or another calibration?"
         )
-    return np.asarray(ranks.round().astype(np.int64) - 1)
+    return np.asarray(ranks.round() - np.random.default_rng(seed).uniform(0.001, 0.999, len(given)))
 
 
-def evidence(p_values: ArrayLike, count: int, level: float) -> Evidence:
-    """Returns the martingale over p-values (T,) in order, of images judged by a model that `count` images calibrate.
+def evidence(where: NDArray[np.float64], count: int, level: float, *, two_sided: bool) -> Evidence:
+    """Returns the evidence that a stream of images is not all alike, or not like those that calibrate.
 
-    A share of the capital, 1 / log2(t + 1) - 1 / log2(t + 2), is staked at image t = 1, 2, … in equal parts on all
-    `BETS`, and stays on them: Shiryaev's mixture over the time of change, with a prior that sums to 1. So a late change
-    is seen nearly as soon as an early one, and the capital never falls below 1 / log2(t + 2). A mixture of martingales
-    is one.
-
-    Raises:
-        SettingError: a p-value is not one of such a model.
+    Args:
+        where: the images lie among those that calibrate, as `places` gives it, in their order (T,).
+        count: how many images calibrate.
+        level: the evidence that raises an alarm, above 1.
+        two_sided: whether scores lower than those that calibrate count, rather than only those lower than before.
     """
-    logs = np.log(_factors(gaps(p_values, count), count))  # (T, bets)
-    won = logs.cumsum(0)
-    before = won - logs
-    reserve = 1 / np.log2(np.arange(len(logs) + 1) + 2.0)
-    stakes = np.log((reserve[:-1] - reserve[1:]) / len(BETS))
-    grown = won + np.logaddexp.accumulate(stakes[:, None] - before, axis=0)
-    total = np.logaddexp(np.logaddexp.reduce(grown, axis=1), np.log(reserve[1:]))
-    reached = np.flatnonzero(total >= np.log(level))
+    before = _before(where)
+    order = np.arange(1, len(where) + 1)
+    above = np.floor(where) + before
+    tests = [_factors(above, count + order, BETS if two_sided else HIGHER), _factors(before, order, BETS)]
+    totals = np.stack([_capital(factors) for factors in tests]) - np.log(2)
+    found = totals.max(0)
+    reached = np.flatnonzero(found >= np.log(level))
     if not len(reached):
-        return Evidence(total / np.log(10), None, None, None)
+        return Evidence(found / np.log(10))
     alarm = int(reached[0])
-    starts = before[: alarm + 1].argmin(0)
-    best = int((won[alarm] - before[: alarm + 1].min(0)).argmax())
-    return Evidence(total / np.log(10), alarm, int(starts[best]), SHIFTS[best])
+    logs = np.log(tests[int(totals[:, alarm].argmax())][: alarm + 1])
+    won = np.cumsum(logs[::-1], 0)[::-1]  # from each image to the alarm
+    bet = int(won.max(0).argmax())
+    return Evidence(found / np.log(10), alarm, int(won[:, bet].argmax()), SHIFTS[bet])
 
 
-def _factors(ranks: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """Returns what each image multiplies each bet by (T, bets): the bet's mean over the image's gap.
+def _before(where: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Returns how many of the images before each have higher scores (T,)."""
+    seen: list[float] = []
+    found = np.empty(len(where), np.int64)
+    for index, place in enumerate(where.tolist()):
+        found[index] = bisect_left(seen, place)
+        insort(seen, place)
+    return found
 
-    Of n + t places among the n scores and the t - 1 images before, the gap has one for each image in it and one more.
+
+def _factors(
+    above: NDArray[np.float64] | NDArray[np.int64], among: NDArray[np.int64], bets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns what each image multiplies each bet by (T, bets): the bet's mean over the place of the image's rank.
+
+    Args:
+        above: how many have higher scores (T,).
+        among: how many there are, the image included (T,).
+        bets: as in `BETS`.
     """
-    seen: list[int] = []
-    found = np.empty((len(ranks), 2))
-    for index, rank in enumerate(ranks.tolist()):
-        first, last = bisect_left(seen, rank), bisect_right(seen, rank)
-        places = count + index + 1
-        found[index] = (rank + first) / places, (rank + last + 1) / places
-        insort(seen, rank)
-    low, high = found.T
+    low, high = above / among, (above + 1) / among
     linear = low + high - 1
     square = 2 * (low**2 + low * high + high**2) - 3 * (low + high) + 1
-    return np.asarray(1 + np.stack([linear, square], 1) @ BETS.T)
+    return np.asarray(1 + np.stack([linear, square], 1) @ bets.T)
 
 
-def window_p_value(p_values: ArrayLike, count: int) -> float:
-    """Returns the p-value of the two-sample Kolmogorov-Smirnov test of images against those that calibrated.
+def _capital(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the logarithm of a martingale after each image (T,), from what each multiplies each bet by (T, bets).
 
-    Both samples' positions follow from the p-values, so the test takes into account that n is finite, and it is exact
-    up to 10,000 images. It holds for one look: who looks again after every image sees any p-value in the end.
+    At image t = 1, 2, … a share of the capital, 1 / log2(t + 1) - 1 / log2(t + 2), is staked in equal parts on all
+    bets, and stays on them: Shiryaev's mixture over the time of change, with a prior that sums to 1. So a late change
+    is seen nearly as soon as an early one, and the capital never falls below 1 / log2(t + 2).
+    """
+    logs = np.log(factors)
+    won = logs.cumsum(0)
+    reserve = 1 / np.log2(np.arange(len(logs) + 1) + 2.0)
+    stakes = np.log((reserve[:-1] - reserve[1:]) / factors.shape[1])
+    grown = won + np.logaddexp.accumulate(stakes[:, None] - (won - logs), axis=0)
+    return np.asarray(np.logaddexp(np.logaddexp.reduce(grown, axis=1), np.log(reserve[1:])))
+
+
+def window_p_value(where: NDArray[np.float64], count: int, *, two_sided: bool) -> float:
+    """Returns the p-value of the Kolmogorov-Smirnov test of images against those that calibrate.
+
+    It takes into account that these are finite, and is exact up to 10,000 images. It holds for one look: who looks
+    again after every image sees any p-value in the end.
+
+    Args:
+        where: the images lie among those that calibrate, as `places` gives it (T,).
+        count: how many images calibrate.
+        two_sided: whether lower scores count as higher ones do.
 
     Raises:
-        SettingError: a p-value is not one of a model that `count` images calibrate.
         MissingExtraError: scipy is not installed.
     """
     require("scipy.stats", of="drift", extra="report")
     from scipy.stats import ks_2samp
 
-    ranks = gaps(p_values, count)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # it says that it goes on without the exact distribution
-        return float(np.clip(ks_2samp(np.arange(count), ranks - 0.5).pvalue, 0, 1))
+    alternative = "two-sided" if two_sided else "greater"
+    method = "exact" if max(len(where), count) <= MOST_EXACT else "asymp"
+    return float(ks_2samp(where, np.arange(1, count + 1), alternative, method).pvalue)
 
 
 def running_mean(p_values: ArrayLike, window: int) -> NDArray[np.float64]:

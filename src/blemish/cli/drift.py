@@ -71,6 +71,11 @@ def drift(
             f"the latest {found.window}: mean p-value {found.running_mean[-1]:.3f}; Kolmogorov-Smirnov test against "
             f"the {found.calibrated_on} that calibrated: p {found.window_p_value:.2g}, for one look"
         )
+        if not found.two_sided:
+            err.print(
+                "(scores lower than those that calibrated do not count, since the model learned from these images too; "
+                "to count them, calibrate it on new ones)"
+            )
         if known or failed:
             err.print(left_out)
         if output is not None:

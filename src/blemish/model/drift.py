@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from blemish.calibration.drift import evidence, running_mean, window_p_value
+from blemish.calibration.drift import evidence, places, running_mean, window_p_value
 from blemish.errors import SettingError, as_count, as_number
 from blemish.images import Pixels
 from blemish.maps import Panel, sheet, write_picture
@@ -33,13 +33,14 @@ class Drift:
         p_values: of the images, as they were given (T,).
         names: of the images, in the same order; empty if none were given.
         calibrated_on: how many images calibrated the model.
-        log10_martingale: decimal logarithm of the evidence against "all images are alike" after each image (T,).
+        two_sided: whether scores lower than those that calibrated count, rather than only those lower than before.
+        log10_martingale: decimal logarithm of the evidence of drift after each image (T,).
         level: the evidence that raises the alarm; images that are all alike ever reach it with a probability of at
             most 1 / level.
         alarm: index of the image, from 0, at which the evidence reached the level; `None` if it did not.
         since: index of the image from which on the images differ, estimated at the alarm; `None` without one.
-        shift: what the scores since then are, compared with those that calibrated: `higher`, `lower`, `farther apart`
-            or `closer together`; `None` without an alarm.
+        shift: what the scores since then are, compared with those before and those that calibrated: `higher`, `lower`,
+            `farther apart` or `closer together`; `None` without an alarm.
         running_mean: mean of the latest `window` p-values after each image (T,), of all while they are fewer.
         window: how many images are in the window.
         window_p_value: of the Kolmogorov-Smirnov test of the window's images against those that calibrated; for one
@@ -49,6 +50,7 @@ class Drift:
     p_values: NDArray[np.float64]
     names: tuple[str, ...]
     calibrated_on: int
+    two_sided: bool
     log10_martingale: NDArray[np.float64]
     level: float
     alarm: int | None
@@ -65,8 +67,8 @@ class Drift:
 
     @property
     def most(self) -> float:
-        """The decimal logarithm of the largest evidence so far, before the first image included."""
-        return max(0.0, float(self.log10_martingale.max()))
+        """The decimal logarithm of the largest evidence."""
+        return float(self.log10_martingale.max())
 
     def __str__(self) -> str:
         """Returns the verdict, why, and what to do, in one line."""
@@ -74,7 +76,7 @@ class Drift:
             many = "1 image" if len(self.p_values) == 1 else f"{len(self.p_values)} images"
             return f"no drift seen in {many}: evidence {_power(self.most)} at most, the alarm is at {self.level:g}"
         return (
-            f"drift since about {self._image(self.since)}: scores are {self.shift}; the evidence reached "
+            f"drift since about {self._image(self.since)}: scores are {self.shift} than before; the evidence reached "
             f"{self.level:g} at {self._image(self.alarm)}, and {_power(self.most)} at most; look at these images, and "
             "if they are good, calibrate the model on them or fit it again with them"
         )
@@ -87,6 +89,7 @@ class Drift:
         return {
             "images": len(self.p_values),
             "calibrated_on": self.calibrated_on,
+            "two_sided": self.two_sided,
             "drift": self.is_drift,
             "level": self.level,
             "alarm": self.alarm,
@@ -127,7 +130,7 @@ class Drift:
         )
         title = f"no drift seen in {len(self.p_values)} images"
         if self.since is not None and self.alarm is not None:
-            title = f"drift since about image {self.since + 1}, seen at image {self.alarm + 1}: scores are {self.shift}"
+            title = f"drift since about image {self.since + 1}, seen at image {self.alarm + 1}: scores {self.shift}"
         return sheet([[panel] for panel in charts], title, side=math.sqrt(HEIGHT * WIDTH))
 
     def save(self, path: str | Path) -> None:
@@ -150,6 +153,7 @@ def find_drift(
     p_values: ArrayLike,
     calibrated_on: int,
     *,
+    two_sided: bool,
     names: Sequence[str] = (),
     level: float = DEFAULT_LEVEL,
     window: int = DEFAULT_WINDOW,
@@ -159,6 +163,8 @@ def find_drift(
     Args:
         p_values: of images in order (T,), none of which the model was fitted on.
         calibrated_on: how many images calibrated the model.
+        two_sided: whether scores lower than those that calibrated count; false for a model that learned from the images
+            that calibrated it, whose own scores are a little higher than those of new images.
         names: of the images.
         level: the evidence that raises the alarm.
         window: of the latest images, for the running mean and the test of a window.
@@ -169,7 +175,8 @@ def find_drift(
         MissingExtraError: scipy is not installed.
     """
     check_settings(level, window)
-    found = evidence(p_values, calibrated_on, level)
+    where = places(p_values, calibrated_on)
+    found = evidence(where, calibrated_on, level, two_sided=two_sided)
     given = np.array(p_values, np.float64)
     if names and len(names) != len(given):
         raise SettingError(f"{len(names)} names do not fit {len(given)} p-values; give one for each")
@@ -177,6 +184,7 @@ def find_drift(
         p_values=given,
         names=tuple(names),
         calibrated_on=calibrated_on,
+        two_sided=two_sided,
         log10_martingale=found.log10,
         level=level,
         alarm=found.alarm,
@@ -184,7 +192,7 @@ def find_drift(
         shift=found.shift,
         running_mean=running_mean(given, window),
         window=min(window, len(given)),
-        window_p_value=window_p_value(given[-window:], calibrated_on),
+        window_p_value=window_p_value(where[-window:], calibrated_on, two_sided=two_sided),
     )
 
 

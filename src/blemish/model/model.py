@@ -271,20 +271,25 @@ class Model:
     ) -> Drift:
         """Returns whether images still look like those that calibrated the model.
 
+        Scores lower than those that calibrated count only if the model was calibrated on new images after its fit:
+        a model that learned from the images that calibrate it gives new ones lower scores, if they are just as good.
+
         Args:
             p_values: of images in the order in which they came (T,), by this model at any rate or threshold; without
                 those of images that it was fitted on (`is_known`).
             names: of the images.
-            level: the evidence that raises the alarm; images that are all alike ever reach it with a probability of at
-                most 1 / level.
+            level: the evidence that raises the alarm; images that are like those that calibrated ever reach it with a
+                probability of at most 1 / level.
             window: of the latest images, for the running mean and the test of a window.
 
         Raises:
             SettingError: there is no p-value, one is not of this calibration, or an option is out of range.
             MissingExtraError: scipy is not installed.
         """
+        told = self.provenance
+        is_new = bool(told.history) and not told.calibrated_on.seen
         count = len(self.calibration.scores)
-        return find_drift(p_values, count, names=names, level=level, window=window)
+        return find_drift(p_values, count, two_sided=is_new, names=names, level=level, window=window)
 
     def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
         """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it considers normal.
