@@ -2,12 +2,12 @@
 
     python benchmarks/drift.py [--data DIR] [--splits 10] [--orders 100]
 
-First, scores from a normal distribution: the share of streams of 5,000 images, all alike, that ever reach a level, beside
-the same bets on p-values that are taken for independent and uniform. Then real scores: again and again 400 of the good
-magnetic tiles fit a model at 96×96 pixels. It scores 500 others: 200 that give it a new calibration, and 300 as they are
-and changed. These 300 are put in random orders: all alike; changed from the first image on; changed after 100 images.
-Each is done with the model's own calibration, where only scores higher than those that calibrated count, and with the
-new one, where lower ones count too. Appends the tables to benchmarks/RESULTS.md.
+First, scores from a normal distribution: the share of streams of 5,000 images, all alike, that ever reach a level,
+beside the same bets on p-values that are taken for independent and uniform. Then real scores: again and again 400 of
+the good magnetic tiles fit a model at 96×96 pixels. It scores 500 others: 200 that give it a new calibration, and 300
+as they are and changed. These 300 are put in random orders: all alike; changed from the first image on; changed after
+100 images. Each is done with the model's own calibration, where only scores higher than those that calibrated count,
+and with the new one, where lower ones count too. Appends the tables to benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def simulated(count: int) -> tuple[Scores, Scores]:
     for run in range(RUNS):
         known, scores = rng.normal(size=count), rng.normal(size=STREAM)
         ranked = found_in(known, scores, two_sided=True, seed=run)
-        shares = (places(p_values(known, scores), count, run)) / (count + 1)
-        uniform = evidence(shares * (KNOWN + 1), KNOWN, LEVELS[-1], two_sided=True)
+        between_0_and_1 = places(p_values(known, scores), count, run) / (count + 1)
+        uniform = evidence(between_0_and_1 * (KNOWN + 1), KNOWN, LEVELS[-1], two_sided=True)
         found.append([ranked.log10.max(), uniform.log10.max()])
     ranked_ones, uniform_ones = np.array(found).T
     return ranked_ones, uniform_ones

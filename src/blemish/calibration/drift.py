@@ -36,8 +36,8 @@ The halves are those of the simple jumper (Vovk et al. 2021); the second polynom
 multiplies what is staked by at most 2, so a single odd one raises no alarm.
 """
 
-SHIFTS = ("higher", "higher", "lower", "lower", "farther apart", "closer together")
-"""What the scores are compared with those before, where each bet wins."""
+SHIFTS = ("higher", "lower", "farther apart", "closer together")
+"""What scores may be, compared with those before."""
 
 MOST_EXACT = 10_000
 """Images for which the test of a window is exact, at most; above it, the limiting distribution is used."""
@@ -50,7 +50,7 @@ class Evidence:
     Attributes:
         log10: decimal logarithm of half of the larger martingale after each image (T,).
         alarm: index of the first image after which this is at the level or above; `None` if there is none.
-        since: index of the image from which the bet that has won most by then has won; `None` without an alarm.
+        since: index of the image from which on, by then, the scores differ most; `None` without an alarm.
         shift: one of `SHIFTS`; `None` without an alarm.
     """
 
@@ -91,20 +91,50 @@ def evidence(where: NDArray[np.float64], count: int, level: float, *, two_sided:
         level: the evidence that raises an alarm, above 1.
         two_sided: whether scores lower than those that calibrate count, rather than only those lower than before.
     """
-    before = _before(where)
-    order = np.arange(1, len(where) + 1)
-    above = np.floor(where) + before
-    tests = [_factors(above, count + order, BETS if two_sided else HIGHER), _factors(before, order, BETS)]
-    totals = np.stack([_capital(factors) for factors in tests]) - np.log(2)
+    tests = factors(where, count, two_sided=two_sided)
+    totals = np.stack([capital(test) for test in tests]) - np.log(2)
     found = totals.max(0)
     reached = np.flatnonzero(found >= np.log(level))
     if not len(reached):
         return Evidence(found / np.log(10))
     alarm = int(reached[0])
-    logs = np.log(tests[int(totals[:, alarm].argmax())][: alarm + 1])
-    won = np.cumsum(logs[::-1], 0)[::-1]  # from each image to the alarm
-    bet = int(won.max(0).argmax())
-    return Evidence(found / np.log(10), alarm, int(won[:, bet].argmax()), SHIFTS[bet])
+    by_calibration = int(totals[:, alarm].argmax()) == 0
+    above = np.floor(where[: alarm + 1]) if by_calibration else np.zeros(alarm + 1)
+    above += where[: alarm + 1].argsort().argsort()
+    among = alarm + 1 + (count if by_calibration else 0)
+    since, shift = _change(above, among, SHIFTS[:1] if by_calibration and not two_sided else SHIFTS)
+    return Evidence(found / np.log(10), alarm, since, shift)
+
+
+def _change(above: NDArray[np.float64], among: int, shifts: tuple[str, ...]) -> tuple[int, str]:
+    """Returns the index of the image from which to the last the ranks differ most, and which of the shifts it is.
+
+    This is Pettitt's (1979) estimate of a change, which takes the ranks among all images, the later ones too. A mean
+    is measured by its deviation: the variance of m of N ranks, drawn without putting back, goes by (N - m) / (m N).
+
+    Args:
+        above: how many of all have higher scores (T,).
+        among: how many all are, those that calibrate included if the images are compared with them.
+        shifts: of `SHIFTS`, from the first on.
+    """
+    shares = (above + 0.5) / among
+    linear, square = 2 * shares - 1, 6 * shares**2 - 6 * shares + 1
+    gains = np.stack([-linear, linear, square, -square][: len(shifts)], 1)
+    size = np.arange(len(above), 0, -1)[:, None]
+    at_once = size == among  # without others, not all of them can differ
+    deviation = gains[::-1].cumsum(0)[::-1] / np.sqrt(size * (1 - size / among) + at_once)
+    since, shift = divmod(int(np.where(at_once, -np.inf, deviation).argmax()), len(shifts))
+    return since, shifts[shift]
+
+
+def factors(
+    where: NDArray[np.float64], count: int, *, two_sided: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns what each image multiplies each bet by (T, bets): ranked with those that calibrate, and without."""
+    before = _before(where)
+    order = np.arange(1, len(where) + 1)
+    with_all = _means(np.floor(where) + before, count + order, BETS if two_sided else HIGHER)
+    return with_all, _means(before, order, BETS)
 
 
 def _before(where: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -117,10 +147,10 @@ def _before(where: NDArray[np.float64]) -> NDArray[np.int64]:
     return found
 
 
-def _factors(
+def _means(
     above: NDArray[np.float64] | NDArray[np.int64], among: NDArray[np.int64], bets: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Returns what each image multiplies each bet by (T, bets): the bet's mean over the place of the image's rank.
+    """Returns each bet's mean over the place of each image's rank (T, bets), where places divide 0 to 1 evenly.
 
     Args:
         above: how many have higher scores (T,).
@@ -133,7 +163,7 @@ def _factors(
     return np.asarray(1 + np.stack([linear, square], 1) @ bets.T)
 
 
-def _capital(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+def capital(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the logarithm of a martingale after each image (T,), from what each multiplies each bet by (T, bets).
 
     At image t = 1, 2, … a share of the capital, 1 / log2(t + 1) - 1 / log2(t + 2), is staked in equal parts on all
