@@ -158,6 +158,13 @@ def test_one_look_at_a_window_is_wrong_as_rarely_as_its_p_value_says_with_few_sc
     assert np.mean(np.array(found) <= 0.1) <= 0.1 + 3 * (0.09 / 400) ** 0.5
 
 
+def test_the_test_of_a_window_goes_on_where_counting_is_too_long() -> None:
+    rng = np.random.default_rng(8)
+    where = places(p_values_fast(rng.normal(size=3000), rng.normal(size=1000) - 0.02), 3000)
+    for two_sided in (True, False):
+        assert 0.01 < window_p_value(where, 3000, two_sided=two_sided) <= 1
+
+
 def test_the_running_mean_is_that_of_the_latest() -> None:
     values = np.random.default_rng(7).random(30)
     slow = [values[max(0, end - 8) : end].mean() for end in range(1, 31)]

@@ -20,6 +20,7 @@ false alarm.
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_left, insort
 from dataclasses import dataclass
 
@@ -38,10 +39,6 @@ multiplies what is staked by at most 2, so a single odd one raises no alarm.
 
 SHIFTS = ("higher", "lower", "farther apart", "closer together")
 """What scores may be, compared with those before."""
-
-MOST_EXACT = 10_000
-"""Images for which the test of a window is exact, at most; above it, the limiting distribution is used."""
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -181,8 +178,8 @@ def capital(factors: NDArray[np.float64]) -> NDArray[np.float64]:
 def window_p_value(where: NDArray[np.float64], count: int, *, two_sided: bool) -> float:
     """Returns the p-value of the Kolmogorov-Smirnov test of images against those that calibrate.
 
-    It takes into account that these are finite, and is exact up to 10,000 images. It holds for one look: who looks
-    again after every image sees any p-value in the end.
+    It takes into account that these are finite. It is exact up to some thousands of images, and goes by the limiting
+    distribution above. It holds for one look: who looks again after every image sees any p-value in the end.
 
     Args:
         where: the images lie among those that calibrate, as `places` gives it (T,).
@@ -196,8 +193,9 @@ def window_p_value(where: NDArray[np.float64], count: int, *, two_sided: bool) -
     from scipy.stats import ks_2samp
 
     alternative = "two-sided" if two_sided else "greater"
-    method = "exact" if max(len(where), count) <= MOST_EXACT else "asymp"
-    return float(ks_2samp(where, np.arange(1, count + 1), alternative, method).pvalue)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # it says that it goes on by the limiting distribution
+        return float(ks_2samp(where, np.arange(1, count + 1), alternative).pvalue)
 
 
 def running_mean(p_values: ArrayLike, window: int) -> NDArray[np.float64]:

@@ -125,7 +125,8 @@ class Drift:
                     level=level,
                     marks=marks,
                 ),
-                f"evidence of drift, and the level of the alarm, {self.level:g}",
+                f"evidence of drift, and the level of the alarm, {self.level:g}"
+                + (f"; more than 1e{high:.3g} is drawn at the top" if self.most > high else ""),
             ),
         )
         title = f"no drift seen in {len(self.p_values)} images"
