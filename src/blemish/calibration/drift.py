@@ -40,6 +40,7 @@ multiplies what is staked by at most 2, so a single odd one raises no alarm.
 SHIFTS = ("higher", "lower", "farther apart", "closer together")
 """What scores may be, compared with those before."""
 
+
 @dataclass(frozen=True)
 class Evidence:
     """What two test martingales found in a stream of T images.

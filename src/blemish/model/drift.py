@@ -78,7 +78,7 @@ class Drift:
         return (
             f"drift since about {self._image(self.since)}: scores are {self.shift} than before; the evidence reached "
             f"{self.level:g} at {self._image(self.alarm)}, and {_power(self.most)} at most; look at these images, and "
-            "if they are good, calibrate the model on them or fit it again with them"
+            "if they are good, calibrate the model on them or update it with them"
         )
 
     def _image(self, index: int) -> str:

@@ -271,8 +271,8 @@ class Model:
     ) -> Drift:
         """Returns whether images still look like those that calibrated the model.
 
-        Scores lower than those that calibrated count only if the model was calibrated on new images after its fit:
-        a model that learned from the images that calibrate it gives new ones lower scores, if they are just as good.
+        Scores lower than those that calibrated count only if the model has learned from none of these images: one that
+        has gives new images lower scores, if they are just as good.
 
         Args:
             p_values: of images in the order in which they came (T,), by this model at any rate or threshold; without
@@ -286,8 +286,8 @@ class Model:
             SettingError: there is no p-value, one is not of this calibration, or an option is out of range.
             MissingExtraError: scipy is not installed.
         """
-        told = self.provenance
-        is_new = bool(told.history) and not told.calibrated_on.seen
+        digests = self.calibration.digests
+        is_new = bool(digests) and bool((self.inside.places(digests) < 0).all())
         count = len(self.calibration.scores)
         return find_drift(p_values, count, two_sided=is_new, names=names, level=level, window=window)
 
