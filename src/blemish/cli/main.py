@@ -37,9 +37,10 @@ app = typer.Typer(
     help="Finds what does not belong in images, having seen only normal ones.",
     epilog="Add --debug to any command to see the traceback of an error.",
 )
-COMMANDS = (demo, check, fit, predict, explain, evaluate, drift, update, forget, merge, calibrate, compare, prune, sample)
-for command in COMMANDS:
-    app.command()(command)
+for judging in (demo, check, fit, predict, explain, evaluate, drift):
+    app.command()(judging)
+for changing in (update, forget, merge, calibrate, compare, prune, sample):
+    app.command()(changing)
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run a paper's protocol.")
 bench.command("one-class")(one_class)
 app.add_typer(bench, name="bench")
