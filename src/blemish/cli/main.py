@@ -19,6 +19,7 @@ from blemish.cli.calibrate import calibrate
 from blemish.cli.change import forget, merge, update
 from blemish.cli.compare import compare
 from blemish.cli.console import err
+from blemish.cli.drift import drift
 from blemish.cli.explain import explain, prune, sample
 from blemish.cli.fit import fit
 from blemish.cli.judge import check, demo, evaluate, predict
@@ -36,8 +37,10 @@ app = typer.Typer(
     help="Finds what does not belong in images, having seen only normal ones.",
     epilog="Add --debug to any command to see the traceback of an error.",
 )
-for command in (demo, check, fit, predict, explain, evaluate, update, forget, merge, calibrate, compare, prune, sample):
-    app.command()(command)
+for judging in (demo, check, fit, predict, explain, evaluate, drift):
+    app.command()(judging)
+for changing in (update, forget, merge, calibrate, compare, prune, sample):
+    app.command()(changing)
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run a paper's protocol.")
 bench.command("one-class")(one_class)
 app.add_typer(bench, name="bench")

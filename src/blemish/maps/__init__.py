@@ -2,11 +2,23 @@
 
 from blemish.maps.boxes import Box, counted, find_boxes, matched
 from blemish.maps.pages import page_template
-from blemish.maps.pictures import Panel, heat_map, in_view, outlined, overlay, resized, sheet, short, write_picture
+from blemish.maps.pictures import (
+    Panel,
+    check_picture,
+    heat_map,
+    in_view,
+    outlined,
+    overlay,
+    resized,
+    sheet,
+    short,
+    write_picture,
+)
 
 __all__ = [
     "Box",
     "Panel",
+    "check_picture",
     "counted",
     "find_boxes",
     "heat_map",

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from blemish.errors import SettingError
 from blemish.images import Pixels
 from blemish.maps.boxes import Box
-from blemish.storage import new_file
+from blemish.storage import check_free_file, new_file
 from blemish.storage.folders import MADE_BY
 
 Values = TypeVar("Values", NDArray[np.uint8], NDArray[np.float32])
@@ -150,9 +150,8 @@ def write_picture(pixels: Pixels, path: Path, *, force: bool = False) -> None:
         SettingError: the suffix is not that of a picture.
         StorageError: the path exists and may not be replaced (see `storage.new_file`), or cannot be written.
     """
+    check_picture(path, force=force)
     ending = path.suffix.lower()
-    if ending not in PICTURES:
-        raise SettingError(f"{path}: pictures end in {', '.join(PICTURES)}; give one of these")
     options: dict[str, Any] = {"comment": MADE_BY}
     if ending == ".png":
         options = {"pnginfo": PngInfo()}
@@ -164,6 +163,13 @@ def write_picture(pixels: Pixels, path: Path, *, force: bool = False) -> None:
     Image.fromarray(pixels).save(buffer, Image.registered_extensions()[ending], **options)
     with new_file(path, force=force) as temporary:
         temporary.write_bytes(buffer.getvalue())
+
+
+def check_picture(path: Path, *, force: bool = False) -> None:
+    """Raises what `write_picture` would raise, before the work starts."""
+    if path.suffix.lower() not in PICTURES:
+        raise SettingError(f"{path}: pictures end in {', '.join(PICTURES)}; give one of these")
+    check_free_file(path, force=force)
 
 
 def short(value: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from blemish.calibration import Calibration
 from blemish.datasets import Dataset, read_source
@@ -22,6 +22,7 @@ from blemish.images import ImageLike, Place, name_of, read_image, read_proportio
 from blemish.maps import Box, find_boxes
 from blemish.maps.boxes import LEAST_AREA
 from blemish.model.card import card_content, read_content
+from blemish.model.drift import DEFAULT_LEVEL, DEFAULT_WINDOW, Drift, find_drift
 from blemish.model.inside import Inside
 from blemish.model.prediction import Prediction
 from blemish.model.provenance import Provenance
@@ -259,6 +260,36 @@ class Model:
                 raise error
             scored += zip(chunk.arrays[0].tolist(), chunk.places, strict=True)
         return max(scored, key=lambda found: math.inf if math.isnan(found[0]) else found[0])[1]
+
+    def drift(
+        self,
+        p_values: ArrayLike,
+        *,
+        names: Sequence[str] = (),
+        level: float = DEFAULT_LEVEL,
+        window: int = DEFAULT_WINDOW,
+    ) -> Drift:
+        """Returns whether images still look like those that calibrated the model.
+
+        Scores lower than those that calibrated count only if the model has learned from none of these images: one that
+        has gives new images lower scores, if they are just as good.
+
+        Args:
+            p_values: of images in the order in which they came (T,), by this model at any rate or threshold; without
+                those of images that it was fitted on (`is_known`).
+            names: of the images.
+            level: the evidence that raises the alarm; images that are like those that calibrated ever reach it with a
+                probability of at most 1 / level.
+            window: of the latest images, for the running mean and the test of a window.
+
+        Raises:
+            SettingError: there is no p-value, one is not of this calibration, or an option is out of range.
+            MissingExtraError: scipy is not installed.
+        """
+        digests = self.calibration.digests
+        is_new = bool(digests) and bool((self.inside.places(digests) < 0).all())
+        count = len(self.calibration.scores)
+        return find_drift(p_values, count, two_sided=is_new, names=names, level=level, window=window)
 
     def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
         """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it considers normal.

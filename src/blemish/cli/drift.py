@@ -1,0 +1,95 @@
+"""`blemish drift`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.console import bars, err, out, print_json, print_prediction
+from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
+from blemish.errors import SourceError, require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from blemish.model import Model, Prediction
+    from blemish.progress import Progress
+
+
+def drift(
+    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Images in order, folders, layout:PATH, or FILE.jsonl that predict wrote.")
+    ],
+    level: Annotated[float, typer.Option(help="Evidence that raises the alarm.")] = 100.0,
+    window: Annotated[int, typer.Option(help="Latest images, for the mean and the test of a window.")] = 100,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The picture, FILE.png.")] = None,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether images still look like those that calibrated the model. Status 3 if some could not be read.
+
+    Example: [bold]blemish drift cells.blemish results/results.jsonl -o drift.png[/bold]
+    """
+    from blemish.maps import check_picture, write_picture
+    from blemish.model import Model
+    from blemish.model.drift import check_settings
+
+    require("scipy.stats", of="drift", extra="report")
+    check_settings(level, window)
+    if output is not None:
+        check_picture(output, force=force)
+    loaded = Model.load(model, engine)
+    p_values, names = [], []
+    known, failed = 0, 0
+    with bars() as progress:
+        for prediction in _predicted(loaded, sources, progress):
+            if prediction.error is not None:
+                failed += 1
+                print_prediction(prediction)
+            elif prediction.is_known:
+                known += 1
+            else:
+                p_values.append(prediction.p_value)
+                names.append(str(prediction.path))
+            del prediction  # maps of large photographs take room
+    left_out = f"{known} that the model was fitted on and {failed} that could not be read are left out"
+    if not p_values:
+        raise SourceError(f"no image is left to judge: {left_out}; give new images")
+    found = loaded.drift(p_values, names=names, level=level, window=window)
+    if output is not None:
+        write_picture(found.picture(), output, force=force)
+    if as_json:
+        print_json({**found.as_dict(), "known": known, "unreadable": failed})
+    else:
+        out.print(f"[{'red' if found.is_drift else 'green'}]{escape(str(found))}[/]")
+        out.print(
+            f"the latest {found.window}: mean p-value {found.running_mean[-1]:.3f}; Kolmogorov-Smirnov test against "
+            f"the {found.calibrated_on} that calibrated: p {found.window_p_value:.2g}, for one look"
+        )
+        if not found.two_sided:
+            err.print(
+                "(scores lower than those that calibrated do not count, since the model learned from these images too; "
+                "to count them, calibrate it on new ones)"
+            )
+        if known or failed:
+            err.print(left_out)
+        if output is not None:
+            out.print(f"picture: {escape(str(output))}")
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _predicted(model: Model, sources: list[str], progress: Progress) -> Iterable[Prediction]:
+    """Yields predictions of all sources in their order, read back where a source is a file of JSON lines."""
+    from blemish.model.lines import read_lines
+
+    for source in sources:
+        if source.lower().endswith(".jsonl"):
+            yield from read_lines(Path(source), model.calibration)
+        else:
+            yield from model.predict(source, progress)
