@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.stats import norm
 
 import blemish
+from blemish.calibration import Gathered
 from blemish.datasets import Dataset, read_source
 from blemish.detectors import Detector, make_detector
 from blemish.detectors.scoring import Scoring
@@ -163,7 +166,35 @@ def test_anomalous_images_are_named_or_left_out(parts: Dataset, fitted: Callable
     assert made.anomalous == told.anomalous
     assert made.left_out
     assert made.images == len(new) - made.anomalous
-    assert max(left.calibration.scores) <= first.threshold
+    assert sum(left.calibration.scores > first.threshold) == made.calibrating == 1  # of 22 images at a rate of 2.4 %
+
+
+def test_leaving_out_what_looks_anomalous_does_not_lower_the_threshold() -> None:
+    """Twenty updates by good images alone, at 5 %; without the lowest of those left out it would become 12 %."""
+    rng, realised = np.random.default_rng(0), []
+    for _ in range(40):
+        calibration = Gathered()
+        for score in rng.normal(10, 1, 500):
+            calibration.update(float(score), np.zeros((1, 1), np.float32), "", f"{rng.integers(1 << 62):016x}")
+        changes: tuple[Change, ...] = ()
+        for _ in range(20):
+            made = calibration.finish(0.05)
+            model = SimpleNamespace(calibration=made, provenance=SimpleNamespace(changes=changes))
+            judged = SimpleNamespace(gathered=Gathered(), anomalous={})
+            for score in rng.normal(10, 1, 100):
+                digest = f"{rng.integers(1 << 62):016x}"
+                judged.gathered.update(float(score), np.zeros((1, 1), np.float32), "", digest)
+                if score > made.threshold:
+                    judged.anomalous[digest] = ("", 0.0)
+            by_chance = change._good_by_chance(model, judged)  # type: ignore[arg-type]
+            left = [item for item in range(100) if judged.gathered.digests[item] not in judged.anomalous]
+            calibration = calibration.merge(judged.gathered.part(left)).merge(by_chance)
+            told = Change(
+                "", "update", "", len(left), anomalous=100 - len(left), left_out=True, calibrating=len(by_chance)
+            )
+            changes = (*changes, told)
+        realised.append(norm.sf(calibration.finish(0.05).threshold, 10, 1))
+    assert 0.045 < float(np.mean(realised)) < 0.06
 
 
 def test_only_the_newest_scores_calibrate_where_that_is_asked(parts: Dataset, fitted: Callable[..., Model]) -> None:
@@ -172,7 +203,7 @@ def test_only_the_newest_scores_calibrate_where_that_is_asked(parts: Dataset, fi
 
 
 def test_of_too_many_scores_a_sample_stays_that_no_order_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from blemish.calibration import Gathered, gathered
+    from blemish.calibration import gathered
 
     monkeypatch.setattr(gathered, "MOST", 30)
     rng = np.random.default_rng(0)

@@ -198,7 +198,7 @@ def _changes(found: Any) -> tuple[Change, ...]:
         _keys("provenance.changes", change, {field.name for field in fields(Change)})
         for name in ("created", "kind", "source"):
             _text(f"provenance.changes.{name}", change[name])
-        for name in ("images", "repeated", "skipped", "anomalous"):
+        for name in ("images", "repeated", "skipped", "anomalous", "calibrating"):
             _integer(f"provenance.changes.{name}", change[name], 0)
         if change["kind"] not in KINDS_OF_CHANGE or type(change["left_out"]) is not bool:
             raise ValueError("provenance.changes has a kind that is not known, or a left_out that is not a truth value")

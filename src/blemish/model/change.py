@@ -6,6 +6,7 @@ holds. New images are scored before anything is learned from them, so their scor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import compress
@@ -52,14 +53,12 @@ def update(
     if newest is not None and (newest := as_count("newest", newest)) < 1:
         raise SettingError(f"newest {newest} is out of range; give how many of the newest scores calibrate, 1 or more")
     given = _Given.of(images, model.recipe.seed)
-    left_out: dict[str, tuple[str, float]] = {}
+    judged, intake, fresh = _Intake(model, given, skip_bad), _Intake(model, given, skip_bad), detector.emptied()
     if only_normal:
-        judged = _Intake(model, given, skip_bad)
         judged.run(None, {}, progress)
-        left_out = judged.anomalous
-    intake, fresh = _Intake(model, given, skip_bad), detector.emptied()
-    intake.run(fresh, left_out, progress)
-    anomalous = left_out if only_normal else intake.anomalous
+    intake.run(fresh, judged.anomalous, progress)
+    by_chance = _good_by_chance(model, judged)
+    anomalous = judged.anomalous or intake.anomalous
     change = Change(
         now(),
         "update",
@@ -69,11 +68,12 @@ def update(
         skipped=len(intake.bad),
         anomalous=len(anomalous),
         left_out=only_normal,
+        calibrating=len(by_chance),
         worst=tuple(sorted(anomalous.values(), key=lambda pair: pair[1])[:NAMED]),
     )
     changes = (*model.provenance.changes, change)
     inside = model.inside.merge(Inside.of(intake.rows, len(changes) - 1))
-    gathered = _joined(_by_age(model), intake.gathered)
+    gathered = _joined(_by_age(model), intake.gathered.merge(by_chance))
     if newest is not None:
         gathered = gathered.part(range(max(0, len(gathered) - newest), len(gathered)))
     return _changed(model, detector.merge(fresh), gathered, inside, changes)
@@ -271,6 +271,21 @@ class _Intake:
             done += chunk.finished
             if progress:
                 progress(stage, done, total)
+
+
+def _good_by_chance(model: Model, judged: _Intake) -> Gathered:
+    """Returns the scores of those images left out that calibrate all the same, since they may well be good.
+
+    Were all of them left out, each update would cut off the highest scores of good images, and the threshold would
+    fall. So of all images that ever came to be left out or not, as many of the lowest ones calibrate as the rate says
+    that good ones exceed the threshold.
+    """
+    former = [change for change in model.provenance.changes if change.left_out]
+    came = sum(change.images + change.anomalous for change in former) + len(judged.gathered)
+    allowed = math.floor(model.calibration.rate * came + 0.5) - sum(change.calibrating for change in former)
+    digests, found = judged.gathered.digests, judged.gathered.scores
+    above = sorted((item for item in range(len(found)) if digests[item] in judged.anomalous), key=found.__getitem__)
+    return judged.gathered.part(above[: max(0, allowed)])
 
 
 class _Where(Container[str]):

@@ -323,8 +323,8 @@ class Model:
 
         Args:
             images: a path, `layout:PATH` or a data set, whose good images are used; or images as `predict` takes them.
-            only_normal: leave out images above the threshold. Some good ones are among them, as the rate says, so the
-                threshold falls a little each time; leave out by hand what is really bad where you can.
+            only_normal: leave out images above the threshold. Some good ones are among them, as the rate says; so many
+                of the lowest of them calibrate all the same, or the threshold would fall from update to update.
             newest: calibrate on so many of the newest scores alone, where the line changes slowly.
             skip_bad: leave out images that cannot be read, rather than stop.
             progress: called with the stage, and how many images of how many are done.

@@ -60,6 +60,7 @@ class Change:
         skipped: images that could not be read and were left out.
         anomalous: how many new images looked anomalous to the model before.
         left_out: whether these were left out.
+        calibrating: how many of those left out, the lowest, calibrate all the same, as many as are good by chance.
         worst: names and p-values of these, the worst first, `NAMED` at most.
     """
 
@@ -71,6 +72,7 @@ class Change:
     skipped: int = 0
     anomalous: int = 0
     left_out: bool = False
+    calibrating: int = 0
     worst: tuple[tuple[str, float], ...] = ()
 
 
