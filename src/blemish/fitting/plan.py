@@ -56,7 +56,7 @@ MAPS = 6
 """Batches of maps of the input's size that exist while images are scored, enlarging and smoothing included."""
 
 
-PROCESS = 400_000_000
+PROCESS = 600_000_000
 """Bytes that each further process of a training takes, besides its share of the batch."""
 
 

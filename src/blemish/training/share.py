@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -68,10 +68,20 @@ class Joined:
         return self.share
 
     def added(self, tensor: Tensor) -> Tensor:
-        """Returns the sum of the tensors that all processes give, on the device of this one."""
-        total = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        """Returns the sum of the tensors that all processes give, on the device of this one; it may be in their place."""
+        total = tensor.detach().cpu().contiguous()
         self._add(total)
         return total.to(tensor.device)
+
+    def moments(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean and variance (C,) of the whole batch from those of each share (Chan, Golub & LeVeque 1983)."""
+        shares = [replace(self.share, rank=rank) for rank in range(self.share.processes)]
+        found = mean.new_zeros(len(shares), 2, len(mean))  # one row is filled by each process
+        found[self.share.rank] = torch.stack([mean, variance])
+        means, variances = self.added(found).unbind(1)  # (processes, C)
+        weights = mean.new_tensor([share.weight for share in shares])[:, None]
+        joint = (weights * means).sum(0)
+        return joint, (weights * (variances + (means - joint).square())).sum(0)
 
     def add_up(self, module: nn.Module, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Sets the gradients to their sums over the processes, and returns the terms of the whole batch."""
@@ -146,15 +156,12 @@ class _Normalised(torch.autograd.Function):
         ctx: Any, values: Tensor, scale: Tensor, shift: Tensor, eps: float, joined: Joined
     ) -> tuple[Tensor, Tensor, Tensor]:
         axes = [0, *range(2, values.dim())]
-        weight = joined.share.weight
         whole = values.to(torch.promote_types(values.dtype, torch.float32))  # the network may compute in less
-        mean = joined.added(weight * whole.mean(axes))  # (C,)
-        centred = whole - _wide(mean, values)
-        variance = joined.added(weight * centred.square().mean(axes))
+        mean, variance = joined.moments(*torch.var_mean(whole, axes, correction=0)[::-1])  # (C,)
         inverse = (variance + eps).rsqrt()
-        normal = centred * _wide(inverse, values)
+        normal = (whole - _wide(mean, values)) * _wide(inverse, values)
         ctx.save_for_backward(normal, inverse, scale)
-        ctx.joined, ctx.count = joined, values.numel() / values.shape[1] / weight
+        ctx.joined, ctx.count = joined, values.numel() / values.shape[1] / joined.share.weight
         ctx.mark_non_differentiable(mean, variance)
         found = normal * _wide(scale, values) + _wide(shift, values)
         return found.to(values.dtype), mean, variance
@@ -165,7 +172,7 @@ class _Normalised(torch.autograd.Function):
         axes = [0, *range(2, gradient.dim())]
         coming = gradient.to(normal.dtype)
         own = torch.stack([(coming * normal).sum(axes), coming.sum(axes)])  # of scale and shift
-        along, level = ctx.joined.added(own) / ctx.count
+        along, level = ctx.joined.added(own.clone()) / ctx.count
         left = coming - normal * _wide(along, gradient) - _wide(level, gradient)
         return (_wide(scale * inverse, gradient) * left).to(gradient.dtype), own[0], own[1], None, None
 
