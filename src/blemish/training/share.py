@@ -68,7 +68,7 @@ class Joined:
         return self.share
 
     def added(self, tensor: Tensor) -> Tensor:
-        """Returns the sum of the tensors that all processes give, on the device of this one; it may be in their place."""
+        """Returns the sum of the tensors that all processes give, on this one's device; it may be in their place."""
         total = tensor.detach().cpu().contiguous()
         self._add(total)
         return total.to(tensor.device)

@@ -20,7 +20,7 @@ from blemish.fitting.cache import FeatureCache
 from blemish.fitting.split import Calibrating, divide
 from blemish.fitting.trained.kept_features import KeptFeatures
 from blemish.fitting.trained.start import Start, find_start
-from blemish.images import Geometry
+from blemish.images import Geometry, open_photograph
 from blemish.model import Model
 from blemish.training.checkpoint import read_note
 from conftest import write_parts
@@ -123,6 +123,8 @@ def test_images_are_known_by_their_pixels_under_other_names_and_in_tiles(first: 
     tiles = Geometry(32, 32, tile=32, overlap=0)
     assert not start.learned_from([copied], tiles)
     assert not Start().learned_from([copied], tiles)
+    with open_photograph(copied, tiles) as photograph:
+        assert Start(before=frozenset([photograph.digest])).learned_from([copied], tiles) == {copied}
 
 
 @pytest.mark.parametrize("known", [0, 55, 60])
