@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blemish import interrupts
 from blemish.errors import TrainingError
+from blemish.interrupts import ignore
 from blemish.storage import Scratch
 from blemish.training.share import Joined, Share
 
@@ -125,7 +125,7 @@ class Call:
 @contextmanager
 def called() -> Iterator[Call]:
     """Yields, in a process that was started, what it is called to; an error is told to the first process in a line."""
-    interrupts.ignore()  # Ctrl-C, and what ends the whole group, is for the first process, which ends this one
+    ignore()  # Ctrl-C, and what ends the whole group, is for the first process, which ends this one
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
     try:
         rank, processes, meeting, threads, work = pickle.load(sys.stdin.buffer)  # noqa: S301 (likewise)
