@@ -42,7 +42,7 @@ from blemish.engines.stream import stream
 from blemish.evaluation.protocols.one_class import PUBLISHED, one_class
 from blemish.fitting.cache import FeatureCache
 from blemish.fitting.trained.kept_features import KeptFeatures
-from blemish.fitting.trained.learn import train_detector
+from blemish.fitting.trained.learn import Run, train_detector
 from blemish.images import Geometry, read_mask
 from blemish.metrics import PixelTally, auroc, tally
 from blemish.training import Schedule, train
@@ -284,7 +284,7 @@ def judged(
     detector.update([torch.from_numpy(train[layer]) for layer in layers])
     cache = FeatureCache(1 << 34).append([train[layer] for layer in layers])
     start = time.perf_counter()
-    train_detector(detector, KeptFeatures(cache, 0, judged=False), None, False, None)
+    train_detector(detector, KeptFeatures(cache, 0, judged=False), Run(), None)
     seconds = time.perf_counter() - start
     scoring = Scoring(detector, Geometry().shape)
     scores: list[float] = []

@@ -62,7 +62,7 @@ def hold() -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Ignores these signals while the last temporary folders are removed."""
+    """Ignores these signals: the last temporary folders are being removed, or another process decides."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

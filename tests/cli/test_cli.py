@@ -445,6 +445,8 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("fit", tree, "-o", out, "--set", "variance=most"): "fre cannot be set to",
         ("fit", tree, "-o", out, "--set", "variance=7"): "variance 7 is out of range",
         ("fit", tree, "-o", out, "--detector", "vae", "--resume"): "give --checkpoints DIR",
+        ("fit", tree, "-o", out, "--processes", "2"): "fre is not trained, so further processes have no share",
+        ("fit", tree, "-o", out, "--detector", "hfr", "--processes", "9"): "processes 9 is out of range; give 1 to 8",
         ("sample", fitted, "-o", tmp_path / "grid.png"): "fre has no prior to draw images from",
         ("fit", tree, "-o", out, "--method", "ica"): "method 'ica' is not known; give ae or tied",
         ("fit", tree, "-o", out, "--method", "ae", "--detector", "padim"): "not of padim",
@@ -659,7 +661,7 @@ def test_a_vae_is_fitted_resumed_and_drawn_from(tree: Path, tmp_path: Path, caps
     assert {"checkpoint", "log.jsonl"} <= {path.name for path in (tmp_path / "training").iterdir()}
     recipe = json.loads((tmp_path / "m" / "model.json").read_text())["recipe"]
     assert (recipe["backbone"], recipe["settings"]["map"], recipe["settings"]["latent"]) == ("pixels", "mad-sm", 8)
-    done = inside(capsys, *words, *folder, "--set", "epochs=2", "--resume", "-o", tmp_path / "m2")
+    done = inside(capsys, *words, *folder, "--set", "epochs=2", "--resume", "--processes", "2", "-o", tmp_path / "m2")
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "training" / "log.jsonl").read_text().splitlines()) == 2
     done = inside(capsys, "sample", tmp_path / "m", "-n", "5", "-o", tmp_path / "grid.png")

@@ -442,54 +442,6 @@ def test_schedules_of_the_wrong_type_are_refused(setting: str, value: object, me
         Schedule(**{setting: value})  # type: ignore[arg-type]
 
 
-class Plain(nn.Module):
-    """A network without noise, and without anything that goes by the batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 5))
-
-    def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        return {"loss": (self.layers(batch) - batch).square().mean()}
-
-
-EVEN = Schedule(epochs=2, batch=4, drawn=36, learning_rate=1e-2, patience=2)
-
-
-def of_two(rank: int, place: str, folder: str) -> None:
-    """One of two processes, each with its half of every batch."""
-    from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
-
-    from blemish.training import loop
-
-    loop.JUDGED = 6
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
-    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
-    fabric = Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(process_group_backend="gloo"))
-    fabric.launch()
-    module = Plain()
-    judgements = iter([1.0, 2.0, 1.0] if rank == 0 else [9.0, 8.0, 7.0])  # the first process's count
-    train(module, batches, len(DATA), EVEN, fabric=fabric, folder=Path(folder), judge=lambda: next(judgements))
-    if rank == 0:
-        torch.save(module.state_dict(), f"{folder}/weights")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_train_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.multiprocessing.spawn(of_two, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
-    monkeypatch.setattr("blemish.training.loop.JUDGED", 6)
-    judgements = iter([1.0, 2.0, 1.0])
-    module = Plain()
-    train(module, batches, len(DATA), EVEN, judge=lambda: next(judgements))
-    found = torch.load(tmp_path / "weights", weights_only=True)
-    assert all(torch.allclose(a, found[name], atol=1e-6) for name, a in module.state_dict().items())
-    assert len((tmp_path / LOG).read_text().splitlines()) == 18, "one of them writes"
-
-
 def mine_with_other_fields(log: Path) -> None:
     log.write_text('{"step": 0, "loss": 1, "mine": "precious"}\n')
 

@@ -69,7 +69,10 @@ def fit(
     checkpoints: Annotated[
         Path | None, typer.Option(help="For a trained detector: a folder for checkpoints and the log.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --checkpoints.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --checkpoints, also with more images.")
+    ] = False,
+    processes: Annotated[int, typer.Option(help="For a trained detector: processes that train it.")] = 1,
     memory: Annotated[
         float | None,
         typer.Option(help="GB for the features that hfr or fre-ae is trained on; more go to disk.", min=0, max=1e9),
@@ -127,6 +130,7 @@ def fit(
             announce=lambda plan: err.print(str(plan)),
             checkpoints=checkpoints,
             resume=resume,
+            processes=processes,
             memory=None if memory is None else round(1e9 * memory),
         )
     model.save(output, force=force)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from blemish.progress import Progress
 if TYPE_CHECKING:
     from blemish.detectors import Detector
     from blemish.engines.extractor import Extractor
-    from blemish.fitting.trained.learn import Training
+    from blemish.fitting.trained.learn import Run, Training
 
 LARGEST_SEED = (1 << 32) - 1
 
@@ -63,6 +63,7 @@ def fit(
     announce: Callable[[Plan], None] | None = None,
     checkpoints: str | Path | None = None,
     resume: bool = False,
+    processes: int = 1,
     memory: int | None = None,
 ) -> Model:
     """Returns a model of the good images in `source`. The backbone runs once for each of them.
@@ -107,7 +108,10 @@ def fit(
         progress: called with the stage, and how many images or steps of how many are done.
         announce: called with what the fit will need, before the pass over the images.
         checkpoints: a folder for the checkpoint and the log of a trained detector.
-        resume: go on from the checkpoint there, if there is one.
+        resume: go on from the checkpoint there, if there is one. If only the images are others, its weights are what a
+            new training starts from; images that they have learned from do not calibrate.
+        processes: that train a trained detector, each with its share of every batch. The result is that of one process,
+            up to rounding.
         memory: bytes for the features that `hfr` or `fre-ae` is trained on, which are kept on disk if they take more;
             by default half of what is free.
 
@@ -116,6 +120,9 @@ def fit(
     """
     from blemish.detectors import Trained
     from blemish.engines.extractor import make_extractor
+    from blemish.fitting.trained.learn import Run
+    from blemish.fitting.trained.start import find_start
+    from blemish.training.loop import check_processes
 
     seed = as_count("seed", seed)
     if not 0 <= seed <= LARGEST_SEED:
@@ -135,6 +142,11 @@ def fit(
         seed,
     )
     learning, geometry = chosen.detector, chosen.geometry
+    processes = as_count("processes", processes)
+    if isinstance(learning, Trained):
+        check_processes(processes, learning.batch)
+    elif processes != 1:
+        raise SettingError(f"{learning.name} is not trained, so further processes have no share; leave --processes out")
     dataset = source if isinstance(source, Dataset) else read_source(source, seed)
     calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate, box_rate)
     if len(dataset.train) > 1:  # fewer are refused in words of their own
@@ -156,25 +168,27 @@ def fit(
         raise SettingError(
             "suspicious images are found by a cross-fit of a detector that is not trained; leave --trim out"
         )
-    images = divide(dataset, seed, calibrating, crosses=crosses, trained=isinstance(learning, Trained))
     folder = Path(checkpoints) if checkpoints is not None else None
-    return run(
-        prepare(
-            learning, extractor, recipe, images, Options(skip_bad, trim, progress, announce, folder, resume, memory)
-        )
-    )
+    trained, paths = isinstance(learning, Trained), [sample.path for sample in dataset.train]
+    start = find_start(folder if trained else None, resume, paths, crosses=crosses)
+    learned_from = start.learned_from(paths, geometry)
+    images = divide(dataset, seed, calibrating, crosses=crosses, trained=trained, learned_from=learned_from)
+    how = Run(folder, resume, start, processes)
+    return run(prepare(learning, extractor, recipe, images, Options(skip_bad, trim, progress, announce, how, memory)))
 
 
 @dataclass(frozen=True)
 class Options:
-    """Arguments of `fit` by the same names that change how it runs; `skip_bad` and `trim` change the result too."""
+    """Arguments of `fit` by the same names that change how it runs; `skip_bad` and `trim` change the result too.
+
+    A training's folder, its start and its processes are in `how`.
+    """
 
     skip_bad: bool = False
     trim: bool = False
     progress: Progress | None = None
     announce: Callable[[Plan], None] | None = None
-    checkpoints: Path | None = None
-    resume: bool = False
+    how: Run | None = None
     memory: int | None = None
 
 
@@ -214,13 +228,13 @@ def prepare(detector: Detector, extractor: Extractor, recipe: Recipe, images: Di
         MemoryLimitError: there is not enough memory, or not enough disk.
         SettingError: something in the folder for checkpoints would be overwritten.
     """
-    from blemish.fitting.trained.learn import make_training
+    from blemish.fitting.trained.learn import Run, make_training
 
+    how = options.how or Run()
     digest = images_digest([sample.path for sample in images.all])  # now, so that later changes to them are noticed
-    plan = plan_fit(detector, extractor, recipe, images, options.memory)
-    training = make_training(
-        detector, recipe, extractor.origin, images, plan.cache, options.checkpoints, options.resume
-    )
+    plan = plan_fit(detector, extractor, recipe, images, options.memory, how.processes)
+    plan = replace(plan, start=how.folder if how.start.warm else None)
+    training = make_training(detector, recipe, extractor.origin, images, plan.cache, how)
     plan.check()
     if options.announce:
         options.announce(plan)
@@ -238,6 +252,7 @@ def run(work: Work) -> Model:
     """
     from blemish.detectors import Trained
     from blemish.fitting.trained.cross_train import cross_train
+    from blemish.fitting.trained.learn import Run
 
     detector, passes, images, kept, recipe = work.detector, work.passes, work.images, work.kept, work.recipe
     learn(detector, passes, images, work.training, kept)
@@ -245,10 +260,8 @@ def run(work: Work) -> Model:
     if kept is None:
         gathered = hold_out(detector, passes, images)
     elif isinstance(detector, Trained):
-        told = work.options
-        gathered = cross_train(
-            recipe, work.extractor.origin, passes, images, kept, work.memory // 2, told.checkpoints, told.resume
-        )
+        how = work.options.how or Run()
+        gathered = cross_train(recipe, work.extractor.origin, passes, images, kept, work.memory // 2, how)
     else:
         gathered = cross_fit(detector, passes, images, kept, recipe.seed)
         if work.options.trim:

@@ -56,6 +56,10 @@ MAPS = 6
 """Batches of maps of the input's size that exist while images are scored, enlarging and smoothing included."""
 
 
+PROCESS = 600_000_000
+"""Bytes that each further process of a training takes, besides its share of the batch."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a fit will take.
@@ -70,6 +74,7 @@ class Plan:
         trains: whether training follows, whose time is not in `seconds`.
         cache: bytes of features that may be kept in memory for the training.
         disk: bytes, estimated, of features that are kept in the folder for temporary files instead.
+        start: a checkpoint of other images, whose weights the training starts from.
     """
 
     images: int
@@ -81,6 +86,7 @@ class Plan:
     trains: bool = False
     cache: int = 0
     disk: int = 0
+    start: Path | None = None
 
     def check(self) -> None:
         """Raises `MemoryLimitError` if there is not enough memory."""
@@ -95,10 +101,18 @@ class Plan:
         images = f"{self.images} images{tiles} at {self.shape[0]}x{self.shape[1]}"
         disk = f", {_gigabytes(self.disk)} of disk in {tempfile.gettempdir()}" if self.disk else ""
         told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory{disk} for {images}"
-        return told + ("; then training, for which a bar shows the time" if self.trains else "")
+        start = f" from the weights of {self.start}, with a schedule of its own," if self.start else ","
+        return told + (f"; then training{start} for which a bar shows the time" if self.trains else "")
 
 
-def plan_fit(detector: Detector, extractor: Extractor, recipe: Recipe, images: Division, memory: int | None) -> Plan:
+def plan_fit(
+    detector: Detector,
+    extractor: Extractor,
+    recipe: Recipe,
+    images: Division,
+    memory: int | None,
+    processes: int = 1,
+) -> Plan:
     """Returns what a fit will take; see `make_plan` and `with_cache`.
 
     Args:
@@ -107,6 +121,7 @@ def plan_fit(detector: Detector, extractor: Extractor, recipe: Recipe, images: D
         recipe: of the model.
         images: to learn from and to calibrate on.
         memory: bytes for the features that are kept, to train on or to cross-fit; half of what is left by default.
+        processes: that train.
 
     Raises:
         MemoryLimitError: the features fit neither the memory nor the disk.
@@ -119,7 +134,7 @@ def plan_fit(detector: Detector, extractor: Extractor, recipe: Recipe, images: D
     each = 1 + recipe.copies
 
     def statistics(count: int) -> int:
-        held = detector.memory(grids, count * each, BATCH)
+        held = detector.memory(grids, count * each, BATCH) + (processes - 1) * PROCESS
         # Two models without a fold exist at one time; each may hold as much again, beside the fold's features.
         return 3 * held + 2 * 4 * features * count * each // FOLDS if images.crosses else held
 

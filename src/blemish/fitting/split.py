@@ -143,7 +143,15 @@ class Calibrating:
         return asked or rows <= min(most, LIMIT)
 
 
-def divide(dataset: Dataset, seed: int, calibrating: Calibrating, *, crosses: bool, trained: bool = False) -> Division:
+def divide(
+    dataset: Dataset,
+    seed: int,
+    calibrating: Calibrating,
+    *,
+    crosses: bool,
+    trained: bool = False,
+    learned_from: frozenset[Path] = frozenset(),
+) -> Division:
     """Returns the training part in an order drawn by the seed, whole or divided.
 
     Args:
@@ -152,20 +160,30 @@ def divide(dataset: Dataset, seed: int, calibrating: Calibrating, *, crosses: bo
         calibrating: the share and the rate.
         crosses: whether all images are to be cross-fitted, so that none is held out.
         trained: whether the detector is a trained one.
+        learned_from: images that its weights have learned from before; none of these is held out.
 
     Raises:
         SourceError: there are fewer than two images.
-        SettingError: the share or the rate is out of range, or so few images cannot promise the rate, or the box rate.
+        SettingError: the share or the rate is out of range, or so few images cannot promise the rate, or the box rate;
+            or all of them were learned from.
     """
     samples = dataset.train
     if len(samples) < 2:
         raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
     held_out = 0 if crosses else held_out_count(len(samples), calibrating.share, trained=trained)
+    free = [sample.path not in learned_from for sample in samples]
+    if held_out and not any(free):
+        raise SettingError(
+            f"{dataset.root}: the checkpoint has learned from all these images, so none can calibrate; add new ones"
+        )
+    held_out = min(held_out, sum(free))
     way = "a larger --calibration-share" if trained else "--calibration cross, or a larger --calibration-share"
     # Before the work starts.
     calibrating.check(held_out or len(samples), f", or calibrate on more of them ({way})" if held_out else "")
-    chosen = [samples[index] for index in np.random.default_rng(seed).permutation(len(samples))]
-    parts = (chosen[held_out:], chosen[:held_out])
+    order = np.random.default_rng(seed).permutation(len(samples)).tolist()
+    first = [index for index in order if free[index]][:held_out]
+    held = set(first)
+    parts = ([samples[index] for index in order if index not in held], [samples[index] for index in first])
     told = calibrating
     return Division(dataset, *parts, told.share, told.folds, told.rate, told.box_rate)
 

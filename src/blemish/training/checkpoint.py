@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ STATE = "state.safetensors"
 
 KIND = "checkpoint"
 """The kind on its card."""
+
+OF_IMAGES = ("files", "images")
+"""What of an identity says which images there are. Weights of other images may be started from; see `load_weights`."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ def save(
     best: Best,
     module: nn.Module,
     optimizers: Sequence[Optimizer],
+    note: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the checkpoint, in the place of an earlier one.
 
@@ -63,6 +67,7 @@ def save(
         best: the best weights so far.
         module: being trained.
         optimizers: of its parameters.
+        note: what the caller wants to know of it again, as JSON can hold it; see `read_note`.
 
     Raises:
         StorageError: it cannot be written; the earlier one is kept.
@@ -78,7 +83,8 @@ def save(
         except SafetensorError as error:
             raise OSError(str(error)) from error
         judged = {"best": best.judged, "since": best.since} if best.state else {}
-        write_card(temporary, KIND, {"identity": identity, "step": reached.step, "seconds": reached.seconds, **judged})
+        card = {"identity": identity, "note": dict(note or {}), "step": reached.step, "seconds": reached.seconds}
+        write_card(temporary, KIND, {**card, **judged})
 
 
 def load(
@@ -89,15 +95,7 @@ def load(
     Raises:
         StorageError: there is no checkpoint, it was altered, or it is of another training.
     """
-    card = read_card(folder, KIND)
-    check_files(folder, card)
-    if card.get("identity") != identity:
-        saved = card.get("identity") or {}
-        other = next((name for name in identity if saved.get(name) != identity[name]), "the model")
-        raise StorageError(
-            f"{folder}: is a checkpoint of another training ({other} is {saved.get(other)!r} there, "
-            f"{identity.get(other)!r} here); give the same settings and images, or another folder"
-        )
+    card = _checked(folder, identity, tuple(identity))
     tensors = load_file(folder / STATE)
     module.load_state_dict(below(tensors, "module"))
     for number, optimizer in enumerate(optimizers):
@@ -109,3 +107,41 @@ def load(
     state = below(tensors, "best")
     best = Best(state, float(card["best"]), int(card["since"])) if state else Best()
     return Reached(int(card["step"]), float(card["seconds"])), best
+
+
+def load_weights(folder: Path, identity: Mapping[str, Any], module: nn.Module) -> None:
+    """Sets the module to the best weights that were saved, of a training that may have had other images.
+
+    Raises:
+        StorageError: there is no checkpoint, it was altered, it is of another training in more than the images, or its
+            weights have other shapes.
+    """
+    _checked(folder, identity, [name for name in identity if name not in OF_IMAGES])
+    tensors = load_file(folder / STATE)
+    try:
+        module.load_state_dict(below(tensors, "best") or below(tensors, "module"))
+    except RuntimeError:
+        raise StorageError(
+            f"{folder}: its weights have other shapes than these images need; give another folder, to train from the "
+            "beginning"
+        ) from None
+
+
+def read_note(folder: Path) -> dict[str, Any]:
+    """Returns what was noted with a checkpoint. Raises `StorageError` if there is none, or it was altered."""
+    return dict(read_card(folder, KIND).get("note") or {})
+
+
+def _checked(folder: Path, identity: Mapping[str, Any], decisive: Iterable[str]) -> dict[str, Any]:
+    """Returns the card of a checkpoint whose identity is the same in what is decisive."""
+    card = read_card(folder, KIND)
+    check_files(folder, card)
+    saved = card.get("identity") or {}
+    other = next((name for name in decisive if saved.get(name) != identity[name]), None)
+    if other is not None or saved.keys() != identity.keys():
+        other = other or "the model"
+        raise StorageError(
+            f"{folder}: is a checkpoint of another training ({other} is {saved.get(other)!r} there, "
+            f"{identity.get(other)!r} here); give the same settings and images, or another folder"
+        )
+    return card

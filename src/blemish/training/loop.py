@@ -11,7 +11,8 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from blemish.storage import Scratch, check_free
 from blemish.training import checkpoint
 from blemish.training.checkpoint import Best, Reached
 from blemish.training.schedule import LENGTHS, Schedule
+from blemish.training.share import Joined
+from blemish.training.workers import Workers, called, started
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -65,7 +68,9 @@ def train(
     identity: dict[str, Any] | None = None,
     folder: Path | None = None,
     resume: bool = False,
-    fabric: Fabric | None = None,
+    warm: bool = False,
+    note: Mapping[str, Any] | None = None,
+    processes: int = 1,
     judge: Callable[[], float] | None = None,
     watch: Callable[[Step, int], None] | None = None,
 ) -> list[Step]:
@@ -73,7 +78,8 @@ def train(
 
     Args:
         module: takes a batch and returns the terms of its loss, by name; `loss` is minimised. If the module has a
-            method `optimizers(learning_rate)`, they train it; else Adam trains the parameters that need a gradient.
+            method `optimizers(learning_rate)`, they train it; else Adam trains the parameters that need a gradient. For
+            several processes each term is a mean over samples, and what noise there is comes from `share.Noise`.
         batches: the images.
         count: how many images there are.
         schedule: how long and how fast.
@@ -81,21 +87,27 @@ def train(
         folder: for the checkpoint, `log.jsonl` with a line for each step and, where TensorBoard is installed, its
             files; nothing is kept without a folder.
         resume: go on from the folder's checkpoint, if there is one.
-        fabric: device, precision and processes; one process on the best device by default. Each of several processes
-            takes its share of every batch.
+        warm: with `resume`, start from the best weights of that checkpoint, with new optimisers and from step 0; its
+            images may have been others.
+        note: kept in each checkpoint for the caller; see `checkpoint.read_note`.
+        processes: that take a share of every batch each. The losses are those of one process, up to rounding; a
+            checkpoint of so many may be gone on from by any number.
         judge: returns how good the module is now, higher where better; called if the schedule has a `patience`. The
             result is among the terms of the step just done, as `judged`.
         watch: called after every step with the step, and how many there will be at most.
 
     Raises:
-        TrainingError: a loss, a gradient or a weight is not finite; the last good checkpoint is kept.
+        TrainingError: a loss, a gradient or a weight is not finite, or another process ended; the last good checkpoint
+            is kept.
         StorageError: the checkpoint is of another training, or cannot be read or written.
-        SettingError: there are fewer than two images, or something in the folder would be overwritten.
+        SettingError: there are fewer than two images, more processes than images in a batch, or something in the folder
+            would be overwritten.
     """
+    check_processes(processes, schedule.batch)
     if count < 2:
         raise SettingError(f"{count} images are too few to train on; give at least 2")
-    fabric = fabric or _one_process(schedule.precision)
-    if folder is not None and fabric.is_global_zero:
+    fabric = _one_process(schedule.precision)
+    if folder is not None:
         check_folder(folder, resume)
     module.to(memory_format=torch.channels_last)  # a twentieth quicker on CPUs; images come in this format
     optimizers = _optimizers(module, schedule.learning_rate)
@@ -103,26 +115,33 @@ def train(
     known = _known({**(identity or {}), **asdict(schedule), "images": count})
     each = schedule.steps(count)
     total = schedule.epochs * each
-    done, best = _resumed(folder if resume else None, known, module, optimizers)
+    done, best = _resumed(folder if resume else None, known, module, optimizers, warm)
     patience = schedule.patience if judge is not None else None
     steps: list[Step] = []
     start = saved = time.monotonic()
-    with torch.random.fork_rng(), _Log(folder if fabric.is_global_zero else None, done.step) as log:
+    with (
+        torch.random.fork_rng(),
+        _Log(folder, done.step) as log,
+        _others(processes, module, optimizers, schedule) as others,
+    ):
         left = range(done.step, done.step if patience is not None and best.since >= patience else total)
-        for number, images in zip(left, batches(_orders(schedule, left, count, fabric)), strict=True):
-            torch.manual_seed(schedule.seed * 1_000_003 + number + 500_009 * fabric.global_rank)
-            told = _step(fabric, module, device_module, device_optimizers, images, number, folder)
+        orders = schedule.order_from(left.start, count) if left else iter(())
+        for number, batch in zip(left, batches(orders), strict=True):
+            images = batch if others is None else others.give(number, batch)
+            joined = None if others is None else others.joined
+            _seed(schedule, number)
+            told = _step(fabric, module, device_module, device_optimizers, images, number, folder, joined)
             now = time.monotonic()
             seconds = done.seconds + now - start
             late = schedule.minutes is not None and seconds > 60 * schedule.minutes
-            last = bool(fabric.broadcast(late or number + 1 == total))
+            last = late or number + 1 == total
             due = now - saved > EVERY
             judged = patience is not None and (last or (number + 1) % JUDGED == 0)
             if last or due or judged:
                 _check_weights(module, number, folder)
             if judge is not None and patience is not None and judged:
                 device_module.eval()
-                told["judged"] = float(fabric.broadcast(judge()))
+                told["judged"] = judge()
                 best = best.or_better(told["judged"], module)
                 last = last or best.since >= patience
             steps.append(Step(number, number // each, seconds, told))
@@ -131,8 +150,9 @@ def train(
                 watch(steps[-1], total)
             if last or due:
                 saved = now
-                if folder is not None and fabric.is_global_zero:
-                    checkpoint.save(folder / CHECKPOINT, known, Reached(number + 1, seconds), best, module, optimizers)
+                if folder is not None:
+                    reached = Reached(number + 1, seconds)
+                    checkpoint.save(folder / CHECKPOINT, known, reached, best, module, optimizers, note)
             if last:
                 break
         device_module.eval()
@@ -142,20 +162,59 @@ def train(
     return steps
 
 
+def check_processes(processes: int, batch: int) -> None:
+    """Raises `SettingError` unless there are one process or several, each with an image of every batch."""
+    if not 1 <= processes <= batch:
+        raise SettingError(
+            f"processes {processes} is out of range; give 1 to {batch}, so that each has an image of every batch"
+        )
+
+
+def follow() -> None:
+    """Trains in a process that `workers.started` started: takes its share of every step of the first process."""
+    with called() as call:
+        module, states, schedule = call.work
+        fabric = _one_process(schedule.precision, call.joined.share.rank)
+        optimizers = _optimizers(module, schedule.learning_rate)
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+        device_module, *device_optimizers = fabric.setup(module, *optimizers)
+        with call.joined.joins(module):
+            for number, images in call.shares():
+                _seed(schedule, number)
+                _step(fabric, module, device_module, device_optimizers, images, number, None, call.joined)
+
+
+@contextmanager
+def _others(
+    processes: int, module: nn.Module, optimizers: Sequence[Optimizer], schedule: Schedule
+) -> Iterator[Workers | None]:
+    """Yields the other processes, which train the module as it is now; `None` if there is one process."""
+    if processes == 1:
+        yield None
+        return
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    with started(processes, (module, states, schedule)) as others, others.joined.joins(module):
+        yield others
+
+
+def _seed(schedule: Schedule, number: int) -> None:
+    torch.manual_seed(schedule.seed * 1_000_003 + number)
+
+
 def _resumed(
-    folder: Path | None, known: dict[str, Any], module: nn.Module, optimizers: Sequence[Optimizer]
+    folder: Path | None, known: dict[str, Any], module: nn.Module, optimizers: Sequence[Optimizer], warm: bool
 ) -> tuple[Reached, Best]:
-    """Sets module and optimisers to the folder's checkpoint, if there is one, and returns how far it is."""
+    """Sets module and optimisers to the folder's checkpoint, if there is one, and returns how far it is.
+
+    If the start is to be `warm`, the module alone is set, and the training is at its beginning.
+    """
     if folder is None or not (folder / CHECKPOINT).exists():
         return Reached(0, 0.0), Best()
+    if warm:
+        checkpoint.load_weights(folder / CHECKPOINT, known, module)
+        return Reached(0, 0.0), Best()
     return checkpoint.load(folder / CHECKPOINT, known, module, optimizers)
-
-
-def _orders(schedule: Schedule, left: range, count: int, fabric: Fabric) -> Iterator[list[int]]:
-    """Yields this process's share of each batch that is left."""
-    if left:
-        for batch in schedule.order_from(left.start, count):
-            yield batch[fabric.global_rank :: fabric.world_size]
 
 
 def _step(
@@ -166,13 +225,19 @@ def _step(
     images: Any,
     number: int,
     folder: Path | None,
+    joined: Joined | None,
 ) -> dict[str, float]:
-    """Takes one step and returns the terms of its loss. Raises `TrainingError` before a step that is not finite."""
+    """Takes one step, together with other processes if it is joined to any, and returns the terms of its loss.
+
+    Raises `TrainingError` before a step that is not finite.
+    """
     device_module.train()
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     terms = device_module(fabric.to_device(images))
-    fabric.backward(terms["loss"])
+    fabric.backward(terms["loss"] if joined is None else joined.share.weight * terms["loss"])
+    if joined is not None:
+        terms = joined.add_up(module, terms)
     _check(terms, module, number, folder)
     for optimizer in optimizers:
         optimizer.step()
@@ -206,13 +271,14 @@ def _known(decisive: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _one_process(precision: str) -> Fabric:
-    """Returns a Fabric of one process on the best device, which logs warnings only."""
+def _one_process(precision: str, rank: int = 0) -> Fabric:
+    """Returns a Fabric of this process on the best device, the next one for each rank; it logs warnings only."""
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]  # one of `PRECISIONS`
+    devices: Any = [rank % torch.cuda.device_count()] if rank and torch.cuda.is_available() else 1
+    return Fabric(accelerator="auto", devices=devices, precision=precision)  # type: ignore[arg-type]  # one of `PRECISIONS`
 
 
 def _optimizers(module: nn.Module, learning_rate: float) -> list[Optimizer]:

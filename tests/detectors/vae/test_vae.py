@@ -188,7 +188,7 @@ def slope(detector: VAE, batch: torch.Tensor) -> torch.Tensor:
     with torch.enable_grad():
         for image in batch:
             x = image[None].clone().requires_grad_()
-            reconstruction, divergence = elbo(detector.network, field, x, noise=False)
+            reconstruction, divergence = elbo(detector.network, field, x)
             (reconstruction + detector.beta * divergence).sum().backward()
             assert x.grad is not None
             found.append(x.grad[0].abs().sum(0))
@@ -207,7 +207,7 @@ def test_the_gradient_of_the_loss_is_that_of_small_differences() -> None:
 
     def loss(x: torch.Tensor) -> float:
         with torch.no_grad():
-            reconstruction, divergence = elbo(network, RandomField(field.eigenvalues, field.width), x, noise=False)
+            reconstruction, divergence = elbo(network, RandomField(field.eigenvalues, field.width), x)
         return float((reconstruction + 0.3 * divergence)[0])
 
     for row, column in [(0, 0), (9, 17), (31, 30)]:

@@ -109,7 +109,7 @@ class VAEHead(Head):
 
         def loss(x: Tensor) -> Tensor:
             assert self.field is not None  # noqa: S101  # given for the maps that come here
-            reconstruction, divergence = elbo(self.network, self.field(), x, noise=False)
+            reconstruction, divergence = elbo(self.network, self.field(), x)
             return reconstruction + self.beta * divergence
 
         return _gradient(loss, images).abs().sum(1)

@@ -15,6 +15,7 @@ from torch.distributions import ContinuousBernoulli
 from torch.optim import Optimizer
 
 from blemish.detectors.vae.random_field import RandomField, base
+from blemish.training import Noise
 
 
 class Network(nn.Module):
@@ -129,6 +130,7 @@ class Objective(nn.Module):
         self.network = network
         self.prior = prior
         self.beta = beta
+        self.noise = Noise()
 
     def optimizers(self, learning_rate: float) -> list[Optimizer]:
         """Returns Adam for the network, and the published Rprop for the prior's parameters, if it has any."""
@@ -138,7 +140,7 @@ class Objective(nn.Module):
         return found
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        reconstruction, divergence = (term.mean() for term in elbo(self.network, self.prior(), images, noise=True))
+        reconstruction, divergence = (term.mean() for term in elbo(self.network, self.prior(), images, self.noise))
         added = self.prior.terms(images)
         return {
             "loss": reconstruction + self.beta * divergence + sum(added.values()),
@@ -148,13 +150,13 @@ class Objective(nn.Module):
         }
 
 
-def elbo(network: Network, prior: RandomField, images: Tensor, *, noise: bool) -> tuple[Tensor, Tensor]:
+def elbo(network: Network, prior: RandomField, images: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
     """Returns for images (B, 3, l, l) -log p(x|z), a mean over pixels and colours, and KL, over sites and channels.
 
     With `noise`, z is drawn from the posterior; else it is the posterior's mean.
     """
     mean, log_variance = network.encode(images)
-    codes = mean + torch.exp(log_variance / 2) * torch.randn_like(mean) if noise else mean
+    codes = mean + torch.exp(log_variance / 2) * noise(mean) if noise else mean
     divergence = prior.divergence(_whole(mean), _whole(log_variance).exp()).mean(1)
     return -log_likelihood(network.decode(codes), images).mean((1, 2, 3)), divergence / mean[0, 0].numel()
 

@@ -15,7 +15,7 @@ from blemish.fitting.kept import Kept
 from blemish.fitting.learn import learn
 from blemish.fitting.passes import Passes
 from blemish.fitting.split import Division
-from blemish.fitting.trained.learn import make_training
+from blemish.fitting.trained.learn import Run, make_training
 from blemish.model import Recipe
 
 
@@ -53,8 +53,7 @@ def cross_train(
     images: Division,
     kept: Kept,
     memory: int,
-    folder: Path | None,
-    resume: bool,
+    how: Run,
 ) -> Gathered:
     """Returns the scores of all images, each by a detector that was trained on the images of other folds.
 
@@ -65,8 +64,7 @@ def cross_train(
         images: all are to fit.
         kept: the features of all images.
         memory: bytes of features that may be kept in memory for one training.
-        folder: for a checkpoint and a log of each fold's training; nothing is kept without one.
-        resume: go on from the checkpoints there.
+        how: the trainings are run; each fold has a folder of its own.
 
     Raises:
         BlemishError: as `learn` and `hold_out` do.
@@ -81,8 +79,7 @@ def cross_train(
         others = [sample for sample, number in zip(samples, folds.tolist(), strict=True) if number != fold]
         divided = replace(images, to_fit=others, to_calibrate=own)
         detector = make_detector(recipe.detector, recipe.settings)
-        place = None if folder is None else folder / f"fold{fold + 1}"
         replay = Replay(passes.engine, passes.geometry, passes.skip_bad, passes.progress, kept=kept, numbers=numbers)
-        learn(detector, replay, divided, make_training(detector, recipe, origin, divided, memory, place, resume))
+        learn(detector, replay, divided, make_training(detector, recipe, origin, divided, memory, how.of_fold(fold)))
         gathered = gathered.merge(hold_out(detector, replay, divided))
     return gathered

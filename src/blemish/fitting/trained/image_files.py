@@ -63,10 +63,11 @@ class ImageFiles:
         return self._rows.total()
 
     @property
-    def identity(self) -> list[Any]:
+    def identity(self) -> dict[str, Any]:
         """Their shape, how they are cut, and a digest of their paths."""
         names = hashlib.sha256("\n".join(map(str, self.paths)).encode()).hexdigest()
-        return [*self.geometry.shape, self.geometry.tile, self.geometry.overlap, names]
+        cut = {"tile": self.geometry.tile, "overlap": self.geometry.overlap}
+        return {"shape": list(self.geometry.shape), **cut, "files": names}
 
     def batches(self, orders: Iterable[list[int]]) -> Iterator[Tensor]:
         """Yields for each list of numbers a tensor (B, 3, H, W) between 0 and 1, channels last."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
@@ -27,35 +27,52 @@ class KeptFeatures:
         cache: holds all features.
         seed: of the choice of those held back.
         judged: whether any are held back.
-        decisive: what else decides the features, as JSON can hold it.
+        decisive: what else decides the features, by name, as JSON can hold it.
         files: the images of the features, which decide them too.
+        before: digests of images that the weights have learned from before; others are held back, if there are any.
     """
 
     def __init__(
-        self, cache: FeatureCache, seed: int, judged: bool = True, decisive: Any = None, files: ImageFiles | None = None
+        self,
+        cache: FeatureCache,
+        seed: int,
+        judged: bool = True,
+        decisive: Mapping[str, Any] | None = None,
+        files: ImageFiles | None = None,
+        before: frozenset[str] = frozenset(),
     ) -> None:
         self.cache, self.seed, self.judged = cache, seed, judged
-        self.decisive, self.files = decisive, files
+        self.decisive, self.files, self.before = dict(decisive or {}), files, before
+        self._images: list[int] = []  # the image of each row
+        self._known: set[int] = set()
 
     @property
-    def identity(self) -> Any:
+    def identity(self) -> dict[str, Any]:
         """All that decides the features."""
-        return self.decisive if self.files is None else [self.files.identity, *self.decisive]
+        return self.decisive if self.files is None else {**self.files.identity, **self.decisive}
 
     def keep(self, chunk: Chunk) -> None:
         """Takes in the features of a batch."""
         self.cache.append(chunk.arrays)
+        if self.before:
+            self._images += chunk.indices
+            self._known |= {index for index, digest in chunk.digests.items() if digest in self.before}
         if self.files is not None:
             self.files.keep(chunk)
 
     @cached_property
     def _order(self) -> list[int]:
         """Numbers of all features, those held back first."""
-        return list(np.random.default_rng([self.seed, HELD]).permutation(len(self.cache)).tolist())
+        drawn = list(np.random.default_rng([self.seed, HELD]).permutation(len(self.cache)).tolist())
+        return sorted(drawn, key=self._is_known) if self.before else drawn
 
     @property
     def _held(self) -> list[int]:
-        return self._order[: min(HELD, len(self.cache) // 10)] if self.judged else []
+        some = self._order[: min(HELD, len(self.cache) // 10)] if self.judged else []
+        return [row for row in some if not self._is_known(row)]
+
+    def _is_known(self, row: int) -> bool:
+        return bool(self.before) and self._images[row] in self._known
 
     @property
     def _numbers(self) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from blemish.fitting.cache import FeatureCache
 from blemish.fitting.split import Division
 from blemish.fitting.trained.image_files import ImageFiles
 from blemish.fitting.trained.kept_features import KeptFeatures
+from blemish.fitting.trained.start import Start
 from blemish.model import Recipe
 from blemish.progress import Progress
 from blemish.training import Step, train
@@ -30,8 +32,8 @@ class TrainingData(Protocol):
     """What there is to train on, by number."""
 
     @property
-    def identity(self) -> Any:
-        """All that decides the data, as JSON can hold it."""
+    def identity(self) -> dict[str, Any]:
+        """All that decides the data, by name, as JSON can hold it; `files` is what their names decide."""
 
     def __len__(self) -> int: ...
 
@@ -45,31 +47,53 @@ class TrainingData(Protocol):
         """Returns a function that gives how good the detector is at that time, higher where better."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """How a training is run.
+
+    Attributes:
+        folder: for the checkpoint and the log; nothing is kept without one.
+        resume: go on from the checkpoint there, if there is one.
+        start: whose weights it starts from.
+        processes: that train.
+    """
+
+    folder: Path | None = None
+    resume: bool = False
+    start: Start = field(default_factory=Start)
+    processes: int = 1
+
+    def of_fold(self, fold: int) -> Run:
+        """Returns how the training of a fold is run, by its number from 0; it starts from the beginning."""
+        return replace(self, folder=self.folder and self.folder / f"fold{fold + 1}", start=Start())
+
+
 class Training:
     """The training of one detector: its data are kept during the pass over the images, and then it is run.
 
     Args:
         detector: to be trained.
         data: empty.
-        folder: for the checkpoint and the log; nothing is kept without one.
-        resume: go on from the checkpoint there, if there is one.
+        how: it is run.
 
     Raises:
         SettingError: the folder holds what would be overwritten.
     """
 
-    def __init__(self, detector: Trained, data: TrainingData, folder: Path | None, resume: bool) -> None:
-        self.detector, self.data, self.folder, self.resume = detector, data, folder, resume
-        if folder is not None:
-            check_folder(folder, resume)
+    def __init__(self, detector: Trained, data: TrainingData, how: Run) -> None:
+        self.detector, self.data, self.how = detector, data, how
+        self._learned: set[str] = set()
+        if how.folder is not None:
+            check_folder(how.folder, how.resume)
 
     def keep(self, chunk: Chunk) -> None:
         """Takes in the features of a batch during the pass over the images."""
         self.data.keep(chunk)
+        self._learned |= set(chunk.digests.values())
 
     def run(self, progress: Progress | None) -> None:
         """Trains the detector; raises as `train_detector` does."""
-        train_detector(self.detector, self.data, self.folder, self.resume, progress)
+        train_detector(self.detector, self.data, self.how, progress, self.how.start.note(self._learned))
 
 
 def make_training(
@@ -78,8 +102,7 @@ def make_training(
     origin: str,
     images: Division,
     memory: int,
-    folder: Path | None,
-    resume: bool,
+    how: Run,
 ) -> Training | None:
     """Returns the training of a trained detector; `None` for any other.
 
@@ -89,8 +112,7 @@ def make_training(
         origin: of the backbone's weights.
         images: whose part to fit is used.
         memory: bytes of features that may be kept in memory.
-        folder: for the checkpoint and the log.
-        resume: go on from the checkpoint there.
+        how: it is run.
 
     Raises:
         SettingError: the folder holds what would be overwritten.
@@ -99,26 +121,31 @@ def make_training(
         return None
     files = ImageFiles([sample.path for sample in images.to_fit], recipe.geometry)
     if detector.sees_pixels:
-        return Training(detector, files, folder, resume)
-    decisive = [recipe.backbone, list(recipe.layers), origin]
-    kept = KeptFeatures(FeatureCache(memory), recipe.seed, detector.patience is not None, decisive, files)
-    return Training(detector, kept, folder, resume)
+        return Training(detector, files, how)
+    decisive = {"backbone": recipe.backbone, "layers": list(recipe.layers), "backbone's weights": origin}
+    judged = detector.patience is not None
+    kept = KeptFeatures(FeatureCache(memory), recipe.seed, judged, decisive, files, how.start.before)
+    return Training(detector, kept, how)
 
 
 def train_detector(
-    detector: Trained, data: TrainingData, folder: Path | None, resume: bool, progress: Progress | None
+    detector: Trained,
+    data: TrainingData,
+    how: Run,
+    progress: Progress | None,
+    note: Mapping[str, Any] | None = None,
 ) -> None:
     """Trains the detector in place, in a new order every epoch; then it learns how its own maps look.
 
     Args:
         detector: one that has taken in the features once.
         data: what it is trained on.
-        folder: for the checkpoint and the log; nothing is kept without one.
-        resume: go on from the checkpoint there, if there is one.
+        how: it is run.
         progress: called with the stage, and how many steps or images of how many are done.
+        note: kept in its checkpoints.
 
     Raises:
-        TrainingError: it diverged.
+        TrainingError: it diverged, or one of several processes ended.
         StorageError: the checkpoint is of another training, or cannot be read or written.
         SettingError: the folder holds what would be overwritten.
         ImageError: an image can no longer be read.
@@ -130,7 +157,7 @@ def train_detector(
 
     schedule = detector.schedule()
     kept = {name: value for name, value in detector.settings().items() if name not in LENGTHS}
-    identity = {"detector": detector.name, **kept, "source": data.identity}
+    identity = {"detector": detector.name, **kept, **data.identity}
     module = detector.objective()
     judge = None if schedule.patience is None else data.judge(detector, module, schedule.seed)
     steps = train(
@@ -139,8 +166,11 @@ def train_detector(
         len(data),
         schedule,
         identity=identity,
-        folder=folder,
-        resume=resume,
+        folder=how.folder,
+        resume=how.resume,
+        warm=how.start.warm,
+        note=note,
+        processes=how.processes,
         judge=judge,
         watch=watch,
     )
