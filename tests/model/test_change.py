@@ -27,6 +27,7 @@ from blemish.images import read_image
 from blemish.model import Model, change
 from blemish.model.inside import INSIDE, Inside
 from blemish.model.provenance import MOST_CHANGES, Change
+from blemish.model.saved import Fitted
 from conftest import part, scratched, write_parts, write_photographs
 
 OPTIONS: dict[str, Any] = {"size": 64, "engine": "torch", "copies": 0}
@@ -314,7 +315,7 @@ def test_models_of_other_weights_are_not_merged(fitted: Callable[..., Model]) ->
     weights = dict(learned.weights)
     name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
     weights[name] = weights[name] + 1
-    store = replace(two.store, parts=replace(learned, weights=weights))  # type: ignore[type-var]
+    store = Fitted(replace(learned, weights=weights), two.engine)
     changed = Model(two.recipe, two.calibration, two.provenance, two.inside, two.engine, two.extractor, store)
     with pytest.raises(SettingError, match="have other weights of"):
         one.merge(changed)

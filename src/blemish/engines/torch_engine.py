@@ -34,8 +34,12 @@ class TorchEngine:
         self.outputs = outputs
 
     def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> TorchEngine:
-        """Returns this engine followed by `module`, which takes the tuple of its maps; `save` alone uses the names."""
-        return TorchEngine(_Chain(self.module, module), self.device, outputs)
+        """Returns this engine followed by `module`, which takes the tuple of its maps; `save` alone uses the names.
+
+        The caller's module stays where it is, on the CPU.
+        """
+        own = module if self.device.type == "cpu" else copy.deepcopy(module)
+        return TorchEngine(_Chain(self.module, own), self.device, outputs)
 
     def save(self, folder: Path, shape: tuple[int, int]) -> None:
         """Converts copies of its modules to OpenVINO and writes these. Raises `OSError` if it cannot be written."""

@@ -309,5 +309,5 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], ins
         calibrated_on=CalibratedOn(created, source, len(calibration.scores), seen=0),
         changes=(Change(created, "fit", source, len(inside), work.passes.repeated, skipped),),
     )
-    store = Fitted(Learned(detector, extractor.weights), engine, shape)
+    store = Fitted(Learned(detector, extractor.weights, shape), engine)
     return Model(work.recipe, calibration, provenance, inside, engine, extractor.engine, store)

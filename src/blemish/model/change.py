@@ -383,7 +383,7 @@ def _changed(
     model: Model, detector: Detector, gathered: Gathered, inside: Inside, changes: tuple[Change, ...]
 ) -> Model:
     """Returns the model with other contents; everything that follows from these is made again."""
-    from blemish.detectors.scoring import OUTPUTS, Scoring
+    from blemish.detectors.scoring import OUTPUTS
 
     while len(changes) > MOST_CHANGES:
         first, second, *later = changes
@@ -400,10 +400,9 @@ def _changed(
         changes=changes,
         calibrated_on=replace(model.provenance.calibrated_on, created=now(), images=len(calibration.scores)),
     )
-    shape = model.recipe.geometry.shape
-    engine = model.extractor.then(Scoring(detector, shape), OUTPUTS)
-    store = Fitted(Learned(detector, model.learned.weights), engine, shape)
-    return Model(model.recipe, calibration, provenance, inside, engine, model.extractor, store)
+    learned = Learned(detector, model.learned.weights, model.recipe.geometry.shape)
+    engine = model.extractor.then(learned.scoring, OUTPUTS)
+    return Model(model.recipe, calibration, provenance, inside, engine, model.extractor, Fitted(learned, engine))
 
 
 def _renewed(model: Model, gathered: Gathered) -> Calibration:

@@ -117,12 +117,10 @@ class Model:
         """
         return self.store.learned()
 
-    @cached_property
+    @property
     def scoring(self) -> Scoring:
         """The scoring module in torch, on the CPU, whose parts explain what the engine computes."""
-        from blemish.detectors.scoring import Scoring
-
-        return Scoring(self.learned.detector, self.recipe.geometry.shape)
+        return self.learned.scoring
 
     def predict(
         self,

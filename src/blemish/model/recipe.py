@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from blemish.backbones import Layer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from blemish.detectors import Detector
+    from blemish.detectors.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Learned:
-    """The fitted detector, and the backbone's weights by parameter name."""
+    """The fitted detector, the backbone's weights by parameter name, and the shape (H, W) of the model's input."""
 
     detector: Detector
     weights: Mapping[str, Tensor]
+    shape: tuple[int, int]
+
+    @cached_property
+    def scoring(self) -> Scoring:
+        """The scoring module in torch, on the CPU."""
+        from blemish.detectors.scoring import Scoring
+
+        return Scoring(self.detector, self.shape)

@@ -20,8 +20,6 @@ from blemish.storage.tensors import below, under
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from blemish.detectors import Detector
-
 
 class Store(Protocol):
     """Gives what was learned, and writes it."""
@@ -44,7 +42,6 @@ class Fitted:
 
     parts: Learned
     engine: Engine
-    shape: tuple[int, int]
 
     def learned(self) -> Learned:
         return self.parts
@@ -59,7 +56,7 @@ class Fitted:
 
         detector, weights = self.parts.detector, self.parts.weights
         if not detector.needs_gradients:
-            self.engine.save(folder, self.shape)
+            self.engine.save(folder, self.parts.shape)
         tensors = under("detector", detector.tensors()) | under("backbone", weights)
         try:
             save_file({name: tensor.cpu() for name, tensor in tensors.items()}, folder / LEARNED)
@@ -95,13 +92,12 @@ class Saved:
             return graphs, graphs.extractor
         from blemish.backbones.backbone import Backbone
         from blemish.backbones.pixels import PixelBackbone
-        from blemish.detectors.scoring import Scoring
         from blemish.engines.torch_engine import TorchEngine
 
         recipe, found = self.recipe, self.learned()
         pixels = recipe.backbone == PIXELS
         extractor = TorchEngine(PixelBackbone() if pixels else Backbone(recipe.backbone, recipe.layers, found.weights))
-        return extractor.then(Scoring(found.detector, recipe.geometry.shape)), extractor
+        return extractor.then(found.scoring), extractor
 
     def learned(self) -> Learned:
         from safetensors import SafetensorError
@@ -121,27 +117,26 @@ class Saved:
             _check_finite(tensors)
             detector = make_detector(recipe.detector, recipe.settings)
             detector.restore(recipe.grids, below(tensors, "detector"))
-            _check_fit(detector, recipe.grids, recipe.geometry.shape)
+            learned = Learned(detector, below(tensors, "backbone"), recipe.geometry.shape)
+            _check_fit(learned, recipe.grids)
         except (SafetensorError, BlemishError, LookupError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0].partition("; ")[0] or type(error).__name__
             raise ModelError(
                 f"{self.folder}: what was learned does not fit its description ({reason}); fit the model again"
             ) from None
-        return Learned(detector, below(tensors, "backbone"))
+        return learned
 
     def write(self, folder: Path) -> None:
         """Copies the model's files, and raises `StorageError` if a copy is not what was written."""
         copy_files(self.folder, folder, self.card)
 
 
-def _check_fit(detector: Detector, grids: Sequence[tuple[int, int, int]], shape: tuple[int, int]) -> None:
+def _check_fit(learned: Learned, grids: Sequence[tuple[int, int, int]]) -> None:
     """Scores features of these shapes once; raises torch's error if the tensors do not fit one another."""
     import torch
 
-    from blemish.detectors.scoring import Scoring
-
-    scoring = Scoring(detector, shape)
-    if not detector.needs_gradients:  # it would take seconds
+    scoring = learned.scoring
+    if not learned.detector.needs_gradients:  # it would take seconds
         scoring.arrays([torch.zeros(1, *grid) for grid in grids])
 
 
