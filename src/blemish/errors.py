@@ -67,6 +67,10 @@ class MissingExtraError(BlemishError):
     """An optional dependency that a feature needs and that is not installed."""
 
 
+class ClusterError(BlemishError):
+    """A cluster that cannot be joined or started, that broke off, or that lacks something."""
+
+
 class MemoryLimitError(BlemishError):
     """More memory or disk space is needed than is available."""
 
