@@ -38,9 +38,9 @@ class Maps(str, Enum):
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="What fit wrote.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, or layout:PATH.")],
-    out_folder: Annotated[Path | None, typer.Option("--out", help="A new folder for results.jsonl and maps.")] = None,
+    out_folder: Annotated[str | None, typer.Option("--out", help="A new folder for results.jsonl and maps.")] = None,
     maps: Annotated[
         Maps | None, typer.Option(help="With --out: none, png (heat maps; default) or npy (values).")
     ] = None,
@@ -81,7 +81,7 @@ def predict(
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="What fit wrote.")],
     source: Annotated[str, typer.Argument(help="A tree with labels, or layout:PATH.")],
     report: Annotated[Path | None, typer.Option(help="Write a self-contained page, FILE.html.")] = None,
     false_alarm_rate: FalseAlarmRate = None,
@@ -113,7 +113,7 @@ def check(
     deep: Annotated[
         bool, typer.Option("--deep", help="Also fit on the good images, and list those that look anomalous themselves.")
     ] = False,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="With --deep: a new folder for heat maps.")] = None,
+    out_folder: Annotated[str | None, typer.Option("--out", help="With --deep: a new folder for heat maps.")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -155,7 +155,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _suspects(dataset: Dataset, folder: Path | None, force: bool) -> list[Prediction]:
+def _suspects(dataset: Dataset, folder: str | None, force: bool) -> list[Prediction]:
     """Returns predictions, without maps, of the good images that look anomalous; writes heat maps if there are any."""
     from blemish.fitting import find_suspects
     from blemish.report import write_results

@@ -13,7 +13,7 @@ from blemish.engines import Engine, choose_engine
 from blemish.errors import BlemishError, ModelError, StorageError
 from blemish.model.card import GRAPHS, LEARNED
 from blemish.model.recipe import Learned, Recipe
-from blemish.storage import check_files, copy_files
+from blemish.storage import Scratch, check_files, copy_files
 from blemish.storage.cards import reason_of
 from blemish.storage.tensors import below, under
 
@@ -69,11 +69,12 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Saved:
-    """A model's folder, with its card and its recipe."""
+    """A model's folder, with its card and its recipe; and what holds the folder, if it is a temporary one."""
 
     folder: Path
     card: Mapping[str, Any]
     recipe: Recipe
+    scratch: Scratch | None = None
 
     def engines(self, name: str) -> tuple[Engine, Engine]:
         """Returns the engine that scores images and its first part, which extracts features.

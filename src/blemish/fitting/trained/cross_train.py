@@ -16,6 +16,7 @@ from blemish.fitting.learn import learn
 from blemish.fitting.passes import Passes
 from blemish.fitting.split import Division
 from blemish.fitting.trained.learn import Run, make_training
+from blemish.images import Location
 from blemish.model import Recipe
 
 
@@ -29,7 +30,7 @@ class Replay(Passes):
     """
 
     kept: Kept = field(default_factory=lambda: Kept(0))
-    numbers: dict[Path, int] = field(default_factory=dict)
+    numbers: dict[Location, int] = field(default_factory=dict)
 
     def over(self, stage: str, samples: Sequence[Sample], later: Sequence[Sample] = ()) -> Iterator[Chunk]:
         own = {self.numbers[sample.path]: index for index, sample in enumerate(samples)}
