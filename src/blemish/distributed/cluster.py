@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +152,8 @@ def faults(address: str) -> Iterator[None]:
         raise ClusterError(f"{address}: a machine's disk is full, so nothing more can be kept there") from error
     except (exceptions.RayError, ConnectionError) as error:
         raise ClusterError(
-            f"{address}: the cluster broke off ({type(error).__name__}: {_line(error)}); start it again, and go on "
-            "with --resume if there are --checkpoints"
+            f"{address}: the cluster broke off ({type(error).__name__}: {_line(error)}); start it again and run the "
+            "same command, with --resume if there are --checkpoints"
         ) from error
 
 
@@ -215,15 +216,35 @@ def _start(ray: Any) -> None:
 
     store = max(SMALLEST, min(STORE, int(SHARE * psutil.virtual_memory().available)))
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=store,
-        )
+        with _loopback():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=store,
+            )
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
         raise ClusterError(f"local: no cluster can be started here ({_line(error)}); leave --ray out") from error
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Lets a cluster that starts within it listen at 127.0.0.1 alone, as Ray does by itself on Windows and macOS.
+
+    On Linux it would listen at every address of the machine.
+    """
+    constants: Any = import_module("ray._private.ray_constants")
+    variable, before = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", constants.ENABLE_RAY_CLUSTER
+    given = os.environ.get(variable)
+    os.environ[variable], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(variable)
+        if given is not None:
+            os.environ[variable] = given
 
 
 def _join(ray: Any, address: str) -> None:

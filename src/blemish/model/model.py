@@ -162,9 +162,10 @@ class Model:
             else:
                 dataset = read_source(source, self.recipe.seed)
                 images += [sample.path for sample in dataset.test or dataset.train]
-        return self._predict(images, progress)
+        return self.judge(images, progress)
 
-    def _predict(self, images: Sequence[ImageLike], progress: Progress | None) -> Iterator[Prediction]:
+    def judge(self, images: Sequence[ImageLike], progress: Progress | None = None) -> Iterator[Prediction]:
+        """Yields one prediction for each image, in order, as `predict` does; here none is looked for as a source."""
         for scored in whole(stream(self.engine, images, self.recipe.geometry), self.recipe.geometry):
             done = scored.index + 1
             yield self._judged(scored, images[scored.index])
@@ -404,24 +405,30 @@ class Model:
             write_card(folder, "model", card_content(self.recipe, self.calibration, self.provenance))
 
     @classmethod
-    def load(cls, path: str | Path, engine: str = "auto") -> Model:
+    def load(cls, path: str | Path, engine: str = "auto", threads: int | None = None) -> Model:
         """Returns the model that `save` wrote, with the same scores to the last bit on the same engine and machine.
 
         Every file is read and compared with its digest first, which takes about half a second for each gigabyte.
         On OpenVINO neither torch nor timm is imported. Of a model elsewhere, such as `s3://bucket/model`, the files are
         fetched into a temporary folder first.
 
+        Args:
+            path: of the folder, or its address elsewhere.
+            engine: `auto`, `openvino` or `torch`.
+            threads: that compute, at most, where several processes share the cores; by default one for each core. On
+                torch it counts for the whole process.
+
         Raises:
             ModelError: it is not a model, incomplete, altered, of another format, or cannot be read.
             SettingError: the engine is unknown or not installed.
         """
         if is_remote(path):
-            return cls._fetched(str(path), engine)
+            return cls._fetched(str(path), engine, threads)
         folder = Path(path)
         for _ in range(TRIES):
             before = _identity(folder)
             try:
-                loaded = cls._load(folder, engine)
+                loaded = cls._load(folder, engine, threads)
             except (ModelError, StorageError, WeightsError, OSError, ValueError) as error:
                 if _identity(folder) == before:
                     if isinstance(error, (ModelError, StorageError, WeightsError)):
@@ -435,22 +442,22 @@ class Model:
         raise ModelError(f"{folder}: was replaced again and again while it was read; load it again later")
 
     @classmethod
-    def _fetched(cls, url: str, engine: str) -> Model:
+    def _fetched(cls, url: str, engine: str, threads: int | None) -> Model:
         scratch = Scratch()
         try:
             fetch_folder(url, "model", scratch.path)
-            return cls._load(scratch.path, engine, scratch)
+            return cls._load(scratch.path, engine, threads, scratch)
         except (ModelError, StorageError, WeightsError) as error:
             raise ModelError(str(error).replace(str(scratch.path), url)) from None
         except (OSError, ValueError) as error:
             raise ModelError(f"{url}: cannot be read ({reason_of(error)}); try again later") from None
 
     @classmethod
-    def _load(cls, folder: Path, engine: str, scratch: Scratch | None = None) -> Model:
+    def _load(cls, folder: Path, engine: str, threads: int | None, scratch: Scratch | None = None) -> Model:
         card = read_card(folder, "model")
         recipe, calibration, provenance = read_content(folder, card)
         store = Saved(folder, card, recipe, scratch)
-        running, extractor = store.engines(engine)
+        running, extractor = store.engines(engine, threads)
         inside = Inside.read(folder)
         if len(inside) and int(inside.changes.max()) >= len(provenance.changes):
             raise ModelError(f"{folder}: holds an image of a change that its model.json does not have; fit it again")

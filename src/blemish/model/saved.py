@@ -76,7 +76,7 @@ class Saved:
     recipe: Recipe
     scratch: Scratch | None = None
 
-    def engines(self, name: str) -> tuple[Engine, Engine]:
+    def engines(self, name: str, threads: int | None = None) -> tuple[Engine, Engine]:
         """Returns the engine that scores images and its first part, which extracts features.
 
         Every file of the folder is read and compared with its digest first.
@@ -91,7 +91,7 @@ class Saved:
         if chosen == "openvino":
             from blemish.engines.openvino_engine import OpenVINOEngine
 
-            graphs = OpenVINOEngine.from_folder(self.folder)
+            graphs = OpenVINOEngine.from_folder(self.folder, threads)
             graphs.check(self.recipe.geometry.shape, self.recipe.grids)
             return graphs, graphs.extractor
         from blemish.backbones.backbone import Backbone
@@ -99,6 +99,10 @@ class Saved:
         from blemish.detectors.scoring import Scoring
         from blemish.engines.torch_engine import TorchEngine
 
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
         recipe, found = self.recipe, self.learned()
         pixels = recipe.backbone == PIXELS
         extractor = TorchEngine(PixelBackbone() if pixels else Backbone(recipe.backbone, recipe.layers, found.weights))

@@ -14,17 +14,14 @@ from PIL import Image
 from blemish.errors import SettingError
 from blemish.explanation import Explanation
 from blemish.images import Location
-from blemish.maps import Panel, in_view, outlined, overlay, sheet, write_picture
+from blemish.maps import Panel, sheet, write_picture
 from blemish.model import Model, Prediction
-from blemish.report.view import view
+from blemish.model.picture import drawn
 from blemish.storage import new_folder
 
 RESULTS = "results.jsonl"
 EXPLANATIONS = "explanations.jsonl"
 MAPS = ("none", "png", "npy")
-
-LONGEST = 2048
-"""Pixels on the longer side of a photograph's heat map, at most."""
 
 
 def write_results(
@@ -59,9 +56,7 @@ def write_results(
                 if maps == "npy":
                     np.save(temporary / name, prediction.map)
                 else:
-                    pixels, values = view(prediction.path, prediction.map, model.recipe.geometry, LONGEST)
-                    boxes = in_view(model.boxes(prediction.map), prediction.map.shape, pixels.shape)
-                    picture = outlined(overlay(pixels, values, model.calibration.display), boxes)
+                    picture = drawn(model, prediction.path, prediction.map)
                     Image.fromarray(picture).save(temporary / name)
                 line["map"] = name
             lines.write(json.dumps(line, allow_nan=False) + "\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -144,11 +145,23 @@ def write_bytes(url: str, content: bytes) -> None:
     """
     system, path = connect(url)
     folder, _, name = path.rpartition("/")
-    draft = f"{folder}/.{name}.unfinished"
+    draft = f"{folder}/.{name}.{secrets.token_hex(4)}.unfinished"
     with faults_of(url):
         system.makedirs(folder, exist_ok=True)
         system.pipe_file(draft, content)
         system.mv(draft, path)
+
+
+def put_bytes(url: str, content: bytes) -> None:
+    """Writes a file with one request; most buckets, but not every server, then hold it whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    system, path = connect(url)
+    with faults_of(url):
+        system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        system.pipe_file(path, content)
 
 
 def remove_file(url: str) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from blemish.images import Geometry, Location, Pixels, read_image, read_proportion
 from blemish.images.tiling import SMALLEST
-from blemish.maps import resized
+from blemish.maps.pictures import resized
 
 
 def view(
