@@ -36,14 +36,14 @@ from blemish.errors import ClusterError, ModelError, SettingError, SourceError, 
 from blemish.storage.place import Place
 from command import ENVIRONMENT, inside
 from conftest import write_parts, write_tree
-from elsewhere import put
+from elsewhere import put, s3  # noqa: F401
 
 SIZE = 4
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """A cluster on this machine, which all tests use."""
+def cluster(s3: str) -> Iterator[None]:  # noqa: F811
+    """A cluster on this machine, which all tests use; its workers have the credentials of the bucket."""
     with connect("local"):
         yield
 
@@ -154,6 +154,39 @@ def test_a_cluster_gives_the_rows_of_one_process(
     next(iter(sorted(before))).unlink()
     assert predict(saved, cells, out, images=SIZE, maps="npy").computed == 1
     assert without_maps(rows(out)) == wanted
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_on_this_machine_listens_to_no_other() -> None:
+    heard = {
+        connection.laddr.ip
+        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert heard, "it does listen"
+    assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_reads_and_writes_a_bucket(
+    model: blemish.Model,
+    s3: str,  # noqa: F811
+    cells: Path,
+) -> None:
+    source, place, out = put(cells, f"{s3}/cells"), f"{s3}/cells.blemish", f"{s3}/out"
+    model.save(place)
+    done = predict(place, source, out, images=13)
+    assert done.counts.images == 25
+    found = Place(out)
+    assert sorted(found.sizes())[0] == "_blemish.json"
+    parts = sorted(name for name in found.sizes() if name.startswith("part-"))
+    got = [row for name in parts for row in parquet.read_table(io.BytesIO(found.read(name, 1 << 20))).to_pylist()]
+    assert got == [
+        {**row, "path": row["path"].replace(str(cells), source), "error": row["error"]}
+        for row in expected(model, cells)
+    ]
+    assert predict(place, source, out, images=13).computed == 0
 
 
 @pytest.mark.usefixtures("cluster")

@@ -152,8 +152,8 @@ def faults(address: str) -> Iterator[None]:
         raise ClusterError(f"{address}: a machine's disk is full, so nothing more can be kept there") from error
     except (exceptions.RayError, ConnectionError) as error:
         raise ClusterError(
-            f"{address}: the cluster broke off ({type(error).__name__}: {_line(error)}); start it again and run the "
-            "same command, with --resume if there are --checkpoints"
+            f"{address}: the cluster broke off ({type(error).__name__}: {_line(error)}); start it again, and go on "
+            "with --resume if there are --checkpoints"
         ) from error
 
 

@@ -186,6 +186,7 @@ def predict(
     if missing:
         job = Job(_absolute(model), None, told["model"], rates, engine, threads, maps, place)
         del loaded  # with its memory
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it would print advice for programmers
         with connect(address):
             for found in _run(job, missing, is_local=address == "local"):
                 counts += found
