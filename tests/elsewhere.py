@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
-import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 
@@ -75,28 +74,3 @@ def put(folder: Path, url: str) -> str:
             system.makedirs(target.rpartition("/")[0], exist_ok=True)
             system.pipe_file(target, file.read_bytes())
     return url
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of an empty bucket on a server of S3's kind, whose credentials are in the environment."""
-    from moto.server import ThreadedMotoServer
-    from s3fs import S3FileSystem
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
-            ("AWS_ACCESS_KEY_ID", "testing-key"),
-            ("AWS_SECRET_ACCESS_KEY", "testing-secret"),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ):
-            patch.setenv(name, value)
-        S3FileSystem.clear_instance_cache()
-        S3FileSystem().mkdir("parts")
-        yield "s3://parts"
-    S3FileSystem.clear_instance_cache()
-    server.stop()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from PIL import Image
 from pyarrow import parquet
 
 import blemish
-from blemish.distributed.cluster import connect
 from blemish.distributed.predict import (
     Counts,
     Rates,
@@ -32,20 +32,13 @@ from blemish.distributed.predict import (
     row_of,
     settings_of,
 )
-from blemish.errors import ClusterError, ModelError, SettingError, SourceError, StorageError
+from blemish.errors import ModelError, SettingError, SourceError, StorageError
 from blemish.storage.place import Place
-from command import ENVIRONMENT, inside
+from command import inside
 from conftest import write_parts, write_tree
-from elsewhere import put, s3  # noqa: F401
+from elsewhere import put
 
 SIZE = 4
-
-
-@pytest.fixture(scope="module")
-def cluster(s3: str) -> Iterator[None]:  # noqa: F811
-    """A cluster on this machine, which all tests use; its workers have the credentials of the bucket."""
-    with connect("local"):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +51,21 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     return [row for file in sorted(folder.glob("part-*")) for row in parquet.read_table(file).to_pylist()]
+
+
+def environment() -> dict[str, str]:
+    """That of a command of its own, which does not know of the cluster that the tests share."""
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("RAY_")}, "COLUMNS": "200"}
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """The addresses at which a process and its children take connections."""
+    found = set()
+    for child in [process, *process.children(recursive=True)]:
+        with suppress(psutil.Error):
+            connections = child.net_connections("inet")
+            found |= {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+    return found
 
 
 def expected(model: blemish.Model, source: Path) -> list[dict[str, Any]]:
@@ -94,8 +102,6 @@ def test_what_is_wrong_is_told_before_a_cluster_is_started(saved: Path, cells: P
             predict(saved, cells, out, **options)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="no address of a cluster"):
         predict(saved, cells, out, address="nowhere")
-    with pytest.raises(ClusterError, match="nothing answers there"):
-        predict(saved, cells, out, address="127.0.0.1:9")
     assert not out.exists()
 
 
@@ -103,25 +109,27 @@ def test_a_changed_source_model_or_rate_is_noticed(saved: Path, cells: Path, tmp
     source, out = tmp_path / "source", tmp_path / "out"
     shutil.copytree(cells / "good", source)
     loaded = blemish.load(saved)
-    for part in make_parts(list_images(source, 0), SIZE, settings_of(loaded, "none", Rates())):
-        judge_part(loaded, part, "none", Place(str(out)))
-    assert predict(saved, source, out, images=SIZE).computed == 0, "all is done, so no cluster is started"
+    parts = make_parts(list_images(source, 0), SIZE, settings_of(loaded, "npy", Rates()))
+    for part in parts:
+        judge_part(loaded, part, "npy", Place(str(out)))
+    assert predict(saved, source, out, images=SIZE, maps="npy").computed == 0, "all is done, so no cluster is started"
     for rates in (Rates(false_alarm_rate=0.5), Rates(threshold=1.0), Rates(box_rate=0.5)):
         with pytest.raises(StorageError, match="of other images, another model or other settings"):
-            predict(saved, source, out, images=SIZE, rates=rates)
+            predict(saved, source, out, images=SIZE, maps="npy", rates=rates)
     other = tmp_path / "other.blemish"
     loaded.at(threshold=1.0).save(other)
     with pytest.raises(StorageError, match="of other images, another model or other settings"):
-        predict(other, source, out, images=SIZE)
+        predict(other, source, out, images=SIZE, maps="npy")
     for number in range(8, 12):
         (source / f"{number:03d}.png").unlink()
     with pytest.raises(StorageError, match="or remove such parts with --force"):
-        predict(saved, source, out, images=SIZE)
-    assert predict(saved, source, out, images=SIZE, force=True).counts.images == 8
+        predict(saved, source, out, images=SIZE, maps="npy")
+    assert predict(saved, source, out, images=SIZE, maps="npy", force=True).counts.images == 8
     assert len(rows(out)) == 8
+    assert Place(str(out)).names("_maps") == [f"{part.stem}/" for part in parts[:2]], "maps go with their part"
     (out / "notes.txt").write_text("mine")
     with pytest.raises(StorageError, match=r"holds notes\.txt, which blemish did not write there"):
-        predict(saved, source, out, images=SIZE, force=True)
+        predict(saved, source, out, images=SIZE, maps="npy", force=True)
     assert (out / "notes.txt").read_text() == "mine"
 
 
@@ -156,37 +164,26 @@ def test_a_cluster_gives_the_rows_of_one_process(
     assert without_maps(rows(out)) == wanted
 
 
-@pytest.mark.usefixtures("cluster")
-def test_a_cluster_on_this_machine_listens_to_no_other() -> None:
-    heard = {
-        connection.laddr.ip
-        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert heard, "it does listen"
-    assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-
-
-@pytest.mark.usefixtures("cluster")
-def test_a_cluster_reads_and_writes_a_bucket(
+def test_the_command_reads_and_writes_a_bucket(
     model: blemish.Model,
-    s3: str,  # noqa: F811
+    s3: str,
     cells: Path,
 ) -> None:
     source, place, out = put(cells, f"{s3}/cells"), f"{s3}/cells.blemish", f"{s3}/out"
     model.save(place)
-    done = predict(place, source, out, images=13)
-    assert done.counts.images == 25
+    command = ["predict", place, source, "--out", out, "--ray", "local", "--part", 13, "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "blemish", *map(str, command)],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout)["computed"] == 2
     found = Place(out)
-    assert sorted(found.sizes())[0] == "_blemish.json"
-    parts = sorted(name for name in found.sizes() if name.startswith("part-"))
+    parts = [name for name in found.names() if name.startswith("part-")]
     got = [row for name in parts for row in parquet.read_table(io.BytesIO(found.read(name, 1 << 20))).to_pylist()]
-    assert got == [
-        {**row, "path": row["path"].replace(str(cells), source), "error": row["error"]}
-        for row in expected(model, cells)
-    ]
+    assert got == [{**row, "path": row["path"].replace(str(cells), source)} for row in expected(model, cells)]
     assert predict(place, source, out, images=13).computed == 0
+    assert "testing-secret" not in done.stdout + done.stderr + found.read("_blemish.json", 1 << 20).decode()
 
 
 @pytest.mark.usefixtures("cluster")
@@ -203,7 +200,8 @@ def test_a_worker_that_is_killed_loses_no_row_and_doubles_none(
             killed.append(workers[0].pid)
             workers[0].kill()
 
-    done = predict(saved, cells, tmp_path / "out", images=1, progress=kill)
+    # By another name the cluster is one whose machines do not have the model, which is sent to them.
+    done = predict(saved, cells, tmp_path / "out", images=1, address="auto", progress=kill)
     assert killed
     assert done.counts.images == 25
     assert rows(tmp_path / "out") == expected(model, cells)
@@ -215,17 +213,19 @@ def test_after_a_driver_was_killed_only_what_is_missing_is_computed(
 ) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "blemish", "predict", saved, cells, "--out", out, "--ray", "local", "--part", 1]
-    environment = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("RAY_")}
-    driver = subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(list(map(str, command)), env=environment(), stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
     while len(list(out.glob("part-*"))) < 2:
         assert driver.poll() is None
         assert time.monotonic() < end
         time.sleep(0.005)
+    heard = listening(psutil.Process(driver.pid))
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     time.sleep(1)  # its workers end with it
     before = {file: file.stat().st_mtime_ns for file in out.glob("part-*")}
+    assert heard, "the cluster listens"
+    assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "to this machine alone"
     assert 2 <= len(before) < 25, "some were done and some not"
     assert not (out / "_blemish.json").exists()
     done = predict(saved, cells, out, images=1)
@@ -281,8 +281,8 @@ def test_a_part_is_the_same_here_and_elsewhere(
     (part,) = make_parts([(name, None) for name in names], SIZE, {})
     counts = judge_part(loaded, part, "png", Place(where))
     assert counts == Counts(2, counts.anomalies, 1)
-    found = Place(where).sizes()
-    assert sorted(found) == [f"_maps/{part.stem}/00000_000.png", part.name]
+    assert Place(where).names() == ["_maps/", part.name]
+    assert Place(where).names(f"_maps/{part.stem}") == ["00000_000.png"]
     table = parquet.read_table(io.BytesIO(Place(where).read(part.name, 1 << 20))).to_pylist()
     assert [row["path"] for row in table] == names
     assert table[0]["score"] == next(iter(model.predict(cells / "scratch" / "000.png"))).score

@@ -10,7 +10,17 @@ import pytest
 from PIL import Image
 
 from blemish.errors import ImageError
-from blemish.images import Geometry, Remote, decode_ahead, read_header, read_image, read_proportion, read_size
+from blemish.images import (
+    Geometry,
+    Remote,
+    count_tiles,
+    decode_ahead,
+    read_header,
+    read_image,
+    read_proportion,
+    read_size,
+    read_tiles,
+)
 from blemish.images import remote as remote_images
 from conftest import part
 from elsewhere import Watched, put, refusing
@@ -50,6 +60,14 @@ def test_an_image_elsewhere_has_the_pixels_and_the_header_that_its_file_has(imag
     assert (there.height, there.width) == (here.height, here.width)
     length = (images / name).stat().st_size
     assert there.decoding == here.decoding + 2 * length, "the fetched bytes count as memory"
+
+
+def test_a_photograph_elsewhere_has_the_tiles_that_its_file_has(images: Path) -> None:
+    tiled = Geometry(64, 64, tile=128, overlap=16)
+    assert count_tiles(elsewhere("400.png"), tiled) == count_tiles(images / "400.png", tiled)
+    here, there = (list(read_tiles(image, tiled)) for image in (images / "400.png", elsewhere("400.png")))
+    assert [place for place, _ in there] == [place for place, _ in here]
+    assert all((one == other).all() for (_, one), (_, other) in zip(here, there, strict=True))
 
 
 def test_a_header_costs_one_request_and_pixels_at_most_two(images: Path) -> None:

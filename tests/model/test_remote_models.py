@@ -11,8 +11,9 @@ import blemish
 from blemish.datasets import read_source
 from blemish.errors import ModelError, StorageError
 from blemish.fitting.refit import check_images
+from blemish.storage import check_free_file as new_file_at
 from command import inside
-from elsewhere import Watched, put, refusing, s3  # noqa: F401
+from elsewhere import Watched, put, refusing
 
 SAVED = ["features.bin", "features.xml", "learned.safetensors", "model.json", "scoring.bin", "scoring.xml"]
 
@@ -87,6 +88,19 @@ def test_a_model_whose_copying_fails_leaves_nothing(model: blemish.Model, file: 
     assert names(url) == []
 
 
+def test_an_address_that_became_a_path_makes_no_folder_of_its_name(
+    model: blemish.Model, saved: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="s3:/bucket/model: looks like an address; give it as text"):
+        blemish.load(Path("s3://bucket/model"))  # type: ignore[arg-type]
+    with pytest.raises(StorageError, match="looks like an address"):
+        model.save(Path("s3://bucket/model"))
+    with pytest.raises(StorageError, match="other files are written on this machine only"):
+        new_file_at(Path("s3://bucket/report.html"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_card_is_copied_last(model: blemish.Model) -> None:
     url = "watched://models/last"
     seen: list[list[str]] = []
@@ -125,7 +139,7 @@ def test_only_a_model_that_nobody_changed_is_replaced(model: blemish.Model) -> N
 
 
 def test_from_images_to_verdicts_on_a_server_of_s3s_kind(
-    s3: str,  # noqa: F811
+    s3: str,
     tree: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -52,9 +52,7 @@ def predict(
     threshold: Threshold = None,
     box_rate: BoxRate = None,
     engine: EngineName = "auto",
-    ray: Annotated[
-        str | None, typer.Option(help="On many machines: local, auto, HOST:PORT or ray://HOST:PORT; needs --out.")
-    ] = None,
+    ray: Annotated[str | None, typer.Option(help="On many machines: local, auto or HOST:PORT; needs --out.")] = None,
     part: Annotated[int | None, typer.Option(help="With --ray: images in each Parquet file; 256 by default.")] = None,
     threads: Annotated[int | None, typer.Option(help="With --ray: cores of each worker; 1 by default.")] = None,
     force: Force = False,

@@ -17,6 +17,7 @@ import socket
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
@@ -49,6 +50,9 @@ MAPS = ("none", "png", "npy")
 SUMMARY = "_blemish.json"
 """What is written last; readers of Parquet leave out names that begin so."""
 
+DRAWN = "_maps"
+"""The folder of maps, which has one for each part."""
+
 LARGEST_PART = 256 << 20
 """Bytes of a part's file, at most."""
 
@@ -59,7 +63,8 @@ SEEN_WITHIN = 10.0
 """Seconds within which a file that another machine wrote must be seen here."""
 
 _PART = re.compile(r"part-\d{6}-[0-9a-f]{16}\.parquet")
-_MAP = re.compile(r"_maps/\d{6}-[0-9a-f]{16}/[^/]+\.(png|npy)")
+_FOLDER_OF_MAPS = re.compile(r"\d{6}-[0-9a-f]{16}/")
+_MAP = re.compile(r"\d{5,}_.*\.(png|npy)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,7 @@ def predict(
                 counts += found
                 if progress:
                     progress("predict", counts.images, len(wanted))
-    for name in place.sizes():
+    for name in place.names():
         if name.endswith(UNFINISHED):
             place.remove(name)  # of a worker that was killed
     done = Predicted(str(folder), len(parts), len(missing), counts)
@@ -346,7 +351,7 @@ def judge_part(model: Model, part: Part, maps: str, place: Place) -> Counts:
         index = len(rows)
         row = row_of(prediction)
         if maps != "none" and prediction.map is not None and prediction.path is not None:
-            name = f"_maps/{part.stem}/{index:05d}_{prediction.path.stem}.{maps}"
+            name = f"{DRAWN}/{part.stem}/{index:05d}_{prediction.path.stem}.{maps}"
             place.put(name, _drawn(model, prediction.path, prediction.map, maps))
             row["map"] = name
         rows.append(row)
@@ -432,7 +437,7 @@ def _run(job: Job, parts: Sequence[Part], *, is_local: bool) -> Iterator[Counts]
 
 def _dataset(job: Job, parts: Sequence[Part]) -> Any:
     """Returns Ray's data set of what workers return, a row for each part; nothing is computed yet."""
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # errors are raised, and told in one line
     data: Any = import_module("ray.data")
     data.DataContext.get_current().enable_progress_bars = False
     rows = [
@@ -508,15 +513,13 @@ def _check_folder(place: Place, parts: Sequence[Part], *, force: bool) -> set[st
     Raises:
         StorageError: the folder holds parts of something else, or files that no worker wrote.
     """
-    planned, stems = {part.name for part in parts}, {part.stem for part in parts}
-    there, others = set(), []
-    for name in place.sizes():
-        stem = name.split("/")[1] if _MAP.fullmatch(name) else None
+    planned, there, others = {part.name for part in parts}, set(), []
+    for name in place.names():
         if name in planned:
             there.add(name)
-        elif _PART.fullmatch(name) or (stem is not None and stem not in stems):
+        elif _PART.fullmatch(name):
             others.append(name)
-        elif stem is None and name != SUMMARY and not name.endswith(UNFINISHED):
+        elif name not in {SUMMARY, f"{DRAWN}/"} and not name.endswith(UNFINISHED):
             raise StorageError(
                 f"{place.where}: holds {name}, which blemish did not write there; give a new folder, or one with parts"
             )
@@ -527,4 +530,16 @@ def _check_folder(place: Place, parts: Sequence[Part], *, force: bool) -> set[st
         )
     for name in others:
         place.remove(name)
+    if force:
+        _remove_maps(place, {f"{part.stem}/" for part in parts})
     return there
+
+
+def _remove_maps(place: Place, kept: AbstractSet[str]) -> None:
+    """Removes the maps of parts that are not among those kept."""
+    for folder in place.names(DRAWN):
+        if folder not in kept and _FOLDER_OF_MAPS.fullmatch(folder):
+            for name in place.names(f"{DRAWN}/{folder}"):
+                if _MAP.fullmatch(name):
+                    place.remove(f"{DRAWN}/{folder}{name}")
+            place.remove_empty(f"{DRAWN}/{folder}")

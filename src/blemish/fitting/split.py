@@ -209,7 +209,7 @@ def images_digest(paths: Sequence[Location]) -> str:
     Their order changes nothing, and neither does moving them all. For an image in a file that holds many, the size of
     that file counts. The content is not read.
     """
-    whole = [path if isinstance(path, Remote) else path.absolute() for path in paths]
+    whole = [path.absolute() for path in paths]
     above = len(os.path.commonprefix([path.parts[:-1] for path in whole]))  # noqa: RUF071 (of names, not of letters)
     files = set(map(file_of, whole))
     sizes = {file: _size(file) for file in files}

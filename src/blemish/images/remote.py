@@ -48,6 +48,10 @@ class Remote:
     def suffix(self) -> str:
         return PurePosixPath(self.name).suffix
 
+    def absolute(self) -> Remote:
+        """Returns itself: an address is whole."""
+        return self
+
     def length(self) -> int:
         """Returns the size in bytes. Raises `ImageError` if it is a folder, is not there, or cannot be reached."""
         if self.size is not None:

@@ -42,7 +42,7 @@ from blemish.model.saved import Saved, Store
 from blemish.progress import Progress
 from blemish.storage import Scratch, new_folder, read_card, write_card
 from blemish.storage.cards import reason_of
-from blemish.storage.remote import fetch_folder, is_remote
+from blemish.storage.remote import fetch_folder, is_address_in_a_path, is_remote
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -425,6 +425,8 @@ class Model:
         if is_remote(path):
             return cls._fetched(str(path), engine, threads)
         folder = Path(path)
+        if is_address_in_a_path(folder):
+            raise ModelError(f"{folder}: looks like an address; give it as text, such as 's3://bucket/model'")
         for _ in range(TRIES):
             before = _identity(folder)
             try:

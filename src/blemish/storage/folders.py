@@ -19,7 +19,7 @@ from pathlib import Path
 
 from blemish.errors import StorageError
 from blemish.storage.cards import card_name, digest, read_card, reason_of, write_card
-from blemish.storage.remote import check_free_remote, is_remote, upload_folder
+from blemish.storage.remote import check_free_remote, is_address_in_a_path, is_remote, upload_folder
 from blemish.storage.scratch import FINISHED, Scratch
 
 MADE_BY = "made by blemish"
@@ -145,6 +145,11 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
 
 
 def _check_name(path: Path) -> None:
+    if is_address_in_a_path(path):
+        raise StorageError(
+            f"{path}: looks like an address; give it as text (in Python, str), for a model or a folder of results: "
+            "other files are written on this machine only"
+        )
     if "\0" in str(path):
         raise StorageError(f"{str(path)!r}: no file can have this name; give another path")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blemish.errors import StorageError
 from blemish.storage.cards import reason_of
-from blemish.storage.remote import files_below, is_remote, put_bytes, read_range, remove_file, write_bytes
+from blemish.storage.remote import exists, is_remote, names_in, put_bytes, read_range, remove_file, write_bytes
 
 UNFINISHED = ".unfinished"
 """How the names of files end that are being written."""
@@ -25,26 +25,24 @@ class Place:
 
     where: str
 
-    def sizes(self) -> dict[str, int]:
-        """Returns the names of all files, from here, and their bytes; none if the folder is not there."""
+    def names(self, below: str = "") -> list[str]:
+        """Returns what is in the folder, or in one below it, sorted; a folder's name ends with a slash.
+
+        There is nothing in a folder that does not exist.
+        """
         if is_remote(self.where):
-            return files_below(self.where)
-        found: dict[str, int] = {}
+            return names_in(f"{self.where}/{below}".rstrip("/"))
         try:
-            for folder, _, names in os.walk(self.where, onerror=_raise):
-                for name in names:
-                    path = Path(folder, name)
-                    found[path.relative_to(self.where).as_posix()] = path.lstat().st_size
+            with os.scandir(Path(self.where, below)) as entries:
+                return sorted(entry.name + "/" * entry.is_dir() for entry in entries)
         except FileNotFoundError:
-            if os.path.lexists(self.where) and not os.path.isdir(self.where):
-                raise self._fault("is not a folder") from None
+            return []
         except OSError as error:
             raise self._fault(f"cannot be read ({reason_of(error)})") from None
-        return found
 
     def holds(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        return name in files_below(self.where) if is_remote(self.where) else Path(self.where, name).is_file()
+        return exists(f"{self.where}/{name}") if is_remote(self.where) else Path(self.where, name).is_file()
 
     def read(self, name: str, most: int) -> bytes:
         """Returns the bytes of a file, at most as many as said; a file that is longer is cut there."""
@@ -86,22 +84,20 @@ class Place:
             self.write(name, content)
 
     def remove(self, name: str) -> None:
-        """Removes a file, and its folder if that is empty now and not this one."""
+        """Removes a file."""
         if is_remote(self.where):
             return remove_file(f"{self.where}/{name}")
-        path = Path(self.where, name)
         try:
-            path.unlink()
-            if path.parent != Path(self.where):
-                with suppress(OSError):
-                    path.parent.rmdir()
+            Path(self.where, name).unlink()
         except OSError as error:
             raise self._fault(f"{name} cannot be removed ({reason_of(error)})") from None
         return None
 
+    def remove_empty(self, name: str) -> None:
+        """Removes a folder if it is empty; elsewhere there is none without files."""
+        if not is_remote(self.where):
+            with suppress(OSError):
+                Path(self.where, name).rmdir()
+
     def _fault(self, what: str) -> StorageError:
         return StorageError(f"{self.where}: {what}; check the path and its permissions")
-
-
-def _raise(error: OSError) -> None:
-    raise error

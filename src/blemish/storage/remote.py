@@ -32,6 +32,12 @@ def is_remote(path: object) -> bool:
     return isinstance(path, str) and _ADDRESS.match(path) is not None
 
 
+def is_address_in_a_path(path: Path) -> bool:
+    """Whether an address was made a `Path`, which has lost one of its slashes, and names no folder of this machine."""
+    first = path.parts[0] if path.parts else ""
+    return len(first) > 2 and _ADDRESS.match(f"{first}//") is not None and not Path(first).exists()
+
+
 def connect(url: str) -> tuple[Any, str]:
     """Returns the file system of an address, as fsspec has it, and the path there.
 
@@ -135,6 +141,34 @@ def files_below(url: str) -> dict[str, int]:
             found = system.find(path, detail=True)
     start = len(path.rstrip("/")) + 1
     return {name[start:]: int(told["size"] or 0) for name, told in found.items() if len(name) > start}
+
+
+def names_in(url: str) -> list[str]:
+    """Returns what is in a folder, sorted; a folder's name ends with a slash. There is nothing in one that is absent.
+
+    Raises:
+        StorageError: it is a file, or cannot be reached.
+    """
+    system, path = connect(url)
+    with faults_of(url):
+        system.invalidate_cache()
+        try:
+            found = system.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
+    start = len(path) + 1
+    if any(told["name"].rstrip("/") == path and told["type"] == "file" for told in found):
+        raise StorageError(f"{url}: is a file, not a folder; give another address")
+    names = (told["name"].rstrip("/")[start:] + "/" * (told["type"] == "directory") for told in found)
+    return sorted(name for name in names if name.strip("/"))
+
+
+def exists(url: str) -> bool:
+    """Whether there is a file or a folder. Raises `StorageError` if it cannot be reached."""
+    system, path = connect(url)
+    with faults_of(url):
+        system.invalidate_cache()
+        return bool(system.exists(path))
 
 
 def write_bytes(url: str, content: bytes) -> None:
