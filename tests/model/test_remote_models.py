@@ -13,6 +13,7 @@ from blemish.errors import ModelError, StorageError
 from blemish.fitting.refit import check_images
 from blemish.storage import check_free_file as new_file_at
 from command import inside
+from conftest import write_parts
 from elsewhere import Watched, put, refusing
 
 SAVED = ["features.bin", "features.xml", "learned.safetensors", "model.json", "scoring.bin", "scoring.xml"]
@@ -49,6 +50,20 @@ def test_a_fit_elsewhere_is_the_fit(tree: Path) -> None:
     first = next(iter(there.predict(f"{url}/train/good/000.png")))
     assert first.is_known
     assert first.as_dict()["path"] == f"{url}/train/good/000.png"
+
+
+def test_a_model_elsewhere_learns_more_in_its_place(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, more = "watched://models/grown", put(write_parts(tmp_path / "more", 3, seed=7), "watched://models/more")
+    blemish.fit(tree, size=64, detector="gaussian").save(model)
+    done = inside(capsys, "update", model, more)
+    assert done.returncode == 0, done.stderr
+    assert "learned from 3 new images, 27 in all" in done.stdout
+    grown = blemish.load(model)
+    here = blemish.fit(tree, size=64, detector="gaussian").update(tmp_path / "more")
+    assert scores(grown, tree) == scores(here, tree)
+    assert all(prediction.is_known for prediction in grown.predict(more))
 
 
 def test_nothing_is_loaded_that_is_not_whole(model: blemish.Model) -> None:
