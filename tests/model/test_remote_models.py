@@ -16,7 +16,15 @@ from command import inside
 from conftest import write_parts
 from elsewhere import Watched, put, refusing
 
-SAVED = ["features.bin", "features.xml", "learned.safetensors", "model.json", "scoring.bin", "scoring.xml"]
+SAVED = [
+    "features.bin",
+    "features.xml",
+    "inside.safetensors",
+    "learned.safetensors",
+    "model.json",
+    "scoring.bin",
+    "scoring.xml",
+]
 
 
 def names(url: str) -> list[str]:
