@@ -150,7 +150,7 @@ def divide(
     *,
     crosses: bool,
     trained: bool = False,
-    learned_from: frozenset[Path] = frozenset(),
+    learned_from: frozenset[Location] = frozenset(),
 ) -> Division:
     """Returns the training part in an order drawn by the seed, whole or divided.
 
