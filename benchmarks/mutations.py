@@ -131,7 +131,7 @@ def changed_tensors(path: Path, rng: random.Random) -> None:
 def signed(folder: Path, card: dict[str, Any]) -> str:
     """The card with digests that are right for what is there now, where it is still a card."""
     from blemish.storage import digest
-    from blemish.storage.cards import _digest_of
+    from blemish.storage.cards import digest_of
 
     if isinstance(card, dict):
         card.pop("digest", None)
@@ -140,7 +140,7 @@ def signed(folder: Path, card: dict[str, Any]) -> str:
                 file = folder / str(name)
                 if "\0" not in str(name) and file.parent == folder and file.is_file():
                     card["files"][name] = digest(file)
-        card["digest"] = _digest_of(card)
+        card["digest"] = digest_of(card)
     return json.dumps(card)
 
 

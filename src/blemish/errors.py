@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from numbers import Integral, Real
-from pathlib import Path
 
 
 class BlemishError(Exception):
@@ -21,11 +20,11 @@ class SourceError(BlemishError):
 
 
 class ImageError(BlemishError):
-    """One image or mask that cannot be used."""
+    """One image or mask that cannot be used: its path, address, or name for messages, and why."""
 
-    def __init__(self, path: Path | str, reason: str) -> None:
+    def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
-        self.path = Path(path)
+        self.path = path
         self.reason = reason
 
 
@@ -65,6 +64,10 @@ class TrainingError(BlemishError):
 
 class MissingExtraError(BlemishError):
     """An optional dependency that a feature needs and that is not installed."""
+
+
+class ClusterError(BlemishError):
+    """A cluster that cannot be joined or started, that broke off, or that lacks something."""
 
 
 class MemoryLimitError(BlemishError):

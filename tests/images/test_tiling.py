@@ -266,7 +266,7 @@ def _full(*_: object) -> None:
 def test_large_photographs_are_shown_small_with_their_peaks(
     tiled: Model, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blemish.report.results.LONGEST", 70)
+    monkeypatch.setattr("blemish.model.picture.LONGEST", 70)
     predictions = tiled.predict(photographs / "test" / "animal")
     list(write_results(tiled, predictions, tmp_path / "out"))
     with Image.open(tmp_path / "out" / "0_map.png") as picture:

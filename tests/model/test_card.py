@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import blemish
 from blemish.errors import ModelError
 from blemish.storage import digest
-from blemish.storage.cards import _digest_of
+from blemish.storage.cards import digest_of
 
 Card = dict[str, Any]
 
@@ -25,7 +25,7 @@ def sign(folder: Path, card: Card) -> None:
         if (folder / name).is_file():
             card["files"][name] = digest(folder / name)
     card.pop("digest", None)
-    (folder / "model.json").write_text(json.dumps({**card, "digest": _digest_of(card)}))
+    (folder / "model.json").write_text(json.dumps({**card, "digest": digest_of(card)}))
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_field_that_is_not_as_it_should_be_is_named_in_a_sentence(
         sign(folder, card)
     else:
         card.pop("digest")
-        (folder / "model.json").write_text(json.dumps({**card, "digest": _digest_of(card)}))
+        (folder / "model.json").write_text(json.dumps({**card, "digest": digest_of(card)}))
     for engine in ("openvino", "torch"):
         with pytest.raises(ModelError) as caught:
             blemish.load(str(folder), engine)

@@ -228,13 +228,13 @@ def test_only_a_regular_file_that_says_it_is_ours_is_replaced(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["../payload.sh", "/etc/x", "a/b", "..", "", "a\\b", "C:x", "line\nbreak", "nul\0"])
 def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
-    from blemish.storage.cards import _digest_of
+    from blemish.storage.cards import digest_of
 
     write(tmp_path / "m")
     file = tmp_path / "m" / card_name("predictions")
     card = json.loads(file.read_text())
     card["files"] = {name: "0" * 64}
     del card["digest"]
-    file.write_text(json.dumps({**card, "digest": _digest_of(card)}))
+    file.write_text(json.dumps({**card, "digest": digest_of(card)}))
     with pytest.raises(StorageError, match="not a plain name"):
         read_card(tmp_path / "m", "predictions")

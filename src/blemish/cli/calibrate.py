@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,10 +12,10 @@ from blemish.cli.options import BoxRate, EngineName, FalseAlarmRate, Force, Json
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="What fit wrote.")],
     good_images: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--output", "-o", help="Where the model goes, a new folder; by default it is replaced."),
     ] = None,
     false_alarm_rate: FalseAlarmRate = None,

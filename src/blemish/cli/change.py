@@ -15,9 +15,9 @@ from blemish.errors import StorageError
 if TYPE_CHECKING:
     from blemish.model import Model
 
-Fitted = Annotated[Path, typer.Argument(metavar="MODEL", help="What fit wrote.")]
+Fitted = Annotated[str, typer.Argument(metavar="MODEL", help="What fit wrote.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Where the model goes, a new folder; by default it is replaced.")
+    str | None, typer.Option("--output", "-o", help="Where the model goes, a new folder; by default it is replaced.")
 ]
 
 
@@ -66,8 +66,8 @@ def update(
 
 
 def merge(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL MODEL...", help="What fit wrote, alike.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the model of all images goes, a new folder.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL MODEL...", help="What fit wrote, alike.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Where the model of all images goes, a new folder.")],
     engine: EngineName = "auto",
     force: Force = False,
     as_json: Json = False,
@@ -116,7 +116,7 @@ def forget(
     _tell(changed, loaded, goal, as_json)
 
 
-def _loaded(path: Path, output: Path | None, engine: str, force: bool) -> tuple[Model, Path, bool]:
+def _loaded(path: str, output: str | None, engine: str, force: bool) -> tuple[Model, str, bool]:
     """Returns the model, where the changed one goes, and whether what is there is replaced."""
     from blemish.model import Model
     from blemish.storage import check_free
@@ -127,7 +127,7 @@ def _loaded(path: Path, output: Path | None, engine: str, force: bool) -> tuple[
     return loaded, goal, replacing
 
 
-def _save(changed: Model, loaded: Model, goal: Path, replacing: bool) -> None:
+def _save(changed: Model, loaded: Model, goal: str, replacing: bool) -> None:
     """Writes the changed model.
 
     Raises:
@@ -137,12 +137,12 @@ def _save(changed: Model, loaded: Model, goal: Path, replacing: bool) -> None:
     from blemish.storage import read_card
 
     store = loaded.store
-    if isinstance(store, Saved) and goal == store.folder and read_card(goal, "model") != store.card:
+    if isinstance(store, Saved) and Path(goal) == store.folder and read_card(store.folder, "model") != store.card:
         raise StorageError(f"{goal}: was changed by another program meanwhile, so it is not replaced; run this again")
     changed.save(goal, force=replacing)
 
 
-def _tell(changed: Model, before: Model, goal: Path, as_json: bool) -> None:
+def _tell(changed: Model, before: Model, goal: str, as_json: bool) -> None:
     """Prints what moved."""
     if as_json:
         print_json(_moved(changed, before, goal))
@@ -152,7 +152,7 @@ def _tell(changed: Model, before: Model, goal: Path, as_json: bool) -> None:
     out.print(f"saved to {escape(str(goal))}")
 
 
-def _moved(changed: Model, before: Model, goal: Path) -> dict[str, Any]:
+def _moved(changed: Model, before: Model, goal: str) -> dict[str, Any]:
     change, now, then = changed.provenance.changes[-1], changed.calibration, before.calibration
     return {
         "model": str(goal),

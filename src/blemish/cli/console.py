@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -135,7 +134,7 @@ def several(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-def print_model(model: Model, output: Path) -> None:
+def print_model(model: Model, output: str) -> None:
     told = described(model)
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
     copies = f" and {several(told['copies'], 'shifted copy', 'shifted copies')} of each" if told["copies"] else ""
@@ -252,7 +251,7 @@ def print_diagnoses(rows: list[Diagnosis]) -> None:
     out.print(table)
 
 
-def print_pruning(pruning: Pruning, output: Path) -> None:
+def print_pruning(pruning: Pruning, output: str) -> None:
     for layer, dropped in zip(pruning.model.recipe.layers, pruning.dropped, strict=True):
         listed = f": {', '.join(map(str, dropped))}" if dropped else ""
         out.print(f"layer {escape(str(layer))}: {len(dropped)} components left out{listed}")

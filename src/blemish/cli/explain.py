@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="What fit wrote.")],
     sources: Annotated[list[str] | None, typer.Argument(help="Images or folders.")] = None,
     components: Annotated[
         str | None, typer.Option(help="How many; best, worst; or indices such as 3,17. 12 by default.")
@@ -43,7 +43,7 @@ def explain(
     gallery: Annotated[str | None, typer.Option(help="SOURCE: a page of every component, into --out.")] = None,
     diagnoses: Annotated[str | None, typer.Option(help="SOURCE: a table of the components.")] = None,
     images: Annotated[int, typer.Option(help="Images in figures and gallery.", min=1)] = 4,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="A new folder for pictures.")] = None,
+    out_folder: Annotated[str | None, typer.Option("--out", help="A new folder for pictures.")] = None,
     false_alarm_rate: FalseAlarmRate = None,
     threshold: Threshold = None,
     box_rate: BoxRate = None,
@@ -76,7 +76,7 @@ def _explain_images(
     sources: list[str],
     components: int | str | list[int] | None,
     scale: str,
-    out_folder: Path | None,
+    out_folder: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -119,7 +119,7 @@ def _explain_model(
     gallery: str | None,
     diagnoses: str | None,
     images: int,
-    out_folder: Path | None,
+    out_folder: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -133,10 +133,10 @@ def _explain_model(
         if figures is not None and out_folder is not None:
             write = write_figures if model.recipe.detector == "gaussian" else write_layers
             names = write(model, dataset, out_folder, images=images, force=force, progress=progress)
-            out.print("\n".join(escape(str(out_folder / name)) for name in names))
+            out.print("\n".join(escape(f"{out_folder}/{name}") for name in names))
         elif gallery is not None and out_folder is not None:
             write_gallery(model, dataset, out_folder, images=images, force=force, progress=progress)
-            out.print(f"gallery: {escape(str(out_folder / 'index.html'))}")
+            out.print(f"gallery: {escape(out_folder)}/index.html")
         else:
             labelled = dataset.test if dataset.has_masks else []
             rows = diagnose(model, dataset.train, labelled, progress)
@@ -148,7 +148,7 @@ def _explain_model(
 
 
 def sample(
-    model: Annotated[Path, typer.Argument(help="What fit wrote, of detector vae or vae-grf.")],
+    model: Annotated[str, typer.Argument(help="What fit wrote, of detector vae or vae-grf.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture, FILE.png.")],
     count: Annotated[int, typer.Option("-n", help="How many.", min=1, max=256)] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 0,
@@ -168,8 +168,8 @@ def sample(
 
 
 def prune(
-    model: Annotated[Path, typer.Argument(help="What fit wrote, of detector gaussian.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes, a new folder.")],
+    model: Annotated[str, typer.Argument(help="What fit wrote, of detector gaussian.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Where the pruned model goes, a new folder.")],
     source: Annotated[str | None, typer.Argument(help="The data it was fitted on, if it has moved.")] = None,
     drop_border: Annotated[
         float | None, typer.Option(help="Leave out components this many times larger on the border of normal images.")

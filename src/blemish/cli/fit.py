@@ -15,7 +15,7 @@ from blemish.errors import SettingError
 
 def fit(
     source: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the model goes, a new folder.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Where the model goes, a new folder.")],
     detector: Annotated[
         str | None, typer.Option(help="fre (default), fre-ae, padim, gaussian, spade, hfr, vae or vae-grf.")
     ] = None,
@@ -91,7 +91,7 @@ def fit(
     check_free(output, "model", force=force)
     if resume and checkpoints is None:
         raise SettingError("--resume needs the folder of the checkpoint; give --checkpoints DIR")
-    if checkpoints is not None and output.absolute() in {checkpoints.absolute(), *checkpoints.absolute().parents}:
+    if checkpoints is not None and Path(output).absolute() in {checkpoints.absolute(), *checkpoints.absolute().parents}:
         raise SettingError(f"{checkpoints}: lies where the model goes; give --checkpoints another folder")
     chosen = {**parse_settings(settings or []), **({"map": map} if map else {})}
     if method is not None:

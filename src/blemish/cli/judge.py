@@ -38,16 +38,23 @@ class Maps(str, Enum):
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="What fit wrote.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, or layout:PATH.")],
-    out_folder: Annotated[Path | None, typer.Option("--out", help="A new folder for results.jsonl and maps.")] = None,
+    out_folder: Annotated[
+        str | None,
+        typer.Option("--out", help="A new folder for results.jsonl and maps, or with --ray for Parquet."),
+    ] = None,
     maps: Annotated[
-        Maps | None, typer.Option(help="With --out: none, png (heat maps; default) or npy (values).")
+        Maps | None,
+        typer.Option(help="With --out: none (default with --ray), png (heat maps; default) or npy (values)."),
     ] = None,
     false_alarm_rate: FalseAlarmRate = None,
     threshold: Threshold = None,
     box_rate: BoxRate = None,
     engine: EngineName = "auto",
+    ray: Annotated[str | None, typer.Option(help="On many machines: local, auto or HOST:PORT; needs --out.")] = None,
+    part: Annotated[int | None, typer.Option(help="With --ray: images in each Parquet file; 256 by default.")] = None,
+    threads: Annotated[int | None, typer.Option(help="With --ray: cores of each worker; 1 by default.")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -58,6 +65,11 @@ def predict(
     from blemish.model import Model
     from blemish.report import write_results
 
+    if ray is not None:
+        rates = (false_alarm_rate, threshold, box_rate)
+        return _predict_on_ray(model, sources, out_folder, maps, rates, engine, ray, part, threads, force, as_json)
+    if part is not None or threads is not None:
+        raise SettingError("--part and --threads are for a cluster; give --ray local, or leave them out")
     if maps and maps != Maps.none and out_folder is None:
         raise SettingError(f"--maps {maps.value} needs a folder to write to; give --out DIR")
     loaded = Model.load(model, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
@@ -78,10 +90,55 @@ def predict(
             del prediction  # maps of large photographs take room
     if failed:
         raise typer.Exit(SOME_FAILED)
+    return None
+
+
+def _predict_on_ray(
+    model: str,
+    sources: list[str],
+    out_folder: str | None,
+    maps: Maps | None,
+    rates: tuple[float | None, float | None, float | None],
+    engine: str,
+    address: str,
+    part: int | None,
+    threads: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from blemish.distributed.predict import IMAGES, Rates
+    from blemish.distributed.predict import predict as predict_on_ray
+
+    if out_folder is None:
+        raise SettingError("--ray needs a folder for its Parquet files; give --out DIR")
+    with bars() as progress:
+        done = predict_on_ray(
+            model,
+            sources,
+            out_folder,
+            address=address,
+            maps=(maps or Maps.none).value,
+            rates=Rates(*rates),
+            engine=engine,
+            images=IMAGES if part is None else part,
+            threads=1 if threads is None else threads,
+            force=force,
+            progress=progress,
+        )
+    if as_json:
+        print_json(done.as_dict())
+    else:
+        counts = done.counts
+        failed = f"; [red]{counts.errors} could not be read[/red]" if counts.errors else ""
+        out.print(f"{counts.images} images, {counts.anomalies} anomalous{failed}")
+        kept = f", {done.parts - done.computed} of them there already" if done.computed < done.parts else ""
+        out.print(f"{done.parts} Parquet files{kept}: {escape(done.folder)}")
+    if done.counts.errors:
+        raise typer.Exit(SOME_FAILED)
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="What fit wrote.")],
     source: Annotated[str, typer.Argument(help="A tree with labels, or layout:PATH.")],
     report: Annotated[Path | None, typer.Option(help="Write a self-contained page, FILE.html.")] = None,
     false_alarm_rate: FalseAlarmRate = None,
@@ -113,7 +170,7 @@ def check(
     deep: Annotated[
         bool, typer.Option("--deep", help="Also fit on the good images, and list those that look anomalous themselves.")
     ] = False,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="With --deep: a new folder for heat maps.")] = None,
+    out_folder: Annotated[str | None, typer.Option("--out", help="With --deep: a new folder for heat maps.")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -155,7 +212,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _suspects(dataset: Dataset, folder: Path | None, force: bool) -> list[Prediction]:
+def _suspects(dataset: Dataset, folder: str | None, force: bool) -> list[Prediction]:
     """Returns predictions, without maps, of the good images that look anomalous; writes heat maps if there are any."""
     from blemish.fitting import find_suspects
     from blemish.report import write_results

@@ -50,7 +50,7 @@ class Chosen:
 def write_figures(
     model: Model,
     dataset: Dataset,
-    folder: Path,
+    folder: str | Path,
     *,
     components: int = 3,
     images: int = 3,

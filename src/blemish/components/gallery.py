@@ -32,7 +32,7 @@ SIDE = 128
 def write_gallery(
     model: Model,
     dataset: Dataset,
-    folder: Path,
+    folder: str | Path,
     *,
     images: int = 6,
     force: bool = False,

@@ -17,10 +17,12 @@ from blemish.datasets.folder import read_folder, read_tree
 from blemish.datasets.listing import matching
 from blemish.datasets.livestock import read_livestock
 from blemish.datasets.mtd import read_mtd
+from blemish.datasets.remote import read_remote
 from blemish.datasets.sample import GOOD, Dataset, Sample, evenly_spaced
 from blemish.datasets.truth import read_truth
 from blemish.errors import SourceError
 from blemish.images.array_files import read_member
+from blemish.storage.remote import is_remote
 
 __all__ = ["GOOD", "LAYOUTS", "Dataset", "Sample", "classes", "evenly_spaced", "read_source", "read_truth"]
 
@@ -38,7 +40,8 @@ def read_source(source: str | Path, seed: int = 0) -> Dataset:
     """Returns the data set behind a SOURCE.
 
     Args:
-        source: an image, a folder (its layout is then recognised), `layout:PATH`, `elpv`, `elpv:mono` or `elpv:poly`.
+        source: an image, a folder (its layout is then recognised), `layout:PATH`, `elpv`, `elpv:mono` or `elpv:poly`;
+            or the address of an image, a folder or a tree elsewhere, such as `s3://bucket/folder`.
         seed: decides the split of layouts that have none of their own.
 
     Raises:
@@ -57,6 +60,10 @@ def read_source(source: str | Path, seed: int = 0) -> Dataset:
 
 def _read(text: str, seed: int) -> Dataset:
     layout, colon, rest = text.partition(":")
+    if is_remote(text):
+        return read_remote(text)
+    if layout in LAYOUTS and is_remote(rest):
+        return replace(read_remote(rest, layout), root=text)
     if layout in LAYOUTS and (colon or layout == "elpv") and not Path(text).exists():
         if not rest and layout != "elpv":
             raise SourceError(f"{text!r} names no folder; give {layout}:PATH")

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,17 @@ from numpy.typing import NDArray
 from blemish.calibration import DEFAULT_RATE, lowest_rate
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.errors import ImageError
-from blemish.images import Geometry, decode_ahead, input_shape, read_format, read_image, read_mask, read_size
+from blemish.images import (
+    Geometry,
+    Location,
+    Remote,
+    decode_ahead,
+    input_shape,
+    read_format,
+    read_image,
+    read_mask,
+    read_size,
+)
 from blemish.images.array_files import file_of, read_member
 from blemish.progress import Progress
 from blemish.storage import digest
@@ -130,7 +139,7 @@ def check_source(source: str, progress: Progress | None = None) -> Check:
     samples = dataset.train + dataset.test
     findings: list[Finding] = []
     by_digest: dict[str, list[int]] = defaultdict(list)
-    small: list[Path] = []
+    small: list[Location] = []
     sizes: dict[int, tuple[int, int]] = {}
     for index, seen in enumerate(decode_ahead(partial(_look, has_masks=dataset.has_masks), samples)):
         sample = samples[index]
@@ -166,7 +175,7 @@ def check_source(source: str, progress: Progress | None = None) -> Check:
     return Check(dataset, shapes, findings + _counts(dataset))
 
 
-def _odd(dataset: Dataset, sizes: Mapping[Path, tuple[int, int]], shapes: Shapes) -> list[Finding]:
+def _odd(dataset: Dataset, sizes: Mapping[Location, tuple[int, int]], shapes: Shapes) -> list[Finding]:
     """Finds images of another shape than most, since all are resized to one; the most different first."""
     median = statistics.median(shapes.ratios)
     odds = {path: abs(math.log(height / width / median)) for path, (height, width) in sizes.items()}
@@ -184,6 +193,8 @@ def _odd(dataset: Dataset, sizes: Mapping[Path, tuple[int, int]], shapes: Shapes
 
 
 def _look(sample: Sample, *, has_masks: bool) -> _Seen:
+    if isinstance(sample.path, Remote):
+        return _look_elsewhere(sample, sample.path, has_masks=has_masks)
     read_image(sample.path, GEOMETRY)
     height, width = read_size(sample.path)
     marked = bool(read_mask(sample.mask, sample.path).any()) if has_masks and sample.mask else None
@@ -191,6 +202,19 @@ def _look(sample: Sample, *, has_masks: bool) -> _Seen:
     if member is not None:
         return _Seen(_digest_of(member), height, width, None, marked)
     return _Seen(digest(sample.path), height, width, read_format(sample.path), marked)
+
+
+def _look_elsewhere(sample: Sample, path: Remote, *, has_masks: bool) -> _Seen:
+    """Looks at an image elsewhere, which is fetched once."""
+    content = path.content()
+    try:
+        read_image(content, GEOMETRY)
+        height, width = read_size(content)
+        form = read_format(content)
+    except ImageError as error:
+        raise ImageError(path, error.reason) from None
+    marked = bool(read_mask(sample.mask, path).any()) if has_masks and sample.mask else None
+    return _Seen(hashlib.sha256(content).hexdigest(), height, width, form, marked)
 
 
 def _digest_of(image: NDArray[np.uint8]) -> str:

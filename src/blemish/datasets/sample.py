@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.errors import SourceError
+from blemish.images import Location, Remote
 
 GOOD = "good"
 
@@ -18,9 +19,9 @@ GOOD = "good"
 class Sample:
     """One image, the class that its layout gives it (`good`, or the name of a defect), and its mask if it has one."""
 
-    path: Path
+    path: Location
     kind: str = GOOD
-    mask: Path | None = None
+    mask: Location | None = None
 
     @property
     def is_anomalous(self) -> bool:
@@ -71,6 +72,8 @@ def split_good(good: list[Path], seed: int, share: float = 0.8) -> tuple[list[Pa
     return [good[index] for index in train], [good[index] for index in test]
 
 
-def name_below(root: str, path: Path) -> str:
-    """Returns the path of an image below a folder, or the whole path if it lies elsewhere."""
+def name_below(root: str, path: Location) -> str:
+    """Returns the path of an image below a folder, or the whole path if it is not below it."""
+    if isinstance(path, Remote):
+        return path.url.removeprefix(root.rstrip("/") + "/")
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

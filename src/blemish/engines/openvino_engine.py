@@ -76,10 +76,15 @@ class OpenVINOEngine:
         return OpenVINOEngine(self.features, scoring)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> OpenVINOEngine:
-        """Returns the engine that `save` wrote. Raises `ModelError` if the files are not its graphs."""
+    def from_folder(cls, folder: Path, threads: int | None = None) -> OpenVINOEngine:
+        """Returns the engine that `save` wrote, to run in so many threads at most.
+
+        Raises:
+            ModelError: the files are not its graphs.
+        """
         scoring = folder / f"{SCORING}.xml"
-        return cls(Graph(folder / f"{FEATURES}.xml"), Graph(scoring) if scoring.exists() else None)
+        features = Graph(folder / f"{FEATURES}.xml", threads=threads)
+        return cls(features, Graph(scoring, threads=threads) if scoring.exists() else None)
 
     @classmethod
     def from_copy(cls, folder: Path, names: Iterable[str]) -> OpenVINOEngine:
@@ -170,13 +175,14 @@ class Graph:
     Args:
         path: the file.
         scratch: the temporary folder that the file is in, if any.
+        threads: that it runs in, at most; by default one for each core.
 
     Raises:
         ModelError: OpenVINO cannot read the file.
     """
 
-    def __init__(self, path: Path, scratch: Scratch | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path, scratch: Scratch | None = None, threads: int | None = None) -> None:
+        self.path, self.threads = path, threads
         self._scratch = scratch  # removed with the graph, whose weights are mapped from it
         try:
             # By this frontend alone: by default OpenVINO tries those of other formats on a damaged file.
@@ -246,7 +252,9 @@ class Graph:
         """Returns the graph compiled for a hint; it is compiled once, by the first thread that asks."""
         with self._compiling:
             if hint not in self._compiled:
-                options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
+                options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
+                if self.threads is not None:
+                    options["INFERENCE_NUM_THREADS"] = self.threads
                 self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
             return self._compiled[hint]
 

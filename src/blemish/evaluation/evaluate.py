@@ -173,7 +173,7 @@ class _Counted:
 def _counted(model: Model, dataset: Dataset, progress: Progress | None) -> _Counted:
     """Returns counts over the predicted test part. Raises `ImageError` if a mask cannot be used."""
     samples, counted = dataset.test, _Counted()
-    predictions = model.predict([sample.path for sample in samples], progress)
+    predictions = model.judge([sample.path for sample in samples], progress)
     masks = _masks(samples, model.recipe.geometry) if dataset.has_masks else iter([None] * len(samples))
     for sample, prediction, mask in zip(samples, predictions, masks, strict=True):
         if prediction.error is not None or prediction.map is None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blemish.errors import SettingError
 from blemish.explanation.explanation import Cause, Explanation, Map
-from blemish.images import Pixels
+from blemish.images import Location, Pixels
 from blemish.maps import Box
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def explain(
     names: Sequence[str],
     components: int | str | Sequence[int] | None,
     *,
-    path: Path | None,
+    path: Location | None,
     image: Pixels,
     map: Map,
     score: float,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.errors import SettingError
-from blemish.images import Pixels
+from blemish.images import Location, Pixels
 from blemish.maps import Box, Panel, counted, in_view, outlined, overlay, resized, sheet, short, write_picture
 
 Map = NDArray[np.float32]
@@ -77,7 +77,7 @@ class Explanation:
             are alike and normally distributed; estimated from the map's typical value on the images that calibrate.
     """
 
-    path: Path | None
+    path: Location | None
     image: Pixels
     map: Map
     score: float

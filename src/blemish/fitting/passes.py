@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from blemish.datasets import Sample
 from blemish.engines import Engine
 from blemish.engines.stream import Chunk, stream
 from blemish.errors import BadImagesError, DegenerateError, ImageError
-from blemish.images import Copies, Geometry, count_tiles, decode_ahead, read_image, waiting
+from blemish.images import Copies, Geometry, Location, count_tiles, decode_ahead, read_image, waiting
 from blemish.model.inside import Arrivals
 from blemish.progress import Progress
 
@@ -128,7 +127,7 @@ class Passes:
         raise BadImagesError(self.bad, "too few are left; give at least 2 good images")
 
 
-def _all_bad(found: list[ImageError], rest: Iterable[Path], geometry: Geometry) -> BadImagesError:
+def _all_bad(found: list[ImageError], rest: Iterable[Location], geometry: Geometry) -> BadImagesError:
     """Returns the error that names the images found bad and those among the rest, up to `NAMED`."""
     read = count_tiles if geometry.tile else read_image
     for image in decode_ahead(partial(read, geometry=geometry), rest, ahead=waiting(geometry.bytes, 32)):

@@ -24,6 +24,7 @@ from blemish.errors import ImageError, MemoryLimitError
 from blemish.images import (
     Geometry,
     Header,
+    Location,
     Pixels,
     decode_ahead,
     decoding_peak,
@@ -146,7 +147,7 @@ def plan_fit(
 
 
 def make_plan(
-    engine: Engine, paths: Sequence[Path], geometry: Geometry, features: int, statistics: Callable[[int], int]
+    engine: Engine, paths: Sequence[Location], geometry: Geometry, features: int, statistics: Callable[[int], int]
 ) -> Plan:
     """Returns a plan: reads all headers, times a few images or their tiles, and adds up.
 
@@ -193,17 +194,17 @@ def with_cache(plan: Plan, size: int, budget: int | None) -> Plan:
     return replace(plan, disk=size)
 
 
-def _headers(paths: Sequence[Path], geometry: Geometry) -> dict[Path, Header]:
+def _headers(paths: Sequence[Location], geometry: Geometry) -> dict[Location, Header]:
     """Returns the headers of the images that can be opened."""
 
-    def read(some: Sequence[Path]) -> dict[Path, Header]:
+    def read(some: Sequence[Location]) -> dict[Location, Header]:
         found = {}
         for path in some:
             with suppress(ImageError):
                 found[path] = read_header(path, geometry)
         return found
 
-    headers: dict[Path, Header] = {}
+    headers: dict[Location, Header] = {}
     for found in decode_ahead(read, (paths[start : start + 64] for start in range(0, len(paths), 64))):
         headers |= found if isinstance(found, dict) else {}
     return headers
@@ -229,7 +230,7 @@ def _reading(headers: Sequence[Header], geometry: Geometry) -> int:
     return max(peaks)
 
 
-def _seconds(engine: Engine, headers: dict[Path, Header], geometry: Geometry, tiles: int) -> float:
+def _seconds(engine: Engine, headers: dict[Location, Header], geometry: Geometry, tiles: int) -> float:
     """Returns the seconds for all images, estimated from some of them; 0 if none of these can be read."""
     area = {path: header.height * header.width for path, header in headers.items()}
     some = _spread(list(headers), area)
@@ -249,13 +250,13 @@ def _seconds(engine: Engine, headers: dict[Path, Header], geometry: Geometry, ti
     return decoding * sum(area.values()) / pixels + (running / rows + cutting / len(images)) * tiles
 
 
-def _spread(paths: Sequence[Path], area: Mapping[Path, int]) -> list[Path]:
+def _spread(paths: Sequence[Location], area: Mapping[Location, int]) -> list[Location]:
     """Returns images spread over the list, within the limits on what is timed; at least one, if there is any."""
     if not paths:
         return []
     mean = sum(area.values()) / len(paths)
     count = max(1, min(TIMED, len(paths), int(TIMED_PIXELS / mean)))
-    chosen: list[Path] = []
+    chosen: list[Location] = []
     for number in range(count):
         path = paths[(2 * number + 1) * len(paths) // (2 * count)]
         if not chosen or sum(area[other] for other in chosen) + area[path] <= TIMED_PIXELS:
@@ -264,7 +265,7 @@ def _spread(paths: Sequence[Path], area: Mapping[Path, int]) -> list[Path]:
 
 
 def _timed_images(
-    paths: Sequence[Path], area: Mapping[Path, int], geometry: Geometry
+    paths: Sequence[Location], area: Mapping[Location, int], geometry: Geometry
 ) -> tuple[list[Pixels], int, float, float]:
     """Returns images, the pixels of their files, the seconds of decoding them, and 0 seconds of cutting."""
     start = time.perf_counter()
@@ -275,7 +276,7 @@ def _timed_images(
 
 
 def _timed_tiles(
-    paths: Sequence[Path], area: Mapping[Path, int], geometry: Geometry
+    paths: Sequence[Location], area: Mapping[Location, int], geometry: Geometry
 ) -> tuple[list[Pixels], int, float, float]:
     """Returns some tiles, the pixels of their photographs, and the seconds until the first of each and of the rest."""
     tiles: list[Pixels] = []

@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ from blemish.calibration.cross_fit import LIMIT, fold_count
 from blemish.datasets import Dataset, Sample
 from blemish.datasets.sample import name_below
 from blemish.errors import ImageError, SettingError, SourceError, as_count, as_number
-from blemish.images import Geometry, count_tiles, decode_ahead
+from blemish.images import Geometry, Location, Remote, count_tiles, decode_ahead
 from blemish.images.array_files import file_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Division:
         """Whether all images are cross-fitted, so that none is held out."""
         return not self.to_calibrate
 
-    def name_of(self, path: Path) -> str:
+    def name_of(self, path: Location) -> str:
         """Returns the path of an image below the data set's folder."""
         return name_below(self.dataset.root, path)
 
@@ -150,7 +150,7 @@ def divide(
     *,
     crosses: bool,
     trained: bool = False,
-    learned_from: frozenset[Path] = frozenset(),
+    learned_from: frozenset[Location] = frozenset(),
 ) -> Division:
     """Returns the training part in an order drawn by the seed, whole or divided.
 
@@ -203,15 +203,24 @@ def count_rows(dataset: Dataset, geometry: Geometry) -> int:
     return sum(1 if isinstance(count, ImageError) else count for count in counts)
 
 
-def images_digest(paths: Sequence[Path]) -> str:
+def images_digest(paths: Sequence[Location]) -> str:
     """Returns the SHA-256 of the images' paths below the folder that they have in common, and of the files' sizes.
 
     Their order changes nothing, and neither does moving them all. For an image in a file that holds many, the size of
     that file counts. The content is not read.
     """
     whole = [path.absolute() for path in paths]
-    above = len(os.path.commonprefix([path.parent.parts for path in whole]))  # noqa: RUF071 (of names, not of letters)
+    above = len(os.path.commonprefix([path.parts[:-1] for path in whole]))  # noqa: RUF071 (of names, not of letters)
     files = set(map(file_of, whole))
-    sizes = {file: os.path.getsize(file) if os.path.isfile(file) else None for file in files}  # a bad one has no size
+    sizes = {file: _size(file) for file in files}
     told = sorted(("/".join(path.parts[above:]), sizes[file_of(path)]) for path in whole)
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _size(file: Location) -> int | None:
+    """Returns the bytes of a file; a bad one has no size."""
+    if isinstance(file, Remote):
+        with suppress(ImageError):
+            return file.length()
+        return None
+    return os.path.getsize(file) if os.path.isfile(file) else None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from blemish.datasets import Dataset
 from blemish.datasets.sample import name_below
 from blemish.errors import SettingError
 from blemish.fitting.fit import fit
+from blemish.images import Location
 from blemish.model import Model
 from blemish.progress import Progress
 
 
-def find_suspects(dataset: Dataset, progress: Progress | None = None) -> tuple[Model, list[Path]]:
+def find_suspects(dataset: Dataset, progress: Progress | None = None) -> tuple[Model, list[Location]]:
     """Returns a model of the images that do not look anomalous, and the paths of those that do, the worst first.
 
     The detector and its settings are the defaults. If more than half of the images look anomalous, the model has

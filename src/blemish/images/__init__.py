@@ -9,6 +9,7 @@ from blemish.images.reading import (
     Header,
     ImageLike,
     Pixels,
+    located,
     name_of,
     read_format,
     read_header,
@@ -17,6 +18,7 @@ from blemish.images.reading import (
     read_proportion,
     read_size,
 )
+from blemish.images.remote import Location, Remote
 from blemish.images.tiling import Mosaic, Place, Tiling
 
 __all__ = [
@@ -24,15 +26,18 @@ __all__ = [
     "Geometry",
     "Header",
     "ImageLike",
+    "Location",
     "Mosaic",
     "Pixels",
     "Place",
+    "Remote",
     "Tiling",
     "count_tiles",
     "decode_ahead",
     "decoding_peak",
     "in_proportion",
     "input_shape",
+    "located",
     "name_of",
     "open_photograph",
     "read_format",

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import SourceError
+from blemish.images.remote import Location, Remote
 
 LARGEST = 1 << 30
 """Bytes of an array, at most."""
@@ -33,7 +34,7 @@ CIFAR = (3, 32, 32)
 """An image of CIFAR's: colours, rows, columns."""
 
 
-def read_member(path: Path) -> NDArray[np.uint8] | None:
+def read_member(path: Location) -> NDArray[np.uint8] | None:
     """Returns the image (H, W) or (H, W, 3) at such a path; `None` if the path is not one of these.
 
     Raises:
@@ -49,16 +50,16 @@ def read_member(path: Path) -> NDArray[np.uint8] | None:
     return image
 
 
-def file_of(path: Path) -> Path:
+def file_of(path: Location) -> Location:
     """Returns the file that holds the image of such a path; the path itself if it is not one of these."""
     held = _held(path)
     return path if held is None else held[0]
 
 
-def _held(path: Path) -> tuple[Path, str] | None:
+def _held(path: Location) -> tuple[Path, str] | None:
     """Returns the file and the name of the array in it; `None` if the path is not one of these."""
     # By `os.path`, whose functions do not raise where a folder may not be read.
-    if not path.name.isdecimal() or os.path.exists(path):
+    if isinstance(path, Remote) or not path.name.isdecimal() or os.path.exists(path):
         return None
     if os.path.isfile(path.parent):
         return path.parent, ""

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from blemish.errors import ImageError, SourceError
 from blemish.images.array_files import read_member
+from blemish.images.remote import Location, Remote, RemoteFile
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 160_000_000  # 640 MB once decoded; below the limit that Pillow itself enforces
@@ -56,13 +57,14 @@ _PLUGINS: tuple[type[ImageFile.ImageFile], ...] = (
 
 
 @contextmanager
-def opened(source: Path | bytes) -> Iterator[Image.Image]:
+def opened(source: Location | bytes) -> Iterator[Image.Image]:
     """Yields an image, not decoded yet, from a file or a file's bytes; every limit is checked first.
 
     Raises:
-        ImageError: it is missing, not a regular file, empty, too large, or not an image of a known format.
+        ImageError: it is missing, not a regular file, empty, too large, not to be fetched, or not an image of a known
+            format.
     """
-    name: Path | str = "<bytes>" if isinstance(source, bytes) else source
+    name = "<bytes>" if isinstance(source, bytes) else source
     if isinstance(source, Path):
         try:
             array = read_member(source)
@@ -71,7 +73,7 @@ def opened(source: Path | bytes) -> Iterator[Image.Image]:
         if array is not None:
             yield Image.fromarray(array)
             return
-    with _memory(source) if isinstance(source, bytes) else _file(source) as file:
+    with _content(source) as file:
         image = _identified(file, name)
         if image.width * image.height > MAX_PIXELS:
             pixels = f"{image.width}x{image.height}"
@@ -79,10 +81,24 @@ def opened(source: Path | bytes) -> Iterator[Image.Image]:
         yield image
 
 
-def damaged(path: Path | str, error: BaseException) -> ImageError:
+def damaged(path: object, error: BaseException) -> ImageError:
     """Returns the error for a file that cannot be decoded."""
     reason = str(error).strip() or type(error).__name__
     return ImageError(path, f"cannot be decoded ({reason}); save it again from its source, or remove it")
+
+
+def _content(source: Location | bytes) -> IO[bytes]:
+    """Opens what an image is read from."""
+    if isinstance(source, bytes):
+        return _memory(source)
+    return _elsewhere(source) if isinstance(source, Remote) else _file(source)
+
+
+def _elsewhere(image: Remote) -> IO[bytes]:
+    """Opens an image elsewhere, of which only the first bytes are fetched yet."""
+    length = image.length()
+    _check_length(image, length)
+    return cast(IO[bytes], RemoteFile(image, length))
 
 
 def _file(path: Path) -> IO[bytes]:
@@ -113,14 +129,14 @@ def _memory(content: bytes) -> IO[bytes]:
     return BytesIO(content)
 
 
-def _check_length(name: Path | str, length: int) -> None:
+def _check_length(name: object, length: int) -> None:
     if length == 0:
         raise ImageError(name, "is empty (zero bytes); copy it again, or remove it")
     if length > MAX_BYTES:
         raise ImageError(name, f"has {length:,} bytes, more than the limit of {MAX_BYTES:,}; remove it")
 
 
-def _identified(file: IO[bytes], path: Path | str) -> ImageFile.ImageFile:
+def _identified(file: IO[bytes], path: object) -> ImageFile.ImageFile:
     """Returns the image, whose format is recognised by its first bytes and its header."""
     try:
         start = file.read(16)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -17,6 +16,7 @@ from blemish.errors import ImageError
 from blemish.images.copies import new_digest
 from blemish.images.geometry import Geometry
 from blemish.images.reading import BAND, ImageLike, Pixels, name_of, read_header, whole_image
+from blemish.images.remote import Location
 from blemish.images.tiling import Place, Tiling
 
 IN_MEMORY = 128 << 20
@@ -82,7 +82,7 @@ def read_tile(source: ImageLike, place: Place | int, geometry: Geometry) -> Pixe
         return np.asarray(geometry.apply(tile))
 
 
-def count_tiles(path: Path, geometry: Geometry) -> int:
+def count_tiles(path: Location, geometry: Geometry) -> int:
     """Returns how many tiles a photograph has, by its header. Raises `ImageError` as `read_tiles` does."""
     header = read_header(path, geometry)
     return len(

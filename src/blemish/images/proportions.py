@@ -12,12 +12,12 @@ import statistics
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from blemish.errors import ImageError
 from blemish.images.ahead import decode_ahead
 from blemish.images.geometry import Geometry
 from blemish.images.reading import read_proportion
+from blemish.images.remote import Location
 from blemish.images.tiling import LARGEST, SMALLEST
 
 STEP = 32
@@ -34,16 +34,16 @@ TOGETHER = 64
 """Headers that a thread reads at a time."""
 
 
-def in_proportion(geometry: Geometry, paths: Sequence[Path]) -> Geometry:
+def in_proportion(geometry: Geometry, paths: Sequence[Location]) -> Geometry:
     """Returns a geometry with as many pixels as this square one, in the images' proportions."""
     height, width = input_shape(geometry.height, read_proportions(paths))
     return replace(geometry, height=height, width=width)
 
 
-def read_proportions(paths: Sequence[Path]) -> list[float]:
+def read_proportions(paths: Sequence[Location]) -> list[float]:
     """Returns the proportions of images by their headers; those that cannot be opened are left out."""
 
-    def read(some: Sequence[Path]) -> list[float]:
+    def read(some: Sequence[Location]) -> list[float]:
         found = []
         for path in some:
             with suppress(ImageError):

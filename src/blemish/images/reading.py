@@ -33,6 +33,8 @@ from blemish.errors import ImageError
 from blemish.images.ahead import DECODING
 from blemish.images.files import DECODING_ERRORS, damaged, opened
 from blemish.images.geometry import Geometry
+from blemish.images.remote import Location, Remote, RemoteFile
+from blemish.storage.remote import is_remote
 
 BAND = 1 << 18
 """About how many pixels of an image are converted at a time."""
@@ -49,8 +51,8 @@ LYING = (5, 6, 7, 8)
 
 Pixels = NDArray[np.uint8]
 
-ImageLike = Path | Pixels | bytes
-"""A file, an array, or the bytes of a file."""
+ImageLike = Location | Pixels | bytes
+"""A file here or elsewhere, an array, or the bytes of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,16 @@ class Header:
     decoding: int
 
 
-def name_of(source: ImageLike) -> Path | str:
+def name_of(source: ImageLike) -> Location | str:
     """Returns the name of an image for messages."""
-    return source if isinstance(source, Path) else "<bytes>" if isinstance(source, bytes) else "<array>"
+    return source if isinstance(source, (Path, Remote)) else "<bytes>" if isinstance(source, bytes) else "<array>"
 
 
 def read_image(source: str | ImageLike, geometry: Geometry) -> Pixels:
     """Returns the image as uint8 RGB (H, W, 3) of the geometry's shape.
 
     Args:
-        source: a file's path or bytes, or an array: uint8 (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W).
+        source: a file's path, address or bytes, or an array: uint8 (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W).
 
     Raises:
         ImageError: the file is missing, empty, truncated, too large, or not an image of a known format; or the array
@@ -84,7 +86,7 @@ def read_image(source: str | ImageLike, geometry: Geometry) -> Pixels:
     """
     if isinstance(source, np.ndarray):
         return _shrunk(_from_array(source), "<array>", geometry)
-    file = Path(source) if isinstance(source, str) else source
+    file = located(source) if isinstance(source, str) else source
     name = name_of(file)
     with opened(file) as image, _decoding(image, name, geometry):
         ImageOps.exif_transpose(image, in_place=True)
@@ -117,7 +119,12 @@ def whole_image(source: ImageLike) -> Iterator[Image.Image]:
                 whole.close()
 
 
-def read_header(path: Path, geometry: Geometry) -> Header:
+def located(text: str) -> Location:
+    """Returns what a path or an address names."""
+    return Remote(text) if is_remote(text) else Path(text)
+
+
+def read_header(path: Location, geometry: Geometry) -> Header:
     """Returns size and memory of an image, from its header alone. Raises `ImageError` as `read_image` does."""
     with opened(path) as image, _faults_of(path):
         width, height = image.size
@@ -126,7 +133,7 @@ def read_header(path: Path, geometry: Geometry) -> Header:
         return Header(height, width, _share(image, geometry if geometry.tile is None else None))
 
 
-def read_size(source: Path | bytes) -> tuple[int, int]:
+def read_size(source: Location | bytes) -> tuple[int, int]:
     """Returns height and width of the upright image. Raises `ImageError` as `read_image` does."""
     with opened(source) as image:
         stored = image.height, image.width
@@ -149,13 +156,13 @@ def read_proportion(source: ImageLike) -> float:
         return -found if _lies(image) else found
 
 
-def read_format(path: Path) -> str:
+def read_format(source: Location | bytes) -> str:
     """Returns the format of the content: `JPEG`, `PNG`, `BMP`, `TIFF` or `WEBP`. Raises as `read_image` does."""
-    with opened(path) as image:
+    with opened(source) as image:
         return str(image.format)
 
 
-def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) -> NDArray[np.bool_]:
+def read_mask(path: Location, image_path: Location, geometry: Geometry | None = None) -> NDArray[np.bool_]:
     """Returns the ground truth of an image, (H, W), True on defects: at the geometry's shape, or else at its own size.
 
     In a mask with a palette, all that is not zero is defect; in any other, all that lies above half of its maximum.
@@ -183,7 +190,7 @@ def read_mask(path: Path, image_path: Path, geometry: Geometry | None = None) ->
 
 
 @contextmanager
-def _decoding(image: Image.Image, path: Path | str, geometry: Geometry | None = None) -> Iterator[None]:
+def _decoding(image: Image.Image, path: Location | str, geometry: Geometry | None = None) -> Iterator[None]:
     """Waits for memory to decode in, turns failures into `ImageError`, and closes the image at the end."""
     with _faults_of(path):
         if geometry is not None:
@@ -196,7 +203,7 @@ def _decoding(image: Image.Image, path: Path | str, geometry: Geometry | None = 
 
 
 @contextmanager
-def _faults_of(path: Path | str) -> Iterator[None]:
+def _faults_of(path: Location | str) -> Iterator[None]:
     """Turns what Pillow raises for a damaged file into an `ImageError`."""
     try:
         yield
@@ -244,7 +251,9 @@ def _share(image: Image.Image, geometry: Geometry | None) -> int:
         if not plain or across * down > 1:
             after += 4 * rows * (image.width // across + 1)
         after += 4 * geometry.width * (rows + 2 * geometry.height)
-    return decoded + max(_while_decoding(image), decoded if turned else 0, after)
+    file = getattr(image, "fp", None)
+    fetched = 2 * file.length if isinstance(file, RemoteFile) else 0  # twice, while its parts are joined
+    return fetched + decoded + max(_while_decoding(image), decoded if turned else 0, after)
 
 
 def _while_decoding(image: Image.Image) -> int:
@@ -264,7 +273,7 @@ def _while_decoding(image: Image.Image) -> int:
     return 0
 
 
-def _shrunk(image: Image.Image, path: Path | str, geometry: Geometry) -> Pixels:
+def _shrunk(image: Image.Image, path: Location | str, geometry: Geometry) -> Pixels:
     """Returns the image at the geometry's shape, as RGB."""
     if image.mode == "L":  # three times cheaper: resize first, repeat the channel afterwards
         return np.asarray(geometry.apply(image).convert("RGB"))
@@ -275,7 +284,7 @@ def _shrunk(image: Image.Image, path: Path | str, geometry: Geometry) -> Pixels:
     return np.asarray(shrunk if shrunk.mode == "RGB" else shrunk.convert("RGB"))
 
 
-def _to_rgb(image: Image.Image, path: Path | str) -> Image.Image:
+def _to_rgb(image: Image.Image, path: Location | str) -> Image.Image:
     if image.mode == "RGB":
         return image
     whole = Image.new("RGB", image.size)
@@ -284,14 +293,14 @@ def _to_rgb(image: Image.Image, path: Path | str) -> Image.Image:
     return whole
 
 
-def _bands(image: Image.Image, path: Path | str, multiple: int) -> Iterator[tuple[int, Image.Image]]:
+def _bands(image: Image.Image, path: Location | str, multiple: int) -> Iterator[tuple[int, Image.Image]]:
     """Yields the first row of each band, and the band as RGB or grey; its rows are a multiple, except in the last."""
     rows = max(1, BAND // image.width // multiple) * multiple
     for top in range(0, image.height, rows):
         yield top, _visible(image.crop((0, top, image.width, min(top + rows, image.height))), path)
 
 
-def _visible(image: Image.Image, path: Path | str) -> Image.Image:
+def _visible(image: Image.Image, path: Location | str) -> Image.Image:
     """Converts any of Pillow's modes to RGB, or 16 bits to grey, by the rule at the top of this file."""
     if image.mode.startswith("I"):  # "I;16", "I;16B", and "I", which Pillow uses for some 16-bit files
         values = np.asarray(image).astype(np.int64)

@@ -14,6 +14,7 @@ from blemish.maps.pictures import (
     short,
     write_picture,
 )
+from blemish.maps.view import view
 
 __all__ = [
     "Box",
@@ -30,5 +31,6 @@ __all__ = [
     "resized",
     "sheet",
     "short",
+    "view",
     "write_picture",
 ]

@@ -22,7 +22,7 @@ from blemish.datasets import Dataset, read_source
 from blemish.datasets.sample import name_below
 from blemish.engines.stream import Chunk, NotFiniteError, stream, tensors, whole
 from blemish.errors import BadImagesError, DegenerateError, ImageError, SettingError, SourceError, as_count
-from blemish.images import Copies, ImageLike
+from blemish.images import Copies, ImageLike, Remote
 from blemish.model.inside import Arrivals, Inside
 from blemish.model.model import ONE, Given, Model
 from blemish.model.provenance import MOST_CHANGES, NAMED, Change, now
@@ -178,12 +178,12 @@ class _Given:
         """
         if isinstance(given, Dataset):
             return cls._of_dataset(given)
-        if isinstance(given, (str, Path)):
-            return cls._of_dataset(read_source(given, seed))
+        if isinstance(given, (str, Path, Remote)):
+            return cls._of_dataset(read_source(str(given), seed))
         found = cls("", [], [])
         for one in [given] if isinstance(given, ONE) else given:
-            if isinstance(one, (str, Path)):
-                more = cls._of_dataset(read_source(one, seed))
+            if isinstance(one, (str, Path, Remote)):
+                more = cls._of_dataset(read_source(str(one), seed))
             else:
                 image = bytes(one) if isinstance(one, (bytearray, memoryview)) else one
                 more = cls("memory", [image], [f"image {len(found.images) + 1}"])

@@ -18,7 +18,18 @@ from blemish.datasets import Dataset, read_source
 from blemish.engines import Engine
 from blemish.engines.stream import NOT_FINITE, Scored, stream, whole
 from blemish.errors import DegenerateError, ModelError, SettingError, StorageError, WeightsError
-from blemish.images import ImageLike, Place, name_of, read_image, read_proportion, read_size, read_tile
+from blemish.images import (
+    ImageLike,
+    Location,
+    Place,
+    Remote,
+    located,
+    name_of,
+    read_image,
+    read_proportion,
+    read_size,
+    read_tile,
+)
 from blemish.maps import Box, find_boxes
 from blemish.maps.boxes import LEAST_AREA
 from blemish.model.card import card_content, read_content
@@ -29,8 +40,9 @@ from blemish.model.provenance import Provenance
 from blemish.model.recipe import Learned, Recipe
 from blemish.model.saved import Saved, Store
 from blemish.progress import Progress
-from blemish.storage import new_folder, read_card, write_card
+from blemish.storage import Scratch, new_folder, read_card, write_card
 from blemish.storage.cards import reason_of
+from blemish.storage.remote import fetch_folder, is_address_in_a_path, is_remote
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +54,7 @@ TRIES, AGAIN = 5, 0.1
 """How often reading is tried if the folder is replaced meanwhile, and the seconds between."""
 
 Given = str | ImageLike | bytearray | memoryview
-ONE = (str, Path, bytes, bytearray, memoryview, np.ndarray)
+ONE = (str, Path, Remote, bytes, bytearray, memoryview, np.ndarray)
 """What one source or image may be given as; anything else holds several."""
 
 
@@ -139,17 +151,19 @@ class Model:
             SourceError: a source is missing or empty.
         """
         images: list[ImageLike] = []
-        for source in [sources] if isinstance(sources, ONE) else sources:
+        given: Sequence[Given] = [sources] if isinstance(sources, ONE) else sources
+        for source in given:
             if isinstance(source, (bytearray, memoryview)):
                 images.append(bytes(source))
-            elif isinstance(source, (bytes, np.ndarray)):
+            elif isinstance(source, (bytes, Remote, np.ndarray)):
                 images.append(source)
             else:
                 dataset = read_source(source, self.recipe.seed)
                 images += [sample.path for sample in dataset.test or dataset.train]
-        return self._predict(images, progress)
+        return self.judge(images, progress)
 
-    def _predict(self, images: Sequence[ImageLike], progress: Progress | None) -> Iterator[Prediction]:
+    def judge(self, images: Sequence[ImageLike], progress: Progress | None = None) -> Iterator[Prediction]:
+        """Yields one prediction for each image, in order, as `predict` does; here none is looked for as a source."""
         for scored in whole(stream(self.engine, images, self.recipe.geometry), self.recipe.geometry):
             done = scored.index + 1
             yield self._judged(scored, images[scored.index])
@@ -214,7 +228,7 @@ class Model:
         from blemish.detectors import Generative
         from blemish.explanation import explain
 
-        source = Path(image) if isinstance(image, str) else image
+        source = located(image) if isinstance(image, str) else image
         if isinstance(source, (bytearray, memoryview)):
             source = bytes(source)
         geometry = self.recipe.geometry
@@ -375,34 +389,46 @@ class Model:
         """Writes the model as a folder, whole or not at all.
 
         Args:
-            path: the folder; its parent is made if it is absent.
+            path: the folder; its parent is made if it is absent. Or an address, such as `s3://bucket/model`, to which
+                the files are copied, the card last.
             force: replace a model that is there.
 
         Raises:
             StorageError: the path exists and may not be replaced, it cannot be written, or a file of the loaded model
                 was altered.
         """
-        with new_folder(Path(path), "model", force=force) as folder:
+        with new_folder(path, "model", force=force) as folder:
             self.store.write(folder)
             self.inside.write(folder)
             write_card(folder, "model", card_content(self.recipe, self.calibration, self.provenance))
 
     @classmethod
-    def load(cls, path: str | Path, engine: str = "auto") -> Model:
+    def load(cls, path: str | Path, engine: str = "auto", threads: int | None = None) -> Model:
         """Returns the model that `save` wrote, with the same scores to the last bit on the same engine and machine.
 
         Every file is read and compared with its digest first, which takes about half a second for each gigabyte.
-        On OpenVINO neither torch nor timm is imported.
+        On OpenVINO neither torch nor timm is imported. Of a model elsewhere, such as `s3://bucket/model`, the files are
+        fetched into a temporary folder first.
+
+        Args:
+            path: of the folder, or its address elsewhere.
+            engine: `auto`, `openvino` or `torch`.
+            threads: that compute, at most, where several processes share the cores; by default one for each core. On
+                torch it counts for the whole process.
 
         Raises:
             ModelError: it is not a model, incomplete, altered, of another format, or cannot be read.
             SettingError: the engine is unknown or not installed.
         """
+        if is_remote(path):
+            return cls._fetched(str(path), engine, threads)
         folder = Path(path)
+        if is_address_in_a_path(folder):
+            raise ModelError(f"{folder}: looks like an address; give it as text, such as 's3://bucket/model'")
         for _ in range(TRIES):
             before = _identity(folder)
             try:
-                loaded = cls._load(folder, engine)
+                loaded = cls._load(folder, engine, threads)
             except (ModelError, StorageError, WeightsError, OSError, ValueError) as error:
                 if _identity(folder) == before:
                     if isinstance(error, (ModelError, StorageError, WeightsError)):
@@ -416,11 +442,22 @@ class Model:
         raise ModelError(f"{folder}: was replaced again and again while it was read; load it again later")
 
     @classmethod
-    def _load(cls, folder: Path, engine: str) -> Model:
+    def _fetched(cls, url: str, engine: str, threads: int | None) -> Model:
+        scratch = Scratch()
+        try:
+            fetch_folder(url, "model", scratch.path)
+            return cls._load(scratch.path, engine, threads, scratch)
+        except (ModelError, StorageError, WeightsError) as error:
+            raise ModelError(str(error).replace(str(scratch.path), url)) from None
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{url}: cannot be read ({reason_of(error)}); try again later") from None
+
+    @classmethod
+    def _load(cls, folder: Path, engine: str, threads: int | None, scratch: Scratch | None = None) -> Model:
         card = read_card(folder, "model")
         recipe, calibration, provenance = read_content(folder, card)
-        store = Saved(folder, card, recipe)
-        running, extractor = store.engines(engine)
+        store = Saved(folder, card, recipe, scratch)
+        running, extractor = store.engines(engine, threads)
         inside = Inside.read(folder)
         if len(inside) and int(inside.changes.max()) >= len(provenance.changes):
             raise ModelError(f"{folder}: holds an image of a change that its model.json does not have; fit it again")
@@ -441,5 +478,5 @@ def _pixels(images: Tensor) -> NDArray[np.uint8]:
     return np.asarray((255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy())
 
 
-def _path(source: ImageLike) -> Path | None:
-    return source if isinstance(source, Path) else None
+def _path(source: ImageLike) -> Location | None:
+    return source if isinstance(source, (Path, Remote)) else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.images import Location
 from blemish.maps import Box
 
 
@@ -17,7 +17,7 @@ class Prediction:
     """Score, verdict and map of one image, or an error.
 
     Attributes:
-        path: the file; `None` for an array or bytes.
+        path: the file, here or elsewhere; `None` for an array or bytes.
         score: higher is more anomalous; its unit is the detector's.
         p_value: the share of normal images that score as high, estimated from those that calibrated the model.
         is_anomaly: whether the score exceeds the threshold; `None` if there is an error.
@@ -31,7 +31,7 @@ class Prediction:
         is_known: whether the model was fitted on this very image, whose score then says little.
     """
 
-    path: Path | None
+    path: Location | None
     score: float
     p_value: float
     is_anomaly: bool | None

@@ -13,7 +13,7 @@ from blemish.engines import Engine, choose_engine
 from blemish.errors import BlemishError, ModelError, StorageError
 from blemish.model.card import GRAPHS, LEARNED
 from blemish.model.recipe import Learned, Recipe
-from blemish.storage import check_files, copy_files
+from blemish.storage import Scratch, check_files, copy_files
 from blemish.storage.cards import reason_of
 from blemish.storage.tensors import below, under
 
@@ -66,13 +66,14 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Saved:
-    """A model's folder, with its card and its recipe."""
+    """A model's folder, with its card and its recipe; and what holds the folder, if it is a temporary one."""
 
     folder: Path
     card: Mapping[str, Any]
     recipe: Recipe
+    scratch: Scratch | None = None
 
-    def engines(self, name: str) -> tuple[Engine, Engine]:
+    def engines(self, name: str, threads: int | None = None) -> tuple[Engine, Engine]:
         """Returns the engine that scores images and its first part, which extracts features.
 
         Every file of the folder is read and compared with its digest first.
@@ -87,13 +88,17 @@ class Saved:
         if chosen == "openvino":
             from blemish.engines.openvino_engine import OpenVINOEngine
 
-            graphs = OpenVINOEngine.from_folder(self.folder)
+            graphs = OpenVINOEngine.from_folder(self.folder, threads)
             graphs.check(self.recipe.geometry.shape, self.recipe.grids)
             return graphs, graphs.extractor
         from blemish.backbones.backbone import Backbone
         from blemish.backbones.pixels import PixelBackbone
         from blemish.engines.torch_engine import TorchEngine
 
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
         recipe, found = self.recipe, self.learned()
         pixels = recipe.backbone == PIXELS
         extractor = TorchEngine(PixelBackbone() if pixels else Backbone(recipe.backbone, recipe.layers, found.weights))

@@ -23,7 +23,7 @@ LAYERS = "layers.png"
 def write_layers(
     model: Model,
     dataset: Dataset,
-    folder: Path,
+    folder: str | Path,
     *,
     images: int = 3,
     force: bool = False,

@@ -21,11 +21,10 @@ from blemish.datasets import Sample, evenly_spaced
 from blemish.errors import require
 from blemish.evaluation import Evaluation
 from blemish.images import Pixels
-from blemish.maps import heat_map, in_view, outlined, page_template
+from blemish.maps import heat_map, in_view, outlined, page_template, view
 from blemish.metrics import roc_curve
 from blemish.metrics.ranking import Floats
 from blemish.model import Model, Prediction
-from blemish.report.view import view
 from blemish.storage import new_file, signed
 
 GALLERY = 12

@@ -13,21 +13,19 @@ from PIL import Image
 
 from blemish.errors import SettingError
 from blemish.explanation import Explanation
-from blemish.maps import Panel, in_view, outlined, overlay, sheet, write_picture
+from blemish.images import Location
+from blemish.maps import Panel, sheet, write_picture
 from blemish.model import Model, Prediction
-from blemish.report.view import view
+from blemish.model.picture import drawn
 from blemish.storage import new_folder
 
 RESULTS = "results.jsonl"
 EXPLANATIONS = "explanations.jsonl"
 MAPS = ("none", "png", "npy")
 
-LONGEST = 2048
-"""Pixels on the longer side of a photograph's heat map, at most."""
-
 
 def write_results(
-    model: Model, predictions: Iterable[Prediction], folder: Path, maps: str = "png", *, force: bool = False
+    model: Model, predictions: Iterable[Prediction], folder: str | Path, maps: str = "png", *, force: bool = False
 ) -> Iterator[Prediction]:
     """Yields the predictions and writes each; the folder appears when the last one is taken, or not at all.
 
@@ -58,9 +56,7 @@ def write_results(
                 if maps == "npy":
                     np.save(temporary / name, prediction.map)
                 else:
-                    pixels, values = view(prediction.path, prediction.map, model.recipe.geometry, LONGEST)
-                    boxes = in_view(model.boxes(prediction.map), prediction.map.shape, pixels.shape)
-                    picture = outlined(overlay(pixels, values, model.calibration.display), boxes)
+                    picture = drawn(model, prediction.path, prediction.map)
                     Image.fromarray(picture).save(temporary / name)
                 line["map"] = name
             lines.write(json.dumps(line, allow_nan=False) + "\n")
@@ -69,7 +65,7 @@ def write_results(
 
 
 def write_explanations(
-    explanations: Iterable[Explanation], folder: Path, scale: str = "fixed", *, force: bool = False
+    explanations: Iterable[Explanation], folder: str | Path, scale: str = "fixed", *, force: bool = False
 ) -> Iterator[Explanation]:
     """Yields the explanations and writes each: a line of `explanations.jsonl`, and a picture.
 
@@ -107,7 +103,7 @@ def write_grid(images: NDArray[np.uint8], path: Path, *, force: bool = False) ->
     write_picture(sheet(rows, side=math.sqrt(images.shape[1] * images.shape[2])), path, force=force)
 
 
-def _free_name(path: Path, ending: str, taken: set[str]) -> str:
+def _free_name(path: Location, ending: str, taken: set[str]) -> str:
     """Returns a file name from the image's; numbered if several images have the same name."""
     name = path.stem + ending
     number = 2

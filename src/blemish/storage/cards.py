@@ -35,7 +35,7 @@ def write_card(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
     """Writes the card of a folder: its kind, its content, a digest of each of its files, and one of the card itself."""
     names = sorted(file.name for file in folder.iterdir() if file.name != card_name(kind))
     card = {"format": FORMAT, "kind": kind, **content, "files": digests(folder, names)}
-    card["digest"] = _digest_of(card)
+    card["digest"] = digest_of(card)
     (folder / card_name(kind)).write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -68,7 +68,7 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
         )
     said = card.pop("digest", None)
     try:
-        altered = said != _digest_of(card)
+        altered = said != digest_of(card)
     except RecursionError:
         altered = True
     if altered:
@@ -131,8 +131,9 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def _digest_of(card: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(card, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def digest_of(card: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a card, which stands for all files that it names: the same for the same folder."""
+    return hashlib.sha256(json.dumps(dict(card), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _no_number(text: str) -> float:

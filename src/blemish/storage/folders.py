@@ -19,6 +19,7 @@ from pathlib import Path
 
 from blemish.errors import StorageError
 from blemish.storage.cards import card_name, digest, read_card, reason_of, write_card
+from blemish.storage.remote import check_free_remote, is_address_in_a_path, is_remote, upload_folder
 from blemish.storage.scratch import FINISHED, Scratch
 
 MADE_BY = "made by blemish"
@@ -36,14 +37,15 @@ _HERE = -100  # AT_FDCWD: paths are relative to the working folder
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
+def new_folder(path: str | Path, kind: str, *, force: bool = False) -> Iterator[Path]:
     """Yields a folder to fill, which becomes `path` at the end of the `with` statement; on any error nothing is left.
 
     With `force`, a folder that blemish wrote and nobody changed is replaced. Where the system can
-    exchange two folders (Linux), the old or the new one is at `path` at any moment.
+    exchange two folders (Linux), the old or the new one is at `path` at any moment. Elsewhere nothing can be exchanged:
+    the card is copied last, so that a folder that is not whole has none.
 
     Args:
-        path: where it goes; its parent is made if it is absent.
+        path: where it goes, or its address elsewhere; its parent is made if it is absent.
         kind: the kind of folder, as its card says; if the caller wrote no card, one without content is added.
         force: replace a folder of the same kind.
 
@@ -51,6 +53,16 @@ def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
         StorageError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
     """
     check_free(path, kind, force=force)
+    if is_remote(path):
+        with _told(Path(tempfile.gettempdir())), Scratch() as scratch:
+            draft = scratch.path / FINISHED
+            draft.mkdir()
+            yield draft
+            if not (draft / card_name(kind)).exists():
+                write_card(draft, kind, {})
+            upload_folder(draft, str(path), kind, force=force)
+        return
+    path = Path(path)
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with Scratch(path.parent) as scratch:
@@ -72,8 +84,11 @@ def new_folder(path: Path, kind: str, *, force: bool = False) -> Iterator[Path]:
             _sync(path.parent)
 
 
-def check_free(path: Path, kind: str, *, force: bool = False) -> None:
+def check_free(path: str | Path, kind: str, *, force: bool = False) -> None:
     """Raises `StorageError` if a folder of a kind cannot be written at `path` (see `new_folder`)."""
+    if is_remote(path):
+        return check_free_remote(str(path), kind, force=force)
+    path = Path(path)
     _check_name(path)
     with _told(path):
         if not os.path.lexists(path):
@@ -83,6 +98,7 @@ def check_free(path: Path, kind: str, *, force: bool = False) -> None:
         else:
             _own_files(path, kind)
             _check_writable(path)
+    return None
 
 
 @contextlib.contextmanager
@@ -129,6 +145,11 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
 
 
 def _check_name(path: Path) -> None:
+    if is_address_in_a_path(path):
+        raise StorageError(
+            f"{path}: looks like an address; give it as text (in Python, str), for a model or a folder of results: "
+            "other files are written on this machine only"
+        )
     if "\0" in str(path):
         raise StorageError(f"{str(path)!r}: no file can have this name; give another path")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from blemish.calibration import Gathered, assign_folds
 from blemish.datasets import Sample
@@ -16,6 +15,7 @@ from blemish.fitting.learn import learn
 from blemish.fitting.passes import Passes
 from blemish.fitting.split import Division
 from blemish.fitting.trained.learn import Run, make_training
+from blemish.images import Location
 from blemish.model import Recipe
 
 
@@ -29,7 +29,7 @@ class Replay(Passes):
     """
 
     kept: Kept = field(default_factory=lambda: Kept(0))
-    numbers: dict[Path, int] = field(default_factory=dict)
+    numbers: dict[Location, int] = field(default_factory=dict)
 
     def over(self, stage: str, samples: Sequence[Sample], later: Sequence[Sample] = ()) -> Iterator[Chunk]:
         own = {self.numbers[sample.path]: index for index, sample in enumerate(samples)}

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice, tee
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +19,7 @@ from blemish.engines import BATCH
 from blemish.engines.stream import Chunk
 from blemish.errors import ImageError
 from blemish.fitting.trained.spots import Spotted
-from blemish.images import Geometry, Pixels, decode_ahead, read_image, read_tile, waiting
+from blemish.images import Geometry, Location, Pixels, decode_ahead, read_image, read_tile, waiting
 
 T = TypeVar("T")
 
@@ -41,7 +40,7 @@ class ImageFiles:
         ImageError: an image can no longer be read.
     """
 
-    def __init__(self, paths: Sequence[Path], geometry: Geometry) -> None:
+    def __init__(self, paths: Sequence[Location], geometry: Geometry) -> None:
         self.geometry = geometry
         self._given = paths
         self._rows: Counter[int] = Counter()
@@ -51,7 +50,7 @@ class ImageFiles:
         self._rows.update(chunk.indices)
 
     @cached_property
-    def paths(self) -> list[Path]:
+    def paths(self) -> list[Location]:
         """Paths of the images that can be read."""
         return [self._given[index] for index in sorted(self._rows)]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from blemish.errors import ImageError, SettingError, StorageError
 from blemish.fitting.split import images_digest
-from blemish.images import Geometry, decode_ahead, open_photograph, read_image
+from blemish.images import Geometry, Location, decode_ahead, open_photograph, read_image
 from blemish.images.copies import digest_of
 
 
@@ -33,12 +33,12 @@ class Start:
         """Returns what a later fit has to know of this training, which learned from images with these digests."""
         return {"all": self.images, "before": sorted(self.before), "learned": sorted(learned)}
 
-    def learned_from(self, paths: Sequence[Path], geometry: Geometry) -> frozenset[Path]:
+    def learned_from(self, paths: Sequence[Location], geometry: Geometry) -> frozenset[Location]:
         """Returns those of the images that the weights have learned from before; unreadable ones are not among them."""
         if not self.before:
             return frozenset()
 
-        def digest(path: Path) -> str:
+        def digest(path: Location) -> str:
             if geometry.tile is None:
                 return digest_of(read_image(path, geometry)).hex()
             with open_photograph(path, geometry) as photograph:
@@ -49,7 +49,7 @@ class Start:
         return frozenset(path for path, own in pairs if not isinstance(own, ImageError) and own in self.before)
 
 
-def find_start(folder: Path | None, resume: bool, paths: Sequence[Path], *, crosses: bool) -> Start:
+def find_start(folder: Path | None, resume: bool, paths: Sequence[Location], *, crosses: bool) -> Start:
     """Returns what a training starts from.
 
     Args:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.images import Geometry, Pixels, read_image, read_proportion
+from blemish.images import Geometry, Location, Pixels, read_image, read_proportion
 from blemish.images.tiling import SMALLEST
-from blemish.maps import resized
+from blemish.maps.pictures import resized
 
 
 def view(
-    path: Path, values: NDArray[np.float32], geometry: Geometry, longest: int
+    path: Location, values: NDArray[np.float32], geometry: Geometry, longest: int
 ) -> tuple[Pixels, NDArray[np.float32]]:
     """Returns the image (h, w, 3) and its map (h, w) in the image's proportions; a photograph in tiles is shrunk.
 

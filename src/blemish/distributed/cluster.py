@@ -1,0 +1,297 @@
+"""Joins a Ray cluster, or starts one on this machine for as long as it is used.
+
+Ray is told before it is imported not to report its use over the network. A cluster that does not answer is found out by
+another process: Ray itself would try for two minutes and then end the process that asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from blemish.errors import BlemishError, ClusterError, SettingError, require
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+STORE = 2 << 30
+"""Bytes of memory for objects in a cluster on this machine, at most; more are written to its temporary folder."""
+
+SHARE = 0.2
+"""The share of the free memory that these may take."""
+
+SMALLEST = 100 << 20
+"""Bytes for them at least; Ray wants more than 75 MiB."""
+
+REACHING = 3.0
+"""Seconds to wait for an address to take a connection."""
+
+JOINING = 10.0
+"""Seconds to wait, after that, until a cluster answers."""
+
+ANSWERING = 60.0
+"""Seconds to wait until every machine has said what is installed there."""
+
+PARTS = ("torch", "openvino")
+"""What blemish needs on every machine besides itself."""
+
+_HOST = re.compile(r"(ray://)?(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
+
+_TRIAL = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+ray.shutdown()
+"""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What is installed on one machine of a cluster.
+
+    Attributes:
+        host: its name.
+        version: of blemish there; `None` if it is not installed.
+        missing: names of those of `PARTS` that are not.
+    """
+
+    host: str
+    version: str | None
+    missing: tuple[str, ...] = ()
+
+
+def load_ray() -> ModuleType:
+    """Returns Ray, told not to report its use. Raises `MissingExtraError` if it is not installed."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise it warns of a change to come
+    require("ray", of="a cluster", extra="ray")
+    import ray
+
+    return ray
+
+
+@contextmanager
+def connect(address: str) -> Iterator[None]:
+    """Connects this process to a cluster within the context; what was started for it is shut down at its end.
+
+    If the process is connected already, that connection is used, and left as it is.
+
+    Args:
+        address: `local` starts a cluster on this machine with a worker for each core; `auto` joins the one that runs on
+            it, or that `RAY_ADDRESS` names; `HOST:PORT` and `ray://HOST:PORT` join another.
+
+    Raises:
+        SettingError: it is no address.
+        MissingExtraError: Ray is not installed.
+        ClusterError: there is no cluster, or a machine of it lacks this version of blemish.
+    """
+    told = check_address(address)
+    ray = load_ray()
+    if ray.is_initialized():
+        check_nodes(address, ask_nodes(address))
+        with faults(address):
+            yield
+        return
+    try:
+        with _own_signals(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own, of things to come
+            _start(ray) if address == "local" else _join(ray, told)
+        check_nodes(address, ask_nodes(address))
+        with faults(address):
+            yield
+    finally:
+        ray.shutdown()
+
+
+def check_address(address: str) -> str:
+    """Returns the address. Raises `SettingError` if it is none."""
+    found = _HOST.fullmatch(address)
+    if address not in {"local", "auto"} and (found is None or not 0 < int(found["port"]) < 1 << 16):
+        raise SettingError(
+            f"{address!r} is no address of a cluster; give local, auto, HOST:PORT or ray://HOST:PORT, such as "
+            "10.0.0.1:6379"
+        )
+    return address
+
+
+def workers() -> int:
+    """Returns how many tasks of one core the cluster runs at a time now, at least one."""
+    return max(1, int(load_ray().cluster_resources().get("CPU", 0)))
+
+
+@contextmanager
+def faults(address: str) -> Iterator[None]:
+    """Turns what Ray raises within the context into errors of one line.
+
+    An error that a task raised is raised itself, if it is one of blemish's.
+
+    Raises:
+        ClusterError: the cluster is gone, or a task cannot be done.
+    """
+    exceptions = load_ray().exceptions
+    try:
+        yield
+    except exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, BlemishError):
+            raise cause from None
+        if isinstance(cause, MemoryError):
+            raise ClusterError(f"{address}: a worker has too little memory; start fewer on each machine") from error
+        raise ClusterError(f"{address}: a task failed ({_line(cause)}); please report this") from error
+    except exceptions.OutOfDiskError as error:
+        raise ClusterError(f"{address}: a machine's disk is full, so nothing more can be kept there") from error
+    except (exceptions.RayError, ConnectionError) as error:
+        raise ClusterError(
+            f"{address}: the cluster broke off ({type(error).__name__}: {_line(error)}); start it again, and go on "
+            "with --resume if there are --checkpoints"
+        ) from error
+
+
+def ask_nodes(address: str) -> list[Node]:
+    """Returns what is installed on each machine of the cluster that this process is connected to.
+
+    Raises:
+        ClusterError: a machine does not answer.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ray = load_ray()
+
+    # Sent as code, since a machine may lack this module.
+    def ask(parts: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+        from importlib import metadata, util
+
+        try:
+            found = metadata.version("blemish")
+        except metadata.PackageNotFoundError:
+            return None, ()
+        return found, tuple(part for part in parts if util.find_spec(part) is None)
+
+    task = ray.remote(ask)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    answers = [
+        task.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            PARTS
+        )
+        for node in alive
+    ]
+    hosts = [str(node["NodeManagerHostname"]) for node in alive]
+    ready, late = ray.wait(answers, num_returns=len(answers), timeout=ANSWERING) if answers else ([], [])
+    if late or not ready:
+        silent = [host for host, answer in zip(hosts, answers, strict=True) if answer in late]
+        told = ", ".join(silent) or "no machine"
+        raise ClusterError(f"{address}: {told} did not answer within {ANSWERING:.0f} s; is it overloaded or gone?")
+    with faults(address):
+        return [Node(host, *answer) for host, answer in zip(hosts, ray.get(answers), strict=True)]
+
+
+def check_nodes(address: str, nodes: Sequence[Node]) -> None:
+    """Raises `ClusterError` that names the machines without this version of blemish, or what it needs."""
+    own = version("blemish")
+    wrong = [
+        f"{node.host} has {'no blemish' if node.version is None else f'blemish {node.version}'}"
+        for node in nodes
+        if node.version != own
+    ]
+    if wrong:
+        raise ClusterError(f"{address}: {_some(wrong)}; install blemish {own} on every machine, as it is here")
+    lacking = [f"{node.host} has no {' and no '.join(node.missing)}" for node in nodes if node.missing]
+    if lacking:
+        raise ClusterError(f"{address}: {_some(lacking)}; pip install 'blemish[fit,ray]' there")
+
+
+def _start(ray: Any) -> None:
+    """Starts a cluster on this machine, of this process alone."""
+    import psutil
+
+    store = max(SMALLEST, min(STORE, int(SHARE * psutil.virtual_memory().available)))
+    try:
+        with _loopback():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=store,
+            )
+    except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ClusterError(f"local: no cluster can be started here ({_line(error)}); leave --ray out") from error
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Lets a cluster that starts within it listen at 127.0.0.1 alone, as Ray does by itself on Windows and macOS.
+
+    On Linux it would listen at every address of the machine.
+    """
+    constants: Any = import_module("ray._private.ray_constants")
+    variable, before = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", constants.ENABLE_RAY_CLUSTER
+    given = os.environ.get(variable)
+    os.environ[variable], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(variable)
+        if given is not None:
+            os.environ[variable] = given
+
+
+def _join(ray: Any, address: str) -> None:
+    """Joins a cluster, once another process could."""
+    advice = "start one with `ray start --head`, or give --ray local"
+    if found := _HOST.fullmatch(address):
+        try:
+            socket.create_connection((found["host"].strip("[]"), int(found["port"])), REACHING).close()
+        except OSError as error:
+            raise ClusterError(
+                f"{address}: nothing answers there ({error.strerror or error}); check the address, or {advice}"
+            ) from None
+    try:
+        trial = subprocess.run(  # noqa: S603  # this very Python
+            [sys.executable, "-c", _TRIAL, address],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=JOINING,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"{address}: what answers there is no Ray cluster of this version; {advice}") from None
+    if trial.returncode:
+        reason = (trial.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ClusterError(f"{address}: cannot be joined ({reason[:300]}); {advice}")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ClusterError(f"{address}: cannot be joined ({_line(error)}); {advice}") from error
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Puts back the handlers of signals that Ray replaces, so that Ctrl-C and an end still clean up."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            with suppress(ValueError):  # not in the main thread, where Ray sets none either
+                signal.signal(number, handler)
+
+
+def _some(told: Sequence[str]) -> str:
+    return ", ".join(told[:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
