@@ -212,10 +212,9 @@ class Graph:
         Raises:
             StorageError: the folder for temporary files has no space for it.
         """
-        model = _converted(module, example, batch)
-        for port, port_name in [*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=False)]:
-            port.tensor.set_names({port_name})
-        with _space_needed():
+        with _converted(module, example, batch) as model, _space_needed():
+            for port, port_name in [*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=False)]:
+                port.tensor.set_names({port_name})
             scratch = Scratch()
             openvino.save_model(model, scratch.path / f"{name}.xml", compress_to_fp16=False)
             return cls(scratch.path / f"{name}.xml", scratch)
@@ -291,12 +290,14 @@ def _sides(port: Any) -> tuple[int, ...]:
     return tuple(side.get_length() if side.is_static else -1 for side in port.partial_shape)
 
 
-def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> openvino.Model:
-    """Returns a torch module as an OpenVINO model.
+@contextlib.contextmanager
+def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> Iterator[openvino.Model]:
+    """Yields a torch module as an OpenVINO model, which shares the module's tensors.
 
     The frontend is called directly, since `openvino.convert_model` reports each use over the network. Tracing is five
     times quicker than `torch.export`, above all of a function, which needs no scripted copy of every layer; and these
-    graphs have no branches that it could miss.
+    graphs have no branches that it could miss. torch keeps every traced function for ever, so its graph is emptied
+    afterwards: each would hold the module's tensors.
     """
     import torch
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: TID251  # loaded above
@@ -314,4 +315,11 @@ def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> openv
         model = frontend.convert(loaded)
     tensors: list[Tensor] = list(example[0]) if isinstance(example[0], tuple) else list(example)
     model.reshape({index: [batch, *tensor.shape[1:]] for index, tensor in enumerate(tensors)})
-    return model
+    try:
+        yield model
+    finally:
+        graph = traced.graph
+        for _ in list(graph.outputs()):
+            graph.eraseOutput(0)
+        for node in reversed(list(graph.nodes())):
+            node.destroy()
