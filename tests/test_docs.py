@@ -32,8 +32,14 @@ class Short(Schedule):
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_the_examples_of_a_page_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
+    if page.name == "cluster.md":
+        request.getfixturevalue("cluster")  # so that not every example starts one
     write_tree(tmp_path / "cells", 24, 3)
     write_parts(tmp_path / "cells" / "new", 3, seed=9)
     write_photographs(tmp_path / "fields")

@@ -6,6 +6,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from numbers import Integral, Real
 
+NAMED = 10
+"""Bad images that one error names, at most."""
+
+FIX = "fix them, or leave them out with --skip-bad"
+"""What to do about them."""
+
 
 class BlemishError(Exception):
     """An error that the user can fix; the command prints its text without a traceback."""
@@ -27,13 +33,23 @@ class ImageError(BlemishError):
         self.path = path
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[ImageError], tuple[object, str]]:
+        """How it travels between processes: by what it is made from."""
+        return type(self), (self.path, self.reason)
+
 
 class BadImagesError(BlemishError):
     """Several images that cannot be used; the text names the first ten."""
 
     def __init__(self, errors: Sequence[ImageError], advice: str) -> None:
-        named = "; ".join(f"{error.path} {error.reason.split('; ')[0]}" for error in errors[:10])
-        count = "1 image" if len(errors) == 1 else f"{len(errors)} images" if len(errors) <= 10 else "over 10 images"
+        named = "; ".join(f"{error.path} {error.reason.split('; ')[0]}" for error in errors[:NAMED])
+        count = (
+            "1 image"
+            if len(errors) == 1
+            else f"{len(errors)} images"
+            if len(errors) <= NAMED
+            else f"over {NAMED} images"
+        )
         super().__init__(f"{count} cannot be used: {named}; {advice}")
         self.errors = list(errors)
 

@@ -67,15 +67,18 @@ def fit(
     download: Annotated[bool, typer.Option("--download", help="Let timm fetch the weights.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     checkpoints: Annotated[
-        Path | None, typer.Option(help="For a trained detector: a folder for checkpoints and the log.")
+        Path | None, typer.Option(help="A folder for checkpoints, of a trained detector or with --ray.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --checkpoints, also with more images.")
+        bool, typer.Option("--resume", help="Go on from --checkpoints; a training also with more images.")
     ] = False,
     processes: Annotated[int, typer.Option(help="For a trained detector: processes that train it.")] = 1,
     memory: Annotated[
         float | None,
         typer.Option(help="GB for the features that hfr or fre-ae is trained on; more go to disk.", min=0, max=1e9),
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Read and learn on a cluster: local, auto, HOST:PORT or ray://HOST:PORT.")
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -132,6 +135,7 @@ def fit(
             resume=resume,
             processes=processes,
             memory=None if memory is None else round(1e9 * memory),
+            ray=ray,
         )
     model.save(output, force=force)
     if as_json:

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from blemish.errors import BlemishError, ClusterError, SettingError, require
+from blemish.interrupts import hold
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -42,6 +44,12 @@ JOINING = 10.0
 
 ANSWERING = 60.0
 """Seconds to wait until every machine has said what is installed there."""
+
+EVERY = 0.1
+"""Seconds for which a cluster that took a connection counts as there."""
+
+TICK = 0.5
+"""Seconds that Ray waits at a time. Ctrl-C is heard in between, since Ray makes an error of its own of it."""
 
 PARTS = ("torch", "openvino")
 """What blemish needs on every machine besides itself."""
@@ -80,8 +88,61 @@ def load_ray() -> ModuleType:
     return ray
 
 
+class Cluster:
+    """The cluster that this process is connected to.
+
+    Args:
+        address: as it was given.
+
+    Attributes:
+        is_gone: whether it was found to be.
+    """
+
+    def __init__(self, address: str) -> None:
+        from ray.util.client import ray as client
+
+        self.address, self.is_gone, self._checked = address, False, float("-inf")
+        self._ports: list[tuple[str, int]] = []
+        is_client: bool = client.is_connected()  # type: ignore[no-untyped-call]
+        if not is_client:  # a client's own connection raises by itself
+            context = load_ray().get_runtime_context()
+            head, _, port = context.gcs_address.rpartition(":")
+            here = next(node for node in load_ray().nodes() if node["NodeID"] == context.get_node_id())
+            self._ports = [(head, int(port)), (here["NodeManagerAddress"], here["NodeManagerPort"])]
+
+    def check(self) -> None:
+        """Raises `ClusterError` if the cluster's head, or its part on this machine, takes no connection any more.
+
+        To be called before a task is submitted: Ray would end this process without a word.
+        """
+        if time.monotonic() < self._checked + EVERY:
+            return
+        self._checked = time.monotonic()
+        try:
+            for port in self._ports:
+                socket.create_connection(port, REACHING).close()
+        except OSError as error:
+            self.is_gone = True
+            raise _broken(self.address, error) from None
+
+    def finished(self, tasks: Sequence[Any]) -> list[Any]:
+        """Returns those of the tasks that are finished, once one is. Raises `ClusterError` if the cluster is gone."""
+        ray = load_ray()
+        while True:
+            self.check()
+            with hold():
+                if ray.wait(tasks, num_returns=1, timeout=TICK, fetch_local=False)[0]:
+                    return list(ray.wait(tasks, num_returns=len(tasks), timeout=0, fetch_local=False)[0])
+
+    def get(self, task: Any) -> Any:
+        """Returns the result of a task, or raises what it raised, once it is finished."""
+        self.finished([task])
+        with hold():
+            return load_ray().get(task)
+
+
 @contextmanager
-def connect(address: str) -> Iterator[None]:
+def connect(address: str) -> Iterator[Cluster]:
     """Connects this process to a cluster within the context; what was started for it is shut down at its end.
 
     If the process is connected already, that connection is used, and left as it is.
@@ -100,17 +161,20 @@ def connect(address: str) -> Iterator[None]:
     if ray.is_initialized():
         check_nodes(address, ask_nodes(address))
         with faults(address):
-            yield
+            yield Cluster(address)
         return
+    cluster = None
     try:
         with _own_signals(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own, of things to come
             _start(ray) if address == "local" else _join(ray, told)
+        cluster = Cluster(address)
         check_nodes(address, ask_nodes(address))
-        with faults(address):
-            yield
+        with faults(address), _last_words(address):
+            yield cluster
     finally:
-        ray.shutdown()
+        if cluster is None or not cluster.is_gone:  # otherwise Ray would wait for it, and does so when Python ends
+            ray.shutdown()
 
 
 def check_address(address: str) -> str:
@@ -151,10 +215,7 @@ def faults(address: str) -> Iterator[None]:
     except exceptions.OutOfDiskError as error:
         raise ClusterError(f"{address}: a machine's disk is full, so nothing more can be kept there") from error
     except (exceptions.RayError, ConnectionError) as error:
-        raise ClusterError(
-            f"{address}: the cluster broke off ({type(error).__name__}: {_line(error)}); start it again, and go on "
-            "with --resume if there are --checkpoints"
-        ) from error
+        raise _broken(address, error) from error
 
 
 def ask_nodes(address: str) -> list[Node]:
@@ -186,12 +247,15 @@ def ask_nodes(address: str) -> list[Node]:
         for node in alive
     ]
     hosts = [str(node["NodeManagerHostname"]) for node in alive]
-    ready, late = ray.wait(answers, num_returns=len(answers), timeout=ANSWERING) if answers else ([], [])
-    if late or not ready:
+    late, end = answers, time.monotonic() + ANSWERING
+    while late and time.monotonic() < end:
+        with hold():
+            _, late = ray.wait(late, num_returns=len(late), timeout=TICK)
+    if late or not answers:
         silent = [host for host, answer in zip(hosts, answers, strict=True) if answer in late]
         told = ", ".join(silent) or "no machine"
         raise ClusterError(f"{address}: {told} did not answer within {ANSWERING:.0f} s; is it overloaded or gone?")
-    with faults(address):
+    with faults(address), hold():
         return [Node(host, *answer) for host, answer in zip(hosts, ray.get(answers), strict=True)]
 
 
@@ -208,6 +272,35 @@ def check_nodes(address: str, nodes: Sequence[Node]) -> None:
     lacking = [f"{node.host} has no {' and no '.join(node.missing)}" for node in nodes if node.missing]
     if lacking:
         raise ClusterError(f"{address}: {_some(lacking)}; pip install 'blemish[fit,ray]' there")
+
+
+@contextmanager
+def _last_words(address: str) -> Iterator[None]:
+    """If this process is ended within the context, says so: another process waits for that.
+
+    Ray ends the process without a word when its part on this machine dies; so does the system when memory runs out.
+    """
+    if os.name == "nt":
+        yield
+        return
+    words = f"{address}: this process was killed, or its cluster broke off; start again, with --resume if there were "
+    waiting = subprocess.Popen(  # noqa: S603  # a constant program
+        ["/bin/sh", "-c", 'read -r _ || echo "$0" >&2', f"blemish: {words}--checkpoints"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    try:
+        yield
+    finally:
+        with suppress(BrokenPipeError):
+            waiting.communicate(b"\n")
+
+
+def _broken(address: str, error: BaseException) -> ClusterError:
+    return ClusterError(
+        f"{address}: the cluster broke off ({_line(error)}); start again, with --resume if there were --checkpoints"
+    )
 
 
 def _start(ray: Any) -> None:

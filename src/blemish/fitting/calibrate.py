@@ -12,8 +12,8 @@ import numpy as np
 
 from blemish.calibration import Gathered, assign_folds
 from blemish.datasets import Sample
-from blemish.engines.stream import Chunk, NotFiniteError, tensors, whole
-from blemish.errors import DegenerateError
+from blemish.engines.gather import gather
+from blemish.engines.stream import Chunk, tensors
 from blemish.fitting.kept import Kept
 from blemish.fitting.passes import Passes
 from blemish.fitting.split import Division
@@ -141,12 +141,5 @@ def _gather(
     images: Division,
 ) -> None:
     """Takes in the score and the map of each image of the chunks. Raises `DegenerateError` if one is not finite."""
-    for image in whole(chunks, passes.geometry):
-        path = samples[image.index].path
-        if isinstance(image.error, NotFiniteError):
-            raise DegenerateError(
-                f"{path}: its score is not finite, so {detector.name} cannot tell good images from others here; "
-                "give images that differ more, or other settings"
-            )
-        if image.map is not None:
-            gathered.update(image.score, image.map, images.name_of(path), image.digest)
+    paths = [sample.path for sample in samples]
+    gather(gathered, chunks, passes.geometry, paths, lambda index: images.name_of(paths[index]), detector.name)

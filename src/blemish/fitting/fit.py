@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blemish.calibration import Calibration, promised_rate
+from blemish.calibration.cross_fit import LIMIT
 from blemish.datasets import Dataset, read_source
 from blemish.engines import choose_engine
 from blemish.errors import SettingError, as_count
@@ -15,6 +16,7 @@ from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
 from blemish.fitting.kept import Kept
 from blemish.fitting.learn import learn
+from blemish.fitting.on_cluster import learn_and_hold_out, make_fold
 from blemish.fitting.passes import Passes
 from blemish.fitting.plan import Plan, plan_fit
 from blemish.fitting.split import Calibrating, Division, count_rows, divide, images_digest
@@ -28,6 +30,8 @@ from blemish.progress import Progress
 
 if TYPE_CHECKING:
     from blemish.detectors import Detector
+    from blemish.distributed.cluster import Cluster
+    from blemish.distributed.fold import Fold
     from blemish.engines.extractor import Extractor
     from blemish.fitting.trained.learn import Run, Training
 
@@ -65,6 +69,7 @@ def fit(
     resume: bool = False,
     processes: int = 1,
     memory: int | None = None,
+    ray: str | None = None,
 ) -> Model:
     """Returns a model of the good images in `source`. The backbone runs once for each of them.
 
@@ -107,13 +112,16 @@ def fit(
         skip_bad: leave out images that cannot be read, rather than stop; their count is kept in the model.
         progress: called with the stage, and how many images or steps of how many are done.
         announce: called with what the fit will need, before the pass over the images.
-        checkpoints: a folder for the checkpoint and the log of a trained detector.
+        checkpoints: a folder for the checkpoint and the log of a trained detector; with `ray`, for summaries of what
+            was learned so far, if a share is held out.
         resume: go on from the checkpoint there, if there is one. If only the images are others, its weights are what a
             new training starts from; images that they have learned from do not calibrate.
         processes: that train a trained detector, each with its share of every batch. The result is that of one process,
             up to rounding.
         memory: bytes for the features that `hfr` or `fre-ae` is trained on, which are kept on disk if they take more;
             by default half of what is free.
+        ray: the address of a cluster whose workers read, extract and learn: `local` (this machine's cores, for this fit
+            alone), `auto`, `HOST:PORT` or `ray://HOST:PORT`. Not for a trained detector.
 
     Raises:
         BlemishError: one of its kinds; the message says what was found, what was expected and what to do.
@@ -142,6 +150,8 @@ def fit(
         seed,
     )
     learning, geometry = chosen.detector, chosen.geometry
+    if ray is not None:
+        _check_cluster(ray, learning)
     processes = as_count("processes", processes)
     if isinstance(learning, Trained):
         check_processes(processes, learning.batch)
@@ -174,7 +184,18 @@ def fit(
     learned_from = start.learned_from(paths, geometry)
     images = divide(dataset, seed, calibrating, crosses=crosses, trained=trained, learned_from=learned_from)
     how = Run(folder, resume, start, processes)
-    return run(prepare(learning, extractor, recipe, images, Options(skip_bad, trim, progress, announce, how, memory)))
+    options = Options(skip_bad, trim, progress, announce, how, memory)
+    if ray is None:
+        return run(prepare(learning, extractor, recipe, images, options))
+    from blemish.distributed.cluster import connect
+
+    if crosses and rows > LIMIT:
+        raise SettingError(
+            f"a cross-fit keeps the features of all images, and with --ray there may be {LIMIT:,} images or tiles, not "
+            f"{rows:,}; give --calibration hold-out, or leave --ray out"
+        )
+    with connect(ray) as cluster:
+        return run(prepare(learning, extractor, recipe, images, options, cluster))
 
 
 @dataclass(frozen=True)
@@ -207,6 +228,7 @@ class Work:
         kept: the features, if all images are cross-fitted.
         training: of the detector; `None` if it learns in one pass.
         memory: bytes of features that may be kept in memory.
+        fold: over the cluster; `None` if this process does all.
     """
 
     detector: Detector
@@ -219,10 +241,38 @@ class Work:
     kept: Kept | None
     training: Training | None
     memory: int
+    fold: Fold | None
 
 
-def prepare(detector: Detector, extractor: Extractor, recipe: Recipe, images: Division, options: Options) -> Work:
+def _check_cluster(ray: str, detector: Detector) -> None:
+    from blemish.detectors import Trained
+    from blemish.distributed.cluster import check_address
+
+    check_address(ray)
+    if isinstance(detector, Trained):
+        raise SettingError(
+            f"{detector.name} is trained, which --ray does not do; give --processes, or a detector that learns in one "
+            "pass"
+        )
+
+
+def prepare(
+    detector: Detector,
+    extractor: Extractor,
+    recipe: Recipe,
+    images: Division,
+    options: Options,
+    cluster: Cluster | None = None,
+) -> Work:
     """Plans a fit, announces the plan, and returns the parts of the fit.
+
+    Args:
+        detector: empty.
+        extractor: the backbone ready to run.
+        recipe: all that decides what is computed.
+        images: to learn from and to calibrate on.
+        options: of the fit.
+        cluster: whose workers go over the images; `None` if this process does.
 
     Raises:
         MemoryLimitError: there is not enough memory, or not enough disk.
@@ -241,7 +291,11 @@ def prepare(detector: Detector, extractor: Extractor, recipe: Recipe, images: Di
     copies = Copies(recipe.copies, recipe.seed)
     passes = Passes(extractor.engine, recipe.geometry, options.skip_bad, options.progress, copies)
     kept = Kept(plan.cache) if images.crosses else None
-    return Work(detector, extractor, recipe, images, options, digest, passes, kept, training, plan.cache)
+    fold = None
+    if cluster is not None:
+        fold = make_fold(cluster, extractor, recipe, images, options, plan, digest)
+        passes.elsewhere = fold.features
+    return Work(detector, extractor, recipe, images, options, digest, passes, kept, training, plan.cache, fold)
 
 
 def run(work: Work) -> Model:
@@ -255,17 +309,20 @@ def run(work: Work) -> Model:
     from blemish.fitting.trained.learn import Run
 
     detector, passes, images, kept, recipe = work.detector, work.passes, work.images, work.kept, work.recipe
-    learn(detector, passes, images, work.training, kept)
     trimmed: tuple[str, ...] = ()
-    if kept is None:
-        gathered = hold_out(detector, passes, images)
-    elif isinstance(detector, Trained):
-        how = work.options.how or Run()
-        gathered = cross_train(recipe, work.extractor.origin, passes, images, kept, work.memory // 2, how)
+    if kept is None and work.fold is not None:
+        gathered = learn_and_hold_out(detector, passes, images, work.fold)
     else:
-        gathered = cross_fit(detector, passes, images, kept, recipe.seed)
-        if work.options.trim:
-            gathered, kept, trimmed = leave_out_suspicious(detector, passes, images, kept, recipe.seed, gathered)
+        learn(detector, passes, images, work.training, kept)
+        if kept is None:
+            gathered = hold_out(detector, passes, images)
+        elif isinstance(detector, Trained):
+            how = work.options.how or Run()
+            gathered = cross_train(recipe, work.extractor.origin, passes, images, kept, work.memory // 2, how)
+        else:
+            gathered = cross_fit(detector, passes, images, kept, recipe.seed)
+            if work.options.trim:
+                gathered, kept, trimmed = leave_out_suspicious(detector, passes, images, kept, recipe.seed, gathered)
     calibration = gathered.finish(promised_rate(len(gathered), images.rate), images.box_rate)
     rows = passes.arrivals.rows
     learned = rows if kept is None else {digest: rows[digest] for digest in kept.digests.values()}

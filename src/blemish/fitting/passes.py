@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from blemish.datasets import Sample
 from blemish.engines import Engine
+from blemish.engines.features import Variety, check_finite
 from blemish.engines.stream import Chunk, stream
-from blemish.errors import BadImagesError, DegenerateError, ImageError
+from blemish.errors import FIX, NAMED, BadImagesError, DegenerateError, ImageError
 from blemish.images import Copies, Geometry, Location, count_tiles, decode_ahead, read_image, waiting
 from blemish.model.inside import Arrivals
 from blemish.progress import Progress
 
 if TYPE_CHECKING:
     pass
-
-SAME = 1e-5
-"""Features whose difference is a smaller share of the largest are those of the same picture."""
-
-NAMED = 10
-"""Bad images that one error names, at most."""
-
-
-class Variety:
-    """Whether the features of any image differ from those of the first, by more than rounding."""
-
-    def __init__(self) -> None:
-        self.count, self.found = 0, False
-        self._first: list[NDArray[np.float32]] = []
-
-    def update(self, arrays: Sequence[NDArray[np.float32]]) -> None:
-        """Takes in a batch, (B, C_l, H_l, W_l) for each layer."""
-        self.count += len(arrays[0])
-        if self.found or not len(arrays[0]):
-            return
-        self._first = self._first or [array[:1].copy() for array in arrays]
-        self.found = any(
-            bool(np.abs(array - first).max() > SAME * np.abs(first).max())
-            for array, first in zip(arrays, self._first, strict=True)
-        )
-
-    def check(self, root: str) -> None:
-        """Raises `DegenerateError` if there were several images and all of them are the same."""
-        if self.count > 1 and not self.found:
-            raise DegenerateError(
-                f"{root}: all {self.count} images to fit are the same picture, so nothing can be learned of how good "
-                "ones differ; give different ones"
-            )
 
 
 @dataclass
@@ -65,6 +30,7 @@ class Passes:
         skip_bad: leave out images that cannot be read, rather than stop.
         progress: called with the stage, and how many images of how many are done.
         copies: shifted copies of each image that the detector learns from besides it.
+        elsewhere: gives the features of images as `stream` does, computed by other machines.
         bad: the images that could not be read so far.
         arrivals: the images that could be, and how many rows of features each gave.
         repeated: how many images were left out because they are the same as an earlier one.
@@ -76,6 +42,7 @@ class Passes:
     skip_bad: bool
     progress: Progress | None
     copies: Copies | None = None
+    elsewhere: Callable[[Sequence[Location]], Iterator[Chunk]] | None = None
     bad: list[ImageError] = field(default_factory=list)
     arrivals: Arrivals = field(default_factory=Arrivals)
     repeated: int = 0
@@ -93,7 +60,7 @@ class Passes:
         """
         paths = [sample.path for sample in samples]
         done = 0
-        for chunk in stream(self.engine, paths, self.geometry, self.copies, self.arrivals.rows):
+        for chunk in self._chunks(paths):
             if chunk.errors and not self.skip_bad:
                 first = [chunk.errors[index] for index in sorted(chunk.errors)]
                 rest = paths[max([*chunk.errors, *chunk.indices]) + 1 :] + [sample.path for sample in later]
@@ -102,11 +69,7 @@ class Passes:
             self.repeated += len(chunk.repeated)
             self.variety.count += len(chunk.repeated)
             if chunk.indices:
-                if not all(np.isfinite(array).all() for array in chunk.arrays):
-                    raise DegenerateError(
-                        f"{paths[chunk.indices[0]]}: its features, or those of an image after it, are not finite; "
-                        "are the backbone's weights damaged?"
-                    )
+                check_finite(chunk, paths)
                 self.variety.update(chunk.real().arrays)
                 self.arrivals.update(chunk)
                 yield chunk
@@ -114,6 +77,11 @@ class Passes:
             if self.progress:
                 self.progress(stage, done, len(paths))
         self.arrivals.finish()
+
+    def _chunks(self, paths: list[Location]) -> Iterator[Chunk]:
+        if self.elsewhere is not None:
+            return self.elsewhere(paths)
+        return stream(self.engine, paths, self.geometry, self.copies, self.arrivals.rows)
 
     def check_enough(self, count: int, fewest: int = 1) -> None:
         """Raises `BadImagesError` or `DegenerateError` if fewer than `fewest` images are left."""
@@ -135,4 +103,4 @@ def _all_bad(found: list[ImageError], rest: Iterable[Location], geometry: Geomet
             break
         if isinstance(image, ImageError):
             found.append(image)
-    return BadImagesError(found, "fix them, or leave them out with --skip-bad")
+    return BadImagesError(found, FIX)

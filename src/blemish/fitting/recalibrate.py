@@ -10,8 +10,7 @@ from blemish.calibration import Gathered, check_rate, promised_rate
 from blemish.datasets import Dataset, read_source
 from blemish.datasets.sample import name_below
 from blemish.engines.stream import stream, whole
-from blemish.errors import BadImagesError, DegenerateError, ImageError, SourceError, as_number
-from blemish.fitting.passes import NAMED
+from blemish.errors import NAMED, BadImagesError, DegenerateError, ImageError, SourceError, as_number
 from blemish.model import Model
 from blemish.model.change import asked_box_rate, asked_rate
 from blemish.model.provenance import HISTORY, CalibratedOn, FormerCalibration, now

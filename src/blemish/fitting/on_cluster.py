@@ -1,0 +1,113 @@
+"""The two passes of a fit that holds images out, by a cluster: in the place of `learn` and `hold_out`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from blemish.calibration import Gathered
+from blemish.datasets import Sample
+from blemish.errors import ImageError
+from blemish.fitting.passes import Passes
+from blemish.fitting.split import Division
+
+if TYPE_CHECKING:
+    from blemish.detectors import Detector
+    from blemish.distributed.cluster import Cluster
+    from blemish.distributed.fold import Fold
+    from blemish.distributed.summary import Report
+    from blemish.engines.extractor import Extractor
+    from blemish.fitting.fit import Options
+    from blemish.fitting.plan import Plan
+    from blemish.model import Recipe
+
+
+def learn_and_hold_out(detector: Detector, passes: Passes, images: Division, fold: Fold) -> Gathered:
+    """Returns the scores of the held-out images, by a model of the others; then the detector has learned from all.
+
+    Args:
+        detector: empty; it is fitted in place.
+        passes: of this fit.
+        images: to learn from, and to calibrate on.
+        fold: over the cluster.
+
+    Raises:
+        BadImagesError: an image cannot be read, or too few are left.
+        DegenerateError: features or a score are not finite, or all images are the same.
+        StorageError: a summary cannot be kept, or one that was kept was altered.
+    """
+    from blemish.distributed.summary import unpack
+
+    _, found = _over(fold, passes, images, "fit", images.to_fit, images.to_calibrate)
+    fitted = unpack(fold.job.recipe, found)
+    passes.check_enough(fitted.count)
+    passes.variety.check(images.dataset.root)
+    report, others = _over(fold, passes, images, "calibrate", images.to_calibrate, scored_by=found)
+    passes.check_enough(len(report.gathered))
+    passes.variety.check(images.dataset.root)
+    detector.restore(fitted.grids_, fitted.merge(unpack(fold.job.recipe, others)).tensors())
+    return report.gathered
+
+
+def _over(
+    fold: Fold,
+    passes: Passes,
+    images: Division,
+    stage: str,
+    samples: Sequence[Sample],
+    later: Sequence[Sample] = (),
+    scored_by: bytes | None = None,
+) -> tuple[Report, bytes]:
+    """Returns the report of one pass and what was learned in it; `passes` takes note of the images."""
+    from blemish.distributed.fold import Images
+
+    paths = [sample.path for sample in samples]
+    done = 0
+
+    def watch(count: int) -> None:
+        nonlocal done
+        done += count
+        if passes.progress:
+            passes.progress(stage, done, len(paths))
+
+    names = [images.name_of(path) for path in paths]
+    report, learned = fold.learn(Images(stage, paths, names, [sample.path for sample in later]), scored_by, watch)
+    passes.bad += [ImageError(paths[number], reason) for number, reason in sorted(report.bad.items())]
+    passes.arrivals.rows.update({digest: report.rows[number] for number, digest in report.digests.items()})
+    repeated = len(paths) - len(report.bad) - len(report.digests)
+    passes.repeated += repeated
+    passes.variety = passes.variety.merge(report.variety)
+    passes.variety.count += repeated  # for the error, if there is nothing else
+    return report, learned
+
+
+def make_fold(
+    cluster: Cluster, extractor: Extractor, recipe: Recipe, images: Division, options: Options, plan: Plan, digest: str
+) -> Fold:
+    """Returns the fold of a fit over a cluster.
+
+    Args:
+        cluster: that this process is connected to.
+        extractor: the backbone ready to run.
+        recipe: all that decides what is computed.
+        images: to learn from and to calibrate on.
+        options: of the fit.
+        plan: of the fit.
+        digest: of the images' names and sizes.
+
+    Raises:
+        SettingError: the folder for checkpoints holds what would be overwritten.
+        StorageError: it cannot be written, or it holds summaries of another fit.
+    """
+    from blemish.distributed.fold import SHARD, Fold
+
+    return Fold(
+        cluster,
+        recipe,
+        extractor,
+        skip_bad=options.skip_bad,
+        shard=max(1, SHARD * plan.images // plan.tiles),
+        folder=options.how.folder if options.how and not images.crosses else None,
+        resume=bool(options.how and options.how.resume),
+        decisive={"images": digest, "held out": len(images.to_calibrate)},
+    )
