@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def names(paths: list[Path]) -> list[str]:
 
 
 # Padim's scatter is in single precision, and so are fre's products of long vectors.
-TOLERANCES = {"gaussian": 1e-5, "padim": 5e-5, "fre": 1e-4, "spade": 0}
+TOLERANCES = {"gaussian": 1e-5, "padim": 1e-5, "fre": 1e-4, "spade": 0}
 
 
 @pytest.mark.parametrize("name", TOLERANCES)
@@ -382,9 +383,10 @@ def test_a_cluster_that_is_gone_is_told_in_one_line(parts: Path, tmp_path: Path)
         "                checkpoints=sys.argv[2], progress=progress)\n"
         "except blemish.BlemishError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, parts, tmp_path / "kept"], capture_output=True, text=True, check=False
-    )
-    assert "local: the cluster broke off" in done.stdout
-    assert done.stdout.count("\n") == 1
+    soon = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}  # by default it is waited for a minute
+    command = [sys.executable, "-c", program, parts, tmp_path / "kept"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=soon)
+    # Ray may end this process before it hears of it; another one then says so.
+    assert ("local: the cluster broke off" in done.stdout) != ("or its cluster broke off" in done.stderr)
+    assert "Traceback" not in done.stdout + done.stderr
     assert list((tmp_path / "kept").iterdir())

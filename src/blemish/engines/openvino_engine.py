@@ -213,7 +213,8 @@ class Graph:
             StorageError: the folder for temporary files has no space for it.
         """
         with _converted(module, example, batch) as model, _space_needed():
-            for port, port_name in [*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=False)]:
+            taken, given = zip(model.inputs, inputs, strict=True), zip(model.outputs, outputs, strict=False)
+            for port, port_name in [*taken, *given]:
                 port.tensor.set_names({port_name})
             scratch = Scratch()
             openvino.save_model(model, scratch.path / f"{name}.xml", compress_to_fp16=False)
