@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
+from blemish.calibration import drift
 from blemish.calibration.drift import Evidence, capital, evidence, factors, places, running_mean, window_p_value
 from blemish.errors import SettingError
 
@@ -132,7 +134,10 @@ def test_the_same_p_values_give_the_same_evidence() -> None:
     np.testing.assert_array_equal(found_in(known, scores).log10, found_in(known, scores).log10)
 
 
-@pytest.mark.parametrize("wrong", [[], [[0.5]], [0.5, np.nan], [0.0], [1.1], [0.5, 0.33], [np.inf], [1e308]])
+@pytest.mark.parametrize(
+    "wrong",
+    [[], [[0.5]], [0.5, np.nan], [0.0], [1.1], [0.5, 0.33], [np.inf], [1e308], ["high"], [[1], [1, 1]], [10**400]],
+)
 def test_p_values_that_no_such_model_gives_are_refused(wrong: list[float]) -> None:
     with pytest.raises(SettingError, match="p-value"):
         places(wrong, 9)
@@ -164,6 +169,19 @@ def test_the_test_of_a_window_goes_on_where_counting_is_too_long() -> None:
     where = places(p_values_fast(rng.normal(size=3000), rng.normal(size=1000) - 0.02), 3000)
     for two_sided in (True, False):
         assert 0.01 < window_p_value(where, 3000, two_sided=two_sided) <= 1
+
+
+@given(st.lists(st.integers(0, 20), max_size=60))
+def test_the_images_before_each_that_score_higher_are_counted(places: list[int]) -> None:
+    counted = [sum(other < place for other in places[:index]) for index, place in enumerate(places)]
+    assert drift._before(np.array(places, np.float64)).tolist() == counted
+
+
+def test_a_million_images_take_seconds() -> None:
+    where = np.random.default_rng(0).uniform(0, 100, 1_000_000)
+    start = time.process_time()
+    drift._before(where)
+    assert time.process_time() - start < 20  # one by one it takes minutes
 
 
 def test_the_running_mean_is_that_of_the_latest() -> None:

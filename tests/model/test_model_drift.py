@@ -97,6 +97,13 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object], told
         drifted(**options)
 
 
+def test_what_numpy_and_paths_give_is_taken_and_written_as_json() -> None:
+    names = np.array([f"{index}.png" for index in range(260)])
+    found = drifted(names=names, window=np.int64(50), level=np.float32(100))
+    assert json.loads(json.dumps(found.as_dict()))["names"] == names.tolist()
+    assert drifted(names=[Path("a.png")] * 260).names[0] == "a.png"
+
+
 def test_lower_scores_count_once_the_model_is_calibrated_on_new_images(model: blemish.Model, tmp_path: Path) -> None:
     lower = [1.0] * 40
     found = model.drift(lower)

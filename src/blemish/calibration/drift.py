@@ -21,7 +21,6 @@ false alarm.
 from __future__ import annotations
 
 import warnings
-from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +65,10 @@ def places(p_values: ArrayLike, count: int, seed: int = 0) -> NDArray[np.float64
     Raises:
         SettingError: there is no p-value, or one is not a multiple of 1 / (count + 1) above 0 and at most 1.
     """
-    given = np.asarray(p_values, np.float64)
+    try:
+        given = np.asarray(p_values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise SettingError("p-values are not a list of numbers; give one for each image") from None
     if given.ndim != 1 or not len(given):
         raise SettingError(f"p-values of shape {given.shape} are no list of one or more; give one for each image")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -136,12 +138,19 @@ def factors(
 
 
 def _before(where: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Returns how many of the images before each have higher scores (T,)."""
-    seen: list[float] = []
-    found = np.empty(len(where), np.int64)
-    for index, place in enumerate(where.tolist()):
-        found[index] = bisect_left(seen, place)
-        insort(seen, place)
+    """Returns how many of the images before each have higher scores (T,).
+
+    As in a merge sort, the halves of blocks of 2, 4, 8 … images are compared: T log² T steps at most.
+    """
+    found = np.zeros(len(where), np.int64)
+    by_place = np.lexsort((-np.arange(len(where)), where))
+    for level in range(max(len(where) - 1, 0).bit_length()):
+        blocks = by_place >> (level + 1)
+        order = blocks.argsort(kind="stable")
+        images, blocks = by_place[order], blocks[order]
+        late = (images >> level & 1).astype(bool)
+        # All blocks before are full: each has 2^level images in its first half.
+        found[images[late]] += np.cumsum(~late)[late] - (blocks[late] << level)
     return found
 
 

@@ -175,15 +175,15 @@ def find_drift(
             above 1, or the window not above 0.
         MissingExtraError: scipy is not installed.
     """
-    check_settings(level, window)
+    level, window = check_settings(level, window)
     where = places(p_values, calibrated_on)
     found = evidence(where, calibrated_on, level, two_sided=two_sided)
     given = np.array(p_values, np.float64)
-    if names and len(names) != len(given):
+    if len(names) not in (0, len(given)):
         raise SettingError(f"{len(names)} names do not fit {len(given)} p-values; give one for each")
     return Drift(
         p_values=given,
-        names=tuple(names),
+        names=tuple(map(str, names)),
         calibrated_on=calibrated_on,
         two_sided=two_sided,
         log10_martingale=found.log10,
@@ -197,12 +197,17 @@ def find_drift(
     )
 
 
-def check_settings(level: float, window: int) -> None:
-    """Raises `SettingError` if the level is not above 1 and finite, or the window not a number of images above 0."""
+def check_settings(level: float, window: int) -> tuple[float, int]:
+    """Returns both as Python's own numbers.
+
+    Raises:
+        SettingError: the level is not above 1 and finite, or the window not a number of images above 0.
+    """
     if not 1 < as_number("level", level) < math.inf:
         raise SettingError(f"level {level} is out of range; give a number above 1, such as 100 for 1 % of false alarms")
     if as_count("window", window) < 1:
         raise SettingError(f"window {window} is out of range; give 1 or more images, such as {DEFAULT_WINDOW}")
+    return as_number("level", level), as_count("window", window)
 
 
 def _power(log10: float) -> str:
