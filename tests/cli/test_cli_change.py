@@ -61,7 +61,7 @@ def test_images_are_forgotten_and_the_former_model_is_back(
     assert blemish.load(tmp_path / "n").threshold == pytest.approx(before.threshold, rel=1e-6)
     refused = inside(capsys, "forget", tmp_path / "n", places[1])
     assert refused.returncode == 1
-    assert "10 of 10 images are not in the model (000.png" in refused.stderr
+    assert "the model has not learned from 10 of 10 images (000.png" in refused.stderr
     assert blemish.load(saved).inside.names() == before.inside.names()
 
 
@@ -96,6 +96,8 @@ def test_a_model_that_another_program_changed_meanwhile_is_not_replaced(
     loaded.at(box_rate=0.5).save(saved, force=True)
     with pytest.raises(StorageError, match="was changed by another program meanwhile"):
         change._save(changed, loaded, saved, replacing=True)
+    with pytest.raises(StorageError, match="was changed by another program meanwhile"):
+        change._save(changed, loaded, saved.parent / "." / ".." / saved.parent.name / saved.name, replacing=True)
 
 
 def test_an_update_that_fails_leaves_the_model_as_it_was(capsys: Capture, saved: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from rich.markup import escape
 
 from blemish.cli.console import bars, err, listed, out, print_json, several, verdicts
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
-from blemish.errors import StorageError
 
 if TYPE_CHECKING:
     from blemish.model import Model
@@ -128,18 +127,13 @@ def _loaded(path: str, output: str | None, engine: str, force: bool) -> tuple[Mo
 
 
 def _save(changed: Model, loaded: Model, goal: str, replacing: bool) -> None:
-    """Writes the changed model.
-
-    Raises:
-        StorageError: the model that it replaces is no longer the one that was loaded.
-    """
+    """Writes the changed model, in the place of the one that was loaded only if that is still there."""
     from blemish.model.saved import Saved
-    from blemish.storage import read_card
 
     store = loaded.store
-    if isinstance(store, Saved) and Path(goal) == store.folder and read_card(store.folder, "model") != store.card:
-        raise StorageError(f"{goal}: was changed by another program meanwhile, so it is not replaced; run this again")
-    changed.save(goal, force=replacing)
+    place = Path(goal)
+    is_same = isinstance(store, Saved) and (place == store.folder or (place.exists() and place.samefile(store.folder)))
+    changed.save(goal, force=replacing, replaces=loaded if is_same else None)
 
 
 def _tell(changed: Model, before: Model, goal: str, as_json: bool) -> None:

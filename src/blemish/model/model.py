@@ -385,19 +385,23 @@ class Model:
 
         return forget(self, images, progress=progress)
 
-    def save(self, path: str | Path, *, force: bool = False) -> None:
+    def save(self, path: str | Path, *, force: bool = False, replaces: Model | None = None) -> None:
         """Writes the model as a folder, whole or not at all.
 
         Args:
             path: the folder; its parent is made if it is absent. Or an address, such as `s3://bucket/model`, to which
                 the files are copied, the card last.
             force: replace a model that is there.
+            replaces: the model that was loaded from this folder and was changed since. If the folder holds another one
+                by now, it is not replaced, so nothing is lost where two programs change the same model. At an address
+                elsewhere nothing can be held, and this is not looked at.
 
         Raises:
             StorageError: the path exists and may not be replaced, it cannot be written, or a file of the loaded model
                 was altered.
         """
-        with new_folder(path, "model", force=force) as folder:
+        former = None if replaces is None or not isinstance(replaces.store, Saved) else replaces.store.card
+        with new_folder(path, "model", force=force, replaces=former) as folder:
             self.store.write(folder)
             self.inside.write(folder)
             write_card(folder, "model", card_content(self.recipe, self.calibration, self.provenance))

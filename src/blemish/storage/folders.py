@@ -14,13 +14,14 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from blemish.errors import StorageError
 from blemish.storage.cards import card_name, digest, read_card, reason_of, write_card
 from blemish.storage.remote import check_free_remote, is_address_in_a_path, is_remote, upload_folder
-from blemish.storage.scratch import FINISHED, Scratch
+from blemish.storage.scratch import FINISHED, Scratch, held
 
 MADE_BY = "made by blemish"
 """The mark in a page or a picture that blemish wrote, near its beginning or its end."""
@@ -37,7 +38,9 @@ _HERE = -100  # AT_FDCWD: paths are relative to the working folder
 
 
 @contextlib.contextmanager
-def new_folder(path: str | Path, kind: str, *, force: bool = False) -> Iterator[Path]:
+def new_folder(
+    path: str | Path, kind: str, *, force: bool = False, replaces: Mapping[str, Any] | None = None
+) -> Iterator[Path]:
     """Yields a folder to fill, which becomes `path` at the end of the `with` statement; on any error nothing is left.
 
     With `force`, a folder that blemish wrote and nobody changed is replaced. Where the system can
@@ -48,6 +51,7 @@ def new_folder(path: str | Path, kind: str, *, force: bool = False) -> Iterator[
         path: where it goes, or its address elsewhere; its parent is made if it is absent.
         kind: the kind of folder, as its card says; if the caller wrote no card, one without content is added.
         force: replace a folder of the same kind.
+        replaces: the card of the folder that may be replaced, and of no other one.
 
     Raises:
         StorageError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
@@ -76,12 +80,28 @@ def new_folder(path: str | Path, kind: str, *, force: bool = False) -> Iterator[
                 _sync(file)
             draft.chmod(0o755)
             _sync(draft)
-            if os.path.lexists(path):
-                check_free(path, kind, force=force)  # again, since it may have changed meanwhile
-                _replace(draft, path, kind, scratch)
-            else:
-                draft.rename(path)
+            with contextlib.nullcontext() if replaces is None else _unchanged(path, kind, replaces):
+                if os.path.lexists(path):
+                    check_free(path, kind, force=force)  # again, since it may have changed meanwhile
+                    _replace(draft, path, kind, scratch)
+                else:
+                    draft.rename(path)
             _sync(path.parent)
+
+
+@contextlib.contextmanager
+def _unchanged(path: Path, kind: str, card: Mapping[str, Any]) -> Iterator[None]:
+    """Holds the folder that is at `path`: of several programs that replace it, the second finds the first's.
+
+    Raises:
+        StorageError: it has another card.
+    """
+    with held(path):
+        if read_card(path, kind) != card:
+            raise StorageError(
+                f"{path}: was changed by another program meanwhile, so it is not replaced; run this again"
+            )
+        yield
 
 
 def check_free(path: str | Path, kind: str, *, force: bool = False) -> None:

@@ -14,7 +14,8 @@ import shutil
 import stat
 import tempfile
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -92,6 +93,17 @@ def _locked(path: Path, *, wait: bool = False) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Waits for a folder's lock and holds it within the context; where there are no locks, nothing is held."""
+    descriptor = _locked(folder, wait=True)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _close(path: Path, lock: list[int], owner: int) -> None:
