@@ -97,7 +97,7 @@ def test_a_model_that_another_program_changed_meanwhile_is_not_replaced(
     with pytest.raises(StorageError, match="was changed by another program meanwhile"):
         change._save(changed, loaded, saved, replacing=True)
     with pytest.raises(StorageError, match="was changed by another program meanwhile"):
-        change._save(changed, loaded, saved.parent / "." / ".." / saved.parent.name / saved.name, replacing=True)
+        change._save(changed, loaded, str(saved.parent / ".." / saved.parent.name / saved.name), replacing=True)
 
 
 def test_an_update_that_fails_leaves_the_model_as_it_was(capsys: Capture, saved: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from blemish.calibration import Gathered
 from blemish.datasets import Dataset, read_source
 from blemish.detectors import Detector, make_detector
 from blemish.detectors.scoring import Scoring
-from blemish.errors import BadImagesError, BlemishError, ModelError, SettingError, SourceError
+from blemish.errors import BadImagesError, BlemishError, ModelError, SettingError, SourceError, StorageError
 from blemish.images import read_image
 from blemish.model import Model, change
 from blemish.model.inside import INSIDE, Inside
@@ -263,8 +265,12 @@ def test_the_oldest_changes_are_joined(
 
 REFUSED: list[tuple[str, Callable[[Model, Dataset], object], str]] = [
     ("fre", lambda model, parts: model.forget(of(parts, 0, 3)), "keeps only the leading directions"),
-    ("gaussian", lambda model, parts: model.forget(of(parts, FIRST, ALL)), "20 of 20 images are not in the model"),
-    ("gaussian", lambda model, parts: model.forget(of(parts, 0, FIRST - 1)), "1 images would be left"),
+    ("gaussian", lambda model, parts: model.forget(of(parts, FIRST, ALL)), "has not learned from 20 of 20 images"),
+    (
+        "gaussian",
+        lambda model, parts: model.forget(of(parts, 0, FIRST - 1)),
+        "a model needs 2 images, and 1 would be left",
+    ),
     ("gaussian", lambda model, parts: model.update("no/such/folder"), "no such"),
     ("gaussian", lambda model, parts: model.update([]), "no image was given"),
     ("gaussian", lambda model, parts: model.update(of(parts, 0, 0)), "has no good image"),
@@ -330,13 +336,95 @@ def test_a_trained_detector_says_what_to_do_instead(parts: Dataset) -> None:
         model.merge(model)
 
 
-def test_images_are_forgotten_only_on_the_engine_of_the_fit(
+def test_images_are_forgotten_only_on_the_engine_that_they_were_learned_on(
     parts: Dataset, fitted: Callable[..., Model], tmp_path: Path
 ) -> None:
     fitted("gaussian", 0, FIRST).save(tmp_path / "m")
     loaded = blemish.load(tmp_path / "m", engine="openvino")
-    with pytest.raises(SettingError, match="was fitted on the torch engine and is on openvino now"):
+    with pytest.raises(SettingError, match="were learned on the torch engine and the model is on openvino now"):
         loaded.forget(of(parts, 0, 3))
+    updated = loaded.update(of(parts, FIRST, ALL))
+    assert len(updated.forget(of(parts, FIRST, ALL)).inside) == FIRST
+    updated.save(tmp_path / "updated")
+    again = blemish.load(tmp_path / "updated", engine="torch")
+    assert len(again.forget(of(parts, 0, 3)).inside) == ALL - 3
+    with pytest.raises(SettingError, match="were learned on the openvino engine and the model is on torch now"):
+        again.forget(of(parts, FIRST, ALL))
+
+
+def test_images_of_changes_that_were_joined_are_forgotten_if_all_came_by_the_same_engine(
+    parts: Dataset, fitted: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change, "MOST_CHANGES", 2)
+    first = fitted("gaussian", 0, FIRST)
+    model = first.forget(of(parts, 0, 2)).update(of(parts, FIRST, ALL))
+    assert [made.kind for made in model.provenance.changes] == ["several", "update"]
+    assert len(model.forget(of(parts, 2, 4)).inside) == ALL - 4
+    joined, last = model.provenance.changes
+    other = copy.copy(model)
+    other.provenance = replace(model.provenance, changes=(replace(joined, engine="openvino"), last))
+    mixed = other.update(of(parts, 0, 2))
+    with pytest.raises(SettingError, match="by changes on different engines"):
+        mixed.forget(of(parts, 2, 4))
+
+
+def test_a_model_that_learned_from_very_many_sources_is_loaded_again(
+    parts: Dataset, fitted: Callable[..., Model], tmp_path: Path
+) -> None:
+    folder = tmp_path / ("d" * 200)
+    folder.mkdir()
+    for index in range(400):
+        shutil.copy(parts.train[FIRST + index % 2].path, folder / f"{index}.png")
+    model = fitted("gaussian", 0, FIRST).update(sorted(folder.iterdir()))
+    assert model.provenance.changes[-1].source.endswith(" and 390 more")
+    model.save(tmp_path / "m")
+    assert blemish.load(tmp_path / "m").provenance == model.provenance
+
+
+def test_a_single_image_is_named_by_its_file(parts: Dataset, fitted: Callable[..., Model]) -> None:
+    path = parts.train[FIRST].path
+    first = fitted("gaussian", 0, FIRST)
+    assert path.name in first.update(path).calibration.names
+    with pytest.raises(SourceError, match=rf"1 of 1 images \({path.name}\)"):
+        first.forget(path)
+
+
+def test_of_images_that_calibrate_no_more_are_told_as_seen_than_there_are(
+    parts: Dataset, fitted: Callable[..., Model]
+) -> None:
+    model = blemish.calibrate(fitted("gaussian", 0, FIRST), of(parts, 0, FIRST))
+    assert model.forget(of(parts, 0, 30)).provenance.calibrated_on.seen == FIRST - 30
+    merged = fitted("gaussian", FIRST, ALL).merge(model)
+    assert (merged.provenance.calibrated_on.images, merged.provenance.calibrated_on.seen) == (ALL, FIRST)
+
+
+def test_of_two_that_replace_the_same_model_at_once_one_is_refused(
+    parts: Dataset, fitted: Callable[..., Model], tmp_path: Path
+) -> None:
+    saved = tmp_path / "m"
+    fitted("gaussian", 0, FIRST).save(saved)
+    loaded = blemish.load(saved, engine="torch")
+    changed = [loaded.update(parts.train[FIRST + index].path) for index in range(2)]
+    done: list[str] = []
+    ready = threading.Barrier(2)
+
+    def write(model: Model) -> None:
+        ready.wait()
+        try:
+            model.save(saved, force=True, replaces=loaded)
+            done.append("saved")
+        except StorageError as error:
+            done.append(str(error))
+
+    threads = [threading.Thread(target=write, args=(model,)) for model in changed]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    saying, refused = sorted(done, key="saved".__ne__)
+    assert saying == "saved"
+    assert "was changed by another program meanwhile" in refused
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
 def test_unreadable_images_stop_an_update_or_are_counted(

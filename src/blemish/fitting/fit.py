@@ -364,7 +364,7 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], ins
         engine=engine.name,
         versions=versions(),
         calibrated_on=CalibratedOn(created, source, len(calibration.scores), seen=0),
-        changes=(Change(created, "fit", source, len(inside), work.passes.repeated, skipped),),
+        changes=(Change(created, "fit", source, len(inside), work.passes.repeated, skipped, engine=engine.name),),
     )
     store = Fitted(Learned(detector, extractor.weights, shape), engine)
     return Model(work.recipe, calibration, provenance, inside, engine, extractor.engine, store)

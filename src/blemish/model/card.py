@@ -196,7 +196,7 @@ def _changes(found: Any) -> tuple[Change, ...]:
     read = []
     for change in changes:
         _keys("provenance.changes", change, {field.name for field in fields(Change)})
-        for name in ("created", "kind", "source"):
+        for name in ("created", "kind", "source", "engine"):
             _text(f"provenance.changes.{name}", change[name])
         for name in ("images", "repeated", "skipped", "anomalous", "calibrating"):
             _integer(f"provenance.changes.{name}", change[name], 0)

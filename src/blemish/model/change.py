@@ -70,6 +70,7 @@ def update(
         left_out=only_normal,
         calibrating=len(by_chance),
         worst=tuple(sorted(anomalous.values(), key=lambda pair: pair[1])[:NAMED]),
+        engine=model.engine.name,
     )
     changes = (*model.provenance.changes, change)
     inside = model.inside.merge(Inside.of(intake.rows, len(changes) - 1))
@@ -97,6 +98,7 @@ def merge(model: Model, other: Model) -> Model:
         _joined(_by_age(model), _by_age(other)),
         model.inside.merge(other.inside, len(former)),
         (*former, *other.provenance.changes, joined),
+        other.provenance.calibrated_on.seen,
     )
 
 
@@ -124,6 +126,7 @@ def forget(model: Model, images: Images, *, progress: Progress | None = None) ->
             for digest in chunk.owners:
                 if digest not in row_of:
                     (place,) = model.inside.places([digest]).tolist()
+                    _check_engine(model, model.provenance.changes[model.inside.changes[place]])
                     row_of[digest] = int(ends[place] - model.inside.rows[place])
                 members.append(row_of[digest])
                 row_of[digest] += 1
@@ -138,15 +141,14 @@ def forget(model: Model, images: Images, *, progress: Progress | None = None) ->
     if bad:
         raise BadImagesError(bad, "nothing was forgotten; repair them, or take them away")
     if unknown:
-        shown = ", ".join(unknown[:NAMED]) + (f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else "")
         raise SourceError(
-            f"{given.root}: {len(unknown)} of {len(given.images)} images are not in the model ({shown}), so nothing "
-            "was forgotten; give images that it has learned from"
+            f"{given.root}: the model has not learned from {len(unknown)} of {len(given.images)} images "
+            f"({_several(unknown)}), so nothing was forgotten; give images that it has learned from"
         )
     places = np.sort(model.inside.places(row_of))
     left = len(model.inside) - len(places)
     if left < 2:
-        raise SettingError(f"{left} images would be left, and a model needs 2; fit a new one on other images")
+        raise SettingError(f"a model needs 2 images, and {left} would be left; fit a new one on other images")
     if not rest.rounding() <= TOLERANCE:
         raise SettingError(
             f"with {left} of {len(model.inside)} images left, rounding would move scores by more than "
@@ -180,18 +182,21 @@ class _Given:
             return cls._of_dataset(given)
         if isinstance(given, (str, Path, Remote)):
             return cls._of_dataset(read_source(str(given), seed))
-        found = cls("", [], [])
+        roots: dict[str, None] = {}  # each once, in order
+        images: list[ImageLike] = []
+        names: list[str] = []
         for one in [given] if isinstance(given, ONE) else given:
             if isinstance(one, (str, Path, Remote)):
                 more = cls._of_dataset(read_source(str(one), seed))
             else:
                 image = bytes(one) if isinstance(one, (bytearray, memoryview)) else one
-                more = cls("memory", [image], [f"image {len(found.images) + 1}"])
-            roots = [found.root, *([] if more.root in found.root.split(", ") else [more.root])]
-            found = cls(", ".join(filter(None, roots)), found.images + more.images, found.names + more.names)
-        if not found.images:
+                more = cls("memory", [image], [f"image {len(images) + 1}"])
+            roots[more.root] = None
+            images += more.images
+            names += more.names
+        if not images:
             raise SourceError("no image was given; give a folder, a data set, or images")
-        return found
+        return cls(_several([*roots]), images, names)
 
     @classmethod
     def _of_dataset(cls, dataset: Dataset) -> _Given:
@@ -346,16 +351,32 @@ def _check_forgets(model: Model, detector: Detector) -> None:
             f"{detector.name} keeps only the leading directions of its images, so none can be taken out; fit it again "
             "without them, or use gaussian, padim or spade, which forget"
         )
-    if model.engine.name != model.provenance.engine:
-        raise SettingError(
-            f"the model was fitted on the {model.provenance.engine} engine and is on {model.engine.name} now, which "
-            f"rounds otherwise, so images cannot be taken out exactly; load it with --engine {model.provenance.engine}"
-        )
     if int(model.inside.rows.sum()) != detector.count:
         raise SettingError(
             f"the model lists {int(model.inside.rows.sum())} rows of features and has learned {detector.count}, so "
             "nothing can be taken out; fit it again"
         )
+
+
+def _check_engine(model: Model, change: Change) -> None:
+    """Raises `SettingError` if images that came by this change had their features from another engine."""
+    if change.engine == model.engine.name:
+        return
+    if change.engine == "several":
+        raise SettingError(
+            "the images came long ago, by changes on different engines, so they cannot be taken out exactly; fit a new "
+            "model without them"
+        )
+    raise SettingError(
+        f"the images were learned on the {change.engine} engine and the model is on {model.engine.name} now, which "
+        f"rounds otherwise, so they cannot be taken out exactly; load it with --engine {change.engine}"
+    )
+
+
+def _several(roots: list[str]) -> str:
+    """Returns some of the sources that images came from, and how many there are besides."""
+    rest = len(roots) - NAMED
+    return ", ".join(roots[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _named(model: Model, places: NDArray[np.bool_]) -> str:
@@ -380,25 +401,37 @@ def _joined(former: Gathered, new: Gathered) -> Gathered:
 
 
 def _changed(
-    model: Model, detector: Detector, gathered: Gathered, inside: Inside, changes: tuple[Change, ...]
+    model: Model, detector: Detector, gathered: Gathered, inside: Inside, changes: tuple[Change, ...], seen: int = 0
 ) -> Model:
-    """Returns the model with other contents; everything that follows from these is made again."""
+    """Returns the model with other contents; everything that follows from these is made again.
+
+    Args:
+        model: before.
+        detector: with what it has learned by now.
+        gathered: what calibrates.
+        inside: the images that it has learned from.
+        changes: all of them.
+        seen: how many more images calibrate that a model was fitted on before.
+    """
     from blemish.detectors.scoring import OUTPUTS
 
     while len(changes) > MOST_CHANGES:
         first, second, *later = changes
-        both = Change(second.created, "several", first.source, first.images + second.images)
+        engines = sorted({first.engine, second.engine} - {""})
+        engine = "several" if len(engines) > 1 else "".join(engines)
+        both = Change(second.created, "several", first.source, first.images + second.images, engine=engine)
         changes = (both, *later)
         inside = replace(inside, changes=np.where(inside.changes > 0, inside.changes - 1, 0).astype(np.uint32))
     gathered.folds = 0
     detector.compact()
     calibration = _renewed(model, gathered)
+    told, count = model.provenance.calibrated_on, len(calibration.scores)
     provenance = replace(
         model.provenance,
         learned=detector.summary(),
         asked_false_alarm_rate=asked_rate(model),
         changes=changes,
-        calibrated_on=replace(model.provenance.calibrated_on, created=now(), images=len(calibration.scores)),
+        calibrated_on=replace(told, created=now(), images=count, seen=min(told.seen + seen, count)),
     )
     learned = Learned(detector, model.learned.weights, model.recipe.geometry.shape)
     engine = model.extractor.then(learned.scoring, OUTPUTS)

@@ -62,6 +62,8 @@ class Change:
         left_out: whether these were left out.
         calibrating: how many of those left out, the lowest, calibrate all the same, as many as are good by chance.
         worst: names and p-values of these, the worst first, `NAMED` at most.
+        engine: that computed the features of the images that came in; `several` if different ones did, and empty if
+            none came in.
     """
 
     created: str
@@ -74,6 +76,7 @@ class Change:
     left_out: bool = False
     calibrating: int = 0
     worst: tuple[tuple[str, float], ...] = ()
+    engine: str = ""
 
 
 NAMED = 10
