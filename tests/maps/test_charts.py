@@ -21,6 +21,11 @@ def test_a_line_runs_where_its_values_are_and_is_cut_off_at_the_edge() -> None:
     assert (reddest > 50).all()
 
 
+def test_the_value_of_a_single_image_can_be_seen() -> None:
+    pixels = chart(np.array([0.5]), (0, 1), {})
+    assert (pixels == LINE).all(2).any()
+
+
 def test_a_chart_of_one_image_or_very_many_can_be_drawn() -> None:
     for count in (1, 20_000):
         values = np.linspace(0, 1, count)

@@ -381,6 +381,17 @@ def test_a_model_that_learned_from_very_many_sources_is_loaded_again(
     assert blemish.load(tmp_path / "m").provenance == model.provenance
 
 
+def test_nothing_is_forgotten_by_a_list_of_images_that_does_not_fit_what_was_learned(
+    parts: Dataset, fitted: Callable[..., Model]
+) -> None:
+    model = copy.copy(fitted("gaussian", 0, FIRST))
+    rows = model.inside.rows.copy()
+    rows[:2] = [2, 0]
+    model.inside = replace(model.inside, rows=rows)
+    with pytest.raises(SettingError, match="other numbers of rows than the model lists"):
+        model.forget(of(parts, 0, FIRST - 2))
+
+
 def test_a_single_image_is_named_by_its_file(parts: Dataset, fitted: Callable[..., Model]) -> None:
     path = parts.train[FIRST].path
     first = fitted("gaussian", 0, FIRST)

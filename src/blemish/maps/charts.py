@@ -74,6 +74,8 @@ def chart(
         draw.line((left, float(upright(level)), size[0] - right, float(upright(level))), LEVEL, SCALE)
     places = np.stack([across(np.arange(count)), upright(line)], 1)
     draw.line([(x, y) for x, y in places.tolist()], LINE, 2 * SCALE - 1)
+    if count == 1:  # no line can be seen
+        draw.circle(places[0].tolist(), 2 * SCALE, LINE)
     told: list[float] = []
     for index in (*marks, count - 1, 0):
         x = float(across(index))

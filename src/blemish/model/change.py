@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import compress
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,11 +109,12 @@ def forget(model: Model, images: Images, *, progress: Progress | None = None) ->
     rest = _closed_form(model, "changed")
     _check_forgets(model, rest)
     given = _Given.of(images, model.recipe.seed)
-    row_of: dict[str, int] = {}  # the number of the next row of each image
+    rows_of: dict[str, Iterator[int]] = {}  # the numbers of the rows of each image that are still to come
     is_left = np.ones(int(model.inside.rows.sum()), bool)
     ends = np.cumsum(model.inside.rows, dtype=np.int64)
     bad: list[ImageError] = []
     unknown: list[str] = []
+    uneven = False
     recipe, done = model.recipe, 0
     copies = Copies(recipe.copies, recipe.seed)
     for chunk in stream(
@@ -124,12 +125,14 @@ def forget(model: Model, images: Images, *, progress: Progress | None = None) ->
         if chunk.indices and not (bad or unknown):
             members: list[int] = []
             for digest in chunk.owners:
-                if digest not in row_of:
+                if digest not in rows_of:
                     (place,) = model.inside.places([digest]).tolist()
                     _check_engine(model, model.provenance.changes[model.inside.changes[place]])
-                    row_of[digest] = int(ends[place] - model.inside.rows[place])
-                members.append(row_of[digest])
-                row_of[digest] += 1
+                    rows_of[digest] = iter(range(int(ends[place] - model.inside.rows[place]), int(ends[place])))
+                members += islice(rows_of[digest], 1)
+            uneven = len(members) < len(chunk.owners)
+            if uneven:
+                break
             numbers = np.cumsum(is_left) - 1  # of the rows, without those that are taken out already
             rest = rest.without(torch.from_numpy(numbers[members]), tensors(chunk.arrays))
             is_left[members] = False
@@ -145,7 +148,11 @@ def forget(model: Model, images: Images, *, progress: Progress | None = None) ->
             f"{given.root}: the model has not learned from {len(unknown)} of {len(given.images)} images "
             f"({_several(unknown)}), so nothing was forgotten; give images that it has learned from"
         )
-    places = np.sort(model.inside.places(row_of))
+    if uneven or any(True for rows in rows_of.values() for _ in rows):
+        raise SettingError(
+            "images have other numbers of rows than the model lists, so nothing is taken out; fit it again"
+        )
+    places = np.sort(model.inside.places(rows_of))
     left = len(model.inside) - len(places)
     if left < 2:
         raise SettingError(f"a model needs 2 images, and {left} would be left; fit a new one on other images")
@@ -154,7 +161,7 @@ def forget(model: Model, images: Images, *, progress: Progress | None = None) ->
             f"with {left} of {len(model.inside)} images left, rounding would move scores by more than "
             f"{100 * TOLERANCE:g} %, since their digits ran out; fit a new model on the images that are left"
         )
-    gathered, gone = _by_age(model), set(row_of)
+    gathered, gone = _by_age(model), set(rows_of)
     gathered = gathered.part(item for item, digest in enumerate(gathered.digests) if digest not in gone)
     if not len(gathered):
         raise SettingError("no image would be left to calibrate on; calibrate the model on other good images first")

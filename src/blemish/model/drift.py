@@ -73,13 +73,18 @@ class Drift:
     def __str__(self) -> str:
         """Returns the verdict, why, and what to do, in one line."""
         if self.alarm is None or self.since is None:
-            many = "1 image" if len(self.p_values) == 1 else f"{len(self.p_values)} images"
-            return f"no drift seen in {many}: evidence {_power(self.most)} at most, the alarm is at {self.level:g}"
+            return (
+                f"no drift seen in {self._many}: evidence {_power(self.most)} at most, the alarm is at {self.level:g}"
+            )
         return (
             f"drift since about {self._image(self.since)}: scores are {self.shift} than before; the evidence reached "
             f"{self.level:g} at {self._image(self.alarm)}, and {_power(self.most)} at most; look at these images, and "
             "if they are good, calibrate the model on them or update it with them"
         )
+
+    @property
+    def _many(self) -> str:
+        return "1 image" if len(self.p_values) == 1 else f"{len(self.p_values)} images"
 
     def _image(self, index: int) -> str:
         return f"image {index + 1}" + (f" ({self.names[index]})" if self.names else "")
@@ -129,7 +134,7 @@ class Drift:
                 + (f"; more than 1e{high:.3g} is drawn at the top" if self.most > high else ""),
             ),
         )
-        title = f"no drift seen in {len(self.p_values)} images"
+        title = f"no drift seen in {self._many}"
         if self.since is not None and self.alarm is not None:
             title = f"drift since about image {self.since + 1}, seen at image {self.alarm + 1}: scores {self.shift}"
         return sheet([[panel] for panel in charts], title, side=math.sqrt(HEIGHT * WIDTH))
