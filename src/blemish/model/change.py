@@ -425,8 +425,8 @@ def _changed(
     while len(changes) > MOST_CHANGES:
         first, second, *later = changes
         engines = sorted({first.engine, second.engine} - {""})
-        engine = "several" if len(engines) > 1 else "".join(engines)
-        both = Change(second.created, "several", first.source, first.images + second.images, engine=engine)
+        came_by = "several" if len(engines) > 1 else "".join(engines)
+        both = Change(second.created, "several", first.source, first.images + second.images, engine=came_by)
         changes = (both, *later)
         inside = replace(inside, changes=np.where(inside.changes > 0, inside.changes - 1, 0).astype(np.uint32))
     gathered.folds = 0
