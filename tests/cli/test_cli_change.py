@@ -73,7 +73,8 @@ def test_models_are_merged_into_a_new_one(
     told = json.loads(done.stdout)
     assert (told["change"], told["images"], told["inside"], told["scores"]) == ("merge", 10, 40, 40)
     assert "exists already" in inside(capsys, "merge", saved, tmp_path / "other", "-o", tmp_path / "both").stderr
-    assert "give two models or more" in inside(capsys, "merge", saved, "-o", tmp_path / "one").stderr
+    one = inside(capsys, "merge", saved, "-o", tmp_path / "one")
+    assert "give two models or more. See blemish --help" in one.stderr
 
 
 def test_what_looks_anomalous_is_named_with_its_p_value(capsys: Capture, saved: Path, tmp_path: Path) -> None:
@@ -82,10 +83,25 @@ def test_what_looks_anomalous_is_named_with_its_p_value(capsys: Capture, saved: 
     done = inside(capsys, "update", saved, new, "-o", tmp_path / "n")
     assert "warning:" in done.stderr
     assert "bad.png (p 0.032)" in done.stderr
+    assert "update the former model again with --only-normal" in done.stderr
     left = inside(capsys, "update", saved, new, "-o", tmp_path / "l", "--only-normal", "--json")
     told = json.loads(left.stdout)
     assert told["left_out"] is True
     assert told["anomalous"] + told["images"] == 6
+
+
+def test_after_an_update_in_place_the_advice_is_one_that_the_detector_can_follow(
+    capsys: Capture, places: tuple[Path, Path], saved: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(scratched(np.random.default_rng(3))[0]).save(tmp_path / "bad.png")
+    done = inside(capsys, "update", saved, tmp_path / "bad.png")
+    assert "bad.png (p 0.032); look at them, and if they are bad, take them out with `blemish forget`" in done.stderr
+    assert inside(capsys, "forget", saved, tmp_path / "bad.png").returncode == 0
+    refused = inside(capsys, "forget", saved, tmp_path / "bad.png")
+    assert "1 of 1 images are not in the model (bad.png)" in refused.stderr
+    blemish.fit(places[0], detector="fre", size=64, copies=0).save(tmp_path / "fre")
+    done = inside(capsys, "update", tmp_path / "fre", tmp_path / "bad.png")
+    assert "if they are bad, fit again without them, since fre cannot forget" in done.stderr
 
 
 def test_a_model_that_another_program_changed_meanwhile_is_not_replaced(

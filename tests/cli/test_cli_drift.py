@@ -31,7 +31,7 @@ def test_drift_says_since_which_image_and_draws_it(
     assert "drift since about image 2" in done.stdout
     assert "scores are higher than before" in done.stdout
     assert "the latest 20: mean p-value 0.0" in done.stdout
-    assert "to count them, calibrate it on new ones" in done.stderr
+    assert "after `blemish calibrate` on new ones they do" in done.stderr
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
     told = json.loads(inside(capsys, "drift", saved, line, "--json").stdout)
     assert told["drift"]
@@ -49,6 +49,9 @@ def test_predictions_in_a_file_give_the_same_as_their_images(
         for source in (line, tmp_path / "out" / "results.jsonl")
     )
     assert of_images == of_lines
+    folder = inside(capsys, "drift", saved, tmp_path / "out")
+    assert folder.returncode == 1
+    assert f"holds results of predict; give {tmp_path / 'out' / 'results.jsonl'}" in folder.stderr
 
 
 def test_good_images_show_no_drift_and_known_and_unreadable_ones_are_left_out_and_counted(

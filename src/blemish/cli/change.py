@@ -24,8 +24,8 @@ def update(
     model: Fitted,
     good_images: Annotated[str, typer.Argument(help="Folder of more good images, a tree, or layout:PATH.")],
     output: Output = None,
-    only_normal: Annotated[bool, typer.Option("--only-normal", help="Leave out what looks anomalous.")] = False,
-    newest: Annotated[int | None, typer.Option(help="Calibrate on so many of the newest scores alone.")] = None,
+    only_normal: Annotated[bool, typer.Option("--only-normal", help="Leave out new images above the threshold.")] = False,
+    newest: Annotated[int | None, typer.Option(help="Calibrate on the scores of so many newest images alone.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     engine: EngineName = "auto",
     force: Force = False,
@@ -53,11 +53,7 @@ def update(
         came = change.images + (change.anomalous if change.left_out else 0)
         chance = f"of {came} good images about {loaded.calibration.rate * came:.2g} would by chance"
         what = "look" if change.anomalous > 1 else "looks"
-        advice = (
-            "left out"
-            if change.left_out
-            else "look at them, and if they are bad go back to the former model, or run it again with --only-normal"
-        )
+        advice = "left out" if change.left_out else _advice(loaded, replaced=Path(goal) == Path(model))
         err.print(f"[yellow]warning:[/yellow] {change.anomalous} {what} anomalous ({chance}): {named}; {advice}")
     _tell(changed, loaded, goal, as_json)
     if change.skipped:
@@ -65,13 +61,13 @@ def update(
 
 
 def merge(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL MODEL...", help="What fit wrote, alike.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL MODEL...", help="Two or more, fitted with the same options.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the model of all images goes, a new folder.")],
     engine: EngineName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Join models of the same recipe into one of all their images.
+    """Join models that were fitted with the same options into one of all their images.
 
     Example: [bold]blemish merge monday.blemish tuesday.blemish -o week.blemish[/bold]
     """
@@ -124,6 +120,16 @@ def _loaded(path: str, output: str | None, engine: str, force: bool) -> tuple[Mo
     loaded = Model.load(path, engine)
     check_free(goal, "model", force=replacing)
     return loaded, goal, replacing
+
+
+def _advice(before: Model, *, replaced: bool) -> str:
+    """Returns what to do about new images that look anomalous and were learned all the same."""
+    if not replaced:
+        return "look at them, and if they are bad, update the former model again with --only-normal"
+    detector = before.learned.detector
+    if detector.forgets:
+        return "look at them, and if they are bad, take them out with `blemish forget`"
+    return f"look at them, and if they are bad, fit again without them, since {detector.name} cannot forget"
 
 
 def _save(changed: Model, loaded: Model, goal: str, replacing: bool) -> None:

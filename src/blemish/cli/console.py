@@ -135,6 +135,8 @@ def several(count: int, one: str, many: str) -> str:
 
 
 def print_model(model: Model, output: str) -> None:
+    from blemish.detectors import Trained
+
     told = described(model)
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
     copies = f" and {several(told['copies'], 'shifted copy', 'shifted copies')} of each" if told["copies"] else ""
@@ -156,9 +158,11 @@ def print_model(model: Model, output: str) -> None:
         out.print(f"{left_out} left out: {listed(told['trimmed'])}")
     found = [f"{name} (p {p_value:.2g})" for name, p_value in model.calibration.suspicious]
     if found:
+        trims = model.calibration.folds and not isinstance(model.learned.detector, Trained)
+        trim = ", or leave them out with --trim" if trims else ""
         out.print(
             f"[yellow]{looking_anomalous(len(found))}:[/yellow] {listed(found)}; "
-            "look at them with `blemish check --deep --out FOLDER`, or leave them out with --trim"
+            f"look at them with `blemish check --deep --out FOLDER`{trim}"
         )
     out.print(f"saved to {escape(str(output))}")
 

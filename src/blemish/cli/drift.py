@@ -73,8 +73,8 @@ def drift(
         )
         if not found.two_sided:
             err.print(
-                "(scores lower than those that calibrated do not count, since the model learned from these images too; "
-                "to count them, calibrate it on new ones)"
+                "(lower scores raise no alarm if they are so from the first image on, since the model learned from the "
+                "images that calibrate it; after `blemish calibrate` on new ones they do)"
             )
         if known or failed:
             err.print(left_out)
@@ -87,8 +87,11 @@ def drift(
 def _predicted(model: Model, sources: list[str], progress: Progress) -> Iterable[Prediction]:
     """Yields predictions of all sources in their order, read back where a source is a file of JSON lines."""
     from blemish.model.lines import read_lines
+    from blemish.storage.remote import is_remote
 
     for source in sources:
+        if not is_remote(source) and (Path(source) / "results.jsonl").is_file():
+            raise SourceError(f"{source}: holds results of predict; give {Path(source) / 'results.jsonl'}")
         if source.lower().endswith(".jsonl"):
             yield from read_lines(Path(source), model.calibration)
         else:

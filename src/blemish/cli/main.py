@@ -95,7 +95,7 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, BlemishError):
         text = str(error)
     elif hasattr(error, "format_message"):  # the parser's errors
-        text = f"{error.format_message() or 'No command was given.'} See blemish --help"
+        text = f"{(error.format_message() or 'No command was given').rstrip('.')}. See blemish --help"
     elif isinstance(error, ModuleNotFoundError):
         text = f"{error.name} is not installed; pip install 'blemish[fit,report]'"
     elif is_out_of_memory(error):

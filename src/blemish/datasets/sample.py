@@ -75,7 +75,7 @@ def split_good(good: list[Path], seed: int, share: float = 0.8) -> tuple[list[Pa
 def name_below(root: str, path: Location) -> str:
     """Returns the path of an image below a folder, its name if it is the root itself, or else the whole path."""
     if isinstance(path, Remote):
-        return path.url.removeprefix(root.rstrip("/") + "/")
+        return path.name if path.url == root else path.url.removeprefix(root.rstrip("/") + "/")
     if path == Path(root):
         return path.name
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -176,7 +176,8 @@ def fit(
     crosses = calibrating.crosses(learning, recipe.grids, rows * (1 + drawn))
     if trim and (isinstance(learning, Trained) or not crosses):
         raise SettingError(
-            "suspicious images are found by a cross-fit of a detector that is not trained; leave --trim out"
+            "--trim needs a cross-fit of a detector that is not trained; give --calibration cross and such a detector, "
+            "or leave --trim out"
         )
     folder = Path(checkpoints) if checkpoints is not None else None
     trained, paths = isinstance(learning, Trained), [sample.path for sample in dataset.train]

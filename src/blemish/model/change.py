@@ -317,8 +317,8 @@ def _closed_form(model: Model, what: str) -> Detector:
     detector = model.learned.detector
     if isinstance(detector, Trained):
         raise SettingError(
-            f"{detector.name} is trained in many steps, so it cannot be {what}; fit it again on all images, with "
-            "--checkpoints FOLDER --resume to start from its weights"
+            f"{detector.name} is trained in many steps, so it cannot be {what}; fit it again on all images; "
+            "with --resume and the folder that was its --checkpoints, it starts from these weights"
         )
     return detector
 
@@ -327,7 +327,7 @@ def _check_alike(model: Model, other: Model) -> None:
     """Raises `SettingError` if the models do not compute the same, by their recipes or the backbone's weights."""
     import torch
 
-    names = ["detector", "backbone", "geometry", "layers", "shapes", "settings", "copies"]
+    names = ["detector", "backbone", "geometry", "layers", "shapes", "copies", "settings"]
     if model.recipe.copies:
         names.append("seed")  # of the copies
     for name in names:
@@ -341,7 +341,8 @@ def _check_alike(model: Model, other: Model) -> None:
             name = next(field.name for field in fields(own) if getattr(own, field.name) != getattr(theirs, field.name))
             own, theirs = getattr(model.recipe.geometry, name), getattr(other.recipe.geometry, name)
         raise SettingError(
-            f"the models differ in {name}, which is {own} and {theirs}, so they cannot be merged; fit both alike"
+            f"the models differ in {name}, which is {own} and {theirs}, so they cannot be merged; fit both "
+            "with the same options"
         )
     weights, others = model.learned.weights, other.learned.weights
     if weights.keys() != others.keys() or not all(torch.equal(weights[name], others[name]) for name in weights):
@@ -390,7 +391,7 @@ def _named(model: Model, places: NDArray[np.bool_]) -> str:
     """Returns the names of some of a model's images, as far as its calibration knows them."""
     digests = set(compress(model.inside.names(), places))
     known = zip(model.calibration.digests, model.calibration.names, strict=True)
-    found = [name for digest, name in known if digest in digests][:NAMED]
+    found = sorted(name for digest, name in known if digest in digests)[:3]
     return f" (such as {', '.join(found)})" if found else ""
 
 

@@ -167,8 +167,8 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
 def _check_name(path: Path) -> None:
     if is_address_in_a_path(path):
         raise StorageError(
-            f"{path}: looks like an address; give it as text (in Python, str), for a model or a folder of results: "
-            "other files are written on this machine only"
+            f"{path}: looks like an address; pictures, pages and other files are written on this machine only, and the "
+            "address of a model or a folder of results is given as text (in Python, str)"
         )
     if "\0" in str(path):
         raise StorageError(f"{str(path)!r}: no file can have this name; give another path")
