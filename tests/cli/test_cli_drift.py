@@ -52,6 +52,8 @@ def test_predictions_in_a_file_give_the_same_as_their_images(
     folder = inside(capsys, "drift", saved, tmp_path / "out")
     assert folder.returncode == 1
     assert f"holds results of predict; give {tmp_path / 'out' / 'results.jsonl'}" in folder.stderr
+    elsewhere = inside(capsys, "drift", saved, "s3://bucket/results.jsonl")
+    assert "s3://bucket/results.jsonl: lines are read on this machine only; copy it here" in elsewhere.stderr
 
 
 def test_good_images_show_no_drift_and_known_and_unreadable_ones_are_left_out_and_counted(

@@ -318,7 +318,8 @@ def test_models_of_other_recipes_are_not_merged(
 def test_other_copies_are_named_rather_than_the_variance_that_follows_from_them(
     parts: Dataset, fitted: Callable[..., Model]
 ) -> None:
-    one, two = fitted("fre", 0, FIRST), blemish.fit(of(parts, FIRST, ALL), **{"detector": "fre", **OPTIONS, "copies": 1})
+    one = fitted("fre", 0, FIRST)
+    two = blemish.fit(of(parts, FIRST, ALL), **{"detector": "fre", **OPTIONS, "copies": 1})
     assert one.recipe.settings["variance"] != two.recipe.settings["variance"]
     with pytest.raises(SettingError, match="differ in copies, which is 0 and 1"):
         one.merge(two)

@@ -24,7 +24,9 @@ def update(
     model: Fitted,
     good_images: Annotated[str, typer.Argument(help="Folder of more good images, a tree, or layout:PATH.")],
     output: Output = None,
-    only_normal: Annotated[bool, typer.Option("--only-normal", help="Leave out new images above the threshold.")] = False,
+    only_normal: Annotated[
+        bool, typer.Option("--only-normal", help="Leave out new images above the threshold.")
+    ] = False,
     newest: Annotated[int | None, typer.Option(help="Calibrate on the scores of so many newest images alone.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     engine: EngineName = "auto",
@@ -61,7 +63,9 @@ def update(
 
 
 def merge(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL MODEL...", help="Two or more, fitted with the same options.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL MODEL...", help="Two or more, fitted with the same options.")
+    ],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the model of all images goes, a new folder.")],
     engine: EngineName = "auto",
     force: Force = False,

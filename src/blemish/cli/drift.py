@@ -90,9 +90,12 @@ def _predicted(model: Model, sources: list[str], progress: Progress) -> Iterable
     from blemish.storage.remote import is_remote
 
     for source in sources:
+        lines = source.lower().endswith(".jsonl")
+        if lines and is_remote(source):
+            raise SourceError(f"{source}: lines are read on this machine only; copy it here, and give its path")
         if not is_remote(source) and (Path(source) / "results.jsonl").is_file():
             raise SourceError(f"{source}: holds results of predict; give {Path(source) / 'results.jsonl'}")
-        if source.lower().endswith(".jsonl"):
+        if lines:
             yield from read_lines(Path(source), model.calibration)
         else:
             yield from model.predict(source, progress)
