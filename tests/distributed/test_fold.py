@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from blemish.distributed import fold as room
 from blemish.distributed.cluster import Cluster, load_ray
 from blemish.distributed.fold import Fold, Images
 from blemish.distributed.summary import empty_detector, unpack
+from blemish.distributed.work import Job, Shard
 from blemish.engines.extractor import Extractor
 from blemish.engines.stream import stream
 from blemish.errors import BadImagesError, DegenerateError, SettingError, StorageError
@@ -178,6 +180,25 @@ def test_the_same_picture_counts_once(
         scores_of(unpack(one.recipe, learned), one, found[:8]), scores_of(expected, one, found[:8]), rtol=1e-5
     )
     assert blemish.fit(twice, detector="gaussian", ray="local", **HELD_OUT).provenance.images == COUNT
+
+
+def test_the_first_of_the_same_pictures_counts_whichever_shard_is_quicker(
+    cluster: None, one: blemish.Model, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn_shard = room.learn_shard
+
+    def slow_at_first(job: Job, shard: Shard, known: frozenset[str]):
+        if shard.number == 0 and not known:
+            time.sleep(2)
+        return learn_shard(job, shard, known)
+
+    recipe = recipe_of(one, "spade")
+    same = [*paths[:7], paths[0], paths[3]]
+    quick = fold_of(one, recipe, 3).learn(Images("fit", same, names(same)))
+    monkeypatch.setattr(room, "learn_shard", slow_at_first)
+    report, learned = fold_of(one, recipe, 3).learn(Images("fit", same, names(same)))
+    assert list(report.digests) == list(quick[0].digests) == list(range(7))
+    assert learned == quick[1]
 
 
 def test_images_to_calibrate_that_are_all_among_those_to_fit_are_refused(

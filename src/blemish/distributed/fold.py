@@ -132,7 +132,8 @@ class Fold:
         """Returns the report of all images, and what a detector learned from them.
 
         An image whose picture was there before, in this pass or an earlier one, is left out: its shard is learned again
-        without it.
+        without it. Which image is the first one depends on the images' order alone: a shard is taken in after all that
+        come before it are known.
 
         Args:
             images: of this pass.
@@ -210,6 +211,8 @@ class _Pass:
         self.tree: Tree[tuple[Report, Any]] = Tree(len(shards))
         self.todo = deque(shards)
         self.running: dict[Any, Callable[[Any], None]] = {}  # what to do with the result of each task
+        self.order = deque(shard.number for shard in shards)  # of those that are not known yet
+        self.early: dict[int, tuple[Shard, Report, Any]] = {}  # learned, but not all before them are known
         self.bad: dict[int, str] = {}
         self.learning, self.merging, self.finding = fold.task(learn_shard, 2), fold.task(merge_two), fold.task(find_bad)
 
@@ -221,7 +224,7 @@ class _Pass:
             while self.todo or self.running:
                 if time.monotonic() > counted + COUNTED:
                     room, counted = AHEAD * workers(), time.monotonic()
-                while self.todo and len(self.running) < room:
+                while self.todo and len(self.running) < room and len(self.early) < room:
                     self._submit(self.todo.popleft())
                 for task in self.fold.cluster.finished(list(self.running)):
                     self.running.pop(task)(task)
@@ -245,6 +248,7 @@ class _Pass:
             if shard.number in done:
                 self.watch(len(shard.images))
         self.todo = deque(shard for shard in self.todo if shard.number not in done)
+        self.order = deque(shard.number for shard in self.todo)
 
     def _submit(self, shard: Shard, known: frozenset[str] = frozenset()) -> None:
         """Submits a shard: to be learned, the second time without some images; or to be decoded, if some are bad."""
@@ -252,17 +256,26 @@ class _Pass:
             self.running[self.finding(self.job, shard)] = self._found_bad
             return
         report, learned = self.learning(self.job, shard, known)
-        self.running[report] = partial(self._learned, shard, learned, known)
+        self.running[report] = partial(self._take_in if known else self._learned, shard, learned)
 
-    def _learned(self, shard: Shard, learned: Any, known: frozenset[str], task: Any) -> None:
+    def _learned(self, shard: Shard, learned: Any, task: Any) -> None:
         report: Report = self.fold.cluster.get(task)
         if report.bad and not self.fold.skip_bad:
             self._found_bad(task)
-        elif not known and (again := self._repeated(report)):
-            self._submit(shard, again)
-        else:
-            self.watch(len(shard.images))
-            self._add(0, shard.number, report, learned)
+        if self.bad:
+            self.early.clear()  # nothing more is learned
+            return
+        self.early[shard.number] = (shard, report, (learned, task))
+        while self.order and self.order[0] in self.early:
+            shard, report, (learned, task) = self.early.pop(self.order.popleft())
+            if again := self._repeated(report):
+                self._submit(shard, again)
+            else:
+                self._take_in(shard, learned, task)
+
+    def _take_in(self, shard: Shard, learned: Any, task: Any) -> None:
+        self.watch(len(shard.images))
+        self._add(0, shard.number, self.fold.cluster.get(task), learned)
 
     def _repeated(self, report: Report) -> frozenset[str]:
         """Returns the digests that were there before, and takes note of the others."""
