@@ -12,6 +12,7 @@ from blemish.datasets import Sample, read_source
 from blemish.datasets.check import check_source
 from blemish.errors import MissingExtraError, SourceError, StorageError
 from blemish.images import Remote
+from blemish.storage.remote import files_below
 from conftest import write_parts
 from elsewhere import put, refusing
 
@@ -53,6 +54,14 @@ def test_one_image_and_a_folder_with_a_dot_file_and_others(tmp_path: Path) -> No
     assert str(sample.path) == f"{url}/001.png"
 
 
+def test_a_mark_that_stands_for_a_folder_in_a_bucket_is_no_image(s3: str) -> None:
+    system, path = url_to_fs(s3)
+    for name in ("marked/", "marked/0.png", "marked/sub.png/"):
+        system.call_s3("put_object", Bucket=path, Key=name, Body=b"")
+    assert files_below(f"{s3}/marked") == {"0.png": 0}
+    assert files_below(f"{s3}//marked") == {}
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -81,12 +90,18 @@ def test_an_address_must_be_one_that_can_be_printed_and_reached(monkeypatch: pyt
     for source, words in (
         ("foo://bucket", "fsspec knows no foo://"),
         ("file:///tmp", "lies on this machine; give its path"),
-        ("zip://a.png::s3://bucket/b.zip", "is not an address"),
+        ("arrow_hdfs://host/a.png", "cannot be reached"),
     ):
         with pytest.raises((SourceError, StorageError), match=words):
             read_source(source)
-    for source in ("sftp://me:secret@host/folder", "https://host/a.png?signature=secret"):
-        with pytest.raises(SourceError, match="addresses are printed and kept") as caught:
+    for source, words in (
+        ("sftp://me:secret@host/folder", "addresses are printed and kept"),
+        ("https://host/a.png?signature=secret", "addresses are printed and kept"),
+        ("https://host/a.png#secret", "addresses are printed and kept"),
+        ("zip://a.png::s3://me:secret@bucket/b.zip", "several addresses in one"),
+        ("simplecache::s3://me:secret@bucket/folder", "several addresses in one"),
+    ):
+        with pytest.raises(SourceError, match=words) as caught:
             read_source(source)
         assert "secret" not in str(caught.value)
 

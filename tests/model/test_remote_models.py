@@ -11,7 +11,9 @@ import blemish
 from blemish.datasets import read_source
 from blemish.errors import ModelError, StorageError
 from blemish.fitting.refit import check_images
+from blemish.storage import check_free
 from blemish.storage import check_free_file as new_file_at
+from blemish.storage.place import Place
 from command import inside
 from conftest import write_parts
 from elsewhere import Watched, put, refusing
@@ -159,6 +161,33 @@ def test_only_a_model_that_nobody_changed_is_replaced(model: blemish.Model) -> N
     system.pipe_file("/models/other/notes.txt", b"mine")
     with pytest.raises(StorageError, match="holds no model.json, so it is not replaced"):
         model.save("watched://models/other", force=True)
+
+
+def test_an_address_may_end_with_a_slash(s3: str, model: blemish.Model) -> None:
+    url = f"{s3}/models/slash.blemish"
+    model.save(f"{url}/")
+    blemish.load(url).save(f"{url}//", force=True)
+    assert names(url) == SAVED
+    assert blemish.load(f"{url}/").calibration.threshold == model.calibration.threshold
+    place = Place(f"{s3}/results-slash/")
+    place.write("a/b.txt", b"x")
+    assert (place.names(), place.names("a"), place.read("a/b.txt", 9)) == (["a/"], ["b.txt"], b"x")
+    assert names(f"{s3}/results-slash") == ["b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://host/parts.blemish", "nothing can be written to a web address"),
+        ("https://me:secret@host/parts.blemish", "addresses are printed and kept"),
+        ("watched://models//parts.blemish", "a folder without a name"),
+        ("simplecache::watched://models/parts.blemish", "several addresses in one"),
+    ],
+)
+def test_where_no_model_can_be_written_is_told_before_the_fit(url: str, words: str) -> None:
+    with pytest.raises(StorageError, match=words) as caught:
+        check_free(url, "model")
+    assert "secret" not in str(caught.value)
 
 
 def test_from_images_to_verdicts_on_a_server_of_s3s_kind(

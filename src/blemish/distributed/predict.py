@@ -37,7 +37,7 @@ from blemish.progress import Progress
 from blemish.storage import Scratch
 from blemish.storage.cards import digest_of
 from blemish.storage.place import UNFINISHED, Place
-from blemish.storage.remote import is_remote
+from blemish.storage.remote import check_writable, is_remote
 
 if TYPE_CHECKING:
     import pyarrow
@@ -511,8 +511,11 @@ def _check_folder(place: Place, parts: Sequence[Part], *, force: bool) -> set[st
     """Returns the names of the parts that are there already; with `force`, other ones are removed.
 
     Raises:
-        StorageError: the folder holds parts of something else, or files that no worker wrote.
+        StorageError: the folder holds parts of something else, or files that no worker wrote; or nothing can be written
+            there.
     """
+    if is_remote(place.where):
+        check_writable(place.where)
     planned, there, others = {part.name for part in parts}, set(), []
     for name in place.names():
         if name in planned:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from blemish.errors import StorageError
 from blemish.storage.cards import reason_of
+from blemish.storage.remote import below as address_below
 from blemish.storage.remote import exists, is_remote, names_in, put_bytes, read_range, remove_file, write_bytes
 
 UNFINISHED = ".unfinished"
@@ -31,7 +32,7 @@ class Place:
         There is nothing in a folder that does not exist.
         """
         if is_remote(self.where):
-            return names_in(f"{self.where}/{below}".rstrip("/"))
+            return names_in(address_below(self.where, below))
         try:
             with os.scandir(Path(self.where, below)) as entries:
                 return sorted(entry.name + "/" * entry.is_dir() for entry in entries)
@@ -42,12 +43,12 @@ class Place:
 
     def holds(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        return exists(f"{self.where}/{name}") if is_remote(self.where) else Path(self.where, name).is_file()
+        return exists(address_below(self.where, name)) if is_remote(self.where) else Path(self.where, name).is_file()
 
     def read(self, name: str, most: int) -> bytes:
         """Returns the bytes of a file, at most as many as said; a file that is longer is cut there."""
         if is_remote(self.where):
-            return read_range(f"{self.where}/{name}", 0, most)
+            return read_range(address_below(self.where, name), 0, most)
         try:
             with Path(self.where, name).open("rb") as file:
                 return file.read(most)
@@ -57,7 +58,7 @@ class Place:
     def write(self, name: str, content: bytes) -> None:
         """Writes a file, whole or not at all: under another name first, which then becomes this one."""
         if is_remote(self.where):
-            return write_bytes(f"{self.where}/{name}", content)
+            return write_bytes(address_below(self.where, name), content)
         path = Path(self.where, name)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
         try:
@@ -79,14 +80,14 @@ class Place:
     def put(self, name: str, content: bytes) -> None:
         """Writes a file that another one makes count, which is written later: with a single request elsewhere."""
         if is_remote(self.where):
-            put_bytes(f"{self.where}/{name}", content)
+            put_bytes(address_below(self.where, name), content)
         else:
             self.write(name, content)
 
     def remove(self, name: str) -> None:
         """Removes a file."""
         if is_remote(self.where):
-            return remove_file(f"{self.where}/{name}")
+            return remove_file(address_below(self.where, name))
         try:
             Path(self.where, name).unlink()
         except OSError as error:

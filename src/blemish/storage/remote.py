@@ -23,7 +23,11 @@ from blemish.storage.scratch import Scratch
 BLOCK = 8 << 20
 """Bytes of a file that are read and written at a time."""
 
-_ADDRESS = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]*)://(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_ADDRESS = re.compile(r"(?P<protocol>([a-z][\w+.-]*::)*[a-z][\w+.-]*)://(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_LAST_SLASHES = re.compile(r"(?<=[^/:])/+$")
+WEB = {"http", "https"}
+"""Protocols of web pages: files are read there, and not written."""
+
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
@@ -46,13 +50,14 @@ def connect(url: str) -> tuple[Any, str]:
         MissingExtraError: a package for it is not installed.
     """
     found = _ADDRESS.fullmatch(url)
-    if found is None or "\0" in url or "::" in url:
+    protocol, rest = (found["protocol"].lower(), found["rest"]) if found else ("", "")
+    if "::" in url:
+        raise StorageError(f"{protocol}://…: has several addresses in one (::); give a single one")
+    if found is None or "\0" in url:
         raise StorageError(f"{url!r}: is not an address; give one such as s3://bucket/folder")
-    protocol, rest = found["protocol"].lower(), found["rest"]
     if protocol in {"file", "local"}:
         raise StorageError(f"{url}: lies on this machine; give its path without {protocol}://")
-    is_web = protocol in {"http", "https"}
-    if "@" in rest.partition("/")[0] or (is_web and "?" in rest):
+    if "@" in rest.partition("/")[0] or (protocol in WEB and {*"?#"} & {*rest}):
         raise StorageError(
             f"{protocol}://…: the address holds a name, a password or a key, and addresses are printed and kept; leave "
             "these to the environment"
@@ -64,7 +69,9 @@ def connect(url: str) -> tuple[Any, str]:
         try:
             system, path = fsspec.core.url_to_fs(url)
         except ImportError as error:
-            package = _PACKAGES.get(protocol) or (error.name or "another package").partition(".")[0]
+            package = _PACKAGES.get(protocol) or (error.name or "").partition(".")[0]
+            if not package:
+                raise MissingExtraError(f"{url}: {protocol}:// cannot be used ({reason_of(error)})") from None
             raise MissingExtraError(f"{url}: {protocol}:// needs {package}; pip install {package}") from None
         except ValueError as error:
             if "not known" not in str(error):
@@ -104,6 +111,12 @@ def faults_of(url: str) -> Iterator[None]:
         ) from None
 
 
+def below(url: str, name: str) -> str:
+    """Returns the address of what has this name in a folder, whose address may end with a slash."""
+    folder = _LAST_SLASHES.sub("", url)
+    return f"{folder}{'' if folder.endswith('/') else '/'}{name}"
+
+
 def size_of(url: str) -> int | None:
     """Returns the bytes of a file, or `None` of a folder.
 
@@ -130,6 +143,8 @@ def read_range(url: str, start: int, end: int) -> bytes:
 def files_below(url: str) -> dict[str, int]:
     """Returns the names of all files below a folder, from there, and their sizes; none if the folder is not there.
 
+    A name that ends with a slash stands for a folder, as some tools mark it in a bucket, and is left out.
+
     Raises:
         StorageError: it cannot be reached.
     """
@@ -139,8 +154,9 @@ def files_below(url: str) -> dict[str, int]:
         with suppress(FileNotFoundError):
             system.invalidate_cache()
             found = system.find(path, detail=True)
-    start = len(path.rstrip("/")) + 1
-    return {name[start:]: int(told["size"] or 0) for name, told in found.items() if len(name) > start}
+    folder = f"{path}/"
+    inside = {name.removeprefix(folder): told for name, told in found.items() if name.startswith(folder)}
+    return {name: int(told["size"] or 0) for name, told in inside.items() if name and not name.endswith("/")}
 
 
 def names_in(url: str) -> list[str]:
@@ -222,8 +238,8 @@ def fetch_folder(url: str, kind: str, folder: Path) -> None:
         what = f"holds no {name}, so it is not a {kind}, or not whole" if there else f"no such {kind}"
         raise StorageError(f"{url}: {what}; give {written}")
     if there[name] > LARGEST_CARD:
-        raise StorageError(f"{url}/{name}: has more than {LARGEST_CARD:,} bytes; copy the whole folder again")
-    (folder / name).write_bytes(read_range(f"{url}/{name}", 0, LARGEST_CARD))
+        raise StorageError(f"{below(url, name)}: has more than {LARGEST_CARD:,} bytes; copy the whole folder again")
+    (folder / name).write_bytes(read_range(below(url, name), 0, LARGEST_CARD))
     with _as_of(url, folder):
         files = read_card(folder, kind, complete=False)["files"]
     for file in files:
@@ -236,7 +252,7 @@ def fetch_folder(url: str, kind: str, folder: Path) -> None:
         )
     for file in files:
         with (folder / file).open("wb") as target:
-            for block in _blocks(system, f"{url}/{file}", f"{path}/{file}", there[file]):
+            for block in _blocks(system, below(url, file), f"{path}/{file}", there[file]):
                 target.write(block)
 
 
@@ -256,10 +272,10 @@ def upload_folder(folder: Path, url: str, kind: str, *, force: bool = False) -> 
     copied: list[str] = []
     try:
         if card in before:
-            remove_file(f"{url}/{card}")
+            remove_file(below(url, card))
         for name in [*sorted(file.name for file in folder.iterdir() if file.name != card), card]:
             copied.append(name)
-            with faults_of(f"{url}/{name}"):
+            with faults_of(below(url, name)):
                 system.makedirs(path, exist_ok=True)
                 system.put_file(str(folder / name), f"{path}/{name}")
     except BaseException:
@@ -268,7 +284,17 @@ def upload_folder(folder: Path, url: str, kind: str, *, force: bool = False) -> 
                 system.rm_file(f"{path}/{name}")
         raise
     for name in before.keys() - set(copied):
-        remove_file(f"{url}/{name}")
+        remove_file(below(url, name))
+
+
+def check_writable(url: str) -> None:
+    """Raises `StorageError` if nothing can be written below an address of this form."""
+    connect(url)
+    protocol, _, rest = url.partition("://")
+    if protocol.lower() in WEB:
+        raise StorageError(f"{url}: nothing can be written to a web address; give s3://bucket/folder, or a path")
+    if "//" in rest.strip("/"):
+        raise StorageError(f"{url}: has a folder without a name (//); give another address")
 
 
 def check_free_remote(url: str, kind: str, *, force: bool = False) -> None:
@@ -276,6 +302,7 @@ def check_free_remote(url: str, kind: str, *, force: bool = False) -> None:
 
     Without `force` nothing may be there; with it, a folder of this kind that nobody changed may be.
     """
+    check_writable(url)
     there = files_below(url)
     if not there:
         system, path = connect(url)
@@ -289,7 +316,7 @@ def check_free_remote(url: str, kind: str, *, force: bool = False) -> None:
     if own not in there or there[own] > LARGEST_CARD:
         raise StorageError(f"{url}: holds no {own}, so it is not replaced; give another address, or remove it")
     with Scratch() as scratch:
-        (scratch.path / own).write_bytes(read_range(f"{url}/{own}", 0, LARGEST_CARD))
+        (scratch.path / own).write_bytes(read_range(below(url, own), 0, LARGEST_CARD))
         with _as_of(url, scratch.path):
             files = read_card(scratch.path, kind, complete=False)["files"]
     system, path = connect(url)
@@ -302,7 +329,7 @@ def check_free_remote(url: str, kind: str, *, force: bool = False) -> None:
                 "another address"
             )
         found = hashlib.sha256()
-        for block in _blocks(system, f"{url}/{name}", f"{path}/{name}", size):
+        for block in _blocks(system, below(url, name), f"{path}/{name}", size):
             found.update(block)
         if found.hexdigest() != files[name]:
             raise StorageError(
