@@ -68,6 +68,15 @@ def listening(process: psutil.Process) -> set[str]:
     return found
 
 
+def programs(process: psutil.Process) -> str:
+    """The commands of its children, one a line."""
+    found = []
+    for child in process.children(recursive=True):
+        with suppress(psutil.Error):
+            found.append(" ".join(child.cmdline()))
+    return "\n".join(found)
+
+
 def expected(model: blemish.Model, source: Path) -> list[dict[str, Any]]:
     """The rows of one process, which has no maps."""
     return [row_of(prediction) for prediction in model.predict(source)]
@@ -102,6 +111,8 @@ def test_what_is_wrong_is_told_before_a_cluster_is_started(saved: Path, cells: P
             predict(saved, cells, out, **options)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="no address of a cluster"):
         predict(saved, cells, out, address="nowhere")
+    with pytest.raises(StorageError, match="nothing can be written to a web address"):
+        predict(saved, cells, "https://host/results")
     assert not out.exists()
 
 
@@ -219,13 +230,15 @@ def test_after_a_driver_was_killed_only_what_is_missing_is_computed(
         assert driver.poll() is None
         assert time.monotonic() < end
         time.sleep(0.005)
-    heard = listening(psutil.Process(driver.pid))
+    heard, run = listening(psutil.Process(driver.pid)), programs(psutil.Process(driver.pid))
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     time.sleep(1)  # its workers end with it
     before = {file: file.stat().st_mtime_ns for file in out.glob("part-*")}
     assert heard, "the cluster listens"
     assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "to this machine alone"
+    assert "raylet" in run
+    assert "UsageStatsHead" not in run, "no process that reports Ray's use, or asks which cloud this is"
     assert 2 <= len(before) < 25, "some were done and some not"
     assert not (out / "_blemish.json").exists()
     done = predict(saved, cells, out, images=1)

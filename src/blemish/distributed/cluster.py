@@ -309,7 +309,7 @@ def _start(ray: Any) -> None:
 
     store = max(SMALLEST, min(STORE, int(SHARE * psutil.virtual_memory().available)))
     try:
-        with _loopback():
+        with _loopback(), _no_dashboard():
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -338,6 +338,21 @@ def _loopback() -> Iterator[None]:
         os.environ.pop(variable)
         if given is not None:
             os.environ[variable] = given
+
+
+@contextmanager
+def _no_dashboard() -> Iterator[None]:
+    """Keeps a cluster that starts within it from starting the process that reports Ray's use.
+
+    Ray starts it without a dashboard too. With reports switched off, it still asks the network which cloud this is.
+    """
+    services: Any = import_module("ray._private.services")
+    before = services.start_api_server
+    services.start_api_server = lambda *given, **named: (None, None)  # no address, and no process
+    try:
+        yield
+    finally:
+        services.start_api_server = before
 
 
 def _join(ray: Any, address: str) -> None:
