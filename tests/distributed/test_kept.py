@@ -47,8 +47,22 @@ def test_an_altered_summary_is_refused(tmp_path: Path) -> None:
     kept = Kept(tmp_path, IDENTITY, False)
     kept.write("fit", 0, 0, REPORT, b"x")
     (tmp_path / "fit-0-0" / "learned.safetensors").write_bytes(b"y")
-    with pytest.raises(StorageError, match="was altered"):
+    with pytest.raises(StorageError, match="was altered.*; remove .*fit-0-0, and resume"):
         list(kept.read("fit"))
+
+
+@pytest.mark.parametrize("name", ["calibrate-0-0", "fit-0-1", "fit-30-0"])
+def test_a_summary_under_another_name_is_refused(tmp_path: Path, name: str) -> None:
+    Kept(tmp_path, IDENTITY, False).write("fit", 0, 0, REPORT, b"x")
+    (tmp_path / "fit-0-0").rename(tmp_path / name)
+    with pytest.raises(StorageError, match=f"{name}: holds the summary 'fit-0-0'; remove it, and resume"):
+        Kept(tmp_path, IDENTITY, True)
+
+
+def test_what_is_no_summary_is_named_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "fit-0-0").mkdir()
+    with pytest.raises(StorageError, match="is not a summary .*; remove .*fit-0-0, and resume"):
+        Kept(tmp_path, IDENTITY, True)
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class Kept:
                 f"{self.folder}: holds a fit already ({held[0]}); go on from it with --resume, or give another folder"
             )
         for name in held:
-            self._check_identity(self.folder / name, read_card(self.folder / name, KIND))
+            self._read_card(self.folder / name)
         check_free(self.folder / "fit-0-0", KIND, force=True)
 
     def write(self, stage: str, level: int, place: int, report: Report, learned: bytes) -> None:
@@ -71,7 +72,7 @@ class Kept:
             return
         with new_folder(path, KIND) as draft:
             (draft / FILE).write_bytes(learned)
-            write_card(draft, KIND, {"identity": self.identity, "report": report.content()})
+            write_card(draft, KIND, {"name": path.name, "identity": self.identity, "report": report.content()})
         for other, below, at in self._found(stage):
             if below < level and at >> (level - below) == place:
                 remove_folder(other, KIND)
@@ -86,18 +87,21 @@ class Kept:
         for path, level, place in found:
             if any(above > level and place >> (above - level) == at for _, above, at in found):
                 continue
-            card = read_card(path, KIND)
-            self._check_identity(path, card)
+            card = self._read_card(path)
             if (path / FILE).stat().st_size > LARGEST:
                 raise StorageError(f"{path / FILE}: has more than {LARGEST:,} bytes; remove {path}, and resume")
-            check_files(path, card)
+            with _advised(path):
+                check_files(path, card)
             try:
                 report = Report.from_content(card["report"])
             except (KeyError, TypeError, ValueError, AttributeError):
                 raise StorageError(f"{path}: its card is not one of a summary; remove it, and resume") from None
             yield level, place, report, (path / FILE).read_bytes()
 
-    def _check_identity(self, path: Path, card: dict[str, Any]) -> None:
+    def _read_card(self, path: Path) -> dict[str, Any]:
+        """Returns the card of a summary of this fit, whose name is still that under which it was written."""
+        with _advised(path):
+            card = read_card(path, KIND)
         saved = card.get("identity")
         if saved != self.identity:
             there = saved if isinstance(saved, dict) else {}
@@ -106,6 +110,9 @@ class Kept:
                 f"{self.folder}: holds another fit ({other} differs in {path.name}); give the same images and "
                 "settings, or another folder"
             )
+        if card.get("name") != path.name or FILE not in card["files"]:
+            raise StorageError(f"{path}: holds the summary {card.get('name')!r}; remove it, and resume")
+        return card
 
     def _names(self) -> list[str]:
         if not self.folder.is_dir():
@@ -116,3 +123,12 @@ class Kept:
         """Returns path, level and place of each summary of a pass."""
         matches = [match for match in map(_NAME.fullmatch, self._names()) if match and match["stage"] == stage]
         return [(self.folder / match[0], int(match["level"]), int(match["place"])) for match in matches]
+
+
+@contextmanager
+def _advised(path: Path) -> Iterator[None]:
+    """In an error, says what to do with a summary, of which there is no copy."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{str(error).partition(';')[0]}; remove {path}, and resume") from None
