@@ -118,3 +118,38 @@ def test_another_process_joins_a_running_cluster_and_leaves_it_running(cluster: 
     done = subprocess.run([sys.executable, "-c", program, address], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr
     assert workers() == 2
+
+
+INTERRUPTED = """
+import os, signal, time
+from blemish import interrupts
+from blemish.distributed import cluster
+
+class Ray:
+    def is_initialized(self):
+        return False
+
+    def init(self, **told):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        print("started whole")
+
+    def get_runtime_context(self):
+        time.sleep(5)
+
+    def shutdown(self):
+        print("shut down")
+
+interrupts.install()
+cluster.load_ray = Ray
+try:
+    with cluster.connect("local"):
+        print("connected")
+except interrupts.Interrupted:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_while_a_cluster_starts_is_heard_once_it_has() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["started whole", "shut down", "interrupted"], done.stderr

@@ -49,7 +49,10 @@ EVERY = 0.1
 """Seconds for which a cluster that took a connection counts as there."""
 
 TICK = 0.5
-"""Seconds that Ray waits at a time. Ctrl-C is heard in between, since Ray makes an error of its own of it."""
+"""Seconds that Ray waits at a time. Ctrl-C is heard in between, since Ray makes an error of its own of it.
+
+Nor while Ray starts or shuts down: there it may be lost, and the lock of the logs never be given back.
+"""
 
 PARTS = ("torch", "openvino")
 """What blemish needs on every machine besides itself."""
@@ -174,7 +177,8 @@ def connect(address: str) -> Iterator[Cluster]:
             yield cluster
     finally:
         if cluster is None or not cluster.is_gone:  # otherwise Ray would wait for it, and does so when Python ends
-            ray.shutdown()
+            with hold():
+                ray.shutdown()
 
 
 def check_address(address: str) -> str:
@@ -309,7 +313,7 @@ def _start(ray: Any) -> None:
 
     store = max(SMALLEST, min(STORE, int(SHARE * psutil.virtual_memory().available)))
     try:
-        with _loopback(), _no_dashboard():
+        with _loopback(), _no_dashboard(), hold():
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -379,7 +383,8 @@ def _join(ray: Any, address: str) -> None:
         reason = (trial.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise ClusterError(f"{address}: cannot be joined ({reason[:300]}); {advice}")
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        with hold():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
         raise ClusterError(f"{address}: cannot be joined ({_line(error)}); {advice}") from error
 
