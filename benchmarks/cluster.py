@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from distinct import write_distinct
 from results import Table, append, data_folder
 
 HELD_OUT = {"calibration": "hold-out"}
@@ -38,7 +38,7 @@ PRICE = 0.04
 NETWORK = 1.25e9
 """Bytes a second between machines: an assumption, 10 Gbit/s."""
 
-SHARDS = 32
+SHARDS = 8
 """Shards whose summaries are made and merged to measure their sizes and times."""
 
 
@@ -55,7 +55,7 @@ def main() -> int:
     counts = [int(count) for count in arguments.counts.split(",")]
     names = arguments.detectors.split(",")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = write_images(Path(scratch) / "images", arguments.data, max(counts))
+        folder = write_distinct(Path(scratch) / "images", arguments.data, max(counts))
         lines = compared(folder, names, counts)
         measured = {name: measure(folder, name) for name in names}
         heavy = measure(folder, "spade", shards=4)
@@ -64,20 +64,6 @@ def main() -> int:
         lines += ["", f"{images:,} images, simulated:", "", *simulated(measured, images)]
     append("A fit on a cluster", " ".join(["python benchmarks/cluster.py", *sys.argv[1:]]), lines)
     return 0
-
-
-def write_images(folder: Path, data: str, count: int) -> Path:
-    """Writes `count` different images as JPEG files."""
-    from blemish.datasets import read_source
-
-    folder.mkdir()
-    paths = [sample.path for sample in read_source(f"mtd:{data}/mtd", 0).train]
-    for index in range(count):
-        pixels = np.array(Image.open(paths[index % len(paths)]).convert("L"))
-        again = index // len(paths)
-        pixels[:16, :16] = np.clip(pixels[:16, :16].astype(int) + 4 * again, 0, 255)
-        Image.fromarray(pixels).save(folder / f"{index:06d}.jpg", quality=95)
-    return folder
 
 
 def fit(folder: str, detector: str, count: int, ray: str | None) -> tuple[float, float, int]:
@@ -151,7 +137,7 @@ def measure(folder: Path, name: str, shards: int = SHARDS) -> Measured:
 
     from blemish.detectors.scoring import Scoring
     from blemish.distributed.backbone import pack_backbone, unpack_backbone
-    from blemish.distributed.fold import SHARD
+    from blemish.distributed.fold import LARGEST
     from blemish.distributed.summary import empty_detector, pack, unpack
     from blemish.distributed.work import Job, merge_two
     from blemish.engines import BATCH
@@ -167,11 +153,11 @@ def measure(folder: Path, name: str, shards: int = SHARDS) -> Measured:
     detector.expect(0)
     recipe = Recipe(name, detector.settings(), chosen.backbone, made.asked, made.layers, geometry, 0, 0)
     engine = unpack_backbone(pack_backbone(made, recipe), recipe)
-    paths = sorted(folder.iterdir())[: SHARD * shards]
+    paths = sorted(folder.iterdir())[: LARGEST * shards]
     summaries, decode, extract, learn = [], [], [], []
-    for first in range(0, len(paths), SHARD):
+    for first in range(0, len(paths), LARGEST):
         detector = empty_detector(recipe)
-        for start in range(first, min(first + SHARD, len(paths)), BATCH):
+        for start in range(first, min(first + LARGEST, len(paths)), BATCH):
             read = [timed(read_image, path, geometry) for path in paths[start : start + BATCH]]
             batch = np.stack([image for _, image in read])
             ran, arrays = timed(next, engine.run([batch]))
@@ -256,12 +242,13 @@ def simulate(found: Measured, images: int, workers: int) -> tuple[float, str]:
     A shard's time is drawn: the steps of its images, from those measured, and its share of the merges. It starts once a
     worker is free and the driver has come to it. At the end, the last merges follow one another.
     """
-    from blemish.distributed.fold import SHARD
+    from blemish.distributed.fold import images_of_a_shard
 
     rng = np.random.default_rng(0)
-    shards = math.ceil(images / SHARD)
+    size = images_of_a_shard(images)
+    shards = math.ceil(images / size)
     per_image = np.array(found.decode) + np.array(found.extract) + np.array(found.learn)
-    drawn = rng.choice(per_image, (min(shards, 4096), SHARD)).sum(1)
+    drawn = rng.choice(per_image, (min(shards, 4096), size)).sum(1)
     depth = (shards - 1).bit_length()
     share = sum(found.merge(level) / 2 ** (level + 1) for level in range(depth))  # of the merges, for one shard
     last = sum(found.merge(level) for level in range(depth))  # from a leaf to the root

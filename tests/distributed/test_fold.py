@@ -54,6 +54,7 @@ def one(parts: Path) -> blemish.Model:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "SHARD", 3)
+    monkeypatch.setattr(room, "LARGEST", 3)
 
 
 def recipe_of(model: blemish.Model, detector: str) -> Recipe:
@@ -313,7 +314,7 @@ import blemish, blemish.distributed.fold as room
 from blemish import interrupts
 
 interrupts.install()
-room.SHARD = 1
+room.SHARD = room.LARGEST = 1
 later = []
 
 def progress(stage, done, total):
@@ -340,7 +341,7 @@ STOPPED = """
 import os, signal, sys
 import blemish, blemish.distributed.fold as room
 
-room.SHARD, room.KEPT_LEVEL = 1, 1
+room.SHARD, room.LARGEST, room.KEPT_LEVEL = 1, 1, 1
 
 def progress(stage, done, total):
     if stage == "calibrate" and done >= 12:
@@ -355,6 +356,7 @@ def test_a_driver_that_was_killed_goes_on_from_what_is_kept(
     cluster: None, one: blemish.Model, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "SHARD", 1)
+    monkeypatch.setattr(room, "LARGEST", 1)
     monkeypatch.setattr(room, "KEPT_LEVEL", 1)
     kept = tmp_path / "kept"
     address = load_ray().get_runtime_context().gcs_address
@@ -398,7 +400,7 @@ def test_a_cluster_that_is_gone_is_told_in_one_line(parts: Path, tmp_path: Path)
         "def progress(stage, done, total):\n"
         "    for process in psutil.Process().children(recursive=True):\n"
         "        if process.name() == 'gcs_server': process.kill()\n"
-        "import blemish.distributed.fold as room; room.SHARD, room.KEPT_LEVEL = 3, 0\n"
+        "import blemish.distributed.fold as room; room.SHARD, room.LARGEST, room.KEPT_LEVEL = 3, 3, 0\n"
         "try:\n"
         "    blemish.fit(sys.argv[1], detector='gaussian', calibration='hold-out', size=64, ray='local',\n"
         "                checkpoints=sys.argv[2], progress=progress)\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import time
 from collections import deque
@@ -34,8 +35,9 @@ from blemish.model import Recipe
 if TYPE_CHECKING:
     from blemish.engines.extractor import Extractor
 
-SHARD = 64
-"""Images, or tiles, of a shard, about. A multiple of a batch, so that batches are those of one machine."""
+SHARD, LARGEST, SHARES = 64, 1024, 8
+"""Images, or tiles, of a shard: a multiple of 64, so that batches are those of one machine. Large shards take less
+merging, and small ones occupy all workers to the end; a pass has about 8, unless it has few images or very many."""
 
 AHEAD = 2
 """Tasks that are submitted for each worker, so that none waits for the driver."""
@@ -43,8 +45,8 @@ AHEAD = 2
 RETRIES = 20
 """How often a task is run again whose worker died."""
 
-KEPT_LEVEL = 3
-"""Summaries of 2^3 shards and more are kept in the user's folder, and the last one."""
+KEPT_LEVEL = 2
+"""Summaries of 2^2 shards and more are kept in the user's folder, and the last one."""
 
 COUNTED = 5.0
 """Seconds after which the workers are counted again, since a cluster may grow."""
@@ -78,7 +80,8 @@ class Fold:
         recipe: of the model.
         extractor: the backbone ready to run; it is put into the cluster once.
         skip_bad: leave out images that cannot be read, rather than stop.
-        shard: images of a shard.
+        shard: images of a shard; by default `images_of_a_shard`.
+        tiles: of an image, on average.
         folder: for summaries; none are kept without one.
         resume: go on from the summaries there.
         decisive: what else decides the fit, besides the recipe and the weights, as JSON can hold it.
@@ -95,13 +98,14 @@ class Fold:
         extractor: Extractor,
         *,
         skip_bad: bool = False,
-        shard: int = SHARD,
+        shard: int | None = None,
+        tiles: float = 1.0,
         folder: Path | None = None,
         resume: bool = False,
         decisive: dict[str, Any] | None = None,
     ) -> None:
         self.ray, self.cluster = load_ray(), cluster
-        self.skip_bad, self.shard = skip_bad, shard
+        self.skip_bad, self.shard, self.tiles = skip_bad, shard, tiles
         identity = {**asdict(recipe), "weights": weights_digest(extractor), "engine": extractor.engine.name}
         identity |= {"blemish": version("blemish"), "images of a shard": shard, **(decisive or {})}
         self.kept = Kept(folder, identity, resume) if folder is not None else None
@@ -153,11 +157,11 @@ class Fold:
 
     def shards(self, paths: Sequence[Location], names: Sequence[str] = (), first: int = 0) -> list[Shard]:
         """Returns the images in shards; they are numbered from `first`."""
-        found = []
-        for number, start in enumerate(range(0, len(paths), self.shard)):
-            chosen = tuple(from_anywhere(path) for path in paths[start : start + self.shard])
+        found, size = [], self.shard or images_of_a_shard(len(paths), self.tiles)
+        for number, start in enumerate(range(0, len(paths), size)):
+            chosen = tuple(from_anywhere(path) for path in paths[start : start + size])
             numbers = tuple(range(first + start, first + start + len(chosen)))
-            found.append(Shard(number, numbers, chosen, tuple(names[start : start + self.shard])))
+            found.append(Shard(number, numbers, chosen, tuple(names[start : start + size])))
         return found
 
     def task(self, function: Callable[..., Any], results: int = 1) -> Callable[..., Any]:
@@ -175,6 +179,12 @@ class Fold:
         for task in () if self.cluster.is_gone else tasks:
             with suppress(Exception):  # the cluster may be gone
                 self.ray.cancel(task)
+
+
+def images_of_a_shard(images: int, tiles: float = 1.0) -> int:
+    """Returns how many images a shard of a pass over `images` has, if each has so many tiles on average."""
+    rows = SHARD * max(1, min(math.ceil(images * tiles / (SHARES * SHARD)), LARGEST // SHARD))
+    return max(1, int(rows / tiles))
 
 
 def from_anywhere(path: Location) -> Location:

@@ -99,14 +99,14 @@ def make_fold(
         SettingError: the folder for checkpoints holds what would be overwritten.
         StorageError: it cannot be written, or it holds summaries of another fit.
     """
-    from blemish.distributed.fold import SHARD, Fold
+    from blemish.distributed.fold import Fold
 
     return Fold(
         cluster,
         recipe,
         extractor,
         skip_bad=options.skip_bad,
-        shard=max(1, SHARD * plan.images // plan.tiles),
+        tiles=plan.tiles / plan.images,
         folder=options.how.folder if options.how and not images.crosses else None,
         resume=bool(options.how and options.how.resume),
         decisive={"images": digest, "held out": len(images.to_calibrate)},

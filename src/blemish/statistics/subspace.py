@@ -101,20 +101,28 @@ class Subspace(Statistic):
     def merge(self, other: Subspace) -> Subspace:
         """Returns the statistic of both samples together: the rows of both, and one for the distance of the means.
 
-        That row is Chan's term (Chan, Golub & LeVeque 1983, eq. 2.1). Exact up to rounding, until there are more rows
-        than the larger of the two rooms, which are then truncated.
+        That row is Chan's term (Chan, Golub & LeVeque 1983, eq. 2.1). Exact up to rounding, unless there would be more
+        rows than the larger of the two rooms. Then each is truncated first, to half of the room or to what the other
+        one leaves of it: that takes a quarter of the time of truncating both together, and more rows are left.
 
-            Raises:
-                ShapeError: the two have different dimensions.
+        Raises:
+            ShapeError: the two have different dimensions.
         """
         if self.mean.shape != other.mean.shape:
             raise ShapeError(f"cannot merge subspaces of {len(self.mean)} and of {len(other.mean)} dimensions")
         if self.count == 0 or other.count == 0:
             return deepcopy(other if self.count == 0 else self)
-        merged = Subspace(self.count, self.mean, self.rows, self.lost, max(self.room, other.room), self.gram)
+        room = max(self.room, other.room)
+        if len(self.rows) + len(other.rows) + 1 > room:
+            rows, others = len(self.rows), len(other.rows)
+            return self._cut(max(room // 2, room - 1 - others), room).merge(
+                other._cut(max((room - 1) // 2, room - 1 - rows), room)
+            )
+        merged = Subspace(self.count, self.mean, self.rows, self.lost, room, self.gram)
         merged._places = self._places
         merged._reserve(len(self.rows) + len(other.rows) + 1)
         merged._extend(len(other.rows)).copy_(other.rows)
+        merged._know(other.gram)
         merged.lost += other.lost
         merged._join(other.count, other.mean, other._places)
         return merged
@@ -194,6 +202,14 @@ class Subspace(Statistic):
         rows.copy_(self.rows)
         self.rows = rows
 
+    def _cut(self, rank: int, room: int) -> Subspace:
+        """Returns the subspace with `rank` rows at most, and this room; it is not changed."""
+        cut = Subspace(self.count, self.mean, self.rows, self.lost, room, self.gram)
+        cut._places = self._places
+        if len(self.rows) > rank:
+            cut.truncate(rank)
+        return cut
+
     def truncate(self, rank: int, variance: float = 1.0) -> None:
         """Replaces the rows by the leading singular directions times their singular values, in new memory.
 
@@ -240,6 +256,18 @@ class Subspace(Statistic):
             values, directions = values.flip(0), directions.flip(1)
         above = values > 16 * torch.finfo(torch.float32).eps * values[:1].clamp_min(0)
         return values[above], directions[:, above]
+
+    def _know(self, last: Tensor) -> None:
+        """Takes over the products of the last rows with one another; only those with the first rows are computed."""
+        first, count = len(self.gram), len(self.rows)
+        if first + len(last) != count:
+            return  # not all are known
+        gram = torch.zeros(count, count, dtype=torch.float64)
+        gram[:first, :first], gram[first:, first:] = self.gram, last
+        for part in torch.split(self.rows, 2 * PART, dim=1):
+            gram[first:, :first] += part[first:] @ part[:first].T
+        gram[:first, first:] = gram[first:, :first].T
+        self.gram = gram
 
     def products(self) -> Tensor:
         """Returns the rows' Gram matrix; each product of two rows is computed once, since only `truncate` changes rows.
