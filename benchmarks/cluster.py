@@ -38,7 +38,7 @@ PRICE = 0.04
 NETWORK = 1.25e9
 """Bytes a second between machines: an assumption, 10 Gbit/s."""
 
-SHARDS = 8
+SHARDS = 4
 """Shards whose summaries are made and merged to measure their sizes and times."""
 
 
