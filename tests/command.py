@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -29,3 +30,10 @@ def inside(capsys: pytest.CaptureFixture[str], *words: object) -> subprocess.Com
         sys.argv = before
     captured = capsys.readouterr()
     return subprocess.CompletedProcess(sys.argv, int(left.value.code or 0), captured.out, captured.err)
+
+
+def as_in_a_terminal() -> None:
+    """Signals that a background job or `nohup` would have ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

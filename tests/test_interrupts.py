@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from command import as_in_a_terminal
 from conftest import write_parts
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
@@ -32,13 +33,6 @@ blemish.model.model.write_card = slowly
 sys.argv = ["blemish", "fit", sys.argv[1], "-o", sys.argv[2], "--size", "64", "--detector", "gaussian", "--force"]
 main()
 """
-
-
-def as_in_a_terminal() -> None:
-    """Signals that a background job or `nohup` would have ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def started(program: list[str], folder: Path) -> subprocess.Popen[str]:
@@ -124,7 +118,8 @@ def interrupted(self):  # OpenVINO calls it while it converts, and makes an erro
     return known(self)
 TorchScriptPythonDecoder.get_op_type = interrupted
 try:
-    openvino_engine._converted(torch.nn.ReLU(), (torch.zeros(1, 3, 4, 4),), -1)
+    with openvino_engine._converted(torch.nn.ReLU(), (torch.zeros(1, 3, 4, 4),), -1):
+        pass
     time.sleep(5)
 except interrupts.Interrupted as end:
     print("interrupted", end.status)

@@ -11,6 +11,7 @@ import pytest
 from blemish.distributed import cluster as room
 from blemish.distributed.cluster import Node, ask_nodes, check_address, check_nodes, connect, workers
 from blemish.errors import ClusterError, DegenerateError, MissingExtraError, SettingError
+from command import as_in_a_terminal
 
 
 @pytest.mark.parametrize("address", ["local", "auto", "10.0.0.1:6379", "head.example:1", "ray://[::1]:10001"])
@@ -124,6 +125,7 @@ INTERRUPTED = """
 import os, signal, time
 from blemish import interrupts
 from blemish.distributed import cluster
+from command import as_in_a_terminal
 
 class Ray:
     def is_initialized(self):
@@ -151,5 +153,6 @@ except interrupts.Interrupted:
 
 
 def test_an_interrupt_while_a_cluster_starts_is_heard_once_it_has() -> None:
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=as_in_a_terminal)
     assert done.stdout.splitlines() == ["started whole", "shut down", "interrupted"], done.stderr

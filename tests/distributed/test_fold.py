@@ -29,6 +29,7 @@ from blemish.engines.extractor import Extractor
 from blemish.engines.stream import stream
 from blemish.errors import BadImagesError, DegenerateError, SettingError, StorageError
 from blemish.model import Recipe
+from command import as_in_a_terminal
 from conftest import write_parts
 
 COUNT = 34
@@ -331,9 +332,10 @@ except interrupts.Interrupted as found:
 
 def test_an_interrupt_while_workers_are_busy_ends_the_fit(cluster: None, parts: Path) -> None:
     address = load_ray().get_runtime_context().gcs_address
+    command = [sys.executable, "-c", INTERRUPTED, parts, address]
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, parts, address], capture_output=True, text=True, check=False
-    )
+        command, capture_output=True, text=True, check=False, preexec_fn=as_in_a_terminal
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "")
 
 
