@@ -125,7 +125,6 @@ INTERRUPTED = """
 import os, signal, time
 from blemish import interrupts
 from blemish.distributed import cluster
-from command import as_in_a_terminal
 
 class Ray:
     def is_initialized(self):
