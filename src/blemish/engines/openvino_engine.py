@@ -254,7 +254,8 @@ class Graph:
             if hint not in self._compiled:
                 options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
                 if self.threads is not None:
-                    options["INFERENCE_NUM_THREADS"] = self.threads
+                    # Not bound to a core: several workers on one machine would all be bound to the same one.
+                    options |= {"INFERENCE_NUM_THREADS": self.threads, "ENABLE_CPU_PINNING": False}
                 self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
             return self._compiled[hint]
 
