@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from blemish.engines.extractor import Extractor
 
 THREADS = 1
-"""In which a worker computes; there is a worker for each core."""
+"""Threads in which a worker computes; there is a worker for each core."""
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ class Kept:
 
 @contextmanager
 def _advised(path: Path) -> Iterator[None]:
-    """In an error, says what to do with a summary, of which there is no copy."""
+    """Says in an error that the summary is to be removed, since there is no copy of it."""
     try:
         yield
     except StorageError as error:

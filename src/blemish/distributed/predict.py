@@ -96,7 +96,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return f"part-{self.stem}.parquet"
 
 

@@ -22,7 +22,7 @@ APART = 50
 """Numbers of images that are nearer to each other are not both written, in pixels."""
 
 MOST_POINTS = 4000
-"""Of more points than these, evenly spaced ones are drawn."""
+"""Points that are drawn, at most; of more, evenly spaced ones."""
 
 POINT, LINE, LEVEL, MARK = (150, 165, 185), (20, 70, 150), (200, 30, 30), (200, 30, 30)
 

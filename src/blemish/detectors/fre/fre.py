@@ -25,8 +25,9 @@ MEMORY = 1 << 30
 """Bytes that the rows of one layer's subspace may take."""
 
 RESERVE = 0.8
-"""Of the variance outside the subspace, the share whose directions a fitted model keeps too, so that it can learn more:
-scores after 100 updates are then within 2 % of those of one fit (`benchmarks/growth.py`)."""
+"""The share of the variance outside the subspace whose directions a fitted model keeps too, so that it can learn more.
+Scores after 100 updates are then within 1 % of those of one fit, unless shifted copies make more rows than there is
+room for (`benchmarks/growth.py`)."""
 
 FLOOR = 1e-3
 """Added to a layer's map before the geometric mean, a share of the layer's mean variance at a position. Without it, a
