@@ -38,14 +38,18 @@ def learn_and_hold_out(detector: Detector, passes: Passes, images: Division, fol
     """
     from blemish.distributed.summary import unpack
 
-    _, found = _over(fold, passes, images, "fit", images.to_fit, images.to_calibrate)
-    fitted = unpack(fold.job.recipe, found)
-    passes.check_enough(fitted.count)
+    recipe = fold.job.recipe
+    report, found = _over(fold, passes, images, "fit", images.to_fit, images.to_calibrate)
+    passes.check_enough(len(report.digests))
     passes.variety.check(images.dataset.root)
     report, others = _over(fold, passes, images, "calibrate", images.to_calibrate, scored_by=found)
     passes.check_enough(len(report.gathered))
     passes.variety.check(images.dataset.root)
-    detector.restore(fitted.grids_, fitted.merge(unpack(fold.job.recipe, others)).tensors())
+    one, other = unpack(recipe, found), unpack(recipe, others)
+    del found, others  # they may be large, and the merge needs room
+    merged = one.merge(other)
+    del one, other
+    detector.restore(recipe.grids, merged.tensors())
     return report.gathered
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from blemish.datasets import Sample
 from blemish.engines import Engine
@@ -15,9 +14,6 @@ from blemish.errors import FIX, NAMED, BadImagesError, DegenerateError, ImageErr
 from blemish.images import Copies, Geometry, Location, count_tiles, decode_ahead, read_image, waiting
 from blemish.model.inside import Arrivals
 from blemish.progress import Progress
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass
