@@ -21,17 +21,9 @@ from PIL import Image
 from pyarrow import parquet
 
 import blemish
-from blemish.distributed.predict import (
-    Counts,
-    Rates,
-    judge_part,
-    list_images,
-    make_parts,
-    predict,
-    read_counts,
-    row_of,
-    settings_of,
-)
+from blemish.distributed.judging import Rates, judge_part
+from blemish.distributed.parts import Counts, make_parts, read_counts, row_of
+from blemish.distributed.predict import list_images, predict, settings_of
 from blemish.errors import ModelError, SettingError, SourceError, StorageError
 from blemish.storage.place import Place
 from command import inside

@@ -106,7 +106,8 @@ def _predict_on_ray(
     force: bool,
     as_json: bool,
 ) -> None:
-    from blemish.distributed.predict import IMAGES, Rates
+    from blemish.distributed.judging import Rates
+    from blemish.distributed.predict import IMAGES
     from blemish.distributed.predict import predict as predict_on_ray
 
     if out_folder is None:
