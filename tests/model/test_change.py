@@ -28,6 +28,7 @@ from blemish.errors import BadImagesError, BlemishError, ModelError, SettingErro
 from blemish.images import read_image
 from blemish.model import Model, change
 from blemish.model.inside import INSIDE, Inside
+from blemish.model.intake import good_by_chance
 from blemish.model.provenance import MOST_CHANGES, Change
 from blemish.model.saved import Fitted
 from conftest import part, scratched, write_parts, write_photographs
@@ -189,7 +190,7 @@ def test_leaving_out_what_looks_anomalous_does_not_lower_the_threshold() -> None
                 judged.gathered.update(float(score), np.zeros((1, 1), np.float32), "", digest)
                 if score > made.threshold:
                     judged.anomalous[digest] = ("", 0.0)
-            by_chance = change._good_by_chance(model, judged)  # type: ignore[arg-type]
+            by_chance = good_by_chance(model, judged)  # type: ignore[arg-type]
             left = [item for item in range(100) if judged.gathered.digests[item] not in judged.anomalous]
             calibration = calibration.merge(judged.gathered.part(left)).merge(by_chance)
             told = Change(

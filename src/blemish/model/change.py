@@ -6,11 +6,9 @@ holds. New images are scored before anything is learned from them, so their scor
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from itertools import compress, islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,13 +16,12 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration, Gathered, default_box_rate, lowest_rate, promised_rate
 from blemish.calibration.gathered import MOST as MOST_SCORES
-from blemish.datasets import Dataset, read_source
-from blemish.datasets.sample import name_below
-from blemish.engines.stream import Chunk, NotFiniteError, stream, tensors, whole
-from blemish.errors import BadImagesError, DegenerateError, ImageError, SettingError, SourceError, as_count
-from blemish.images import Copies, ImageLike, Remote
-from blemish.model.inside import Arrivals, Inside
-from blemish.model.model import ONE, Given, Model
+from blemish.engines.stream import stream, tensors
+from blemish.errors import BadImagesError, ImageError, SettingError, SourceError, as_count
+from blemish.images import Copies
+from blemish.model.inside import Inside
+from blemish.model.intake import Images, Intake, NewImages, Where, good_by_chance, several
+from blemish.model.model import Model
 from blemish.model.provenance import MOST_CHANGES, NAMED, Change, now
 from blemish.model.recipe import Learned
 from blemish.model.saved import Fitted
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 """How far rounding may move scores when images are forgotten, as a share of them."""
-
-Images = Given | Sequence[Given] | Dataset
 
 
 def update(
@@ -52,12 +47,12 @@ def update(
     detector = _closed_form(model, "updated")
     if newest is not None and (newest := as_count("newest", newest)) < 1:
         raise SettingError(f"newest {newest} is out of range; give how many of the newest scores calibrate, 1 or more")
-    given = _Given.of(images, model.recipe.seed)
-    judged, intake, fresh = _Intake(model, given, skip_bad), _Intake(model, given, skip_bad), detector.emptied()
+    given = NewImages.of(images, model.recipe.seed)
+    judged, intake, fresh = Intake(model, given, skip_bad), Intake(model, given, skip_bad), detector.emptied()
     if only_normal:
         judged.run(None, {}, progress)
     intake.run(fresh, judged.anomalous, progress)
-    by_chance = _good_by_chance(model, judged)
+    by_chance = good_by_chance(model, judged)
     anomalous = judged.anomalous or intake.anomalous
     change = Change(
         now(),
@@ -108,7 +103,7 @@ def forget(model: Model, images: Images, *, progress: Progress | None = None) ->
 
     rest = _closed_form(model, "changed")
     _check_forgets(model, rest)
-    given = _Given.of(images, model.recipe.seed)
+    given = NewImages.of(images, model.recipe.seed)
     rows_of: dict[str, Iterator[int]] = {}  # the numbers of the rows of each image that are still to come
     is_left = np.ones(int(model.inside.rows.sum()), bool)
     ends = np.cumsum(model.inside.rows, dtype=np.int64)
@@ -118,7 +113,7 @@ def forget(model: Model, images: Images, *, progress: Progress | None = None) ->
     recipe, done = model.recipe, 0
     copies = Copies(recipe.copies, recipe.seed)
     for chunk in stream(
-        model.extractor, given.images, recipe.geometry, copies, _Where(lambda digest: digest not in model.inside)
+        model.extractor, given.images, recipe.geometry, copies, Where(lambda digest: digest not in model.inside)
     ):
         bad += chunk.errors.values()
         unknown += [given.names[index] for index, digest in chunk.repeated.items() if digest not in model.inside]
@@ -146,7 +141,7 @@ def forget(model: Model, images: Images, *, progress: Progress | None = None) ->
     if unknown:
         raise SourceError(
             f"{given.root}: the model has not learned from {len(unknown)} of {len(given.images)} images "
-            f"({_several(unknown)}), so nothing was forgotten; give images that it has learned from"
+            f"({several(unknown)}), so nothing was forgotten; give images that it has learned from"
         )
     if uneven or any(True for rows in rows_of.values() for _ in rows):
         raise SettingError(
@@ -168,146 +163,6 @@ def forget(model: Model, images: Images, *, progress: Progress | None = None) ->
     change = Change(now(), "forget", given.root, len(places))
     changes = (*model.provenance.changes, change)
     return _changed(model, rest, gathered, model.inside.without(places), changes)
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Images that were given, what they are called, and where they came from."""
-
-    root: str
-    images: list[ImageLike]
-    names: list[str]
-
-    @classmethod
-    def of(cls, given: Images, seed: int) -> _Given:
-        """Returns the good images of a source or a data set, or arrays and bytes as they are.
-
-        Raises:
-            SourceError: a source is missing or empty.
-        """
-        if isinstance(given, Dataset):
-            return cls._of_dataset(given)
-        if isinstance(given, (str, Path, Remote)):
-            return cls._of_dataset(read_source(str(given), seed))
-        roots: dict[str, None] = {}  # each once, in order
-        images: list[ImageLike] = []
-        names: list[str] = []
-        for one in [given] if isinstance(given, ONE) else given:
-            if isinstance(one, (str, Path, Remote)):
-                more = cls._of_dataset(read_source(str(one), seed))
-            else:
-                image = bytes(one) if isinstance(one, (bytearray, memoryview)) else one
-                more = cls("memory", [image], [f"image {len(images) + 1}"])
-            roots[more.root] = None
-            images += more.images
-            names += more.names
-        if not images:
-            raise SourceError("no image was given; give a folder, a data set, or images")
-        return cls(_several([*roots]), images, names)
-
-    @classmethod
-    def _of_dataset(cls, dataset: Dataset) -> _Given:
-        paths = [sample.path for sample in dataset.train]
-        if not paths:
-            raise SourceError(f"{dataset.root}: has no good image; give at least 1")
-        return cls(dataset.root, [*paths], [name_below(dataset.root, path) for path in paths])
-
-
-class _Intake:
-    """New images on their way into a model: each is scored by the model as it was, and then given out to be learned.
-
-    Attributes:
-        gathered: the scores of all new images.
-        anomalous: names and p-values of those above the threshold, by digest.
-        bad: the images that could not be read.
-        repeated: how many are inside already, or came twice.
-    """
-
-    def __init__(self, model: Model, given: _Given, skip_bad: bool) -> None:
-        self.model, self.given, self.skip_bad = model, given, skip_bad
-        self.gathered = Gathered()
-        self.anomalous: dict[str, tuple[str, float]] = {}
-        self.bad: list[ImageError] = []
-        self.repeated = 0
-        self._arrivals = Arrivals()
-
-    @property
-    def rows(self) -> dict[str, int]:
-        """The rows of features that each new image gave, by digest."""
-        return self._arrivals.rows
-
-    def run(self, fresh: Detector | None, left_out: Container[str], progress: Progress | None) -> None:
-        """Goes over the images that are not inside.
-
-        Args:
-            fresh: learns from them, in place; `None` if they are only to be scored.
-            left_out: digests of images that are passed over.
-            progress: called with the stage, and how many images of how many are done.
-
-        Raises:
-            BadImagesError: images cannot be read, and may not be skipped.
-            DegenerateError: an image has no finite score.
-        """
-        model, names = self.model, self.given.names
-        for scored in whole(self._scored(fresh, left_out, progress), model.recipe.geometry):
-            name = names[scored.index]
-            if isinstance(scored.error, NotFiniteError):
-                raise DegenerateError(f"{name}: its score is not finite, so nothing was learned; leave this image out")
-            if scored.map is None:
-                continue
-            self.gathered.update(scored.score, scored.map, name, scored.digest)
-            if scored.score > model.threshold:
-                (p_value,) = model.calibration.p_values([scored.score]).tolist()
-                self.anomalous[scored.digest] = (name, p_value)
-        if self.bad and not self.skip_bad:
-            raise BadImagesError(self.bad, "nothing was learned; fix them, or leave them out with --skip-bad")
-        self._arrivals.finish()
-
-    def _scored(self, fresh: Detector | None, left_out: Container[str], progress: Progress | None) -> Iterator[Chunk]:
-        """Yields the scores and maps of the images, by the model as it was."""
-        model, geometry, total = self.model, self.model.recipe.geometry, len(self.given.images)
-        copies = Copies(model.recipe.copies if fresh else 0, model.recipe.seed)
-        known = _Where(lambda digest: digest in model.inside or digest in left_out)
-        stage, done = "update" if fresh else "predict", 0
-        for chunk in stream(model.extractor, self.given.images, geometry, copies, known):
-            self.bad += chunk.errors.values()
-            self.repeated += sum(digest not in left_out for digest in chunk.repeated.values())
-            if len(self.bad) > NAMED and not self.skip_bad:
-                return
-            if chunk.indices:
-                self._arrivals.update(chunk)
-                real = chunk.real()
-                yield replace(real, arrays=model.scoring.arrays(tensors(real.arrays)))
-                if fresh:
-                    fresh.update(tensors(chunk.arrays))
-            done += chunk.finished
-            if progress:
-                progress(stage, done, total)
-
-
-def _good_by_chance(model: Model, judged: _Intake) -> Gathered:
-    """Returns the scores of those images left out that calibrate all the same, since they may well be good.
-
-    Were all of them left out, each update would cut off the highest scores of good images, and the threshold would
-    fall. So of all images that ever came to be left out or not, as many of the lowest ones calibrate as the rate says
-    that good ones exceed the threshold.
-    """
-    former = [change for change in model.provenance.changes if change.left_out]
-    came = sum(change.images + change.anomalous for change in former) + len(judged.gathered)
-    allowed = math.floor(model.calibration.rate * came + 0.5) - sum(change.calibrating for change in former)
-    digests, found = judged.gathered.digests, judged.gathered.scores
-    above = sorted((item for item in range(len(found)) if digests[item] in judged.anomalous), key=found.__getitem__)
-    return judged.gathered.part(above[: max(0, allowed)])
-
-
-class _Where(Container[str]):
-    """All digests for which something is true."""
-
-    def __init__(self, is_true: Callable[[str], bool]) -> None:
-        self._is_true = is_true
-
-    def __contains__(self, digest: object) -> bool:
-        return self._is_true(str(digest))
 
 
 def _closed_form(model: Model, what: str) -> Detector:
@@ -379,12 +234,6 @@ def _check_engine(model: Model, change: Change) -> None:
         f"the images were learned on the {change.engine} engine and the model is on {model.engine.name} now, which "
         f"rounds otherwise, so they cannot be taken out exactly; load it with --engine {change.engine}"
     )
-
-
-def _several(roots: list[str]) -> str:
-    """Returns some of the sources that images came from, and how many there are besides."""
-    rest = len(roots) - NAMED
-    return ", ".join(roots[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _named(model: Model, places: NDArray[np.bool_]) -> str:

@@ -1,0 +1,170 @@
+"""Images on their way into a model: each is scored by the model as it was, before anything is learned from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blemish.calibration import Gathered
+from blemish.datasets import Dataset, read_source
+from blemish.datasets.sample import name_below
+from blemish.engines.stream import Chunk, NotFiniteError, stream, tensors, whole
+from blemish.errors import BadImagesError, DegenerateError, ImageError, SourceError
+from blemish.images import Copies, ImageLike, Remote
+from blemish.model.inside import Arrivals
+from blemish.model.model import ONE, Given, Model
+from blemish.model.provenance import NAMED
+from blemish.progress import Progress
+
+if TYPE_CHECKING:
+    from blemish.detectors import Detector
+
+Images = Given | Sequence[Given] | Dataset
+
+
+@dataclass(frozen=True)
+class NewImages:
+    """Images that were given, what they are called, and where they came from."""
+
+    root: str
+    images: list[ImageLike]
+    names: list[str]
+
+    @classmethod
+    def of(cls, given: Images, seed: int) -> NewImages:
+        """Returns the good images of a source or a data set, or arrays and bytes as they are.
+
+        Raises:
+            SourceError: a source is missing or empty.
+        """
+        if isinstance(given, Dataset):
+            return cls._of_dataset(given)
+        if isinstance(given, (str, Path, Remote)):
+            return cls._of_dataset(read_source(str(given), seed))
+        roots: dict[str, None] = {}  # each once, in order
+        images: list[ImageLike] = []
+        names: list[str] = []
+        for one in [given] if isinstance(given, ONE) else given:
+            if isinstance(one, (str, Path, Remote)):
+                more = cls._of_dataset(read_source(str(one), seed))
+            else:
+                image = bytes(one) if isinstance(one, (bytearray, memoryview)) else one
+                more = cls("memory", [image], [f"image {len(images) + 1}"])
+            roots[more.root] = None
+            images += more.images
+            names += more.names
+        if not images:
+            raise SourceError("no image was given; give a folder, a data set, or images")
+        return cls(several([*roots]), images, names)
+
+    @classmethod
+    def _of_dataset(cls, dataset: Dataset) -> NewImages:
+        paths = [sample.path for sample in dataset.train]
+        if not paths:
+            raise SourceError(f"{dataset.root}: has no good image; give at least 1")
+        return cls(dataset.root, [*paths], [name_below(dataset.root, path) for path in paths])
+
+
+class Intake:
+    """New images on their way into a model, and what is found out about them.
+
+    Attributes:
+        gathered: the scores of all new images.
+        anomalous: names and p-values of those above the threshold, by digest.
+        bad: the images that could not be read.
+        repeated: how many are inside already, or came twice.
+    """
+
+    def __init__(self, model: Model, given: NewImages, skip_bad: bool) -> None:
+        self.model, self.given, self.skip_bad = model, given, skip_bad
+        self.gathered = Gathered()
+        self.anomalous: dict[str, tuple[str, float]] = {}
+        self.bad: list[ImageError] = []
+        self.repeated = 0
+        self._arrivals = Arrivals()
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The rows of features that each new image gave, by digest."""
+        return self._arrivals.rows
+
+    def run(self, fresh: Detector | None, left_out: Container[str], progress: Progress | None) -> None:
+        """Goes over the images that are not inside.
+
+        Args:
+            fresh: learns from them, in place; `None` if they are only to be scored.
+            left_out: digests of images that are passed over.
+            progress: called with the stage, and how many images of how many are done.
+
+        Raises:
+            BadImagesError: images cannot be read, and may not be skipped.
+            DegenerateError: an image has no finite score.
+        """
+        model, names = self.model, self.given.names
+        for scored in whole(self._scored(fresh, left_out, progress), model.recipe.geometry):
+            name = names[scored.index]
+            if isinstance(scored.error, NotFiniteError):
+                raise DegenerateError(f"{name}: its score is not finite, so nothing was learned; leave this image out")
+            if scored.map is None:
+                continue
+            self.gathered.update(scored.score, scored.map, name, scored.digest)
+            if scored.score > model.threshold:
+                (p_value,) = model.calibration.p_values([scored.score]).tolist()
+                self.anomalous[scored.digest] = (name, p_value)
+        if self.bad and not self.skip_bad:
+            raise BadImagesError(self.bad, "nothing was learned; fix them, or leave them out with --skip-bad")
+        self._arrivals.finish()
+
+    def _scored(self, fresh: Detector | None, left_out: Container[str], progress: Progress | None) -> Iterator[Chunk]:
+        """Yields the scores and maps of the images, by the model as it was."""
+        model, geometry, total = self.model, self.model.recipe.geometry, len(self.given.images)
+        copies = Copies(model.recipe.copies if fresh else 0, model.recipe.seed)
+        known = Where(lambda digest: digest in model.inside or digest in left_out)
+        stage, done = "update" if fresh else "predict", 0
+        for chunk in stream(model.extractor, self.given.images, geometry, copies, known):
+            self.bad += chunk.errors.values()
+            self.repeated += sum(digest not in left_out for digest in chunk.repeated.values())
+            if len(self.bad) > NAMED and not self.skip_bad:
+                return
+            if chunk.indices:
+                self._arrivals.update(chunk)
+                real = chunk.real()
+                yield replace(real, arrays=model.scoring.arrays(tensors(real.arrays)))
+                if fresh:
+                    fresh.update(tensors(chunk.arrays))
+            done += chunk.finished
+            if progress:
+                progress(stage, done, total)
+
+
+def good_by_chance(model: Model, judged: Intake) -> Gathered:
+    """Returns the scores of those images left out that calibrate all the same, since they may well be good.
+
+    Were all of them left out, each update would cut off the highest scores of good images, and the threshold would
+    fall. So the lowest of them calibrate: over all updates that left images out, as many as the rate says of good ones.
+    """
+    former = [change for change in model.provenance.changes if change.left_out]
+    came = sum(change.images + change.anomalous for change in former) + len(judged.gathered)
+    allowed = math.floor(model.calibration.rate * came + 0.5) - sum(change.calibrating for change in former)
+    digests, found = judged.gathered.digests, judged.gathered.scores
+    above = sorted((item for item in range(len(found)) if digests[item] in judged.anomalous), key=found.__getitem__)
+    return judged.gathered.part(above[: max(0, allowed)])
+
+
+class Where(Container[str]):
+    """All digests for which something is true."""
+
+    def __init__(self, is_true: Callable[[str], bool]) -> None:
+        self._is_true = is_true
+
+    def __contains__(self, digest: object) -> bool:
+        return self._is_true(str(digest))
+
+
+def several(names: list[str]) -> str:
+    """Returns the first few of these names in a line, and how many more there are."""
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
