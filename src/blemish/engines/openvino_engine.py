@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 FEATURES, SCORING = "features", "scoring"
 """Names of the two graphs' files."""
 
+_CONVERTING = threading.Lock()
+"""Held while a graph is converted: which warnings are told belongs to the whole process, not to a thread."""
+
 
 class OpenVINOEngine:
     """Runs a graph for features and, if there is one, a second graph on them.
@@ -304,7 +307,7 @@ def _converted(module: nn.Module, example: tuple[Any, ...], batch: int) -> Itera
     import torch
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: TID251  # loaded above
 
-    with hold(), torch.no_grad(), warnings.catch_warnings():
+    with hold(), _CONVERTING, torch.no_grad(), warnings.catch_warnings():
         for category in (torch.jit.TracerWarning, FutureWarning):  # type: ignore[attr-defined]
             # They warn of branches on sizes, which are fixed here, and that torch advises against tracing.
             warnings.simplefilter("ignore", category=category)
