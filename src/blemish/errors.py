@@ -86,6 +86,10 @@ class ClusterError(BlemishError):
     """A cluster that cannot be joined or started, that broke off, or that lacks something."""
 
 
+class LogError(BlemishError):
+    """A log whose database does not answer, or is not one of ours."""
+
+
 class MemoryLimitError(BlemishError):
     """More memory or disk space is needed than is available."""
 

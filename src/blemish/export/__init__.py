@@ -1,0 +1,1 @@
+"""One graph of a model for another runtime, checked before it is called good."""
