@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,14 +168,19 @@ def measure(folder: Path, name: str, shards: int = SHARDS) -> Measured:
         summaries.append(pack(detector))
     job = Job("", recipe, lambda: pack_backbone(made, recipe))
     merges: list[list[float]] = []
-    sizes = [len(summaries[0])]
+    sizes = [size(summaries[0])]
     while len(summaries) > 1:
         found = [timed(merge_two, job, *summaries[start : start + 2]) for start in range(0, len(summaries) - 1, 2)]
         merges.append([took for took, _ in found])
         summaries = [merged for _, merged in found]
-        sizes.append(len(summaries[0]))
+        sizes.append(size(summaries[0]))
     score, _ = timed(lambda: Scoring(unpack(recipe, summaries[0]), geometry.shape))
     return Measured(decode, extract, learn, merges, score, driver_time(), sizes)
+
+
+def size(packed: Mapping[str, Any]) -> int:
+    """Bytes of a summary."""
+    return sum(array.nbytes for array in packed.values())
 
 
 def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
@@ -204,11 +209,13 @@ def driver_time(tasks: int = 300) -> float:
 
 
 def weights(measured: dict[str, Measured]) -> list[str]:
+    from blemish.distributed.fold import LARGEST
+
     table = Table(["detector", "images", "summary, bytes", "two merged, ms"], 1)
     for name, found in measured.items():
         for level, size in enumerate(found.sizes):
             took = f"{1e3 * np.median(found.merges[level]):.1f}" if level < len(found.merges) else "–"
-            table.row(name, str(64 << level), f"{size:,}", took)
+            table.row(name, str(LARGEST << level), f"{size:,}", took)
     return table.lines
 
 

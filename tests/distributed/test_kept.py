@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from blemish.calibration import Gathered
@@ -16,36 +17,41 @@ REPORT = Report(
 )
 
 
+LEARNED = {"sum": np.array([1.5, 2.5]), "count": np.array(3)}
+
+
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
-    Kept(tmp_path / "kept", IDENTITY, False).write("fit", 3, 5, REPORT, b"bytes")
+    Kept(tmp_path / "kept", IDENTITY, False).write("fit", 3, 5, REPORT, LEARNED)
     again = Kept(tmp_path / "kept", IDENTITY, True)
-    assert list(again.read("fit")) == [(3, 5, REPORT, b"bytes")]
+    [(level, place, report, learned)] = again.read("fit")
+    assert (level, place, report) == (3, 5, REPORT)
+    np.testing.assert_equal(learned, LEARNED)
     assert list(again.read("calibrate")) == []
 
 
 def test_a_summary_replaces_those_that_it_covers_and_no_others(tmp_path: Path) -> None:
     kept = Kept(tmp_path, IDENTITY, False)
     for stage, level, place in [("fit", 0, 4), ("fit", 0, 5), ("fit", 0, 6), ("calibrate", 0, 4), ("fit", 1, 2)]:
-        kept.write(stage, level, place, REPORT, b"x")
+        kept.write(stage, level, place, REPORT, LEARNED)
     assert [told[:2] for told in sorted(kept.read("fit"), key=lambda told: told[:2])] == [(0, 6), (1, 2)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["calibrate-0-4", "fit-0-6", "fit-1-2"]
 
 
 def test_summaries_are_not_gone_on_from_unasked(tmp_path: Path) -> None:
-    Kept(tmp_path, IDENTITY, False).write("fit", 0, 0, REPORT, b"x")
+    Kept(tmp_path, IDENTITY, False).write("fit", 0, 0, REPORT, LEARNED)
     with pytest.raises(SettingError, match="go on from it with --resume"):
         Kept(tmp_path, IDENTITY, False)
 
 
 def test_those_of_another_fit_are_refused_and_what_differs_is_named(tmp_path: Path) -> None:
-    Kept(tmp_path, IDENTITY, False).write("fit", 0, 0, REPORT, b"x")
+    Kept(tmp_path, IDENTITY, False).write("fit", 0, 0, REPORT, LEARNED)
     with pytest.raises(StorageError, match="holds another fit \\(detector differs in fit-0-0\\)"):
         Kept(tmp_path, {**IDENTITY, "detector": "fre"}, True)
 
 
 def test_an_altered_summary_is_refused(tmp_path: Path) -> None:
     kept = Kept(tmp_path, IDENTITY, False)
-    kept.write("fit", 0, 0, REPORT, b"x")
+    kept.write("fit", 0, 0, REPORT, LEARNED)
     (tmp_path / "fit-0-0" / "learned.safetensors").write_bytes(b"y")
     with pytest.raises(StorageError, match="was altered.*; remove .*fit-0-0, and resume"):
         list(kept.read("fit"))
@@ -53,7 +59,7 @@ def test_an_altered_summary_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["calibrate-0-0", "fit-0-1", "fit-30-0"])
 def test_a_summary_under_another_name_is_refused(tmp_path: Path, name: str) -> None:
-    Kept(tmp_path, IDENTITY, False).write("fit", 0, 0, REPORT, b"x")
+    Kept(tmp_path, IDENTITY, False).write("fit", 0, 0, REPORT, LEARNED)
     (tmp_path / "fit-0-0").rename(tmp_path / name)
     with pytest.raises(StorageError, match=f"{name}: holds the summary 'fit-0-0'; remove it, and resume"):
         Kept(tmp_path, IDENTITY, True)

@@ -27,7 +27,7 @@ from blemish.interrupts import hold
 if TYPE_CHECKING:
     from types import ModuleType
 
-STORE = 2 << 30
+STORE = 4 << 30
 """Bytes of memory for objects in a cluster on this machine, at most; more are written to its temporary folder."""
 
 SHARE = 0.2
@@ -195,6 +195,12 @@ def check_address(address: str) -> str:
 def workers() -> int:
     """Returns how many tasks of one core the cluster runs at a time now, at least one."""
     return max(1, int(load_ray().cluster_resources().get("CPU", 0)))
+
+
+def cores() -> int:
+    """Returns how many cores every machine with workers has, so that a task of so many can run on any of them."""
+    counts = [node["Resources"].get("CPU", 0) for node in load_ray().nodes() if node["Alive"]]
+    return max(1, int(min((count for count in counts if count >= 1), default=1)))
 
 
 @contextmanager

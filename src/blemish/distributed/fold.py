@@ -2,7 +2,8 @@
 
 Nothing here schedules. Tasks are submitted, at most `AHEAD` for each worker at a time, and waited for; a task whose
 worker dies is run again by Ray. The tree is that of the shards' numbers, so the result depends neither on which worker
-was quicker nor on how many there are. What shards learned stays with the workers until the last merge.
+was quicker nor on how many there are. What shards learned stays with the workers; the driver has references to it. The
+last merge of a pass, beside which there is nothing else to do, has all cores of a machine.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blemish.distributed.backbone import pack_backbone, weights_digest
-from blemish.distributed.cluster import Cluster, load_ray, workers
+from blemish.distributed.cluster import Cluster, cores, load_ray, workers
 from blemish.distributed.kept import Kept
-from blemish.distributed.summary import Report
+from blemish.distributed.summary import Packed, Report
 from blemish.distributed.tree import Tree
 from blemish.distributed.work import Job, Shard, extract_shard, find_bad, learn_shard, merge_two
 from blemish.engines.stream import Chunk
@@ -132,8 +133,8 @@ class Fold:
         finally:
             self.cancel(running)
 
-    def learn(self, images: Images, scored_by: bytes | None = None, watch: Watch | None = None) -> tuple[Report, bytes]:
-        """Returns the report of all images, and what a detector learned from them.
+    def learn(self, images: Images, scored_by: Any = None, watch: Watch | None = None) -> tuple[Report, Any]:
+        """Returns the report of all images, and a reference to what a detector learned from them, for `merged`.
 
         An image whose picture was there before, in this pass or an earlier one, is left out: its shard is learned again
         without it. Which image is the first one depends on the images' order alone: a shard is taken in after all that
@@ -141,7 +142,7 @@ class Fold:
 
         Args:
             images: of this pass.
-            scored_by: what the model has learned that is to score each image before it is learned from.
+            scored_by: a reference to what the model has learned that is to score each image before it is learned from.
             watch: called as images are done.
 
         Raises:
@@ -151,9 +152,14 @@ class Fold:
         """
         job = self.job
         if scored_by is not None:
-            learned = self.ray.put(scored_by)
-            job = replace(job, learned=partial(self.ray.get, learned), scored_under=secrets.token_hex(8))
+            job = replace(job, learned=partial(self.ray.get, scored_by), scored_under=secrets.token_hex(8))
         return _Pass(self, job, images, watch or (lambda count: None)).run()
+
+    def merged(self, one: Any, other: Any) -> Packed:
+        """Returns what a detector learned from the images of both, by the references that `learn` gave."""
+        threads = cores()
+        packed: Packed = self.cluster.get(self.task(merge_two, cores=threads)(self.job, one, other, threads))
+        return packed
 
     def shards(self, paths: Sequence[Location], names: Sequence[str] = (), first: int = 0) -> list[Shard]:
         """Returns the images in shards; they are numbered from `first`."""
@@ -164,9 +170,9 @@ class Fold:
             found.append(Shard(number, numbers, chosen, tuple(names[start : start + size])))
         return found
 
-    def task(self, function: Callable[..., Any], results: int = 1) -> Callable[..., Any]:
-        """Returns a function that submits this one as a task of one core, to be run again if its worker dies."""
-        remote = self.ray.remote(function).options(num_cpus=1, max_retries=RETRIES, num_returns=results).remote
+    def task(self, function: Callable[..., Any], results: int = 1, cores: int = 1) -> Callable[..., Any]:
+        """Returns a function that submits this one as a task, to be run again if its worker dies."""
+        remote = self.ray.remote(function).options(num_cpus=cores, max_retries=RETRIES, num_returns=results).remote
 
         def submit(*arguments: Any) -> Any:
             self.cluster.check()
@@ -226,7 +232,7 @@ class _Pass:
         self.bad: dict[int, str] = {}
         self.learning, self.merging, self.finding = fold.task(learn_shard, 2), fold.task(merge_two), fold.task(find_bad)
 
-    def run(self) -> tuple[Report, bytes]:
+    def run(self) -> tuple[Report, Any]:
         try:
             if self.fold.kept:
                 self._resume(self.fold.kept)
@@ -245,8 +251,7 @@ class _Pass:
             errors = [ImageError(paths[number], reason) for number, reason in sorted(self.bad.items())]
             raise BadImagesError(errors, FIX)
         assert self.tree.root is not None  # noqa: S101  # every leaf was added
-        report, learned = self.tree.root
-        return report, self.fold.cluster.get(learned)
+        return self.tree.root
 
     def _resume(self, kept: Kept) -> None:
         done: set[int] = set()
@@ -312,7 +317,11 @@ class _Pass:
             self.fold.kept.write(self.images.stage, *at, report, self.fold.cluster.get(learned))
         if pair is not None:
             (one, left), (other, right) = pair.left, pair.right
-            task = self.merging(self.job, left, right)
+            if pair.level == self.tree.top:
+                threads = cores()
+                task = self.fold.task(merge_two, cores=threads)(self.job, left, right, threads)
+            else:
+                task = self.merging(self.job, left, right)
             self.running[task] = partial(self._merged, pair.level, pair.place, one.merge(other))
 
     def _merged(self, level: int, place: int, report: Report, task: Any) -> None:

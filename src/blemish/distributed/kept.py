@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemish.distributed.summary import Report
+from blemish.distributed.summary import Packed, Report
 from blemish.errors import SettingError, StorageError
 from blemish.storage import check_files, check_free, new_folder, read_card, remove_folder, write_card
 
@@ -61,7 +61,7 @@ class Kept:
             self._read_card(self.folder / name)
         check_free(self.folder / "fit-0-0", KIND, force=True)
 
-    def write(self, stage: str, level: int, place: int, report: Report, learned: bytes) -> None:
+    def write(self, stage: str, level: int, place: int, report: Report, learned: Packed) -> None:
         """Writes the summary of the shards from `place << level`, and removes those that it covers.
 
         Raises:
@@ -70,19 +70,24 @@ class Kept:
         path = self.folder / f"{stage}-{level}-{place}"
         if path.exists():
             return
+        from safetensors.numpy import save
+
         with new_folder(path, KIND) as draft:
-            (draft / FILE).write_bytes(learned)
+            (draft / FILE).write_bytes(save(dict(learned)))
             write_card(draft, KIND, {"name": path.name, "identity": self.identity, "report": report.content()})
         for other, below, at in self._found(stage):
             if below < level and at >> (level - below) == place:
                 remove_folder(other, KIND)
 
-    def read(self, stage: str) -> Iterator[tuple[int, int, Report, bytes]]:
+    def read(self, stage: str) -> Iterator[tuple[int, int, Report, Packed]]:
         """Yields level, place, report and what was learned of each summary of a pass that no other covers.
 
         Raises:
             StorageError: one of them was altered.
         """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
         found = self._found(stage)
         for path, level, place in found:
             if any(above > level and place >> (above - level) == at for _, above, at in found):
@@ -94,9 +99,10 @@ class Kept:
                 check_files(path, card)
             try:
                 report = Report.from_content(card["report"])
-            except (KeyError, TypeError, ValueError, AttributeError):
-                raise StorageError(f"{path}: its card is not one of a summary; remove it, and resume") from None
-            yield level, place, report, (path / FILE).read_bytes()
+                learned = load_file(path / FILE)
+            except (KeyError, TypeError, ValueError, AttributeError, SafetensorError):
+                raise StorageError(f"{path}: is not a summary of this fit; remove it, and resume") from None
+            yield level, place, report, learned
 
     def _read_card(self, path: Path) -> dict[str, Any]:
         """Returns the card of a summary of this fit, whose name is still that under which it was written."""

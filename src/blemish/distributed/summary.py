@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from blemish.calibration import Gathered
 from blemish.engines.features import Variety
@@ -12,6 +17,9 @@ from blemish.model import Recipe
 if TYPE_CHECKING:
     from blemish.detectors import Detector
 
+
+Packed = Mapping[str, NDArray[np.generic]]
+"""What a detector learned, by name: Ray hands arrays from process to process without a copy."""
 
 NUMBERED = ("digests", "rows", "bad")
 """What a report has by the numbers of images."""
@@ -68,15 +76,16 @@ def empty_detector(recipe: Recipe) -> Detector:
     return detector
 
 
-def pack(detector: Detector) -> bytes:
-    """Returns what a detector learned, as a safetensors file."""
-    from safetensors.torch import save
-
-    return save({name: tensor.contiguous() for name, tensor in detector.tensors().items()})
+def pack(detector: Detector) -> Packed:
+    """Returns what a detector learned; the arrays share its memory."""
+    return {name: tensor.contiguous().numpy() for name, tensor in detector.tensors().items()}
 
 
-def unpack(recipe: Recipe, packed: bytes) -> Detector:
-    """Returns the recipe's detector that learned this."""
-    from safetensors.torch import load
+def unpack(recipe: Recipe, packed: Packed) -> Detector:
+    """Returns the recipe's detector that learned this. It shares the arrays' memory, so it is to be read alone."""
+    import torch
 
-    return empty_detector(recipe).restore(recipe.grids, load(packed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch's, that arrays from another process cannot be written to
+        tensors = {name: torch.from_numpy(array) for name, array in packed.items()}
+    return empty_detector(recipe).restore(recipe.grids, tensors)

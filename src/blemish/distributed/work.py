@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar, cast
 
 from blemish.distributed.backbone import THREADS, PackedBackbone, unpack_backbone
-from blemish.distributed.summary import Report, empty_detector, pack, unpack
+from blemish.distributed.summary import Packed, Report, empty_detector, pack, unpack
 from blemish.engines import Engine
 from blemish.engines.features import check_finite
 from blemish.engines.gather import gather
@@ -55,11 +55,11 @@ class Job:
     key: str
     recipe: Recipe
     backbone: Callable[[], PackedBackbone]
-    learned: Callable[[], bytes] | None = None
+    learned: Callable[[], Packed] | None = None
     scored_under: str = ""
 
 
-def learn_shard(job: Job, shard: Shard, known: frozenset[str]) -> tuple[Report, bytes]:
+def learn_shard(job: Job, shard: Shard, known: frozenset[str]) -> tuple[Report, Packed]:
     """Returns the report of a shard, and what a detector learned from it.
 
     Args:
@@ -128,9 +128,16 @@ def find_bad(job: Job, shard: Shard) -> Report:
     return Report(bad={number: reason for number, reason in told if reason is not None})
 
 
-def merge_two(job: Job, one: bytes, other: bytes) -> bytes:
-    """Returns what a detector learned from the images of both."""
-    return pack(unpack(job.recipe, one).merge(unpack(job.recipe, other)))
+def merge_two(job: Job, one: Packed, other: Packed, threads: int = THREADS) -> Packed:
+    """Returns what a detector learned from the images of both; it computes in so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return pack(unpack(job.recipe, one).merge(unpack(job.recipe, other)))
+    finally:
+        torch.set_num_threads(before)
 
 
 def _stream(engine: Engine, job: Job, shard: Shard, known: frozenset[str] = frozenset()) -> Iterator[Chunk]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blemish.calibration import Gathered
 from blemish.datasets import Sample
@@ -36,7 +36,7 @@ def learn_and_hold_out(detector: Detector, passes: Passes, images: Division, fol
         DegenerateError: features or a score are not finite, or all images are the same.
         StorageError: a summary cannot be kept, or one that was kept was altered.
     """
-    from blemish.distributed.summary import unpack
+    import torch
 
     recipe = fold.job.recipe
     report, found = _over(fold, passes, images, "fit", images.to_fit, images.to_calibrate)
@@ -45,11 +45,8 @@ def learn_and_hold_out(detector: Detector, passes: Passes, images: Division, fol
     report, others = _over(fold, passes, images, "calibrate", images.to_calibrate, scored_by=found)
     passes.check_enough(len(report.gathered))
     passes.variety.check(images.dataset.root)
-    one, other = unpack(recipe, found), unpack(recipe, others)
-    del found, others  # they may be large, and the merge needs room
-    merged = one.merge(other)
-    del one, other
-    detector.restore(recipe.grids, merged.tensors())
+    learned = fold.merged(found, others)
+    detector.restore(recipe.grids, {name: torch.from_numpy(array.copy()) for name, array in learned.items()})
     return report.gathered
 
 
@@ -60,9 +57,9 @@ def _over(
     stage: str,
     samples: Sequence[Sample],
     later: Sequence[Sample] = (),
-    scored_by: bytes | None = None,
-) -> tuple[Report, bytes]:
-    """Returns the report of one pass and what was learned in it; `passes` takes note of the images."""
+    scored_by: Any = None,
+) -> tuple[Report, Any]:
+    """Returns the report of one pass and a reference to what was learned in it; `passes` takes note of the images."""
     from blemish.distributed.fold import Images
 
     paths = [sample.path for sample in samples]
