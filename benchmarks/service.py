@@ -5,8 +5,8 @@
 Fits each detector on MTD with the defaults and starts `blemish serve` with all of them, without the page's pictures
 (`map=none`). Another process sends the files of the test part, again and again, over kept connections: 32 at a time,
 one at a time, and for the memory 32 at a time once more. A prediction in Python runs on the same files before and
-after, while the service does nothing. All on 127.0.0.1. Prints tables and appends them to benchmarks/RESULTS.md. About ten
-minutes on two cores.
+after, while the service does nothing. All on 127.0.0.1. Prints tables and appends them to benchmarks/RESULTS.md. About
+ten minutes on two cores.
 """
 
 from __future__ import annotations
