@@ -1,92 +1,339 @@
-"""Writes verdicts to a database that may be slow or lost, and finds them again."""
+"""Writes verdicts to a database that may be slow or lost, and finds them again.
+
+Rows wait in memory. One thread writes them to the database; another moves them to the disk when the database is lost or
+slow, so that neither ever delays who puts a row in. A row may go both ways, and counts once, by its id.
+"""
 
 from __future__ import annotations
 
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any, get_args
 
-from blemish.log.verdict import Feedback, Role, Verdict
+from blemish.errors import BlemishError, LogError, SettingError, require
+from blemish.log.finding import Bucket, Filter, Found
+from blemish.log.spool import MOST_BYTES, Spool, SpoolFullError, read_spooled
+from blemish.log.verdict import Feedback, Verdict, is_id, row_of, verdict_of
+
+if TYPE_CHECKING:
+    from blemish.log.database import Database
 
 QUEUE = 10_000
-"""Rows that wait in memory, at most; those beyond go to the spool."""
+"""Rows that wait in memory, at most; from half of that on they go to the spool."""
 
+BATCH = 500
+"""Rows in a transaction, at most."""
 
-@dataclass(frozen=True)
-class Filter:
-    """Which verdicts to find; what is `None` does not count.
+LINGER = 0.02
+"""Seconds for which more rows are waited for, since a transaction of one costs as much as one of many."""
 
-    Attributes:
-        model: its name.
-        role: `decides` or `shadow`.
-        since, until: seconds since 1970, the first included, the last not.
-        is_anomaly: the verdict.
-        feedback: what a person said.
-    """
+PATIENCE = 2.0
+"""Seconds after which a database that does not answer counts as lost; it is waited for as long at the start."""
 
-    model: str | None = None
-    role: Role | None = None
-    since: float | None = None
-    until: float | None = None
-    is_anomaly: bool | None = None
-    feedback: Feedback | None = None
+PAUSES = (0.25, 10.0)
+"""Seconds between attempts to reach a lost database: the first, and the longest."""
 
-
-@dataclass(frozen=True)
-class Found:
-    """Verdicts, newest first, and where to go on; `None` if there are no more."""
-
-    verdicts: tuple[Verdict, ...]
-    next: str | None
+SILENT = f"the log's database has not answered for {PATIENCE:g} seconds"
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows that were written, wait in memory, wait on the disk, and were lost; and whether the database answers."""
+    """Rows that were written, wait in memory, wait on the disk, and were lost; and whether the database answers.
+
+    Attributes:
+        problem: why it does not, in a line, or `None`.
+    """
 
     written: int
     waiting: int
     spooled: int
     dropped: int
     is_connected: bool
+    problem: str | None = None
 
 
-class Log(Protocol):
-    """Takes verdicts without delay, and finds them."""
+class Log:
+    """Takes verdicts without delay, and finds them. `open_log` makes one.
+
+    Args:
+        database: where rows go.
+        spool: where rows wait that cannot be written yet.
+        queue: rows that wait in memory, at most.
+    """
+
+    def __init__(self, database: Database, spool: Spool, *, queue: int = QUEUE) -> None:
+        self._database, self._spool, self._most = database, spool, queue
+        self._rows: deque[tuple[int, dict[str, Any]]] = deque()
+        self._changed = Condition()
+        self._number = self._written = self._dropped = 0
+        self._said_at = 0.0
+        self._problem: str | None = "the log's database has not answered yet"
+        self._since: float | None = time.monotonic()  # when what the database now does began
+        self._is_first, self._is_closing = True, False
+        self._refusal: SettingError | None = None
+        self._threads = [Thread(target=work, daemon=True) for work in (self._write, self._spill)]
+
+    def start(self) -> None:
+        """Begins to write. Raises what `open_log` does if the database answers soon, and is another program's."""
+        for thread in self._threads:
+            thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_first, PATIENCE)
+        if self._refusal is not None:
+            self.close()
+            raise self._refusal
 
     def put(self, verdict: Verdict) -> None:
         """Takes in a row. Never waits for the database, never raises."""
+        self._put(lambda: {"verdict": row_of(verdict)})
 
     def feedback(self, id: str, said: Feedback) -> None:
         """Takes in what a person said of an image. Never waits, never raises."""
+        self._said_at = max(time.time(), self._said_at + 1e-6)  # the later word counts, though the clock was set back
+        row = {"id": id, "time": self._said_at, "said": said}
+        self._put(lambda: {"feedback": _checked(row)})
 
     def get(self, id: str) -> Verdict | None:
         """Returns one row, or `None`. Raises `LogError` if the database is lost."""
+        return self._reading().get(id)
 
     def find(self, wanted: Filter, *, limit: int = 100, after: str | None = None) -> Found:
-        """Returns verdicts, newest first, from where `Found.next` of an earlier call says. Raises `LogError`."""
+        """Returns verdicts, newest first, from where `Found.next` of an earlier call says.
+
+        Raises:
+            LogError: the database is lost.
+            SettingError: the limit or the cursor is out of range.
+        """
+        return self._reading().find(wanted, limit, after)
+
+    def every(self, wanted: Filter) -> Iterator[Verdict]:
+        """Yields all verdicts, newest first, in memory that does not grow with them. Raises `LogError`."""
+        return self._reading().every(wanted)
+
+    def buckets(self, wanted: Filter, seconds: float) -> list[Bucket]:
+        """Returns the scores in spans of time that begin at `wanted.since`; those without any are left out.
+
+        Raises:
+            LogError: the database is lost.
+            SettingError: `wanted.since` is not given.
+        """
+        return self._reading().buckets(wanted, seconds)
 
     @property
     def counts(self) -> Counts:
         """What became of the rows."""
+        with self._changed:
+            problem = self._lost()
+            dropped = self._dropped + self._spool.lost
+            return Counts(self._written, len(self._rows), self._spool.count, dropped, problem is None, problem)
 
     def flush(self, timeout: float) -> bool:
-        """Waits until no row waits in memory. Returns whether that came true."""
+        """Waits until no row waits in memory. Returns whether that came true; what is spooled then lasts."""
+        with self._changed:
+            done = self._changed.wait_for(lambda: not self._rows, timeout)
+        with suppress(OSError):
+            self._spool.sync()
+        return done
 
-    def close(self) -> None:
-        """Writes or spools what waits, and ends."""
+    def close(self, timeout: float = 5.0) -> None:
+        """Writes or spools what waits, and ends; what can be neither within the time is dropped and counted."""
+        with self._changed:
+            if self._is_closing:
+                return
+        self.flush(timeout)
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        while self._rows and self._spill_some():
+            pass
+        with self._changed:
+            self._dropped += len(self._rows)
+            self._rows.clear()
+        self._spool.close()
+        if not self._threads[0].is_alive():
+            self._database.close()
+
+    # What puts rows in.
+
+    def _put(self, made: Callable[[], dict[str, Any]]) -> None:
+        try:
+            row = made()
+        except Exception:  # a row that is none must not stop who has more to do
+            row = None
+        with self._changed:
+            if row is None or self._is_closing or len(self._rows) >= self._most:
+                self._dropped += 1
+                return
+            self._number += 1
+            self._rows.append((self._number, row))
+            if len(self._rows) == 1 or 2 * len(self._rows) >= self._most:
+                self._changed.notify_all()
+
+    # What writes them to the database.
+
+    def _write(self) -> None:
+        pause = PAUSES[0]
+        while not self._is_closing:
+            try:
+                if self._problem is not None:
+                    self._ask(self._database.connect)
+                    pause = PAUSES[0]
+                self._wait_for_rows()
+                self._write_batch()
+                self._replay()
+            except Exception as error:
+                if isinstance(error, SettingError) and self._is_first:
+                    self._refusal = error
+                self._tell(str(error) if isinstance(error, BlemishError) else f"{type(error).__name__}: {error}"[:200])
+                with self._changed:
+                    self._changed.wait_for(lambda: self._is_closing, pause)
+                pause = min(2 * pause, PAUSES[1])
+
+    def _wait_for_rows(self) -> None:
+        with self._changed:
+            if self._changed.wait_for(lambda: self._rows or self._spool.count or self._is_closing, PAUSES[1]):
+                self._changed.wait_for(lambda: len(self._rows) >= BATCH or self._is_closing, LINGER)
+                return
+        self._ask(self._database.connect)  # whether it is still there
+
+    def _write_batch(self) -> None:
+        with self._changed:
+            some = list(islice(self._rows, BATCH))
+        if some:
+            self._send([row for _, row in some])
+            self._remove_to(some[-1][0])
+
+    def _replay(self) -> None:
+        """Writes the rows of the oldest file on the disk, if there is one, and removes it."""
+        path = self._spool.oldest()
+        if path is None:
+            return
+        some: list[dict[str, Any]] = []
+        damaged = 0
+        for row in read_spooled(path):
+            try:
+                some.append(_checked_again(row))
+            except Exception:
+                damaged += 1
+            if len(some) == BATCH:
+                self._send(some)
+                some = []
+                self._write_batch()  # new rows need not wait for old ones
+        self._send(some)
+        self._spool.remove_oldest()
+        with self._changed:
+            self._dropped += damaged
+
+    def _send(self, entries: list[dict[str, Any]]) -> None:
+        rows = [entry["verdict"] for entry in entries if "verdict" in entry]
+        said = [entry["feedback"] for entry in entries if "feedback" in entry]
+        if entries:
+            written, refused = self._ask(lambda: self._database.write(rows, said))
+            with self._changed:
+                self._written += written
+                self._dropped += refused
+
+    def _ask(self, work: Callable[[], Any]) -> Any:
+        """Lets the database do something, and notes since when it has been busy."""
+        with self._changed:
+            self._since = time.monotonic()
+        done = work()
+        self._tell(None)
+        return done
+
+    def _tell(self, problem: str | None) -> None:
+        with self._changed:
+            self._problem, self._since, self._is_first = problem, None, False
+            self._changed.notify_all()
+
+    def _lost(self) -> str | None:
+        """Returns why the database counts as lost, or `None`."""
+        return self._problem or (SILENT if self._is_silent() else None)
+
+    def _is_silent(self) -> bool:
+        return self._since is not None and time.monotonic() > self._since + PATIENCE
+
+    def _reading(self) -> Database:
+        """Returns the database, unless who asks it would wait long for nothing."""
+        with self._changed:
+            if self._is_silent():
+                raise LogError(self._problem or SILENT)
+        return self._database
+
+    # What moves them to the disk.
+
+    def _spill(self) -> None:
+        while not self._is_closing:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closing or self._must_spill(), PATIENCE / 4)
+                must = self._must_spill()
+            if must and not self._spill_some():
+                time.sleep(PATIENCE / 4)  # the disk is full, or gone
+
+    def _must_spill(self) -> bool:
+        return bool(self._rows) and (self._lost() is not None or 2 * len(self._rows) >= self._most)
+
+    def _spill_some(self) -> bool:
+        """Moves the oldest rows to the disk. Returns whether that could be done."""
+        with self._changed:
+            some = list(islice(self._rows, BATCH))
+        if some:
+            try:
+                self._spool.append(row for _, row in some)
+            except (OSError, SpoolFullError):
+                return False
+            self._remove_to(some[-1][0])
+        return True
+
+    def _remove_to(self, number: int) -> None:
+        """Removes rows up to this one, as far as the other thread has not done so."""
+        with self._changed:
+            while self._rows and self._rows[0][0] <= number:
+                self._rows.popleft()
+            self._changed.notify_all()
 
 
-def open_log(url: str, spool: Path, *, queue: int = QUEUE) -> Log:
-    """Returns the log at `sqlite:///PATH` or `postgresql://…`.
+def open_log(url: str, spool: Path, *, queue: int = QUEUE, spool_bytes: int = MOST_BYTES) -> Log:
+    """Returns the log at `sqlite:///PATH` or `postgresql://…`. The database is waited for two seconds at most.
 
     Args:
         url: of the database.
-        spool: a folder for rows that cannot be written yet.
+        spool: a folder for rows that cannot be written yet; rows that are there already are written first.
         queue: rows that wait in memory, at most.
+        spool_bytes: in the spool, at most.
 
     Raises:
         SettingError: the URL is of no such database, or the database is of another program.
         MissingExtraError: sqlalchemy, or PostgreSQL's driver, is not installed.
     """
-    raise NotImplementedError
+    require("sqlalchemy", of="the log", extra="serve")
+    from blemish.log.database import Database
+
+    log = Log(Database(url), Spool(spool), queue=queue)
+    log.start()
+    return log
+
+
+def _checked(said: dict[str, Any]) -> dict[str, Any]:
+    """Returns a row of feedback. Raises `ValueError`, `TypeError` or `KeyError` if it is none."""
+    row = {"id": said["id"], "time": float(said["time"]), "said": said["said"]}
+    if not is_id(row["id"]) or row["said"] not in get_args(Feedback) or not math.isfinite(row["time"]):
+        raise ValueError(f"no such feedback: {row!r}")
+    return row
+
+
+def _checked_again(entry: dict[str, Any] | None) -> dict[str, Any]:
+    """Returns a row that was read from the disk; raises any error if it is none."""
+    assert entry is not None  # noqa: S101
+    if "feedback" in entry:
+        return {"feedback": _checked(entry["feedback"])}
+    return {"verdict": row_of(verdict_of(entry["verdict"]))}

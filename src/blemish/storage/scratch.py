@@ -55,7 +55,7 @@ class Scratch:
         except FileExistsError:
             self._end.detach()  # made by another process
             raise
-        descriptor = _locked(self.path, wait=True)  # another process may be testing the lock right now
+        descriptor = locked(self.path, wait=True)  # another process may be testing the lock right now
         if descriptor is not None:
             self._lock.append(descriptor)
         (self.path / MARKER).touch()
@@ -77,7 +77,7 @@ class Scratch:
         self.close()
 
 
-def _locked(path: Path, *, wait: bool = False) -> int | None:
+def locked(path: Path, *, wait: bool = False) -> int | None:
     """Returns a descriptor that holds the folder's lock; `None` if another process has it or locks do not exist."""
     try:
         import fcntl
@@ -98,7 +98,7 @@ def _locked(path: Path, *, wait: bool = False) -> int | None:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Waits for a folder's lock and holds it within the context; where there are no locks, nothing is held."""
-    descriptor = _locked(folder, wait=True)
+    descriptor = locked(folder, wait=True)
     try:
         yield
     finally:
@@ -134,7 +134,7 @@ def _sweep_one(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
         return
-    descriptor = _locked(path)
+    descriptor = locked(path)
     if descriptor is None:
         return
     try:

@@ -1,0 +1,216 @@
+"""Rows on the disk that wait for the database: files of JSON lines in a folder that this process alone writes.
+
+The system drops the lock on the folder when the process ends, however it ends; the next one then takes its files over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import IO, Any
+
+from blemish.storage.scratch import locked
+
+MOST_BYTES = 1 << 30
+"""Bytes of a spool, at most."""
+
+FILE_BYTES = 4 << 20
+"""Bytes of one of its files, about."""
+
+LONGEST_LINE = 1 << 20
+"""Bytes of a line, at most."""
+
+ENDING = ".jsonl"
+_NAME = re.compile(r"[0-9a-f]{16}")
+
+
+class SpoolFullError(Exception):
+    """No more rows fit."""
+
+
+@dataclass
+class _File:
+    path: Path
+    count: int
+    size: int
+
+
+class Spool:
+    """Rows in the order in which they came. A row is in a file before `append` returns; `sync` makes it last.
+
+    Args:
+        parent: a folder that several processes may share; each has a folder of its own in it.
+        most_bytes: in it, at most.
+
+    Attributes:
+        count: rows that wait. It is read without waiting for the disk.
+        lost: rows in files that somebody removed.
+    """
+
+    def __init__(self, parent: Path, *, most_bytes: int = MOST_BYTES) -> None:
+        self._parent, self._most = parent, most_bytes
+        self._lock = RLock()
+        self._folder: Path | None = None
+        self._held: int | None = None
+        self._files: deque[_File] = deque()
+        self._open: IO[bytes] | None = None
+        self._number = 0
+        self.count = self.lost = 0
+        with suppress(OSError):
+            self._take_over()
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Writes rows to the end.
+
+        Raises:
+            SpoolFullError: they do not fit.
+            OSError: they cannot be written.
+        """
+        lines = [json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows]
+        content = b"".join(lines)
+        with self._lock:
+            if sum(file.size for file in self._files) + len(content) > self._most:
+                raise SpoolFullError
+            self._forget_absent()
+            if self._open is None:
+                self._begin()
+            file, opened = self._files[-1], self._open
+            assert opened is not None  # noqa: S101
+            try:
+                opened.write(content)
+            except OSError:
+                with suppress(OSError):
+                    opened.truncate(file.size)  # so that no row is there in part, or twice
+                    opened.seek(file.size)
+                raise
+            file.size += len(content)
+            file.count += len(lines)
+            self.count += len(lines)
+            if file.size >= FILE_BYTES:
+                self._seal()
+
+    def sync(self) -> None:
+        """Makes what was written outlast a loss of power. Raises `OSError`."""
+        with self._lock:
+            if self._open is not None:
+                os.fsync(self._open.fileno())
+
+    def oldest(self) -> Path | None:
+        """Returns the oldest file, to which nothing is written any more; `None` if there is none."""
+        with self._lock:
+            self._forget_absent()
+            if self._open is not None and len(self._files) == 1:
+                self._seal()
+            return self._files[0].path if self._files else None
+
+    def remove_oldest(self) -> None:
+        """Removes the oldest file, whose rows are in the database."""
+        with self._lock:
+            file = self._files.popleft()
+            self.count -= file.count
+        with suppress(OSError):
+            file.path.unlink()
+
+    def close(self) -> None:
+        """Makes all last, and lets go of the folder; an empty one is removed."""
+        with self._lock:
+            if self._open is not None:
+                with suppress(OSError):
+                    self._seal()
+            if self._folder is not None and not self._files:
+                with suppress(OSError):
+                    self._folder.rmdir()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+        self._folder = self._held = None
+
+    def _forget_absent(self) -> None:
+        """Lets go of files that somebody removed, the one that is written to among them."""
+        for file in [file for file in (*self._files,) if not file.path.exists()]:
+            if self._open is not None and file is self._files[-1]:
+                self._open.close()
+                self._open = None
+            self._files.remove(file)
+            self.count -= file.count
+            self.lost += file.count
+
+    def _begin(self) -> None:
+        """Opens a new file."""
+        folder = self._own_folder()
+        self._number += 1
+        path = folder / f"{self._number:012d}{ENDING}"
+        self._open = path.open("xb", buffering=0)
+        self._files.append(_File(path, 0, 0))
+
+    def _seal(self) -> None:
+        """Closes the file that is written to."""
+        opened, self._open = self._open, None
+        assert opened is not None  # noqa: S101
+        with opened:
+            os.fsync(opened.fileno())
+
+    def _own_folder(self) -> Path:
+        """Returns the folder of this process, which it holds; it is made if it is absent."""
+        if self._folder is not None and self._folder.is_dir():
+            return self._folder
+        self._let_go()
+        while True:
+            folder = self._parent / secrets.token_hex(8)
+            folder.mkdir(0o700, parents=True)
+            held = locked(folder, wait=True)
+            if folder.is_dir():  # no other process took it for one that was left
+                self._folder, self._held = folder, held
+                return folder
+            if held is not None:
+                os.close(held)
+
+    def _take_over(self) -> None:
+        """Moves the files of processes that have ended into the folder of this one."""
+        with os.scandir(self._parent) as entries:
+            left = [entry for entry in entries if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+        for entry in sorted(left, key=lambda entry: entry.stat().st_mtime_ns):
+            with suppress(OSError):
+                self._take(Path(entry.path))
+
+    def _take(self, folder: Path) -> None:
+        held = locked(folder)
+        if held is None:
+            return
+        try:
+            for path in sorted(folder.glob(f"*{ENDING}")):
+                own = self._own_folder()
+                self._number += 1
+                goal = own / f"{self._number:012d}{ENDING}"
+                path.rename(goal)
+                self._files.append(_File(goal, _lines(goal), goal.stat().st_size))
+                self.count += self._files[-1].count
+            folder.rmdir()
+        finally:
+            os.close(held)
+
+
+def read_spooled(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Yields the rows in a file; `None` for a line that is damaged, as the last one is after a loss of power."""
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST_LINE):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            yield row if isinstance(row, dict) else None
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
