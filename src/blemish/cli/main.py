@@ -23,6 +23,7 @@ from blemish.cli.drift import drift
 from blemish.cli.explain import explain, prune, sample
 from blemish.cli.fit import fit
 from blemish.cli.judge import check, demo, evaluate, predict
+from blemish.cli.log import log
 from blemish.errors import BlemishError, is_out_of_memory
 from blemish.interrupts import Interrupted
 
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 for judging in (demo, check, fit, predict, explain, evaluate, drift):
     app.command()(judging)
+app.command()(log)
 for changing in (update, forget, merge, calibrate, compare, prune, sample):
     app.command()(changing)
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run a paper's protocol.")

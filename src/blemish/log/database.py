@@ -227,7 +227,9 @@ class Database:
         insert = sqlite.insert if self._file is not None else postgresql.insert
         written = 0
         if rows:
-            written += connection.execute(insert(verdicts).on_conflict_do_nothing(), list(rows)).rowcount
+            counted = {"preserve_rowcount": True}
+            new_rows = insert(verdicts).on_conflict_do_nothing()
+            written += connection.execute(new_rows, list(rows), execution_options=counted).rowcount
         if said:
             new = insert(feedback)
             is_newer = sql.or_(new.excluded.time > feedback.c.time, feedback.c.time > time.time())

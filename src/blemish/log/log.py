@@ -96,9 +96,10 @@ class Log:
 
     def feedback(self, id: str, said: Feedback) -> None:
         """Takes in what a person said of an image. Never waits, never raises."""
-        self._said_at = max(time.time(), self._said_at + 1e-6)  # the later word counts, though the clock was set back
-        row = {"id": id, "time": self._said_at, "said": said}
-        self._put(lambda: {"feedback": _checked(row)})
+        with self._changed:
+            # The later word counts, though the clock was set back.
+            moment = self._said_at = max(time.time(), self._said_at + 1e-6)
+        self._put(lambda: {"feedback": _checked({"id": id, "time": moment, "said": said})})
 
     def get(self, id: str) -> Verdict | None:
         """Returns one row, or `None`. Raises `LogError` if the database is lost."""
@@ -217,19 +218,18 @@ class Log:
         path = self._spool.oldest()
         if path is None:
             return
-        some: list[dict[str, Any]] = []
         damaged = 0
-        for row in read_spooled(path):
-            try:
-                some.append(_checked_again(row))
-            except Exception:
-                damaged += 1
-            if len(some) == BATCH:
-                self._send(some)
-                some = []
+        try:
+            lines = read_spooled(path)
+            while some := list(islice(lines, BATCH)):
+                rows = [row for row in map(_read_again, some) if row is not None]
+                damaged += len(some) - len(rows)
+                self._send(rows)
                 self._write_batch()  # new rows need not wait for old ones
-        self._send(some)
-        self._spool.remove_oldest()
+        except OSError:
+            self._spool.leave_oldest()
+        else:
+            self._spool.remove_oldest()
         with self._changed:
             self._dropped += damaged
 
@@ -323,6 +323,22 @@ def open_log(url: str, spool: Path, *, queue: int = QUEUE, spool_bytes: int = MO
     return log
 
 
+def read_log(url: str, wanted: Filter) -> Iterator[Verdict]:
+    """Returns all verdicts in a log that is only read, newest first, in memory that does not grow with them.
+
+    Raises:
+        SettingError: there is no log.
+        LogError: the database does not answer.
+        MissingExtraError: sqlalchemy, or PostgreSQL's driver, is not installed.
+    """
+    require("sqlalchemy", of="the log", extra="serve")
+    from blemish.log.database import Database
+
+    database = Database(url, is_kept=False)
+    database.connect()
+    return database.every(wanted)
+
+
 def _checked(said: dict[str, Any]) -> dict[str, Any]:
     """Returns a row of feedback. Raises `ValueError`, `TypeError` or `KeyError` if it is none."""
     row = {"id": said["id"], "time": float(said["time"]), "said": said["said"]}
@@ -331,9 +347,11 @@ def _checked(said: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _checked_again(entry: dict[str, Any] | None) -> dict[str, Any]:
-    """Returns a row that was read from the disk; raises any error if it is none."""
-    assert entry is not None  # noqa: S101
-    if "feedback" in entry:
-        return {"feedback": _checked(entry["feedback"])}
-    return {"verdict": row_of(verdict_of(entry["verdict"]))}
+def _read_again(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Returns a row that was read from the disk, or `None` if it is none."""
+    try:
+        if entry is not None and "feedback" in entry:
+            return {"feedback": _checked(entry["feedback"])}
+        return None if entry is None else {"verdict": row_of(verdict_of(entry["verdict"]))}
+    except Exception:  # whatever a damaged line holds
+        return None

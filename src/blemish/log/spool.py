@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from threading import RLock
-from typing import IO, Any
+from typing import Any
 
 from blemish.storage.scratch import locked
 
@@ -52,7 +53,7 @@ class Spool:
 
     Attributes:
         count: rows that wait. It is read without waiting for the disk.
-        lost: rows in files that somebody removed.
+        lost: rows in files that somebody removed, or that cannot be read.
     """
 
     def __init__(self, parent: Path, *, most_bytes: int = MOST_BYTES) -> None:
@@ -61,7 +62,7 @@ class Spool:
         self._folder: Path | None = None
         self._held: int | None = None
         self._files: deque[_File] = deque()
-        self._open: IO[bytes] | None = None
+        self._open: FileIO | None = None
         self._number = 0
         self.count = self.lost = 0
         with suppress(OSError):
@@ -85,7 +86,9 @@ class Spool:
             file, opened = self._files[-1], self._open
             assert opened is not None  # noqa: S101
             try:
-                opened.write(content)
+                left = memoryview(content)
+                while left:
+                    left = left[opened.write(left) :]
             except OSError:
                 with suppress(OSError):
                     opened.truncate(file.size)  # so that no row is there in part, or twice
@@ -119,6 +122,13 @@ class Spool:
         with suppress(OSError):
             file.path.unlink()
 
+    def leave_oldest(self) -> None:
+        """Lets go of the oldest file, which cannot be read now; the next process tries it again."""
+        with self._lock:
+            file = self._files.popleft()
+            self.count -= file.count
+            self.lost += file.count
+
     def close(self) -> None:
         """Makes all last, and lets go of the folder; an empty one is removed."""
         with self._lock:
@@ -150,7 +160,7 @@ class Spool:
         folder = self._own_folder()
         self._number += 1
         path = folder / f"{self._number:012d}{ENDING}"
-        self._open = path.open("xb", buffering=0)
+        self._open = FileIO(path, "x")
         self._files.append(_File(path, 0, 0))
 
     def _seal(self) -> None:

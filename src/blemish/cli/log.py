@@ -1,0 +1,72 @@
+"""`blemish log`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.console import err
+from blemish.errors import SettingError, require
+
+
+class Format(str, Enum):
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+
+
+def log(
+    url: Annotated[str, typer.Argument(metavar="URL", help="sqlite:///PATH or postgresql://HOST/DATABASE.")],
+    since: Annotated[str | None, typer.Option(help="From this time on: 2026-01-31 or 2026-01-31T12:00, UTC.")] = None,
+    until: Annotated[str | None, typer.Option(help="Up to this time, not included.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only of the model of this name.")] = None,
+    anomalous: Annotated[bool, typer.Option("--anomalous", help="Only anomalous images.")] = False,
+    format: Annotated[Format, typer.Option("--format", help="jsonl, csv or parquet.")] = Format.jsonl,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A new file, in place of the output.")] = None,
+) -> None:
+    """Print or export the verdicts in a log, newest first.
+
+    Example: [bold]blemish log sqlite:///blemish-service/verdicts.sqlite --since 2026-01-31 --format csv[/bold]
+    """
+    from blemish.log import Filter, read_log
+    from blemish.log.exports import csv_lines, json_lines, write_parquet
+    from blemish.storage import check_free_file, new_file
+
+    if output is not None:
+        check_free_file(output)
+    if format is Format.parquet:
+        require("pyarrow.parquet", of="Parquet", extra="parquet")
+        if output is None:
+            raise SettingError("Parquet is not for a terminal; give -o FILE")
+    wanted = Filter(model, None, _moment(since), _moment(until), True if anomalous else None)
+    verdicts = read_log(url, wanted)  # raises before anything is written, if there is no log
+    lines = csv_lines if format is Format.csv else json_lines
+    if output is None:
+        for line in lines(verdicts):
+            sys.stdout.write(line)
+        return
+    with new_file(output) as draft:
+        if format is Format.parquet:
+            with draft.open("wb") as file:
+                write_parquet(verdicts, file)
+        else:
+            with draft.open("w", encoding="utf-8", newline="") as text:
+                text.writelines(lines(verdicts))
+    err.print(f"written to {escape(str(output))}")
+
+
+def _moment(text: str | None) -> float | None:
+    """Returns seconds since 1970. Raises `SettingError` if the text is no time in ISO 8601."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, OverflowError):
+        raise SettingError(f"{text!r} is not a time; give one like 2026-01-31 or 2026-01-31T12:00, in UTC") from None

@@ -1,0 +1,121 @@
+"""Kept images, in a folder that stays within so many bytes and days; the oldest go first."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Literal, get_args
+
+from blemish.errors import SettingError, StorageError
+from blemish.log.verdict import is_id
+from blemish.storage.place import UNFINISHED, Place
+
+Kind = Literal["image", "overlay", "thumbnail"]
+
+LARGEST = 256 << 20
+"""Bytes of an image that is read, at most."""
+
+DAY = 86_400.0
+
+
+class Images:
+    """Files `ID.KIND` of verdicts. Their age is that of the id, so that copying a folder makes nothing younger.
+
+    Args:
+        folder: where they are; it is made if it is absent.
+        most_bytes: of all together; the oldest are removed first.
+        most_days: since the verdict; those beyond are removed when the next one is put in, or by `tidy`.
+
+    Raises:
+        SettingError: no byte or no day is allowed.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int, most_days: float) -> None:
+        if most_bytes <= 0 or not most_days > 0:
+            raise SettingError(f"{most_bytes} bytes for {most_days:g} days keep nothing; give more than 0 of both")
+        self._folder, self._most_bytes, self._most_days = folder, most_bytes, most_days
+        self._lock = Lock()
+        self._sizes: dict[str, int] = {}
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if entry.name.startswith(".") and entry.name.endswith(UNFINISHED):
+                        os.unlink(entry.path)  # a process was killed while it wrote this
+                    elif _is_name(entry.name) and entry.is_file(follow_symlinks=False):
+                        self._sizes[entry.name] = entry.stat().st_size
+        self._oldest = list(self._sizes)
+        heapq.heapify(self._oldest)
+        self._size = sum(self._sizes.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes that are kept."""
+        return self._size
+
+    def put(self, id: str, kind: Kind, content: bytes) -> None:
+        """Keeps an image, whole or not at all; it takes the place of one of the same name.
+
+        Raises:
+            SettingError: the id or the kind is none.
+            StorageError: it cannot be written, or is alone larger than what may be kept.
+        """
+        name = _name(id, kind)
+        if len(content) > min(self._most_bytes, LARGEST):
+            raise StorageError(f"an image of {len(content):,} bytes is more than may be kept; allow more bytes")
+        with self._lock:
+            self._make_room(len(content) - self._sizes.get(name, 0), but=name)
+            Place(str(self._folder)).write(name, content)
+            if name not in self._sizes:
+                heapq.heappush(self._oldest, name)
+            self._size += len(content) - self._sizes.get(name, 0)
+            self._sizes[name] = len(content)
+
+    def read(self, id: str, kind: Kind) -> bytes | None:
+        """Returns the bytes of an image, or `None` if it is not kept. Raises `SettingError` if id or kind is none."""
+        name = _name(id, kind)
+        try:
+            with (self._folder / name).open("rb") as file:
+                return file.read(LARGEST)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"a kept image cannot be read ({error.strerror})") from None
+
+    def tidy(self) -> None:
+        """Removes what is too old."""
+        with self._lock:
+            self._make_room(0)
+
+    def _make_room(self, more: int, but: str = "") -> None:
+        """Removes the oldest until so many bytes more fit and none is too old; never the one that is written."""
+        first = f"{max(0, int(1000 * (time.time() - DAY * self._most_days))):012x}"
+        kept = []
+        while self._oldest and (self._oldest[0] < first or self._size + more > self._most_bytes):
+            name = heapq.heappop(self._oldest)
+            if name == but:
+                kept.append(name)
+                continue
+            with suppress(FileNotFoundError):
+                try:
+                    (self._folder / name).unlink()
+                except PermissionError as error:
+                    heapq.heappush(self._oldest, name)
+                    raise StorageError(f"a kept image cannot be removed ({error.strerror})") from None
+            self._size -= self._sizes.pop(name)
+        for name in kept:
+            heapq.heappush(self._oldest, name)
+
+
+def _name(id: str, kind: str) -> str:
+    if not is_id(id) or kind not in get_args(Kind):
+        raise SettingError(f"no image has the name {id[:40]!r} and the kind {kind[:20]!r}; give the id of a verdict")
+    return f"{id}.{kind}"
+
+
+def _is_name(name: str) -> bool:
+    id, _, kind = name.partition(".")
+    return is_id(id) and kind in get_args(Kind)
