@@ -190,6 +190,15 @@ def saved(model: blemish.Model, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[Path]:
+    """The folder of the sockets of a PostgreSQL server; see `databases.PostgresDatabase`."""
+    from databases import running_postgres
+
+    with running_postgres() as sockets:
+        yield sockets
+
+
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """A Ray cluster of two workers on this machine, to which this process is connected; its store is small."""
     pytest.importorskip("ray", reason="needs Ray; pip install 'blemish[ray]'")

@@ -225,11 +225,10 @@ class Database:
         self, connection: Connection, rows: Sequence[Mapping[str, Any]], said: Sequence[Mapping[str, Any]]
     ) -> int:
         insert = sqlite.insert if self._file is not None else postgresql.insert
+        connection = connection.execution_options(preserve_rowcount=True)
         written = 0
         if rows:
-            counted = {"preserve_rowcount": True}
-            new_rows = insert(verdicts).on_conflict_do_nothing()
-            written += connection.execute(new_rows, list(rows), execution_options=counted).rowcount
+            written += connection.execute(insert(verdicts).on_conflict_do_nothing(), list(rows)).rowcount
         if said:
             new = insert(feedback)
             is_newer = sql.or_(new.excluded.time > feedback.c.time, feedback.c.time > time.time())
