@@ -1,20 +1,55 @@
-"""Databases for the log that tests lose, lock and wipe: a file of SQLite, or one in a PostgreSQL of their own."""
+"""Verdicts, and databases for them that tests lose, lock and wipe: a file of SQLite, or one in a PostgreSQL."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from blemish.log import Verdict, new_id
+from blemish.maps import Box
+
+
+def verdict(number: int = 0, **fields: object) -> Verdict:
+    id = new_id()
+    made = Verdict(
+        id=id,
+        time=1_700_000_000 + number / 7,
+        model="cells",
+        version="1f2e3d4c5b6a",
+        role="decides",
+        request=id,
+        name=f"{number:03d}.png",
+        digest="ab" * 32,
+        score=1 / (number + 3),
+        p_value=0.1,
+        is_anomaly=number % 3 == 0,
+        threshold=0.25,
+        false_alarm_rate=0.05,
+        boxes=(Box(1, 2, 30, 40, 500, 0.1 + 0.2),),
+        latency=0.0123,
+    )
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Waits, since threads take turns as they like."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
 
 
 class SqliteFile:
@@ -126,7 +161,7 @@ def running_postgres() -> Iterator[Path]:
         _wait_for(folder, server)
         yield folder
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGQUIT)  # at once: its data are thrown away
         try:
             server.wait(20)
         except subprocess.TimeoutExpired:

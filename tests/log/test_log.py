@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from blemish.errors import LogError, SettingError
 from blemish.log import Filter, Log, Verdict, database, log, new_id, open_log
 from blemish.log.verdict import BOXES, LONGEST
 from blemish.maps import Box
-from databases import PostgresDatabase, SqliteFile
+from databases import PostgresDatabase, SqliteFile, until, verdict
 
 Place = SqliteFile | PostgresDatabase
 
@@ -45,36 +45,6 @@ def opened(place: Place, tmp_path: Path) -> Iterator[Log]:
     log = open_log(place.url, tmp_path / "spool")
     yield log
     log.close()
-
-
-def verdict(number: int = 0, **fields: object) -> Verdict:
-    id = new_id()
-    made = Verdict(
-        id=id,
-        time=1_700_000_000 + number / 7,
-        model="cells",
-        version="1f2e3d4c5b6a",
-        role="decides",
-        request=id,
-        name=f"{number:03d}.png",
-        digest="ab" * 32,
-        score=1 / (number + 3),
-        p_value=0.1,
-        is_anomaly=number % 3 == 0,
-        threshold=0.25,
-        false_alarm_rate=0.05,
-        boxes=(Box(1, 2, 30, 40, 500, 0.1 + 0.2),),
-        latency=0.0123,
-    )
-    return replace(made, **fields)  # type: ignore[arg-type]
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Waits, since threads take turns as they like."""
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def put(log: Log, *verdicts: Verdict) -> list[Verdict]:
@@ -239,7 +209,6 @@ def test_rows_of_a_lost_database_wait_on_the_disk_and_are_written_once_when_it_i
     place.lose()
     for n in range(5, 60):
         opened.put(verdict(n))
-        rows.append(rows[0])
     opened.feedback(rows[0].id, "good")
     until(lambda: opened.counts.spooled == 56)
     assert opened.flush(60)
@@ -403,7 +372,7 @@ import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from blemish.log import open_log
-from test_log import verdict
+from databases import verdict
 log = open_log(sys.argv[1], Path(sys.argv[2]))
 for number in range(300):
     one = verdict(number)
@@ -419,7 +388,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_what_a_killed_process_had_on_the_disk_is_written_by_the_next_one(tmp_path: Path) -> None:
     place = SqliteFile(tmp_path)
     place.path.mkdir()
-    words = [sys.executable, "-c", KILLED, place.url, tmp_path / "spool", Path(__file__).parent]
+    words = [sys.executable, "-c", KILLED, place.url, tmp_path / "spool", Path(__file__).parents[1]]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -113,8 +113,11 @@ class Database:
             self._look()
             with (self._writing if self._is_kept else self._reading).begin() as connection:
                 self._check(connection)
+        except ForeignError:
+            self.close()
+            raise
         except SQLAlchemyError as error:
-            self._writing.dispose()
+            self.close()
             raise self._fault(error) from None
         except OSError as error:
             raise LogError(f"the log's database cannot be opened ({error.strerror})") from None

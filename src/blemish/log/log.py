@@ -336,7 +336,14 @@ def read_log(url: str, wanted: Filter) -> Iterator[Verdict]:
 
     database = Database(url, is_kept=False)
     database.connect()
-    return database.every(wanted)
+
+    def read() -> Iterator[Verdict]:
+        try:
+            yield from database.every(wanted)
+        finally:
+            database.close()
+
+    return read()
 
 
 def _checked(said: dict[str, Any]) -> dict[str, Any]:
