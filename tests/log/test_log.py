@@ -339,6 +339,9 @@ def test_a_full_disk_costs_no_row(tmp_path: Path) -> None:
         log.put(verdict(number))
     until(lambda: (log.counts.problem or "").endswith("(database or disk is full)"))
     until(lambda: log.counts.spooled == 200)
+    for _ in range(30):  # it is opened again and again, and is not back before a row fits
+        assert not log.counts.is_connected
+        time.sleep(0.01)
     writing.dispose()  # there is space again
     until(lambda: log.counts.written == 201)
     assert len(ids(log)) == 201

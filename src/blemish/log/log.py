@@ -77,8 +77,9 @@ class Log:
         self._problem: str | None = "the log's database has not answered yet"
         self._since: float | None = time.monotonic()  # when what the database now does began
         self._is_first, self._is_closing = True, False
+        self._pause = PAUSES[0]
         self._refusal: SettingError | None = None
-        self._threads = [Thread(target=work, daemon=True) for work in (self._write, self._spill)]
+        self._threads = [Thread(target=work, name="blemish-log", daemon=True) for work in (self._write, self._spill)]
 
     def start(self) -> None:
         """Begins to write. Raises what `open_log` does if the database answers soon, and is another program's."""
@@ -182,13 +183,14 @@ class Log:
     # What writes them to the database.
 
     def _write(self) -> None:
-        pause = PAUSES[0]
         while not self._is_closing:
             try:
-                if self._problem is not None:
+                if self._problem is None:
+                    self._wait_for_rows()
+                else:
                     self._ask(self._database.connect)
-                    pause = PAUSES[0]
-                self._wait_for_rows()
+                    if not self._rows and not self._spool.count:  # else it counts as back when a row is written
+                        self._tell(None)
                 self._write_batch()
                 self._replay()
             except Exception as error:
@@ -196,8 +198,8 @@ class Log:
                     self._refusal = error
                 self._tell(str(error) if isinstance(error, BlemishError) else f"{type(error).__name__}: {error}"[:200])
                 with self._changed:
-                    self._changed.wait_for(lambda: self._is_closing, pause)
-                pause = min(2 * pause, PAUSES[1])
+                    self._changed.wait_for(lambda: self._is_closing, self._pause)
+                self._pause = min(2 * self._pause, PAUSES[1])
 
     def _wait_for_rows(self) -> None:
         with self._changed:
@@ -222,6 +224,8 @@ class Log:
         try:
             lines = read_spooled(path)
             while some := list(islice(lines, BATCH)):
+                if self._is_closing:
+                    return  # the next process writes the whole file again, and no row twice
                 rows = [row for row in map(_read_again, some) if row is not None]
                 damaged += len(some) - len(rows)
                 self._send(rows)
@@ -241,18 +245,22 @@ class Log:
             with self._changed:
                 self._written += written
                 self._dropped += refused
+            self._tell(None)
 
     def _ask(self, work: Callable[[], Any]) -> Any:
         """Lets the database do something, and notes since when it has been busy."""
         with self._changed:
             self._since = time.monotonic()
         done = work()
-        self._tell(None)
+        with self._changed:
+            self._since, self._is_first = None, False
+            self._changed.notify_all()
         return done
 
     def _tell(self, problem: str | None) -> None:
         with self._changed:
             self._problem, self._since, self._is_first = problem, None, False
+            self._pause = PAUSES[0] if problem is None else self._pause
             self._changed.notify_all()
 
     def _lost(self) -> str | None:
