@@ -62,8 +62,8 @@ feedback = sql.Table(
     "blemish_feedback",
     _meta,
     sql.Column("id", sql.String(32), primary_key=True),
-    sql.Column("time", _number, nullable=False),
     sql.Column("said", sql.String(10), nullable=False),
+    sql.Column("said_at", _number, nullable=False),
 )
 assert tuple(column.name for column in verdicts.columns) == COLUMNS  # noqa: S101
 
@@ -234,9 +234,9 @@ class Database:
             written += connection.execute(insert(verdicts).on_conflict_do_nothing(), list(rows)).rowcount
         if said:
             new = insert(feedback)
-            is_newer = sql.or_(new.excluded.time > feedback.c.time, feedback.c.time > time.time())
+            is_newer = sql.or_(new.excluded.said_at > feedback.c.said_at, feedback.c.said_at > time.time())
             newest = new.on_conflict_do_update(
-                index_elements=["id"], set_={"time": new.excluded.time, "said": new.excluded.said}, where=is_newer
+                index_elements=["id"], set_={"said": new.excluded.said, "said_at": new.excluded.said_at}, where=is_newer
             )
             for row in said:
                 written += connection.execute(newest, row).rowcount

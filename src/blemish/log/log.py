@@ -100,7 +100,7 @@ class Log:
         with self._changed:
             # The later word counts, though the clock was set back.
             moment = self._said_at = max(time.time(), self._said_at + 1e-6)
-        self._put(lambda: {"feedback": _checked({"id": id, "time": moment, "said": said})})
+        self._put(lambda: {"feedback": _checked({"id": id, "said": said, "said_at": moment})})
 
     def get(self, id: str) -> Verdict | None:
         """Returns one row, or `None`. Raises `LogError` if the database is lost."""
@@ -356,8 +356,8 @@ def read_log(url: str, wanted: Filter) -> Iterator[Verdict]:
 
 def _checked(said: dict[str, Any]) -> dict[str, Any]:
     """Returns a row of feedback. Raises `ValueError`, `TypeError` or `KeyError` if it is none."""
-    row = {"id": said["id"], "time": float(said["time"]), "said": said["said"]}
-    if not is_id(row["id"]) or row["said"] not in get_args(Feedback) or not math.isfinite(row["time"]):
+    row = {"id": said["id"], "said": said["said"], "said_at": float(said["said_at"])}
+    if not is_id(row["id"]) or row["said"] not in get_args(Feedback) or not math.isfinite(row["said_at"]):
         raise ValueError(f"no such feedback: {row!r}")
     return row
 
