@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -174,3 +175,37 @@ def test_a_log_that_cannot_write_anywhere_goes_on(database: Troubled, tmp_path: 
     log.put(verdict(31))
     log.close(0.1)
     assert log.counts.dropped == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_breaks_in_whatever_order_each_row_is_there_once(seed: int, tmp_path: Path) -> None:
+    draw = random.Random(seed)  # noqa: S311
+
+    class Fickle(Troubled):
+        def write(self, rows: Sequence[Any], said: Sequence[Any]) -> tuple[int, int]:
+            time.sleep(draw.choice([0, 0, 0, 0.3]))
+            self.breaks = draw.choice(["before", "after", None, None])
+            return super().write(rows, said)
+
+    rows = [verdict(n) for n in range(400)]
+    said: dict[str, str] = {}
+    log = started(Fickle(tmp_path), Spool(tmp_path / "spool"), queue=60)
+    for number, row in enumerate(rows):
+        while log.counts.waiting > 50:  # whoever puts more in than the disk takes would lose some
+            time.sleep(0.005)
+        log.put(row)
+        if number % 7 == 0:
+            words = draw.choice([("good", "defect"), ("defect", "good")])
+            for word in words:
+                log.feedback(row.id, word)  # type: ignore[arg-type]
+            said[row.id] = words[-1]
+        if number in {150, 300}:
+            log.close()
+            log = started(Fickle(tmp_path), Spool(tmp_path / "spool"), queue=60)
+    log.close()
+    last = started(Troubled(tmp_path), Spool(tmp_path / "spool"))
+    until(lambda: last.counts.spooled == 0)
+    found = {row.id: row.feedback for row in last.every(Filter())}
+    assert found == {row.id: said.get(row.id) for row in rows}
+    assert len(list(last.every(Filter()))) == len(rows)
+    last.close()

@@ -16,7 +16,7 @@ from blemish.maps import Box
 Role = Literal["decides", "shadow"]
 Feedback = Literal["good", "defect"]
 
-BOXES = 1_000
+BOXES = 200
 """Boxes that a row keeps, at most: the first ones, which have the highest peaks."""
 
 LONGEST = {"model": 200, "version": 64, "name": 1_000, "digest": 128, "error": 2_000}
