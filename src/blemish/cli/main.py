@@ -24,6 +24,7 @@ from blemish.cli.explain import explain, prune, sample
 from blemish.cli.fit import fit
 from blemish.cli.judge import check, demo, evaluate, predict
 from blemish.cli.log import log
+from blemish.cli.serve import serve
 from blemish.errors import BlemishError, is_out_of_memory
 from blemish.interrupts import Interrupted
 
@@ -43,6 +44,7 @@ for judging in (demo, check, fit, predict, explain, evaluate, drift):
 app.command()(log)
 for changing in (update, forget, merge, calibrate, compare, prune, sample):
     app.command()(changing)
+app.command()(serve)
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run a paper's protocol.")
 bench.command("one-class")(one_class)
 app.add_typer(bench, name="bench")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.images import Geometry, Location, Pixels, read_image, read_proportion
+from blemish.images import Geometry, ImageLike, Pixels, read_image, read_proportion
 from blemish.images.tiling import SMALLEST
 from blemish.maps.pictures import resized
 
 
 def view(
-    path: Location, values: NDArray[np.float32], geometry: Geometry, longest: int
+    source: ImageLike, values: NDArray[np.float32], geometry: Geometry, longest: int
 ) -> tuple[Pixels, NDArray[np.float32]]:
     """Returns the image (h, w, 3) and its map (h, w) in the image's proportions; a photograph in tiles is shrunk.
 
@@ -20,7 +20,7 @@ def view(
     A photograph's map is shrunk by taking the largest value of each block, so that a small peak stays visible.
 
     Args:
-        path: of the image.
+        source: the image: a file, its bytes, or an array.
         values: its map.
         geometry: the model's.
         longest: pixels of the longer side of a photograph, at most.
@@ -29,10 +29,10 @@ def view(
         ImageError: the image can no longer be read.
     """
     if geometry.tile is None:
-        shape = geometry.displayed(read_proportion(path))
-        return resized(read_image(path, geometry), shape), resized(values, shape)
+        shape = geometry.displayed(read_proportion(source))
+        return resized(read_image(source, geometry), shape), resized(values, shape)
     scale = min(1.0, longest / max(values.shape))
     shape = tuple(max(SMALLEST, round(side * scale)) for side in values.shape)
     for axis, (side, left) in enumerate(zip(values.shape, shape, strict=True)):
         values = np.maximum.reduceat(values, np.arange(left) * side // left, axis=axis)
-    return read_image(path, Geometry(shape[0], shape[1])), values
+    return read_image(source, Geometry(shape[0], shape[1])), values

@@ -180,7 +180,8 @@ class Model:
         is_anomaly = scored.score > self.threshold
         boxes = tuple(self._in_image(self.boxes(scored.map), image))
         known = scored.digest in self.inside
-        return Prediction(_path(image), scored.score, float(p_value), is_anomaly, *used, scored.map, None, boxes, known)
+        verdict = (scored.score, float(p_value), is_anomaly, *used)
+        return Prediction(_path(image), *verdict, scored.map, None, boxes, known, scored.digest)
 
     def boxes(self, values: NDArray[np.float32]) -> list[Box]:
         """Returns boxes around parts of a map (H, W) above the level for boxes, in its pixels, highest peak first.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.images import Location, Pixels
+from blemish.images import ImageLike, Pixels
 from blemish.maps import in_view, outlined, overlay, view
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ LONGEST = 2048
 """Pixels on the longer side of a photograph's heat map, at most."""
 
 
-def drawn(model: Model, path: Location, values: NDArray[np.float32]) -> Pixels:
+def drawn(model: Model, source: ImageLike, values: NDArray[np.float32]) -> Pixels:
     """Returns the heat map over the image, with the boxes, uint8 (h, w, 3), on the model's fixed scale.
 
     It has the image's proportions, and as many pixels as the model's input; of a photograph cut into tiles, `LONGEST`
@@ -25,12 +25,12 @@ def drawn(model: Model, path: Location, values: NDArray[np.float32]) -> Pixels:
 
     Args:
         model: that predicted.
-        path: of the image.
+        source: the image: a file, its bytes, or an array.
         values: its map (H, W).
 
     Raises:
         ImageError: the image can no longer be read.
     """
-    pixels, shown = view(path, values, model.recipe.geometry, LONGEST)
+    pixels, shown = view(source, values, model.recipe.geometry, LONGEST)
     boxes = in_view(model.boxes(values), values.shape, pixels.shape)
     return outlined(overlay(pixels, shown, model.calibration.display), boxes)

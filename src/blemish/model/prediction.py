@@ -29,6 +29,7 @@ class Prediction:
         boxes: around what lies above the level for boxes, whatever the verdict; in the image's own pixels, the highest
             peak first.
         is_known: whether the model was fitted on this very image, whose score then says little.
+        digest: of the pixels as the model sees them, in hexadecimal; empty if there is an error.
     """
 
     path: Location | None
@@ -41,6 +42,7 @@ class Prediction:
     error: str | None = None
     boxes: tuple[Box, ...] = ()
     is_known: bool = False
+    digest: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what JSON can hold: `path` and `error`, or all but the map and the error."""

@@ -1,1 +1,1 @@
-"""The service: predictions over HTTP, models that are replaced while it runs, and its page."""
+"""The service: verdicts over HTTP from one worker process, models that are swapped while it runs, a log and a page."""

@@ -1,0 +1,107 @@
+"""`blemish serve`: verdicts over HTTP, and the page for the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.console import err
+from blemish.cli.options import EngineName
+from blemish.errors import SettingError, require
+
+
+def serve(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="What fit wrote, or NAME=PATH.")],
+    host: Annotated[str, typer.Option(help="Where to listen; others than this machine's need a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 is any free one.")] = 8420,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Another host name by which it is reached, as behind a proxy; repeat it.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="A file with the token that requests must show.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="A certificate as PEM, for HTTPS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    max_bytes: Annotated[int, typer.Option(help="Bytes of one request.")] = 64 << 20,
+    max_pixels: Annotated[int, typer.Option(help="Pixels of one image.")] = 64_000_000,
+    queue: Annotated[int, typer.Option(help="Images that may wait for their verdict.")] = 256,
+    timeout: Annotated[float, typer.Option(help="Seconds for a request to come in, and again for its verdict.")] = 30.0,
+    state: Annotated[Path, typer.Option(help="Folder for the log, copies of models, and images.")] = Path(
+        "blemish-service"
+    ),
+    log: Annotated[
+        str | None, typer.Option(help="sqlite:///PATH or postgresql://…; by default a file in --state.")
+    ] = None,
+    keep: Annotated[str, typer.Option(help="Images to keep on the disk: none, anomalous or all.")] = "none",
+    keep_days: Annotated[float, typer.Option(help="For so many days.")] = 30.0,
+    keep_bytes: Annotated[int, typer.Option(help="So many bytes of them; the oldest go first.")] = 10 << 30,
+    shadow: Annotated[
+        list[str] | None, typer.Option(help="NAME=MODEL: a model that looks on where NAME decides; repeat it.")
+    ] = None,
+    engine: EngineName = "auto",
+) -> None:
+    """Answer over HTTP, with a page for the line. Ctrl-C or SIGTERM ends it when all is answered.
+
+    Example: [bold]blemish serve cells.blemish[/bold]
+    """
+    for module in ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client", "sqlalchemy"):
+        require(module, of="the service", extra="serve")
+    from blemish.service.serve import serve as run
+    from blemish.service.service import Service
+    from blemish.service.settings import Settings, read_token
+
+    settings = Settings(
+        host=host,
+        port=port,
+        names=tuple(name or ()),
+        token=None if token_file is None else read_token(token_file),
+        certificate=tls_cert,
+        key=tls_key,
+        most_bytes=max_bytes,
+        most_pixels=max_pixels,
+        queue=queue,
+        timeout=timeout,
+        state=state,
+        log=log,
+        keep=keep,  # type: ignore[arg-type]  # it is checked there
+        keep_days=keep_days,
+        keep_bytes=keep_bytes,
+        engine=engine,
+    )
+
+    def told(service: Service, address: str) -> None:
+        for served in service.models.all():
+            role = "" if served.name in service.models.served else ", looks on"
+            err.print(f"{escape(served.name)}: {served.details['detector']}, version {served.version}{role}")
+            if served.problem is not None:
+                err.print(f"[yellow]warning:[/yellow] {escape(served.name)}: {escape(served.problem)}")
+        err.print(f"serving at {escape(address)}; Ctrl-C ends it")
+
+    run(settings, _named(models), _shadows(shadow or []), told)
+
+
+def _named(models: list[str]) -> dict[str, str]:
+    from blemish.service.versions import named
+
+    found: dict[str, str] = {}
+    for given in models:
+        name, source = named(given)
+        if name in found:
+            raise SettingError(f"two models are called {name!r}; give one of them another name: NAME={source}")
+        found[name] = source
+    return found
+
+
+def _shadows(shadows: list[str]) -> dict[str, tuple[str, str]]:
+    from blemish.service.versions import named
+
+    found: dict[str, tuple[str, str]] = {}
+    for given in shadows:
+        decides, equals, source = given.partition("=")
+        if not (decides and equals and source):
+            raise SettingError(f"--shadow {given} names no model; give NAME=MODEL, with the NAME of one that is served")
+        if decides in found:
+            raise SettingError(f"{decides!r} has two shadows; give one")
+        found[decides] = named(source)
+    return found

@@ -1,0 +1,108 @@
+"""The OpenAPI document: what FastAPI knows of its routes, and by hand the one that does not go through it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from blemish.service.bodies import MOST_PARTS
+from blemish.service.schema import Answer, Error
+
+WORDS = {
+    400: "The request is not valid.",
+    401: "The token is missing or wrong.",
+    403: "Another host name or site, or a token that the service does not have.",
+    404: "There is no such model or verdict, or its picture is no longer kept.",
+    408: "The request took too long to come in.",
+    409: "Nothing was changed, and why.",
+    410: "The image is no longer kept.",
+    413: "Too many bytes, pixels or images.",
+    415: "Not an image of a known format, or another content type.",
+    422: "A value that is not allowed, or an image that is damaged or empty.",
+    429: "Too many images wait; try again later.",
+    503: "No verdict now: the worker or the log's database does not answer, or too much is on its way.",
+}
+
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns what routes answer in place of a result, as FastAPI takes it."""
+    return {status: {"model": Error, "description": WORDS[status]} for status in statuses}
+
+
+def with_predict(document: dict[str, Any], *, has_token: bool) -> dict[str, Any]:
+    """Returns the document with the route of predictions, and with the token if one is asked for."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for kind in (Answer, Error):
+        found = kind.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+        schemas |= found.pop("$defs", {})
+        schemas[kind.__name__] = found
+    document["paths"]["/v1/models/{name}/predict"] = {"post": _predict()}
+    if has_token:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, methods in document["paths"].items():
+            if path.startswith("/v1") or path == "/metrics":
+                for operation in methods.values():
+                    operation["security"] = [{"token": []}]
+    document["paths"] = dict(sorted(document["paths"].items()))
+    return document
+
+
+def _predict() -> dict[str, Any]:
+    several = {"type": "array", "items": BINARY["schema"], "minItems": 1, "maxItems": MOST_PARTS}
+    files = {"type": "object", "required": ["file"], "properties": {"file": several}}
+    told = {str(status): _told(status) for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)}
+    return {
+        "tags": ["models"],
+        "summary": "Judge one image, or several",
+        "operationId": "predict",
+        "parameters": [
+            {
+                "name": "name",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "of the model",
+            },
+            _asked(
+                "map", {"enum": ["none", "png", "overlay"], "type": "string", "default": "none"}, "the heat map as PNG"
+            ),
+            _asked(
+                "false_alarm_rate",
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                "the share of good images that may raise an alarm, in place of the model's",
+            ),
+            _asked(
+                "shadow",
+                {"enum": ["later", "wait"], "type": "string", "default": "later"},
+                "whether the answer waits for the model that looks on",
+            ),
+            {"name": "X-Name", "in": "header", "schema": {"type": "string"}, "description": "of a single image"},
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "image/*": BINARY,
+                "application/octet-stream": BINARY,
+                "multipart/form-data": {"schema": files},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The verdicts.",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}},
+            },
+            **told,
+        },
+    }
+
+
+def _asked(name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": text}
+
+
+def _told(status: int) -> dict[str, Any]:
+    return {
+        "description": WORDS[status],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }

@@ -1,0 +1,168 @@
+"""What persons say of images: good ones wait until the model learns from them, defects are collected.
+
+A model learns in a process of its own, which needs torch; the service goes on meanwhile, without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from blemish.errors import BlemishError, StorageError
+from blemish.log import Feedback as Said
+from blemish.service.formats import format_of
+from blemish.service.models import Models, Served
+from blemish.service.refused import Refused
+from blemish.storage import Scratch
+from blemish.storage.cards import reason_of
+from blemish.storage.place import Place
+
+KINDS: tuple[Said, ...] = ("good", "defect")
+
+MOST_WAITING = 10_000
+"""Images that wait for one model, at most."""
+
+LEARNING = 3600.0
+"""Seconds that learning may take."""
+
+
+class Feedback:
+    """The images that wait, in `waiting/NAME/good` and `waiting/NAME/defect` of the state.
+
+    Args:
+        state: the service's folder.
+        models: that learn.
+    """
+
+    def __init__(self, state: Path, models: Models) -> None:
+        self._state, self._models = state, models
+        self._counts: dict[str, dict[str, int]] = {}
+
+    def waiting(self, name: str) -> dict[str, int]:
+        """Returns how many images wait for a model, by what was said of them."""
+        if name not in self._counts:
+            self._counts[name] = {kind: len(self._names(name, kind)) for kind in KINDS}
+        return dict(self._counts[name])
+
+    def put(self, name: str, id: str, said: Said, image: bytes) -> None:
+        """Keeps an image that somebody judged; a later word takes the place of a former one.
+
+        Raises:
+            Refused: too many wait, or the disk is full.
+        """
+        if self.waiting(name)[said] >= MOST_WAITING:
+            raise Refused(
+                409, f"{MOST_WAITING:,} images marked {said} wait already; update the model first", "feedback"
+            )
+        try:
+            file = f"{id}.{format_of(image)}"
+            self._place(name, said).write(file, image)
+            other = KINDS[said == "good"]
+            with suppress(FileNotFoundError):
+                (self._folder(name, other) / file).unlink()
+        except (StorageError, OSError) as error:
+            reason = reason_of(error) if isinstance(error, OSError) else "the disk takes nothing more"
+            raise Refused(503, f"the image cannot be kept ({reason}); make space, then send it again", "disk") from None
+        finally:
+            self._counts.pop(name, None)
+
+    async def update(self, served: Served) -> None:
+        """Lets a model learn from the good images that wait, and serves the result as a new version.
+
+        Raises:
+            Refused: none wait, it learns already, torch is not installed, or it cannot learn.
+        """
+        if find_spec("torch") is None:
+            raise Refused(
+                409, "learning needs torch, and it is not installed here; pip install 'blemish[fit]'", "update"
+            )
+        if served.busy.locked():
+            raise Refused(409, f"{served.name} is being changed already; try again when that is done", "update")
+        async with served.busy:
+            if not self.waiting(served.name)["good"]:
+                raise Refused(409, "no image that was marked good waits; mark some first", "update")
+            try:
+                with Scratch(self._state) as scratch:
+                    images = scratch.path / "good"
+                    names = await asyncio.to_thread(self._taken, served.name, images)
+                    learned = scratch.path / "learned"
+                    await self._learn(served, images, learned)
+                    version = await asyncio.to_thread(self._models.versions.adopt, served.name, str(learned))
+                await self._models.take(served, version)
+            except OSError as error:
+                raise Refused(503, f"nothing was learned ({reason_of(error)}); make space first", "disk") from None
+            except BlemishError as error:
+                if isinstance(error, Refused):
+                    raise
+                raise Refused(409, f"nothing was learned: {self._models.public(served, error)}", "update") from None
+            await asyncio.to_thread(self._done, served.name, version, names)
+
+    def give_back(self, name: str, version: str) -> None:
+        """Lets the images wait again that a version has learned from, since it was rolled back."""
+        learned = self._state / "waiting" / name / "learned" / version
+        with suppress(OSError):
+            for file in learned.iterdir():
+                file.replace(self._folder(name, "good") / file.name)
+            learned.rmdir()
+        self._counts.pop(name, None)
+
+    async def _learn(self, served: Served, images: Path, goal: Path) -> None:
+        """Runs `blemish update` on the images. Raises `Refused` with its reason."""
+        words = ["update", str(self._models.versions.path(served.name, served.version)), str(images)]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "blemish", *words, "-o", str(goal), "--skip-bad", "--json"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "NO_COLOR": "1", "COLUMNS": "1000"},
+            start_new_session=True,
+        )
+        try:
+            _, told = await asyncio.wait_for(process.communicate(), LEARNING)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+        if not (goal / "model.json").is_file():
+            lines = told.decode("utf-8", "replace").strip().splitlines()
+            text = lines[-1].removeprefix("error: ") if lines else "it ended without a reason"
+            text = text.replace(str(images), "the images that wait")
+            raise Refused(409, f"nothing was learned: {self._models.public(served, StorageError(text))}", "update")
+
+    def _taken(self, name: str, images: Path) -> list[str]:
+        """Links or copies what waits into a folder, so that what is marked meanwhile is not lost. Returns its names."""
+        images.mkdir()
+        names = self._names(name, "good")
+        for file in names:
+            source = self._folder(name, "good") / file
+            try:
+                os.link(source, images / file)
+            except OSError:
+                shutil.copyfile(source, images / file)
+        return names
+
+    def _done(self, name: str, version: str, names: list[str]) -> None:
+        """Puts what was learned aside, until the next update: a rollback lets it wait again."""
+        aside = self._state / "waiting" / name / "learned"
+        with suppress(OSError):
+            shutil.rmtree(aside, ignore_errors=True)
+            (aside / version).mkdir(parents=True)
+            for file in names:
+                with suppress(FileNotFoundError):
+                    (self._folder(name, "good") / file).replace(aside / version / file)
+        self._counts.pop(name, None)
+
+    def _folder(self, name: str, kind: Said) -> Path:
+        return self._state / "waiting" / name / kind
+
+    def _names(self, name: str, kind: Said) -> list[str]:
+        return [file for file in self._place(name, kind).names() if not file.startswith(".")]
+
+    def _place(self, name: str, kind: Said) -> Place:
+        return Place(str(self._folder(name, kind)))

@@ -1,0 +1,199 @@
+"""The log: verdicts, their images, and a day of a model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from datetime import date as Date
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+from typing import IO, Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from blemish.errors import SettingError
+from blemish.log import Feedback, Filter, Role
+from blemish.log.exports import csv_lines, write_parquet
+from blemish.log.verdict import iso
+from blemish.service.document import errors
+from blemish.service.formats import SHOWN, format_of
+from blemish.service.metrics import drift_of
+from blemish.service.models import DRIFT_IMAGES, Served
+from blemish.service.refused import Refused
+from blemish.service.schema import Day, Rows
+from blemish.service.service import Service
+
+BUCKET = 600.0
+"""Seconds of one bucket of a day."""
+
+MOST_ROWS = 1000
+"""Verdicts in one answer."""
+
+Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="of a verdict")]
+Moment = Annotated[str | None, Query(max_length=40, description="ISO 8601, in UTC unless it says another zone")]
+Name = Annotated[str | None, Query(max_length=64, pattern="^[A-Za-z0-9._-]+$", description="of a model")]
+
+
+def log_routes(service: Service) -> APIRouter:
+    """Returns the routes of the log."""
+    router = APIRouter(prefix="/v1", tags=["log"])
+
+    @router.get(
+        "/verdicts",
+        response_model=Rows,
+        responses={
+            200: {
+                "description": "Verdicts, newest first.",
+                "content": {"text/csv": {}, "application/vnd.apache.parquet": {}},
+            },
+            **errors(401, 403, 422, 503),
+        },
+        summary="Verdicts, newest first",
+    )
+    async def verdicts(
+        model: Name = None,
+        role: Role | None = None,
+        since: Moment = None,
+        until: Moment = None,
+        is_anomaly: bool | None = None,
+        feedback: Feedback | None = None,
+        limit: Annotated[
+            int | None,
+            Query(
+                ge=1, le=1_000_000_000, description="100 by default, 1000 at most; of CSV and Parquet all by default"
+            ),
+        ] = None,
+        after: Annotated[str | None, Query(max_length=100, description="`next` of the answer before")] = None,
+        format: Literal["json", "csv", "parquet"] = "json",
+    ) -> Response:
+        wanted = Filter(model, role, _seconds("since", since), _seconds("until", until), is_anomaly, feedback)
+        if format != "json":
+            return await _exported(service, wanted, limit, format)
+        try:
+            found = await service.reading(service.log.find, wanted, limit=min(limit or 100, MOST_ROWS), after=after)
+        except SettingError as error:
+            raise Refused(422, str(error), "query") from None
+        return JSONResponse({"verdicts": [verdict.as_dict() for verdict in found.verdicts], "next": found.next})
+
+    @router.get(
+        "/verdicts/{id}/{what}",
+        response_class=Response,
+        responses={
+            200: {"description": "A PNG or a JPEG.", "content": {"image/png": {}, "image/jpeg": {}}},
+            **errors(401, 403, 404, 422, 429, 503),
+        },
+        summary="The image of a verdict, small, or with its heat map",
+    )
+    async def picture(id: Id, what: Literal["image", "overlay", "thumbnail"]) -> Response:
+        content = await _picture(service, id, what)
+        return Response(content, media_type=f"image/{format_of(content)}")
+
+    @router.get(
+        "/models/{name}/day",
+        response_model=Day,
+        responses=errors(401, 403, 404, 422, 503),
+        summary="A day of a model in spans of ten minutes",
+    )
+    async def day(
+        name: str,
+        date: Date,
+        tz_offset: Annotated[
+            int, Query(ge=-1440, le=1440, description="minutes by which local time is ahead of UTC")
+        ] = 0,
+    ) -> dict[str, Any]:
+        served = service.models.get(name)
+        try:
+            start = datetime(date.year, date.month, date.day, tzinfo=timezone.utc) - timedelta(minutes=tz_offset)
+            since, until = start.timestamp(), (start + timedelta(days=1)).timestamp()
+        except OverflowError:
+            raise Refused(422, f"{date} is out of range; give a date such as 2026-01-31", "query") from None
+        wanted = Filter(name, "decides", since, until)
+        buckets, drift = await service.reading(_day, service, served, wanted)
+        return {"buckets": buckets, "drift": drift}
+
+    return router
+
+
+def _day(service: Service, served: Served, wanted: Filter) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Returns the buckets of a day and the evidence of drift, from the latest images of the version that is served."""
+    buckets = [
+        {
+            "start": iso(bucket.start),
+            "count": bucket.count,
+            "anomalies": bucket.anomalies,
+            "lowest": bucket.lowest,
+            "median": bucket.median,
+            "highest": bucket.highest,
+        }
+        for bucket in service.log.buckets(wanted, BUCKET)
+    ]
+    p_values: list[float] = []
+    for verdict in islice(service.log.every(wanted), 2 * DRIFT_IMAGES):
+        if verdict.version == served.version and verdict.error is None:
+            p_values.append(verdict.p_value)
+    try:
+        drift = drift_of(p_values[:DRIFT_IMAGES][::-1], served)
+    except SettingError:  # of another calibration
+        drift = drift_of([], served)
+    return buckets, drift
+
+
+async def _picture(service: Service, id: str, what: Literal["image", "overlay", "thumbnail"]) -> bytes:
+    """Returns a picture of an image, from memory or from the disk. Raises `Refused` if it is not there any more."""
+    if what == "overlay" and (kept := await service.kept(id, "overlay")) is not None:
+        return kept
+    found = service.recent.get(id)
+    image = await service.kept(id, "image") if found is None else found.image
+    if image is None:
+        raise Refused(404, "there is no picture of this verdict, or it is no longer kept", "no picture")
+    if what == "image" and format_of(image) in SHOWN:
+        return image
+    keys = {served.key for served in service.models.served.values()}
+    if what == "overlay":
+        if found is None or found.key not in keys:
+            raise Refused(404, "the version that judged this image is no longer served", "no picture")
+        return await service.scorer.draw(image, found.key, what)
+    return await service.scorer.draw(image, next(iter(keys)), what)
+
+
+async def _exported(service: Service, wanted: Filter, limit: int | None, format: str) -> Response:
+    """Returns all verdicts that are wanted as a file."""
+    rows = service.log.every(wanted)
+    head = {"Content-Disposition": f'attachment; filename="verdicts.{format}"'}
+    if format == "csv":
+        lines = csv_lines(islice(rows, limit))
+        first = await service.reading(next, lines)
+        second = await service.reading(next, lines, "")
+        return StreamingResponse(_after([first, second], lines), media_type="text/csv; charset=utf-8", headers=head)
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed when all of it is sent
+    try:
+        await service.reading(write_parquet, islice(rows, limit), file)
+    except BaseException:
+        file.close()
+        raise
+    return StreamingResponse(_pieces(file), media_type="application/vnd.apache.parquet", headers=head)
+
+
+def _after(first: list[str], rest: Iterator[str]) -> Iterator[str]:
+    """Yields lines; a file that cannot go on ends in the middle, as its missing end tells the client."""
+    yield from first
+    yield from rest
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while piece := file.read(1 << 20):
+            yield piece
+
+
+def _seconds(name: str, text: str | None) -> float | None:
+    """Returns a moment as seconds since 1970. Raises `Refused` if it is none."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace(" ", "+"))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, OverflowError):
+        raise Refused(422, f"{name} {text!r} is no moment; give one such as 2026-01-31T12:00:00Z", "query") from None

@@ -1,0 +1,251 @@
+"""The models that are served: loaded beside the old version, then swapped, so that no request is lost.
+
+A model's folder is looked at every second. What is in it now is copied, loaded and warmed while the old version goes
+on; if that fails, the old version goes on, and why is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blemish.errors import BlemishError, ModelError, SettingError, StorageError
+from blemish.service.refused import Refused
+from blemish.service.scorer import Scorer
+from blemish.service.versions import Active, Versions, version_of
+from blemish.storage.remote import is_remote
+
+LOOK = 1.0
+"""Seconds between two looks at the models' folders."""
+
+DRIFT_IMAGES = 2000
+"""The latest images of a version that the evidence of drift is taken from."""
+
+Stamp = tuple[tuple[str, int, int, int], ...] | None
+
+
+@dataclass(eq=False)
+class Served:
+    """One model that is served, or that looks on as a shadow.
+
+    Attributes:
+        name: in addresses.
+        source: the folder that was given, or its address.
+        version: that decides.
+        previous: that decided before, for a rollback.
+        seen: the version that the folder held when it was last looked at.
+        details: of the version.
+        loaded: when it was, in seconds since 1970.
+        problem: why a newer version is not served, or what else is wrong; `None` if nothing is.
+        shadow: that looks on.
+        p_values: of the latest new images.
+    """
+
+    name: str
+    source: str
+    version: str = ""
+    previous: str | None = None
+    seen: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    loaded: float = 0.0
+    problem: str | None = None
+    shadow: Served | None = None
+    p_values: deque[float] = field(default_factory=lambda: deque(maxlen=DRIFT_IMAGES))
+    stamp: Stamp = None
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def key(self) -> str:
+        """What the worker knows it by."""
+        return f"{self.name}@{self.version}"
+
+
+class Models:
+    """All models, by name.
+
+    Args:
+        scorer: that loads them.
+        versions: their copies.
+        given: sources by name.
+        shadows: for some of these names, the name and the source of a shadow.
+    """
+
+    def __init__(
+        self, scorer: Scorer, versions: Versions, given: Mapping[str, str], shadows: Mapping[str, tuple[str, str]]
+    ) -> None:
+        self._scorer, self.versions = scorer, versions
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.served = {name: Served(name, source) for name, source in given.items()}
+        for name, (shadow, source) in shadows.items():
+            if name not in self.served:
+                raise SettingError(f"--shadow {name}=… is for no model that is served; give one of {', '.join(given)}")
+            if shadow in self.served or any(shadow == other.name for other in self._shadows()):
+                raise SettingError(
+                    f"the shadow {shadow!r} has the name of another model; give --shadow {name}=NAME=PATH"
+                )
+            self.served[name].shadow = Served(shadow, source)
+
+    def get(self, name: str) -> Served:
+        """Returns a model that decides. Raises `Refused` if there is none of this name."""
+        found = self.served.get(name)
+        if found is None:
+            raise Refused(404, f"no model is called {name[:64]!r}; GET /v1/models names them", "no model")
+        return found
+
+    async def start(self) -> None:
+        """Loads all models. Raises `ModelError` if one cannot be loaded, neither from its folder nor from a copy."""
+        for served in self.all():
+            await self._first(served)
+
+    async def reload(self, served: Served) -> None:
+        """Serves what the model's folder holds now. Raises `Refused` if that cannot be served; the old one goes on."""
+        async with served.busy:
+            try:
+                await self._take_over(served)
+            except BlemishError as error:
+                raise Refused(409, f"{served.problem or error}; version {served.version} goes on", "reload") from None
+
+    async def rollback(self, served: Served) -> None:
+        """Serves the version that was served before. Raises `Refused` if there is none."""
+        async with served.busy:
+            previous = served.previous
+            if previous is None or not self.versions.holds(served.name, previous):
+                raise Refused(409, f"no version of {served.name} was served before; nothing is rolled back", "rollback")
+            try:
+                await self._swap(served, previous, str(self.versions.path(served.name, previous)))
+            except BlemishError as error:
+                raise Refused(409, f"version {previous}: {self.public(served, error)}", "rollback") from None
+
+    async def take(self, served: Served, version: str) -> None:
+        """Serves a version whose copy is there, such as one that has learned. To be called within `served.busy`."""
+        await self._swap(served, version, str(self.versions.path(served.name, version)))
+
+    async def watch(self) -> None:
+        """Looks at all folders for ever, and serves what is new in them."""
+        while True:
+            await asyncio.sleep(LOOK)
+            for served in self.all():
+                if is_remote(served.source) or served.busy.locked():
+                    continue
+                stamp = await asyncio.to_thread(stamp_of, served.source)
+                if stamp == served.stamp:
+                    continue
+                async with served.busy:
+                    try:
+                        await self._take_over(served, only_new=True)
+                    except BlemishError as error:
+                        served.problem = self.public(served, error)
+                    served.stamp = stamp
+
+    def all(self) -> Iterator[Served]:
+        """Yields all models, shadows too."""
+        yield from self.served.values()
+        yield from self._shadows()
+
+    def _shadows(self) -> Iterator[Served]:
+        for served in self.served.values():
+            if served.shadow is not None:
+                yield served.shadow
+
+    async def _first(self, served: Served) -> None:
+        """Serves what was served last, unless the folder was replaced since."""
+        noted = self.versions.active(served.name)
+        served.stamp = await asyncio.to_thread(stamp_of, served.source)
+        trouble: BlemishError
+        try:
+            served.seen = await asyncio.to_thread(self.versions.adopt, served.name, served.source)
+        except StorageError as error:  # no room for a copy: it is served from where it is
+            served.problem = f"no copy is kept, so there is no rollback: {self.public(served, error)}"
+            served.seen = await asyncio.to_thread(version_of, served.source)
+            await self._serve(served, served.seen, served.source)
+            return
+        except ModelError as error:
+            if noted is None:
+                raise
+            served.problem = self.public(served, error)
+            served.seen, trouble = noted.seen, error
+        else:
+            trouble = ModelError("")
+        wanted = [served.seen] if served.problem is None else []
+        if noted is not None and (noted.seen == served.seen or served.problem is not None):
+            wanted.insert(0, noted.version)
+            served.previous = noted.previous
+        elif noted is not None and noted.version != served.seen:
+            served.previous = noted.version
+        for version in wanted:
+            try:
+                await self._serve(served, version, str(self.versions.path(served.name, version)))
+            except ModelError as error:
+                trouble = error
+            else:
+                self._note(served)
+                return
+        raise trouble
+
+    async def _take_over(self, served: Served, *, only_new: bool = False) -> None:
+        """Serves what the folder holds; if only what is new counts, a rollback is not undone."""
+        try:
+            version = await asyncio.to_thread(version_of, served.source) if not is_remote(served.source) else ""
+            if version and version == (served.seen if only_new else served.version):
+                served.seen, served.problem = version, None
+                return
+            version = await asyncio.to_thread(self.versions.adopt, served.name, served.source)
+            if version != served.version:
+                await self._swap(served, version, str(self.versions.path(served.name, version)))
+        except BlemishError as error:
+            served.problem = self.public(served, error)
+            raise
+        served.seen = version
+        self._note(served)
+
+    async def _swap(self, served: Served, version: str, path: str) -> None:
+        """Loads a version beside the one that is served, and puts it in its place."""
+        old, former = served.key, served.version
+        await self._serve(served, version, path)
+        served.previous, served.problem = former, None
+        served.p_values.clear()
+        self._note(served)
+        if served.key != old:
+            task = asyncio.create_task(self._scorer.unload(old))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, served: Served, version: str, path: str) -> None:
+        details = await self._scorer.load(f"{served.name}@{version}", path)
+        served.details, served.version, served.loaded = details, version, time.time()
+
+    def _note(self, served: Served) -> None:
+        """Notes on the disk what is served, and removes older copies."""
+        try:
+            self.versions.remember(served.name, Active(served.version, served.previous, served.seen))
+        except StorageError as error:
+            served.problem = str(error)
+            return
+        self.versions.prune(served.name, {served.version, served.seen, served.previous or served.version})
+
+    def public(self, served: Served, error: Exception) -> str:
+        """Returns the reason of an error in one line, without paths of this machine."""
+        text = " ".join(str(error).split())
+        for path in (self.versions.path(served.name, served.version), self.versions.folder, served.source):
+            text = text.replace(str(path), served.name)
+        return re.sub(r"(?<![\w.])/[^\s:;,'\"()]*/", "", text)
+
+
+def stamp_of(source: str) -> Stamp:
+    """Returns what changes when a folder or a file in it does; `None` if there is no folder."""
+    found = []
+    try:
+        with os.scandir(Path(source)) as entries:
+            for entry in entries:
+                status = entry.stat()
+                found.append((entry.name, status.st_size, status.st_mtime_ns, status.st_ino))
+    except OSError:
+        return None
+    return tuple(sorted(found))

@@ -1,0 +1,181 @@
+"""What the service takes and answers, for its OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Error(BaseModel):
+    """Why a request gets no answer, in one line: what was found, what was expected, what to do."""
+
+    error: str
+
+
+class BoxOf(BaseModel):
+    """Rows `top` to `bottom` and columns `left` to `right`, the last ones not included, in the image's own pixels."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    area: int
+    peak: float
+
+
+class Second(BaseModel):
+    """What the shadow says of an image."""
+
+    model: str
+    version: str
+    score: float
+    p_value: float
+    is_anomaly: bool
+
+
+class Result(BaseModel):
+    """The verdict on one image, or with `id`, `name` and `error` alone, why there is none."""
+
+    id: str
+    name: str | None
+    height: int = 0
+    width: int = 0
+    score: float = 0
+    p_value: float = 0
+    is_anomaly: bool = False
+    threshold: float = 0
+    false_alarm_rate: float = 0
+    boxes: list[BoxOf] = []
+    is_known: bool = False
+    map: str | None = None
+    shadow: Second | None = None
+    latency: float = 0
+    error: str | None
+
+
+class Answer(BaseModel):
+    """The verdicts on the images of a request, in their order."""
+
+    model: str
+    version: str
+    results: list[Result]
+
+
+class Waiting(BaseModel):
+    """Images that wait for an update, by what was said of them."""
+
+    good: int
+    defect: int
+
+
+class ShadowOf(BaseModel):
+    """A model that looks on."""
+
+    name: str
+    version: str
+
+
+class ModelOf(BaseModel):
+    """A model that is served."""
+
+    name: str
+    version: str
+    previous: str | None
+    shadow: ShadowOf | None
+    loaded: str
+    problem: str | None
+    detector: str
+    backbone: str
+    height: int
+    width: int
+    tile: int | None
+    images: int
+    threshold: float
+    false_alarm_rate: float
+    lowest_rate: float
+    box_rate: float
+    display: list[float]
+    waiting: Waiting
+
+
+class ModelWithScores(ModelOf):
+    """A model with the scores of the images that calibrate it, ascending."""
+
+    scores: list[float]
+
+
+class AllModels(BaseModel):
+    """All models that decide."""
+
+    models: list[ModelOf]
+
+
+class Judged(BaseModel):
+    """What a person says of an image."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(pattern="^[0-9a-f]{32}$")
+    said: Literal["good", "defect"] = Field(alias="is")
+
+
+class WaitingNow(BaseModel):
+    """How many images wait."""
+
+    waiting: Waiting
+
+
+class Row(BaseModel):
+    """One row of the log."""
+
+    id: str
+    time: str
+    model: str
+    version: str
+    role: str
+    request: str
+    name: str | None
+    digest: str
+    score: float | None
+    p_value: float | None
+    is_anomaly: bool | None
+    threshold: float | None
+    false_alarm_rate: float | None
+    boxes: list[dict[str, Any]]
+    latency: float | None
+    error: str | None
+    feedback: str | None
+
+
+class Rows(BaseModel):
+    """Verdicts, newest first, and the cursor of the next ones."""
+
+    verdicts: list[Row]
+    next: str | None
+
+
+class BucketOf(BaseModel):
+    """Ten minutes of a day."""
+
+    start: str
+    count: int
+    anomalies: int
+    lowest: float
+    median: float
+    highest: float
+
+
+class DriftOf(BaseModel):
+    """The evidence that the images of a day are not like those that calibrated."""
+
+    martingale_log10: float | None
+    alarm: bool
+    images: int
+
+
+class Day(BaseModel):
+    """A day of a model."""
+
+    buckets: list[BucketOf]
+    drift: DriftOf

@@ -1,0 +1,360 @@
+"""The service's side of the worker: starts it, hands it images within limits, and starts another if it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+from blemish.errors import ModelError
+from blemish.service.frames import Frame, packed, receive_frame
+from blemish.service.refused import Refused
+
+SENT = 64
+"""Images that are with the worker at one time, at most; the others wait here, and survive its end."""
+
+SENT_BYTES = 128 << 20
+"""Bytes of them, at most; one larger image goes alone."""
+
+LOADING = 300.0
+"""Seconds that loading a model may take."""
+
+PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0)
+"""Seconds before the worker is started again, if it ended so many times without one answer."""
+
+ENDED = "the worker ended while it had this image, and another one is starting; send it again"
+
+OnShadow = Callable[[dict[str, Any] | None], None]
+"""Is called with what a shadow said, or `None` if its work was dropped or failed."""
+
+
+@dataclass(eq=False)
+class Job:
+    """Something that the worker is asked, and who waits for it."""
+
+    seq: int
+    key: str
+    pieces: list[bytes]
+    size: int
+    answer: asyncio.Future[Frame]
+    timer: asyncio.TimerHandle | None = None
+
+
+class Scorer:
+    """The worker, as the service sees it.
+
+    Args:
+        most_pixels: of an image, at most.
+        engine: as in `Model.load`.
+        queue: images that may wait.
+        timeout: seconds that one may wait for its verdict.
+
+    Attributes:
+        restarts: how often the worker was started again.
+        is_ready: whether it runs and has loaded all models.
+        dropped_shadows: images whose shadow did not judge them.
+        process: of the worker; `None` while there is none.
+    """
+
+    def __init__(self, most_pixels: int, engine: str, queue: int, timeout: float) -> None:
+        self._words = [sys.executable, "-m", "blemish.service.worker", str(most_pixels), engine]
+        self._queue, self._timeout = queue, timeout
+        self._waiting: deque[Job] = deque()
+        self._sent: dict[int, Job] = {}
+        self._asked: dict[int, Job] = {}
+        self._shadows: dict[int, OnShadow] = {}
+        self._loaded: dict[str, str] = {}
+        self._bytes = self._numbers = self._fruitless = 0
+        self._heard = 0.0
+        self._closing = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.process: asyncio.subprocess.Process | None = None
+        self.restarts = self.dropped_shadows = 0
+        self.is_ready = False
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait here."""
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """Images that are with the worker."""
+        return len(self._sent)
+
+    async def start(self) -> None:
+        """Starts the worker."""
+        await self._spawn()
+        self._tasks.append(asyncio.create_task(self._watch()))
+
+    async def stop(self) -> None:
+        """Ends the worker; who still waits is refused."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        process = self.process
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), 2)
+            except asyncio.TimeoutError:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        self._refuse_all("the service ends; send it again to the next one")
+
+    async def load(self, key: str, path: str) -> dict[str, Any]:
+        """Lets the worker load a model beside the others and warm it. Returns its details.
+
+        Raises:
+            ModelError: it cannot be loaded; a path may be in the message.
+            Refused: there is no worker.
+        """
+        frame = await self._ask({"do": "load", "key": key, "path": path}, LOADING)
+        if (error := frame.header.get("error")) is not None:
+            raise ModelError(error)
+        self._loaded[key] = path
+        details: dict[str, Any] = frame.header["details"]
+        return details
+
+    async def unload(self, key: str) -> None:
+        """Lets the worker drop a model, when all that waits for it has been sent; what it has is done still."""
+        await asyncio.sleep(0.5)  # a request may have chosen this version and not be here yet
+        while any(job.key == key for job in self._waiting):
+            await asyncio.sleep(0.05)
+        if self._loaded.pop(key, None) is not None:
+            self._write(packed({"do": "unload", "key": key}))
+
+    async def judge(
+        self,
+        image: bytes,
+        key: str,
+        *,
+        map: str = "none",
+        rate: float | None = None,
+        keep: str = "none",
+        shadow: str | None = None,
+        wait: bool = False,
+        on_shadow: OnShadow | None = None,
+    ) -> Frame:
+        """Returns what the model says of an image; its `status` is 200, or says why there is no verdict.
+
+        Args:
+            image: bytes of a file.
+            key: of the model.
+            map: `none`, `png` or `overlay`: the frame's first part.
+            rate: another false-alarm rate.
+            keep: for which verdicts an overlay is the frame's second part.
+            shadow: key of a second model.
+            wait: for the shadow too, whose words are then in the answer.
+            on_shadow: called later with its words.
+
+        Raises:
+            Refused: too many images wait, the time is over, or the worker ended.
+        """
+        header = {"do": "judge", "key": key, "map": map, "rate": rate, "keep": keep, "shadow": shadow, "wait": wait}
+        return await self._put(header, image, None if wait else on_shadow)
+
+    async def draw(self, image: bytes, key: str, what: str) -> bytes:
+        """Returns a picture of an image: `thumbnail`, `image` or `overlay`.
+
+        Raises:
+            Refused: as `judge`, or the image cannot be drawn.
+        """
+        frame = await self._put({"do": "draw", "key": key, "what": what}, image, None)
+        if frame.header["status"] != 200:
+            raise Refused(404, f"there is no picture: {frame.header['error']}", "no picture")
+        return frame.parts[0]
+
+    async def ping(self, timeout: float = 1.0) -> bool:
+        """Whether the worker answers, and has all models."""
+        if not self.is_ready:
+            return False
+        try:
+            await self._ask({"do": "ping"}, timeout)
+        except Refused:
+            return False
+        return True
+
+    def check_room(self, count: int) -> None:
+        """Raises `Refused` unless so many more images may wait."""
+        if self._closing:
+            raise Refused(503, "the service ends; send it again to the next one", "closing")
+        if len(self._waiting) + len(self._sent) + count > self._queue:
+            raise Refused(
+                429,
+                f"{len(self._waiting) + len(self._sent)} images wait for their verdict and {count} more do not fit, "
+                f"since {self._queue} may wait; send it again later, or fewer at once",
+                "queue full",
+                {"Retry-After": "1"},
+            )
+
+    async def _put(self, header: dict[str, Any], image: bytes, on_shadow: OnShadow | None) -> Frame:
+        self.check_room(1)
+        job = self._job(header, image, self._timeout, "no verdict within {:g} s; send it again, or fewer at once")
+        if on_shadow is not None and header["shadow"] is not None:
+            self._shadows[job.seq] = on_shadow
+        self._waiting.append(job)
+        self._pump()
+        try:
+            return await job.answer
+        finally:
+            self._forget(job)
+
+    async def _ask(self, header: dict[str, Any], timeout: float) -> Frame:
+        """Asks the worker at once, beside the images."""
+        if self.process is None:
+            raise Refused(503, "the worker is starting; try again later", "worker")
+        job = self._job(header, b"", timeout, "the worker did not answer within {:g} s")
+        self._asked[job.seq] = job
+        self._write(job.pieces)
+        try:
+            return await job.answer
+        finally:
+            self._forget(job)
+
+    def _job(self, header: dict[str, Any], image: bytes, timeout: float, late: str) -> Job:
+        loop = asyncio.get_running_loop()
+        self._numbers += 1
+        pieces = packed({**header, "seq": self._numbers}, [image] if image else [])
+        job = Job(self._numbers, header.get("key", ""), pieces, len(image), loop.create_future())
+        refusal = Refused(503, late.format(timeout), "too late", {"Retry-After": "1"})
+        job.timer = loop.call_later(timeout, _fail, job, refusal)
+        return job
+
+    def _forget(self, job: Job) -> None:
+        if job.timer is not None:
+            job.timer.cancel()
+        self._asked.pop(job.seq, None)
+        if job.seq in self._sent:
+            # Nobody waits any more, but the worker still has it: it counts until it is answered.
+            return
+        with suppress(ValueError):
+            self._waiting.remove(job)
+
+    def _pump(self) -> None:
+        """Sends what waits, as far as the worker may have it."""
+        while self.is_ready and self._waiting and len(self._sent) < SENT:
+            job = self._waiting[0]
+            if self._sent and self._bytes + job.size > SENT_BYTES:
+                return
+            self._waiting.popleft()
+            if job.answer.done():
+                continue
+            if not self._sent:
+                self._heard = asyncio.get_running_loop().time()
+            self._sent[job.seq] = job
+            self._bytes += job.size
+            self._write(job.pieces)
+            job.pieces = []
+
+    def _write(self, pieces: list[bytes]) -> None:
+        process = self.process
+        if process is not None and process.stdin is not None and not process.stdin.is_closing():
+            process.stdin.writelines(pieces)
+
+    async def _spawn(self) -> None:
+        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+        self.process = await asyncio.create_subprocess_exec(
+            *self._words,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment,
+            limit=1 << 20,
+            start_new_session=True,  # Ctrl-C in a terminal is for the service, which lets it finish
+        )
+        self._tasks.append(asyncio.create_task(self._listen(self.process)))
+        loaded = dict(self._loaded)
+        self._heard = asyncio.get_running_loop().time()
+        if not loaded:
+            self.is_ready = True
+            return
+        self._tasks.append(asyncio.create_task(self._reload(self.process, loaded)))
+
+    async def _reload(self, process: asyncio.subprocess.Process, loaded: Mapping[str, str]) -> None:
+        """Lets a new worker load what the former one had."""
+        for key, path in loaded.items():
+            try:
+                await self.load(key, path)
+            except (ModelError, Refused) as error:
+                if self.process is not process:
+                    return
+                print(f"blemish: {key}: {error}", file=sys.stderr)
+        if self.process is process:
+            self.is_ready = True
+            self._pump()
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        output = cast(asyncio.StreamReader, process.stdout)  # it is a pipe
+        while (frame := await receive_frame(output)) is not None:
+            self._heard = asyncio.get_running_loop().time()
+            self._hear(frame)
+        if not self._closing:
+            await self._restart(process)
+
+    def _hear(self, frame: Frame) -> None:
+        seq = frame.header["seq"]
+        if "shadow" in frame.header and "status" not in frame.header:
+            said = frame.header["shadow"]
+            self.dropped_shadows += said is None
+            if (on_shadow := self._shadows.pop(seq, None)) is not None:
+                on_shadow(said)
+            return
+        job = self._sent.pop(seq, None)
+        if job is not None:
+            self._bytes -= job.size
+            self._fruitless = 0
+            if frame.header.get("status") != 200 or "shadow" in frame.header:
+                self._shadows.pop(seq, None)
+        else:
+            job = self._asked.pop(seq, None)
+        if job is not None and not job.answer.done():
+            job.answer.set_result(frame)
+        self._pump()
+
+    async def _restart(self, process: asyncio.subprocess.Process) -> None:
+        """Refuses what the worker had, and starts another one."""
+        self.is_ready, self.process = False, None
+        with suppress(ProcessLookupError):
+            process.kill()
+        status = await process.wait()
+        print(f"blemish: the worker ended with status {status}; another one is starting", file=sys.stderr)
+        for jobs in (self._sent, self._asked):
+            for job in jobs.values():
+                _fail(job, Refused(503, ENDED, "worker", {"Retry-After": "1"}))
+            jobs.clear()
+        self.dropped_shadows += len(self._shadows)
+        self._shadows.clear()
+        self._bytes = 0
+        self.restarts += 1
+        self._tasks = [task for task in self._tasks if not task.done()]
+        await asyncio.sleep(PAUSES[min(self._fruitless, len(PAUSES) - 1)])
+        self._fruitless += 1
+        if not self._closing:
+            await self._spawn()
+
+    async def _watch(self) -> None:
+        """Ends a worker that has images and says nothing for twice the time that one may take."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(1.0, self._timeout / 2))
+            if self._sent and self.process is not None and loop.time() - self._heard > 2 * self._timeout:
+                print("blemish: the worker does not answer and is ended", file=sys.stderr)
+                with suppress(ProcessLookupError):
+                    self.process.kill()
+
+    def _refuse_all(self, text: str) -> None:
+        for job in [*self._waiting, *self._sent.values(), *self._asked.values()]:
+            _fail(job, Refused(503, text, "closing"))
+        self._waiting.clear()
+        self._sent.clear()
+
+
+def _fail(job: Job, refusal: Refused) -> None:
+    if not job.answer.done():
+        job.answer.set_exception(refusal)

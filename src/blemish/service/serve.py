@@ -1,0 +1,144 @@
+"""Runs a service until it is told to end: what was accepted is answered first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+import uvicorn
+
+from blemish.errors import SettingError
+from blemish.service.app import Application
+from blemish.service.protocol import protocol
+from blemish.service.service import Service
+from blemish.service.settings import Settings
+from blemish.storage.cards import reason_of
+
+Told = Callable[[Service, str], None]
+
+
+class Server(uvicorn.Server):
+    """Ends when it is told to, without a trace of the signal: the status is 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in numbers}
+        for number in numbers:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)
+
+
+def serve(
+    settings: Settings, given: Mapping[str, str], shadows: Mapping[str, tuple[str, str]], told: Told | None = None
+) -> None:
+    """Serves models until SIGTERM or Ctrl-C.
+
+    Args:
+        settings: how.
+        given: sources of models by name.
+        shadows: for some names, name and source of a model that looks on.
+        told: called with the service and its address once it answers.
+
+    Raises:
+        BlemishError: it cannot start, and why.
+    """
+    os.environ["OTEL_SDK_DISABLED"] = "true"  # FastAPI would report to whom such variables name
+    listener = _listener(settings)
+    service = Service(settings, given, shadows)
+    config = uvicorn.Config(
+        Application(service),
+        http=protocol(settings.timeout),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=round(settings.timeout) + 5,
+        backlog=2048,
+    )
+    _secure(config, settings)
+
+    async def run() -> None:
+        try:
+            await service.start()
+            try:
+                if told is not None:
+                    told(service, _address(settings, listener))
+                await Server(config).serve(sockets=[listener])
+            finally:
+                await service.stop()
+        finally:
+            listener.close()
+
+    _run(run)
+
+
+def _listener(settings: Settings) -> socket.socket:
+    """Returns the socket that it listens on. Raises `SettingError` if that cannot be had."""
+    try:
+        family, _, _, _, place = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        found = socket.socket(family)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(place)
+    except (OSError, UnicodeError) as error:
+        raise SettingError(
+            f"{settings.host}:{settings.port}: nothing can listen there ({reason_of(error)}); give another --host or "
+            "--port"
+        ) from None
+    return found
+
+
+def _secure(config: uvicorn.Config, settings: Settings) -> None:
+    """Loads the files of TLS, if there are any. Raises `SettingError` if they are none."""
+    config.load()
+    if settings.certificate is None or settings.key is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.certificate, settings.key)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingError(
+            f"{settings.certificate}: TLS cannot use it with {settings.key} ({reason_of(error)}); give a certificate "
+            "and its key as PEM"
+        ) from None
+    config.ssl = context
+
+
+def _address(settings: Settings, listener: socket.socket) -> str:
+    kind = "http" if settings.certificate is None else "https"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{kind}://{host}:{listener.getsockname()[1]}/"
+
+
+def _run(work: Callable[[], object]) -> None:
+    """Runs it on uvloop, where there is one."""
+    try:
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    except ImportError:
+        loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(work())  # type: ignore[arg-type]
+    finally:
+        sys.stdout.flush()
+        loop.close()
+        asyncio.set_event_loop(None)
