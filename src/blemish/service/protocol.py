@@ -30,7 +30,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._late: asyncio.TimerHandle | None = None
         self._head = 0
-        self._is_head = True
+        self._is_head, self._is_new = True, False
         self._ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -47,13 +47,13 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        was_head = self._is_head
+        self._is_new = False
         super().data_received(data)
-        if was_head and self._is_head:
+        if self._is_head and not self._is_new:
             self._count(len(data))
 
     def on_message_begin(self) -> None:
-        self._head, self._is_head = 0, True
+        self._head, self._is_head, self._is_new = 0, True, True
         self._start_clock()
         super().on_message_begin()
 
@@ -71,7 +71,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._stop_clock()
-        self._is_head = True
+        self._head, self._is_head, self._is_new = 0, True, True
         if self.cycle is not None:
             super().on_message_complete()
 
