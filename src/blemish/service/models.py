@@ -109,6 +109,8 @@ class Models:
         async with served.busy:
             try:
                 await self._take_over(served)
+            except Refused:
+                raise
             except BlemishError as error:
                 raise Refused(409, f"{served.problem or error}; version {served.version} goes on", "reload") from None
 
@@ -120,6 +122,8 @@ class Models:
                 raise Refused(409, f"no version of {served.name} was served before; nothing is rolled back", "rollback")
             try:
                 await self._swap(served, previous, str(self.versions.path(served.name, previous)))
+            except Refused:
+                raise
             except BlemishError as error:
                 raise Refused(409, f"version {previous}: {self.public(served, error)}", "rollback") from None
 
@@ -140,6 +144,8 @@ class Models:
                 async with served.busy:
                     try:
                         await self._take_over(served, only_new=True)
+                    except Refused:  # the worker ended meanwhile; the next look tries again
+                        continue
                     except BlemishError as error:
                         served.problem = self.public(served, error)
                     served.stamp = stamp

@@ -27,7 +27,7 @@ LOADING = 300.0
 PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0)
 """Seconds before the worker is started again, if it ended so many times without one answer."""
 
-ENDED = "the worker ended while it had this image, and another one is starting; send it again"
+ENDED = "the worker ended before it answered, and another one is starting; send it again"
 
 OnShadow = Callable[[dict[str, Any] | None], None]
 """Is called with what a shadow said, or `None` if its work was dropped or failed."""
@@ -43,6 +43,7 @@ class Job:
     size: int
     answer: asyncio.Future[Frame]
     timer: asyncio.TimerHandle | None = None
+    is_waiting: bool = False
 
 
 class Scorer:
@@ -199,6 +200,7 @@ class Scorer:
         job = self._job(header, image, self._timeout, "no verdict within {:g} s; send it again, or fewer at once")
         if on_shadow is not None and header["shadow"] is not None:
             self._shadows[job.seq] = on_shadow
+        job.is_waiting = True
         self._waiting.append(job)
         self._pump()
         try:
@@ -223,19 +225,16 @@ class Scorer:
         self._numbers += 1
         pieces = packed({**header, "seq": self._numbers}, [image] if image else [])
         job = Job(self._numbers, header.get("key", ""), pieces, len(image), loop.create_future())
-        refusal = Refused(503, late.format(timeout), "too late", {"Retry-After": "1"})
-        job.timer = loop.call_later(timeout, _fail, job, refusal)
+        job.timer = loop.call_later(timeout, _fail, job, late.format(timeout), "too late")
         return job
 
     def _forget(self, job: Job) -> None:
         if job.timer is not None:
             job.timer.cancel()
         self._asked.pop(job.seq, None)
-        if job.seq in self._sent:
-            # Nobody waits any more, but the worker still has it: it counts until it is answered.
-            return
-        with suppress(ValueError):
+        if job.is_waiting:  # nobody waits for it any more; what the worker has counts until it is answered
             self._waiting.remove(job)
+            self._shadows.pop(job.seq, None)
 
     def _pump(self) -> None:
         """Sends what waits, as far as the worker may have it."""
@@ -244,6 +243,7 @@ class Scorer:
             if self._sent and self._bytes + job.size > SENT_BYTES:
                 return
             self._waiting.popleft()
+            job.is_waiting = False
             if job.answer.done():
                 continue
             if not self._sent:
@@ -291,11 +291,13 @@ class Scorer:
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         output = cast(asyncio.StreamReader, process.stdout)  # it is a pipe
-        while (frame := await receive_frame(output)) is not None:
-            self._heard = asyncio.get_running_loop().time()
-            self._hear(frame)
-        if not self._closing:
-            await self._restart(process)
+        try:
+            while (frame := await receive_frame(output)) is not None:
+                self._heard = asyncio.get_running_loop().time()
+                self._hear(frame)
+        finally:
+            if not self._closing:
+                await self._restart(process)
 
     def _hear(self, frame: Frame) -> None:
         seq = frame.header["seq"]
@@ -326,7 +328,7 @@ class Scorer:
         print(f"blemish: the worker ended with status {status}; another one is starting", file=sys.stderr)
         for jobs in (self._sent, self._asked):
             for job in jobs.values():
-                _fail(job, Refused(503, ENDED, "worker", {"Retry-After": "1"}))
+                _fail(job, ENDED, "worker")
             jobs.clear()
         self.dropped_shadows += len(self._shadows)
         self._shadows.clear()
@@ -350,11 +352,12 @@ class Scorer:
 
     def _refuse_all(self, text: str) -> None:
         for job in [*self._waiting, *self._sent.values(), *self._asked.values()]:
-            _fail(job, Refused(503, text, "closing"))
+            job.is_waiting = False
+            _fail(job, text, "closing")
         self._waiting.clear()
         self._sent.clear()
 
 
-def _fail(job: Job, refusal: Refused) -> None:
+def _fail(job: Job, text: str, reason: str) -> None:
     if not job.answer.done():
-        job.answer.set_exception(refusal)
+        job.answer.set_exception(Refused(503, text, reason, {"Retry-After": "1"}))

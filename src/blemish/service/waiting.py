@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from blemish.model import Model
 
-BATCH = 16
-"""Images that are taken at once, at most: half of those that a busy client has on its way, so that the next half is
-already there when these are answered."""
+BATCH = 32
+"""Images that are taken at once, at most."""
 
-SHADOWS = 4
+ENOUGH = 16
+"""Images that are taken while others are being judged: few at a time would take longer for each, and those that wait
+for more of them lose nothing, since the cores are busy."""
+
+SHADOWS = 8
 """Images for a shadow that are taken at once: few, since those that come meanwhile wait for them."""
 
 MOST_SHADOWS = 64
@@ -49,6 +54,7 @@ class Waiting:
         self._draw: deque[Job] = deque()
         self._shadow: deque[Job] = deque()
         self._some = threading.Condition()
+        self._busy: Counter[str] = Counter()
 
     def put(self, job: Job) -> None:
         """Takes in an image for its verdict, or for a picture."""
@@ -65,18 +71,33 @@ class Waiting:
             self._some.notify()
             return True
 
-    def take(self) -> tuple[str, list[Job]]:
-        """Waits for jobs and returns what to do, `judge`, `draw` or `shadow`, and jobs for one model."""
+    @contextmanager
+    def take(self) -> Iterator[tuple[str, list[Job]]]:
+        """Waits for jobs and yields what to do, `judge`, `draw` or `shadow`, and jobs for one model, until it is done.
+
+        While somebody judges already, only several images together are taken. Pictures and shadows are left to one
+        thread, so that another one is always free for verdicts.
+        """
         with self._some:
-            while True:
-                for what, queue, most in (
-                    ("judge", self._judge, BATCH),
-                    ("draw", self._draw, 1),
-                    ("shadow", self._shadow, SHADOWS),
-                ):
-                    if queue:
-                        return what, _alike(queue, most)
+            while (found := self._next()) is None:
                 self._some.wait()
+            self._busy[found[0]] += 1
+        try:
+            yield found
+        finally:
+            with self._some:
+                self._busy[found[0]] -= 1
+                self._some.notify_all()
+
+    def _next(self) -> tuple[str, list[Job]] | None:
+        is_idle = not self._busy["judge"]
+        if self._judge and (is_idle or len(self._judge) >= ENOUGH):
+            return "judge", _alike(self._judge, BATCH)
+        if self._busy["draw"] or self._busy["shadow"]:
+            return None
+        if self._draw:
+            return "draw", _alike(self._draw, 1)
+        return ("shadow", _alike(self._shadow, SHADOWS)) if self._shadow and is_idle and not self._judge else None
 
 
 def _alike(queue: deque[Job], most: int) -> list[Job]:

@@ -14,12 +14,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from typing import Any, BinaryIO
 
 from PIL import Image
 
-from blemish.calibration import Calibration
 from blemish.errors import BlemishError, ImageError, SettingError, is_out_of_memory
 from blemish.images import Geometry, Pixels, read_image
 from blemish.images.reading import whole_image
@@ -91,13 +89,13 @@ class Worker:
     def _work(self) -> None:
         """Does jobs for ever."""
         while True:
-            what, jobs = self._waiting.take()
-            if what == "judge":
-                self._judge(jobs)
-            elif what == "draw":
-                self._draw(jobs[0])
-            else:
-                self._shadow(jobs)
+            with self._waiting.take() as (what, jobs):
+                if what == "judge":
+                    self._judge(jobs)
+                elif what == "draw":
+                    self._draw(jobs[0])
+                else:
+                    self._shadow(jobs)
 
     def _judge(self, jobs: Sequence[Job]) -> None:
         ready: list[Job] = []
@@ -127,7 +125,7 @@ class Worker:
         if prediction.error is not None or prediction.map is None:
             self._fail(job, ImageError("<bytes>", str(prediction.error)))
             return
-        calibration = job.model.calibration if asked["rate"] is None else _at(job.model, asked["rate"])
+        calibration = job.model.calibration.at(rate=asked["rate"])
         job.is_anomaly = prediction.score > calibration.threshold
         told = {
             "seq": asked["seq"],
@@ -151,37 +149,25 @@ class Worker:
             picture = _png(heat_map(shown, job.model.calibration.display))
         told["kept"] = kept
         if asked["wait"] and job.second is not None:
-            told["shadow"] = self._second(job, job.second)
+            (told["shadow"],) = self._second([job])
         self._send(told, [picture, over if kept else b""])
         if job.second is not None and not asked["wait"] and not self._waiting.put_shadow(job):
             self._send({"seq": asked["seq"], "shadow": None})
 
     def _shadow(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            if job.second is not None:
-                self._send({"seq": job.asked["seq"], "shadow": self._second(job, job.second)})
+        for job, said in zip(jobs, self._second(jobs), strict=True):
+            self._send({"seq": job.asked["seq"], "shadow": said})
 
-    def _second(self, job: Job, second: Model) -> dict[str, Any] | None:
-        """Returns what the shadow says; `None` if it fails, which never hurts the verdict."""
+    def _second(self, jobs: Sequence[Job]) -> list[dict[str, Any] | None]:
+        """Returns what the shadow says of images; `None` where it fails, which never hurts the verdict."""
+        started, found = time.perf_counter(), list[dict[str, Any] | None]()
         try:
-            started = time.perf_counter()
-            (prediction,) = second.judge([job.image])
-            if prediction.error is not None:
-                return None
-            return {
-                "score": prediction.score,
-                "p_value": prediction.p_value,
-                "is_anomaly": prediction.is_anomaly,
-                "threshold": prediction.threshold,
-                "false_alarm_rate": prediction.false_alarm_rate,
-                "boxes": [asdict(box) for box in prediction.boxes],
-                "digest": prediction.digest,
-                "latency": time.perf_counter() - started,
-                "agrees": prediction.is_anomaly == job.is_anomaly,
-            }
+            judged = () if jobs[0].second is None else jobs[0].second.judge([job.image for job in jobs])
+            for job, prediction in zip(jobs, judged, strict=True):
+                found.append(_compared(prediction, job, started))
         except Exception as error:
             print(f"blemish: shadow: {_reason(error)}", file=sys.stderr)
-            return None
+        return [*found, *[None] * (len(jobs) - len(found))]
 
     def _draw(self, job: Job) -> None:
         """Sends a picture of an image: small, whole, or with its heat map."""
@@ -220,9 +206,21 @@ class Worker:
                 os._exit(0)  # the service has gone
 
 
-@lru_cache(maxsize=256)
-def _at(model: Model, rate: float) -> Calibration:
-    return model.calibration.at(rate=rate)
+def _compared(prediction: Prediction, job: Job, started: float) -> dict[str, Any] | None:
+    """Returns what a shadow says of an image; `None` if it cannot read it."""
+    if prediction.error is not None:
+        return None
+    return {
+        "score": prediction.score,
+        "p_value": prediction.p_value,
+        "is_anomaly": prediction.is_anomaly,
+        "threshold": prediction.threshold,
+        "false_alarm_rate": prediction.false_alarm_rate,
+        "boxes": [asdict(box) for box in prediction.boxes],
+        "digest": prediction.digest,
+        "latency": time.perf_counter() - started,
+        "agrees": prediction.is_anomaly == job.is_anomaly,
+    }
 
 
 def _warm(model: Model) -> None:
