@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from PIL import Image
 from scipy import ndimage
 
 import blemish
+
+if TYPE_CHECKING:
+    from serving import Running
 
 ROOT = Path(__file__).parents[1]
 
@@ -196,6 +200,70 @@ def postgres() -> Iterator[Path]:
 
     with running_postgres() as sockets:
         yield sockets
+
+
+@pytest.fixture(scope="session")
+def small(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`gaussian` on the small tree at 64², saved; not to be changed."""
+    path = tmp_path_factory.mktemp("small") / "parts.blemish"
+    blemish.fit(tree, detector="gaussian", size=64, layers=[1, 2], false_alarm_rate=0.1).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def other(small: Path, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same after it learned from more parts: another version."""
+    path = tmp_path_factory.mktemp("other") / "parts.blemish"
+    blemish.load(str(small)).update(tree / "test" / "good").save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def defect_image(tree: Path) -> bytes:
+    """A part with a scratch."""
+    return (tree / "test" / "scratch" / "000.png").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def good_image(tree: Path) -> bytes:
+    """A good part."""
+    return (tree / "test" / "good" / "000.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def service(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service with the defaults but small limits; its models are not to be changed."""
+    limits = ("--max-bytes", 1 << 20, "--max-pixels", 250_000, "--timeout", 5)
+    from serving import running
+
+    with running(tmp_path_factory.mktemp("service"), small, *limits) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with `TOKEN`."""
+    from serving import TOKEN
+
+    file = tmp_path_factory.mktemp("token") / "token.txt"
+    file.write_text(f"{TOKEN}\n")
+    return file
+
+
+@pytest.fixture(scope="session")
+def guarded(
+    small: Path, saved: Path, token_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Running, Path]]:
+    """A service that asks for a token, keeps all images and has a shadow; and the folder of its model."""
+    from serving import TOKEN, running
+
+    folder = tmp_path_factory.mktemp("guarded")
+    source = folder / "cells.blemish"
+    shutil.copytree(small, source)
+    words = ("--token-file", token_file, "--keep", "all", "--shadow", f"cells=second={saved}")
+    with running(folder, source, *words) as found:
+        found.token = TOKEN
+        yield found, source
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,10 @@ class Feedback:
         return self._state / "waiting" / name / kind
 
     def _names(self, name: str, kind: Said) -> list[str]:
-        return [file for file in self._place(name, kind).names() if not file.startswith(".")]
+        try:
+            return [file for file in self._place(name, kind).names() if not file.startswith(".")]
+        except StorageError:  # a disk that cannot be read: none can be learned from
+            return []
 
     def _place(self, name: str, kind: Said) -> Place:
         return Place(str(self._folder(name, kind)))

@@ -25,6 +25,9 @@ from blemish.storage.remote import is_remote
 LOOK = 1.0
 """Seconds between two looks at the models' folders."""
 
+GRACE = 0.5
+"""Seconds after a swap in which a request that has chosen the old version may still come."""
+
 DRIFT_IMAGES = 2000
 """The latest images of a version that the evidence of drift is taken from."""
 
@@ -219,9 +222,18 @@ class Models:
         served.p_values.clear()
         self._note(served)
         if served.key != old:
-            task = asyncio.create_task(self._scorer.unload(old))
+            task = asyncio.create_task(self._drop(served, old))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def _drop(self, served: Served, key: str) -> None:
+        """Lets the worker drop a version when nothing waits for it any more, unless it is served again by then."""
+        await asyncio.sleep(GRACE)
+        while self._scorer.waits_for(key):
+            await asyncio.sleep(GRACE)
+        async with served.busy:
+            if served.key != key:
+                self._scorer.unload(key)
 
     async def _serve(self, served: Served, version: str, path: str) -> None:
         details = await self._scorer.load(f"{served.name}@{version}", path)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -123,11 +123,12 @@ class Scorer:
         details: dict[str, Any] = frame.header["details"]
         return details
 
-    async def unload(self, key: str) -> None:
-        """Lets the worker drop a model, when all that waits for it has been sent; what it has is done still."""
-        await asyncio.sleep(0.5)  # a request may have chosen this version and not be here yet
-        while any(job.key == key for job in self._waiting):
-            await asyncio.sleep(0.05)
+    def waits_for(self, key: str) -> bool:
+        """Whether an image waits here for a model."""
+        return any(job.key == key for job in self._waiting)
+
+    def unload(self, key: str) -> None:
+        """Lets the worker drop a model; what it has for it already is done still."""
         if self._loaded.pop(key, None) is not None:
             self._write(packed({"do": "unload", "key": key}))
 
@@ -197,7 +198,7 @@ class Scorer:
 
     async def _put(self, header: dict[str, Any], image: bytes, on_shadow: OnShadow | None) -> Frame:
         self.check_room(1)
-        job = self._job(header, image, self._timeout, "no verdict within {:g} s; send it again, or fewer at once")
+        job = self._job(header, [image], self._timeout, "no verdict within {:g} s; send it again, or fewer at once")
         if on_shadow is not None and header["shadow"] is not None:
             self._shadows[job.seq] = on_shadow
         job.is_waiting = True
@@ -212,7 +213,7 @@ class Scorer:
         """Asks the worker at once, beside the images."""
         if self.process is None:
             raise Refused(503, "the worker is starting; try again later", "worker")
-        job = self._job(header, b"", timeout, "the worker did not answer within {:g} s")
+        job = self._job(header, [], timeout, "the worker did not answer within {:g} s")
         self._asked[job.seq] = job
         self._write(job.pieces)
         try:
@@ -220,11 +221,11 @@ class Scorer:
         finally:
             self._forget(job)
 
-    def _job(self, header: dict[str, Any], image: bytes, timeout: float, late: str) -> Job:
+    def _job(self, header: dict[str, Any], images: Sequence[bytes], timeout: float, late: str) -> Job:
         loop = asyncio.get_running_loop()
         self._numbers += 1
-        pieces = packed({**header, "seq": self._numbers}, [image] if image else [])
-        job = Job(self._numbers, header.get("key", ""), pieces, len(image), loop.create_future())
+        pieces = packed({**header, "seq": self._numbers}, images)
+        job = Job(self._numbers, header.get("key", ""), pieces, sum(map(len, images)), loop.create_future())
         job.timer = loop.call_later(timeout, _fail, job, late.format(timeout), "too late")
         return job
 

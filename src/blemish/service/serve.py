@@ -56,8 +56,24 @@ def serve(
         BlemishError: it cannot start, and why.
     """
     os.environ["OTEL_SDK_DISABLED"] = "true"  # FastAPI would report to whom such variables name
-    listener = _listener(settings)
-    service = Service(settings, given, shadows)
+    with _listener(settings) as listener:
+        service = Service(settings, given, shadows)
+        config = _config(service, settings)
+
+        async def run() -> None:
+            await service.start()
+            try:
+                if told is not None:
+                    told(service, _address(settings, listener))
+                await Server(config).serve(sockets=[listener])
+            finally:
+                await service.stop()
+
+        _run(run)
+
+
+def _config(service: Service, settings: Settings) -> uvicorn.Config:
+    """Returns how uvicorn serves. Raises `SettingError` if the files of TLS are none."""
     config = uvicorn.Config(
         Application(service),
         http=protocol(settings.timeout),
@@ -70,21 +86,9 @@ def serve(
         timeout_graceful_shutdown=round(settings.timeout) + 5,
         backlog=2048,
     )
-    _secure(config, settings)
-
-    async def run() -> None:
-        try:
-            await service.start()
-            try:
-                if told is not None:
-                    told(service, _address(settings, listener))
-                await Server(config).serve(sockets=[listener])
-            finally:
-                await service.stop()
-        finally:
-            listener.close()
-
-    _run(run)
+    config.load()
+    config.ssl = _secured(settings)
+    return config
 
 
 def _listener(settings: Settings) -> socket.socket:
@@ -104,11 +108,10 @@ def _listener(settings: Settings) -> socket.socket:
     return found
 
 
-def _secure(config: uvicorn.Config, settings: Settings) -> None:
-    """Loads the files of TLS, if there are any. Raises `SettingError` if they are none."""
-    config.load()
+def _secured(settings: Settings) -> ssl.SSLContext | None:
+    """Returns what TLS goes by, or `None` without it. Raises `SettingError` if the files are none."""
     if settings.certificate is None or settings.key is None:
-        return
+        return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -118,7 +121,7 @@ def _secure(config: uvicorn.Config, settings: Settings) -> None:
             f"{settings.certificate}: TLS cannot use it with {settings.key} ({reason_of(error)}); give a certificate "
             "and its key as PEM"
         ) from None
-    config.ssl = context
+    return context
 
 
 def _address(settings: Settings, listener: socket.socket) -> str:

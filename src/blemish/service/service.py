@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -179,11 +180,15 @@ class Service:
         self.metrics.shadowed(decides, said["agrees"])
 
     def _images(self, folder: Path) -> Images | None:
-        """Returns where images are kept; `None` if none are."""
+        """Returns where images are kept; `None` if none are, or none can be."""
         settings = self.settings
         if settings.keep == "none":
             return None
-        return Images(folder, settings.keep_bytes, settings.keep_days)
+        try:
+            return Images(folder, settings.keep_bytes, settings.keep_days)
+        except OSError as error:
+            print(f"blemish: images are not kept ({reason_of(error)})", file=sys.stderr)
+            return None
 
 
 class Unreadable(Refused):

@@ -84,6 +84,10 @@ class Versions:
         except StorageError as error:
             raise ModelError(str(error)) from None
         version = digest_of(card)[:DIGITS]
+        try:
+            check_files(source, card)
+        except StorageError as error:
+            raise ModelError(str(error)) from None
         target = self.path(name, version)
         if target.exists():
             try:
@@ -91,10 +95,6 @@ class Versions:
                 return version
             except (StorageError, OSError):
                 shutil.rmtree(target)
-        try:
-            check_files(source, card)
-        except StorageError as error:
-            raise ModelError(str(error)) from None
         with new_folder(target, "model") as draft:
             copy_files(source, draft, card)
             shutil.copyfile(source / CARD, draft / CARD)

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, BinaryIO
@@ -277,6 +278,7 @@ def main() -> None:
     """Runs a worker on the standard streams; its arguments are the most pixels of an image, and the engine."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the service ends it, when everything is answered
+    warnings.simplefilter("ignore")  # of Pillow, about files that are none
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     Worker(output, int(sys.argv[1]), sys.argv[2]).run(os.fdopen(os.dup(0), "rb", buffering=1 << 20))
