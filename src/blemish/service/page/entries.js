@@ -1,0 +1,72 @@
+// Judged images: those that this page sent and those that the log knows, newest first.
+
+import { thresholdAt } from "./calibration.js";
+
+/** How many are kept and shown. */
+export const MOST = 50;
+
+/** Returns the entry of an image that this page had judged: `judged` is the answer, `image` its bytes. */
+export function fromAnswer(judged, image) {
+  const { result, model, version } = judged;
+  const map = result.map ? bytes(result.map) : null;
+  return { feedback: null, ...result, model, version, time: timeOf(result.id), image, map };
+}
+
+/** Returns the entry of a row of the log. */
+export function fromRow(row) {
+  return { ...row, time: Date.parse(row.time) };
+}
+
+/**
+ * Returns "good", "anomalous" or "unknown" for an entry.
+ *
+ * At a false-alarm rate that was chosen on this page, the verdict follows from the calibration of the model that is
+ * loaded, if it is the version that judged the image; otherwise it is the one that was given.
+ */
+export function verdictOf(entry, model, rate) {
+  if (entry.error || entry.is_anomaly === null) return "unknown";
+  if (rate === null || !applies(entry, model)) return entry.is_anomaly ? "anomalous" : "good";
+  return entry.score > thresholdAt(model.scores, rate) ? "anomalous" : "good";
+}
+
+/** Returns whether the loaded model is the one that judged the image, so that its calibration says something of it. */
+export function applies(entry, model) {
+  return model?.scores !== undefined && entry.model === model.name && entry.version === model.version;
+}
+
+/** The newest entries by their ids, which sort by time. */
+export class Entries {
+  #byId = new Map();
+  newest = [];
+
+  get(id) {
+    return this.#byId.get(id);
+  }
+
+  /** Takes in entries; what is known of one already stays, unless it is said anew. Returns whether one is new. */
+  add(entries) {
+    let isNew = false;
+    for (const entry of entries) {
+      const known = this.#byId.get(entry.id);
+      isNew ||= !known;
+      this.#byId.set(entry.id, known ? { ...known, ...entry, feedback: entry.feedback ?? known.feedback } : entry);
+    }
+    const order = [...this.#byId.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
+    for (const old of order.slice(MOST)) this.#byId.delete(old.id);
+    this.newest = order.slice(0, MOST);
+    return isNew;
+  }
+
+  clear() {
+    this.#byId.clear();
+    this.newest = [];
+  }
+}
+
+function timeOf(id) {
+  return Number.parseInt(id.slice(0, 12), 16); // milliseconds since 1970
+}
+
+function bytes(base64) {
+  return new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type: "image/png" });
+}
