@@ -4,6 +4,7 @@ import { drawn, ticks } from "./svg.js";
 import { hourAndMinute, short } from "./words.js";
 
 const STEP = 600_000; // milliseconds in a bucket
+const FARTHEST = 2.5; // times the way from the lowest score to the threshold is drawn; what lies beyond is an arrow
 const LEFT = 56;
 const RIGHT = 12;
 const SCORES = [14, 150]; // top and bottom of the lanes
@@ -23,11 +24,25 @@ export function dayChart(buckets, threshold, width) {
   return svg;
 }
 
+/** Returns a bar of the evidence of drift, log10, up to `most` at its end, and where it is an alarm. */
+export function driftBar(evidence, alarm, isAlarm, width) {
+  const svg = drawn("svg", { viewBox: `0 0 ${width} 34`, width, height: 34, "aria-hidden": "true" });
+  const most = 1.5 * alarm;
+  const x = (value) => LEFT + (Math.min(Math.max(value, 0), most) / most) * (width - LEFT - RIGHT);
+  svg.append(drawn("text", { x: LEFT - 6, y: 14, "text-anchor": "end" }, "drift"));
+  svg.append(drawn("rect", { x: LEFT, y: 4, width: x(most) - LEFT, height: 12, rx: 3, class: "images" }));
+  svg.append(drawn("rect", { x: LEFT, y: 4, width: Math.max(x(evidence) - LEFT, 3), height: 12, rx: 3, class: `evidence ${isAlarm ? "anomalous" : ""}` }));
+  svg.append(drawn("line", { x1: x(alarm), x2: x(alarm), y1: 0, y2: 20, class: "threshold" }));
+  svg.append(drawn("text", { x: x(alarm), y: 32, "text-anchor": "middle" }, "alarm"));
+  return svg;
+}
+
 function scores(svg, buckets, threshold, x, wide, width) {
   const measured = buckets.filter((bucket) => bucket.lowest !== null);
   const values = measured.flatMap((bucket) => [bucket.lowest, bucket.highest]).concat(threshold ?? []);
   const low = Math.min(...values);
-  const high = Math.max(...values);
+  const highest = Math.max(...values);
+  const high = threshold > low ? Math.min(highest, low + FARTHEST * (threshold - low)) : highest;
   const y = lane(low, high, SCORES);
   marks(svg, ticks(low, high, 4), y, width);
   title(svg, "score", SCORES);
@@ -35,12 +50,19 @@ function scores(svg, buckets, threshold, x, wide, width) {
     const left = x(bucket.start) + 1;
     const cut = threshold === null ? bucket.highest : Math.min(Math.max(threshold, bucket.lowest), bucket.highest);
     bar(svg, left, wide, y(cut), y(bucket.lowest), "range");
-    if (cut < bucket.highest) bar(svg, left, wide, y(bucket.highest), y(cut), "range above");
+    if (cut < bucket.highest) above(svg, left + wide / 2, y(cut), y(bucket.highest), bucket.highest > high);
     svg.append(drawn("line", { x1: left, x2: left + wide, y1: y(bucket.median), y2: y(bucket.median), class: "median" }));
   }
   if (threshold === null) return;
   svg.append(drawn("line", { x1: LEFT, x2: width - RIGHT, y1: y(threshold), y2: y(threshold), class: "threshold" }));
   svg.append(drawn("text", { x: width - RIGHT, y: y(threshold) - 5, "text-anchor": "end", class: "strong" }, `threshold ${short(threshold)}`));
+}
+
+/** Draws how far the highest score lies above the threshold: a dot at its place, or an arrow where it is beyond. */
+function above(svg, x, bottom, top, isBeyond) {
+  svg.append(drawn("line", { x1: x, x2: x, y1: bottom, y2: top, class: "above" }));
+  if (isBeyond) svg.append(drawn("path", { d: `M${x} ${top - 6}l4 8h-8z`, class: "alarms" }));
+  else svg.append(drawn("circle", { cx: x, cy: top, r: 3, class: "alarms" }));
 }
 
 function counts(svg, buckets, x, wide, width) {
@@ -85,7 +107,7 @@ function bar(svg, left, wide, top, bottom, kind) {
 
 function lane(low, high, [top, bottom]) {
   const span = high - low || 1;
-  return (value) => bottom - ((value - low) / span) * (bottom - top);
+  return (value) => bottom - Math.min((value - low) / span, 1) * (bottom - top);
 }
 
 /** Returns the full hours around the buckets, three at least. */

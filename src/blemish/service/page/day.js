@@ -1,6 +1,6 @@
 // The day: its chart, the same as a table, and whether the line has drifted.
 
-import { dayChart } from "./chart.js";
+import { dayChart, driftBar } from "./chart.js";
 import { getJson, now } from "./service.js";
 import { sign } from "./svg.js";
 import { counted, hourAndMinute, short } from "./words.js";
@@ -55,7 +55,15 @@ export function showThreshold(threshold) {
 
 function draw() {
   if (!shown.buckets.length) place.replaceChildren();
-  else place.replaceChildren(dayChart(shown.buckets, line, Math.max(place.clientWidth, 280)));
+  else place.replaceChildren(dayChart(shown.buckets, line, width()));
+  const bar = document.getElementById("drift-bar");
+  const found = shown.drift;
+  if (!found || found.martingale_log10 === null) bar.replaceChildren();
+  else bar.replaceChildren(driftBar(found.martingale_log10, Math.log10(ALARM), found.alarm, width()));
+}
+
+function width() {
+  return Math.max(place.clientWidth, 280);
 }
 
 function summary() {
@@ -92,7 +100,7 @@ function drift() {
     text.replaceChildren("Drift: too few images to say.");
     return;
   }
-  const evidence = short(10 ** Math.min(found.martingale_log10, 12));
+  const evidence = short(Number((10 ** Math.min(found.martingale_log10, 12)).toPrecision(2)));
   const words = found.alarm
     ? "The line has drifted: good images no longer score as they did. Look at the newest images; then calibrate, or repair the line."
     : "No drift: the images score like those that calibrated.";

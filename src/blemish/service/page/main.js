@@ -71,6 +71,8 @@ function follow() {
 function showModel() {
   const waits = model.waiting ?? { good: 0, defect: 0 };
   element("model-is").textContent = `version ${model.version}, ${model.detector}`;
+  element("problem").hidden = !model.problem;
+  element("problem").textContent = model.problem ? `A newer version was not taken over: ${model.problem}` : "";
   element("waiting").textContent = waits.good + waits.defect
     ? `${waits.good} good and ${waits.defect} defective wait for the next update.`
     : "What you say is kept for the next update of the model.";

@@ -5,33 +5,38 @@ import { drawn } from "./svg.js";
 
 const stage = document.getElementById("stage");
 let wanted = null; // the id whose picture is shown or on its way
-let urls = [];
+const urls = []; // of what is shown
 
 /** Shows an entry's picture, unless another is asked for meanwhile. `describe(height, width)` gives its words. */
 export async function showPicture(entry, describe) {
   if (entry?.id === wanted) return;
   wanted = entry?.id ?? null;
   stage.classList.add("waiting");
-  const layers = entry ? await loaded(entry) : null;
-  if (wanted !== (entry?.id ?? null)) {
-    layers?.forEach((layer) => URL.revokeObjectURL(layer.src));
-    return;
-  }
-  urls.forEach((url) => URL.revokeObjectURL(url));
-  urls = layers?.map((layer) => layer.src) ?? [];
+  const photo = entry && (await photoOf(entry));
+  if (!isWanted(entry, photo)) return;
   stage.classList.remove("waiting");
-  if (!layers?.length) {
-    stage.replaceChildren();
-    stage.classList.toggle("gone", Boolean(entry));
-    return;
-  }
-  stage.classList.remove("gone");
-  const [photo] = layers;
+  stage.classList.toggle("gone", Boolean(entry) && !photo);
+  stage.replaceChildren();
+  urls.splice(0).forEach((url) => URL.revokeObjectURL(url));
+  if (!photo) return;
   const height = entry.height ?? photo.naturalHeight;
   const width = entry.width ?? photo.naturalWidth;
   stage.style.setProperty("--proportion", String(width / height));
+  photo.className = "photo";
   photo.alt = describe(height, width);
-  stage.replaceChildren(...layers, outlines(entry, height, width));
+  stage.append(photo, outlines(entry, height, width));
+  urls.push(photo.src);
+  const heat = await heatOf(entry);
+  if (!isWanted(entry, heat) || !heat) return;
+  photo.after(heat);
+  urls.push(heat.src);
+}
+
+/** Returns whether an entry's picture is still asked for; lets go of it otherwise. */
+function isWanted(entry, image) {
+  if (wanted === (entry?.id ?? null)) return true;
+  if (image) URL.revokeObjectURL(image.src);
+  return false;
 }
 
 /** Sets the heat map's share of the picture, from 0 to 1. */
@@ -39,17 +44,21 @@ export function setShare(share) {
   stage.style.setProperty("--share", String(share));
 }
 
-/** Returns the decoded layers: the photo and, where it is kept, the heat map; none if the photo is not kept. */
-async function loaded(entry) {
-  const photo = (await shown(entry.image)) ?? (await shown(await kept(entry, "image"))) ?? (await shown(await kept(entry, "thumbnail")));
-  if (!photo) return [];
+/** Returns the decoded image, or null if it is no longer kept. */
+async function photoOf(entry) {
+  const sent = await shown(entry.image);
+  return sent ?? (entry.error ? null : shown(await kept(entry, "image")));
+}
+
+/** Returns the decoded heat map; of an image that others sent, what is kept has half of the image in it. */
+async function heatOf(entry) {
+  if (entry.error) return null;
   const map = await shown(entry.map);
   const heat = map ?? (await shown(await kept(entry, "overlay")));
-  photo.className = "photo";
-  if (!heat) return [photo];
+  if (!heat) return null;
   heat.className = map ? "heat" : "heat mixed";
   heat.alt = "";
-  return [photo, heat];
+  return heat;
 }
 
 async function kept(entry, kind) {

@@ -6,6 +6,7 @@ import { counted, percent, short } from "./words.js";
 
 const HIGHEST = 0.5;
 const STEPS = 1000;
+const FARTHEST = 1.8; // times the range of good images' scores that is drawn; what lies beyond is an arrow
 const MARKS = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
 
 const slider = document.getElementById("rate");
@@ -50,7 +51,7 @@ export function showRate(model, rate) {
   reset.hidden = rate === null;
   reset.textContent = `Back to ${percent(model.false_alarm_rate)}`;
   const often = now < 0.1 ? `1 of ${Math.round(1 / now)}` : `${Math.round(100 * now)} of 100`;
-  says.replaceChildren(strong(percent(now)), ` – at most about ${often} good images called anomalous.`);
+  says.replaceChildren(strong(percent(now)), ` – at most ${often} good images raises an alarm.`);
 }
 
 /** Draws the scores that calibrated as short lines, the threshold, and the score of the image that is shown. */
@@ -58,10 +59,10 @@ export function showGauge(model, rate, score, verdict) {
   const width = Math.max(gauge.clientWidth, 200);
   const height = 62;
   const threshold = rate === null ? model.threshold : thresholdAt(model.scores, rate);
-  const all = [model.scores[0], model.scores.at(-1), threshold, ...(Number.isFinite(score) ? [score] : [])];
-  const low = Math.min(...all);
-  const span = Math.max(...all) - low || 1;
-  const x = (value) => 8 + ((value - low) / span) * (width - 16);
+  const low = Math.min(model.scores[0], Number.isFinite(score) ? score : Infinity);
+  const known = Math.max(model.scores.at(-1), threshold) - low || 1;
+  const span = Math.min(Math.max(known, score - low || 0), FARTHEST * known);
+  const x = (value) => 8 + (Math.min((value - low) / span, 1)) * (width - 16);
   gauge.setAttribute("viewBox", `0 0 ${width} ${height}`);
   gauge.setAttribute("height", height);
   gauge.replaceChildren(drawn("line", { x1: 8, x2: width - 8, y1: 40, y2: 40, class: "axis" }));
@@ -74,7 +75,9 @@ export function showGauge(model, rate, score, verdict) {
   gauge.append(drawn("text", { x: at, y: 60, "text-anchor": anchor }, `threshold ${short(threshold)}`));
   if (Number.isFinite(score)) {
     const mark = x(score);
-    gauge.append(drawn("path", { d: `M${mark} 28l-6-10h12z`, class: `mark ${verdict}` }));
+    const isBeyond = score - low > span;
+    const arrow = isBeyond ? `M${mark + 6} 23l-10-6v12z` : `M${mark} 28l-6-10h12z`;
+    gauge.append(drawn("path", { d: arrow, class: `mark ${verdict}` }));
     const side = mark > width - 60 ? "end" : mark < 60 ? "start" : "middle";
     gauge.append(drawn("text", { x: mark, y: 12, "text-anchor": side, class: "strong" }, `this image ${short(score)}`));
   }

@@ -25,8 +25,10 @@ export function showRecent(entries, shownId, model, rate, open) {
     const verdict = verdictOf(entry, model, rate);
     tally += verdict === "anomalous";
     label(item, entry, verdict, entry.id === shownId);
+    if (!item.isAsked) thumbnail(entry, item);
     item.button.tabIndex = entry.id === shownId || (index === 0 && !ids.has(shownId)) ? 0 : -1;
   });
+  if (entries[0]?.id === shownId) list.scrollLeft = 0;
   document.getElementById("recent-none").hidden = entries.length > 0;
   document.getElementById("recent-says").textContent = entries.length ? `${counted(tally, "alarm")} in ${counted(entries.length, "image")}` : "";
 }
@@ -45,9 +47,8 @@ function made(entry, open) {
   button.append(image);
   button.addEventListener("click", () => open(entry.id));
   element.append(button);
-  const item = { element, button, image, verdict: null, url: null };
+  const item = { element, button, image, verdict: null, url: null, isAsked: Boolean(entry.error) };
   items.set(entry.id, item);
-  if (!entry.error) thumbnail(entry, item);
   return item;
 }
 
@@ -69,15 +70,16 @@ function label(item, entry, verdict, isShown) {
   else item.button.removeAttribute("aria-current");
 }
 
-/** Fills in the small picture: the service's, or, as long as that is not there, the image that this page sent. */
+/** Fills in the small picture: the service's, or, if that is not kept, the image that this page sent. */
 async function thumbnail(entry, item) {
-  let blob = null;
+  item.isAsked = true;
+  let blob = entry.image ?? null;
   try {
-    blob = await getPicture(entry.id, "thumbnail");
+    blob = (await getPicture(entry.id, "thumbnail")) ?? blob;
   } catch {
-    // the service's trouble is said elsewhere
+    item.isAsked = false; // the service is busy or away: again the next time
+    return;
   }
-  blob ??= entry.image ?? null;
   if (!blob || !items.has(entry.id)) return;
   item.url = URL.createObjectURL(blob);
   item.image.src = item.url;

@@ -1,5 +1,6 @@
 // What is said of one image: the verdict in large, its figures, and what a second model says.
 
+import { thresholdAt } from "./calibration.js";
 import { applies, verdictOf } from "./entries.js";
 import { now } from "./service.js";
 import { sign } from "./svg.js";
@@ -24,7 +25,8 @@ export function showVerdict(entry, model, rate) {
   const sentence = entry.error ?? likelihood(entry.p_value, calibrating);
   put("word", WORDS[verdict]);
   put("sentence", entry.is_known ? `${sentence} The model was fitted on this very image, so that says little.` : sentence);
-  put("source", ` · ${entry.name ?? "without a name"} · ${entry.model} ${entry.version}`);
+  put("source", entry.name ?? "without a name");
+  put("by", `${entry.model} ${entry.version}`);
   element("since").dateTime = new Date(entry.time).toISOString();
   element("since").title = dayAndTime(entry.time);
   showSince(entry);
@@ -44,21 +46,21 @@ export function showNone(model) {
   element("sign").replaceChildren();
   put("word", "No image yet");
   put("sentence", "Drop an image anywhere on this page, paste one, choose a file, or start the camera.");
-  put("since", "");
-  put("source", "");
+  for (const id of ["since", "source", "by"]) put(id, "");
   document.title = model ? `${model} – blemish` : "blemish";
 }
 
 /** Shows all figures of an entry. */
 export function showFigures(entry, model, rate) {
   const isOurs = rate !== null && applies(entry, model);
+  const judgedAt = percent(entry.false_alarm_rate);
   const rows = [
     ["Image", entry.name ?? "without a name"],
     ["Judged", dayAndTime(entry.time)],
     ["Score", short(entry.score)],
     ["p-value", short(entry.p_value)],
-    ["False-alarm rate", `${percent(isOurs ? rate : entry.false_alarm_rate)}${isOurs ? ", chosen on this page" : ""}`],
-    ["Threshold as judged", `${short(entry.threshold)} (${percent(entry.false_alarm_rate)})`],
+    ["Threshold", short(isOurs ? thresholdAt(model.scores, rate) : entry.threshold)],
+    ["False-alarm rate", isOurs ? `${percent(rate)}, chosen on this page; judged at ${judgedAt}` : judgedAt],
     ["Places", places(entry.boxes ?? [], entry.height, entry.width)],
     ["Size", entry.height ? `${entry.width} × ${entry.height} pixels` : "–"],
     ["Took", Number.isFinite(entry.latency) ? `${short(1000 * entry.latency)} ms` : "–"],
