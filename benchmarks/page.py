@@ -82,8 +82,8 @@ def serving(root: Path) -> Iterator[str]:
     words = ["serve", root / "flanges.blemish", "--shadow", f"flanges={root / 'flanges-fre.blemish'}"]
     words += ["--port", "0", "--state", root / "state"]
     command = [sys.executable, "-m", "blemish", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield next(found[0] for line in process.stdout or () if (found := re.search(r"http://[\w.:]+/", line)))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        yield next(found[0] for line in process.stderr or () if (found := re.search(r"http://[\w.:]+", line)))
         process.terminate()
 
 

@@ -60,9 +60,9 @@ def address(folder: Path) -> Iterator[str]:
     ]
     words += ["--port", 0, "--state", folder / "state"]
     command = [sys.executable, "-m", "blemish", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-        assert process.stdout is not None
-        yield next(found[0] for line in process.stdout if (found := re.search(r"http://[\w.:]+/", line)))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+        assert process.stderr is not None
+        yield next(found[0] for line in process.stderr if (found := re.search(r"http://[\w.:]+", line))) + "/"
         process.terminate()
 
 

@@ -11,8 +11,14 @@ let isBusy = false;
 /** Joins the camera's buttons to `send(image, name)`; `complain(text)` says what went wrong. */
 export function startCamera(send, complain) {
   const shoot = () => take(send);
-  document.getElementById("camera-start").addEventListener("click", () => open(null, shoot, complain));
-  document.getElementById("camera-stop").addEventListener("click", close);
+  document.getElementById("camera-start").addEventListener("click", async () => {
+    await open(null, shoot, complain);
+    document.getElementById("take").focus();
+  });
+  document.getElementById("camera-stop").addEventListener("click", () => {
+    close();
+    document.getElementById("camera-start").focus();
+  });
   document.getElementById("take").addEventListener("click", shoot);
   every.addEventListener("change", () => pace(shoot));
   cameras.addEventListener("change", () => open(cameras.value, shoot, complain));
@@ -78,7 +84,7 @@ async function take(send) {
     canvas.height = video.videoHeight;
     canvas.getContext("2d").drawImage(video, 0, 0);
     const image = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-    await send(image, `camera ${new Date().toISOString()}.png`);
+    await send(image, `camera ${new Date().toISOString()}`);
   } finally {
     isBusy = false;
   }

@@ -29,6 +29,12 @@ export function verdictOf(entry, model, rate) {
   return entry.score > thresholdAt(model.scores, rate) ? "anomalous" : "good";
 }
 
+/** Returns the same for what a second model says of an image, at its own rate; null if it has said nothing. */
+export function secondOf(entry) {
+  if (!entry?.shadow) return null;
+  return entry.shadow.is_anomaly === null ? "unknown" : entry.shadow.is_anomaly ? "anomalous" : "good";
+}
+
 /** Returns whether the loaded model is the one that judged the image, so that its calibration says something of it. */
 export function applies(entry, model) {
   return model?.scores !== undefined && entry.model === model.name && entry.version === model.version;

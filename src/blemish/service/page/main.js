@@ -34,7 +34,7 @@ function showAll() {
   for (const id of ["say-good", "say-defect"]) element(id).disabled = !shown || shown.is_anomaly === null;
   element("say-good").setAttribute("aria-pressed", String(shown?.feedback === "good"));
   element("say-defect").setAttribute("aria-pressed", String(shown?.feedback === "defect"));
-  showShadow(shown, entries.newest, model);
+  showShadow(shown, entries.newest, model, rate);
   if (model) {
     showRate(model, rate);
     showGauge(model, rate, shown?.score, shown && verdictOf(shown, model, rate));

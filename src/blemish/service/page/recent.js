@@ -1,6 +1,6 @@
 // The last images as a list of small pictures, newest first; one tab stop, arrow keys go through it.
 
-import { verdictOf } from "./entries.js";
+import { secondOf, verdictOf } from "./entries.js";
 import { getPicture } from "./service.js";
 import { sign } from "./svg.js";
 import { clockTime, counted } from "./words.js";
@@ -59,8 +59,8 @@ function label(item, entry, verdict, isShown) {
     item.button.className = verdict;
     item.verdict = verdict;
   }
-  const differs = entry.shadow && entry.shadow.is_anomaly !== entry.is_anomaly;
-  item.button.classList.toggle("differs", Boolean(differs));
+  const differs = ![null, verdict].includes(secondOf(entry));
+  item.button.classList.toggle("differs", differs);
   const said = entry.feedback ? `, marked as ${entry.feedback}` : "";
   const words = [WORDS[verdict] + said, clockTime(entry.time), entry.name, differs && "the second model disagrees"];
   item.button.title = words.filter(Boolean).join(", ");

@@ -1,7 +1,7 @@
 // What is said of one image: the verdict in large, its figures, and what a second model says.
 
 import { thresholdAt } from "./calibration.js";
-import { applies, verdictOf } from "./entries.js";
+import { applies, secondOf, verdictOf } from "./entries.js";
 import { now } from "./service.js";
 import { sign } from "./svg.js";
 import { ago, clockTime, counted, dayAndTime, likelihood, percent, places, short } from "./words.js";
@@ -75,21 +75,21 @@ export function showFigures(entry, model, rate) {
 }
 
 /** Shows what the second model says of an entry, and how often the two agree in `entries`. */
-export function showShadow(entry, entries, model) {
-  const compared = entries.filter((one) => one.shadow && one.is_anomaly !== null);
+export function showShadow(entry, entries, model, rate) {
+  const compared = entries.filter((one) => one.shadow && !one.error);
   element("shadow").hidden = !model?.shadow && !compared.length;
   const second = entry?.shadow;
   const text = element("shadow-verdict");
   if (second) {
-    const verdict = second.is_anomaly === null ? "unknown" : second.is_anomaly ? "anomalous" : "good";
-    const differs = second.is_anomaly !== entry.is_anomaly;
+    const verdict = secondOf(entry);
+    const differs = verdict !== verdictOf(entry, model, rate);
     const words = document.createElement("span");
     words.append(filled("strong", WORDS[verdict]), `, p = ${short(second.p_value)}. ${differs ? "It disagrees." : "It agrees."}`);
     text.replaceChildren(sign(verdict), words);
   } else {
     text.replaceChildren("It has not judged this image.");
   }
-  const agree = compared.filter((one) => one.shadow.is_anomaly === one.is_anomaly).length;
+  const agree = compared.filter((one) => secondOf(one) === verdictOf(one, model, rate)).length;
   const name = second ?? model?.shadow;
   put("shadow-agrees", `${name ? `${name.model ?? name.name} ${name.version} only looks on. ` : ""}${compared.length ? `The two agree on ${agree} of the last ${counted(compared.length, "image")}.` : ""}`);
 }
