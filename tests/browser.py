@@ -39,7 +39,7 @@ def watched(
         if not expected or expected not in text:
             trouble.append(text)
 
-    page.on("console", lambda message: said(f"{message.type}: {message.text}"))
+    page.on("console", lambda message: said(f"{message.type}: {message.text} {message.location['url']}"))
     page.on("pageerror", lambda error: said(str(error)))
     page.on(
         "request",
@@ -48,7 +48,7 @@ def watched(
     page.goto(address)
     yield page
     page.close()
-    assert not trouble
+    assert not trouble, "\n".join(trouble)
 
 
 @contextmanager

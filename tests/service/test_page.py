@@ -34,9 +34,12 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def images() -> dict[str, bytes]:
+def images(model: blemish.Model) -> dict[str, bytes]:
+    """A good image, though not among the best half, and one with a defect."""
     rng = np.random.default_rng(11)
-    return {"good.png": png(part(rng)), "scratched.png": png(scratched(rng)[0])}
+    parts = [png(part(rng)) for _ in range(20)]
+    good = next(image for image, p in zip(parts, model.judge(parts), strict=True) if 0.1 < p.p_value < 0.4)
+    return {"good.png": good, "scratched.png": png(scratched(rng)[0])}
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +54,17 @@ def folder(model: blemish.Model, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     """Of a service of two models, of which the first has the second as its shadow."""
-    words = [
-        "serve",
-        folder / "parts.blemish",
-        folder / "other.blemish",
-        "--shadow",
-        f"parts={folder / 'other.blemish'}",
-    ]
+    other = folder / "other.blemish"
+    words = ["serve", folder / "parts.blemish", other, "--shadow", f"parts=second={other}"]
     words += ["--port", 0, "--state", folder / "state"]
     command = [sys.executable, "-m", "blemish", *map(str, words)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-        assert process.stderr is not None
-        yield next(found[0] for line in process.stderr if (found := re.search(r"http://[\w.:]+", line))) + "/"
+        said = ""
+        while not (found := re.search(r"http://[\w.:]+", said)):
+            line = process.stderr.readline()  # type: ignore[union-attr]
+            assert line, said
+            said += line
+        yield f"{found[0]}/"
         process.terminate()
 
 
@@ -226,10 +228,11 @@ def test_everything_is_done_with_the_keyboard_alone(page: Any, images: dict[str,
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
-    seen = []
-    for _ in range(30):
+    seen: list[str] = []
+    while "skip" not in seen:
         page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.id || document.activeElement.title"))
+        seen.append(page.evaluate("(({ id, title, className }) => id || title || className)(document.activeElement)"))
+        assert len(seen) < 60
     for wanted in ("share", "boxes", "say-good", "say-defect", "files", "camera-start", "rate", "date", "print"):
         assert wanted in seen, f"{wanted} is reached by Tab"
     assert sum("second.png" in name for name in seen) == 1, "the list is one stop"
@@ -278,7 +281,6 @@ def test_a_model_is_swapped_while_requests_run(
     page.locator("#model-is", has_text=version).wait_for()
     assert "25 %" in page.locator("#rate-says").text_content()
     assert not page.locator("#trouble").is_visible()
-    assert page.locator("#recent-list .good").count() + page.locator("#recent-list .anomalous").count() == 50 or True
 
 
 def test_another_model_is_chosen(page: Any, images: dict[str, bytes]) -> None:

@@ -24,6 +24,7 @@ let follows = true; // the newest image is shown as it comes
 let rate = null; // chosen on this page; null is the model's own
 let answeredAt = null; // when the service last answered
 let dayAt = 0;
+let isCut = false; // what is complained of is that there is no answer
 
 // What is shown
 
@@ -79,6 +80,7 @@ function showModel() {
 }
 
 function complain(text, status = null) {
+  isCut = status === 0;
   element("trouble").hidden = false;
   element("trouble-text").textContent = text;
   element("enter-token").hidden = status !== 401;
@@ -87,12 +89,11 @@ function complain(text, status = null) {
 function lost(error) {
   document.body.classList.toggle("lost", error.status === 0);
   element("link").textContent = error.status === 0 && answeredAt ? `No answer since ${clockTime(answeredAt)}` : "";
-  if (error.status !== 0) complain(error.message, error.status);
-  else if (!answeredAt) complain(error.message);
+  if (error.status !== 0 || !answeredAt) complain(error.message, error.status);
 }
 
 function reached() {
-  if (!answeredAt || document.body.classList.contains("lost")) element("trouble").hidden = true;
+  if (isCut) element("trouble").hidden = true;
   answeredAt = now();
   document.body.classList.remove("lost");
   element("link").textContent = "Connected";
@@ -180,7 +181,7 @@ async function today() {
 /** Has one image judged and shows it. Returns "busy" if the service had no room for it. */
 async function send(image, name) {
   const to = element("model").value;
-  if (!to) return null;
+  if (!to) return "busy"; // the models are not known yet
   try {
     const judged = await judge(to, image, name, rate);
     if (judged.model !== element("model").value) return null;
