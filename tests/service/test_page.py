@@ -267,22 +267,6 @@ def test_a_camera_sends_an_image_at_its_pace_and_on_a_key(page: Any) -> None:
     assert page.locator("#camera-start").is_visible()
 
 
-def test_a_model_is_swapped_while_requests_run(
-    page: Any, images: dict[str, bytes], address: str, folder: Path, model: blemish.Model
-) -> None:
-    before = page.locator("#model-is").text_content()
-    files = [{"name": f"{index}.png", "mimeType": "image/png", "buffer": images["good.png"]} for index in range(40)]
-    page.set_input_files("#files", files)
-    page.locator("#progress", has_text="of 40 images").wait_for()
-    model.at(false_alarm_rate=0.25).save(folder / "parts.blemish", force=True)
-    version = ask(f"{address}v1/models/parts/reload", b"")["version"]
-    assert version not in before
-    page.locator("#progress", has_text="judged").wait_for(state="hidden")
-    page.locator("#model-is", has_text=version).wait_for()
-    assert "25 %" in page.locator("#rate-says").text_content()
-    assert not page.locator("#trouble").is_visible()
-
-
 def test_another_model_is_chosen(page: Any, images: dict[str, bytes]) -> None:
     page.locator("#model").select_option("other")
     page.locator("#rate-says", has_text="50 %").wait_for()
@@ -441,3 +425,19 @@ def test_the_page_has_nothing_inline_and_names_no_other_host() -> None:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "").replace("http://localhost", "")
         assert not re.search(r"https?://", text), path.name
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text), path.name
+
+
+def test_a_model_is_swapped_while_requests_run(
+    page: Any, images: dict[str, bytes], address: str, folder: Path, model: blemish.Model
+) -> None:
+    before = page.locator("#model-is").text_content()
+    files = [{"name": f"{index}.png", "mimeType": "image/png", "buffer": images["good.png"]} for index in range(40)]
+    page.set_input_files("#files", files)
+    page.locator("#progress", has_text="of 40 images").wait_for()
+    model.at(false_alarm_rate=0.25).save(folder / "parts.blemish", force=True)
+    version = ask(f"{address}v1/models/parts/reload", b"")["version"]
+    assert version not in before
+    page.locator("#progress", has_text="judged").wait_for(state="hidden")
+    page.locator("#model-is", has_text=version).wait_for()
+    assert "25 %" in page.locator("#rate-says").text_content()
+    assert not page.locator("#trouble").is_visible()

@@ -37,8 +37,8 @@ async function open(device, shoot, complain) {
       video: device ? { ...wanted, deviceId: { exact: device } } : wanted,
     });
   } catch (error) {
-    const why = error.name === "NotAllowedError" ? "the browser did not allow it; allow the camera for this page" : "none was found; connect one";
-    complain(`No camera: ${why}.`);
+    const refused = "The browser did not allow the camera; allow it for this page.";
+    complain(error.name === "NotAllowedError" ? refused : "No camera was found; connect one.");
     return;
   }
   stream.getVideoTracks()[0].addEventListener("ended", () => {
@@ -65,7 +65,9 @@ function close() {
 async function list() {
   const current = stream.getVideoTracks()[0].getSettings().deviceId;
   const found = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
-  cameras.replaceChildren(...found.map((device, index) => new Option(device.label || `camera ${index + 1}`, device.deviceId, false, device.deviceId === current)));
+  const named = found.map((device, index) => new Option(device.label || `camera ${index + 1}`, device.deviceId));
+  cameras.replaceChildren(...named);
+  cameras.value = current;
 }
 
 function pace(shoot) {

@@ -17,7 +17,9 @@ export function dayChart(buckets, threshold, width) {
   const x = (time) => LEFT + ((time - start) / (end - start)) * (width - LEFT - RIGHT);
   const wide = Math.max(2, x(start + STEP) - x(start) - 2);
   const anomalies = buckets.reduce((sum, bucket) => sum + bucket.anomalies, 0);
-  svg.setAttribute("aria-label", `Scores and alarms from ${hourAndMinute(start)} to ${hourAndMinute(end)}: ${anomalies} anomalous. The table below has the figures.`);
+  const span = `from ${hourAndMinute(start)} to ${hourAndMinute(end)}`;
+  const label = `Scores and alarms ${span}: ${anomalies} anomalous. The table below has the figures.`;
+  svg.setAttribute("aria-label", label);
   scores(svg, buckets, threshold, x, wide, width);
   counts(svg, buckets, x, wide, width);
   hourMarks(svg, start, end, x, width);
@@ -31,7 +33,8 @@ export function driftBar(evidence, alarm, isAlarm, width) {
   const x = (value) => LEFT + (Math.min(Math.max(value, 0), most) / most) * (width - LEFT - RIGHT);
   svg.append(drawn("text", { x: LEFT - 6, y: 14, "text-anchor": "end" }, "drift"));
   svg.append(drawn("rect", { x: LEFT, y: 4, width: x(most) - LEFT, height: 12, rx: 3, class: "images" }));
-  svg.append(drawn("rect", { x: LEFT, y: 4, width: Math.max(x(evidence) - LEFT, 3), height: 12, rx: 3, class: `evidence ${isAlarm ? "anomalous" : ""}` }));
+  const kind = `evidence ${isAlarm ? "anomalous" : ""}`;
+  svg.append(drawn("rect", { x: LEFT, y: 4, width: Math.max(x(evidence) - LEFT, 3), height: 12, rx: 3, class: kind }));
   svg.append(drawn("line", { x1: x(alarm), x2: x(alarm), y1: 0, y2: 20, class: "threshold" }));
   svg.append(drawn("text", { x: x(alarm), y: 32, "text-anchor": "middle" }, "alarm"));
   return svg;
@@ -51,11 +54,13 @@ function scores(svg, buckets, threshold, x, wide, width) {
     const cut = threshold === null ? bucket.highest : Math.min(Math.max(threshold, bucket.lowest), bucket.highest);
     bar(svg, left, wide, y(cut), y(bucket.lowest), "range");
     if (cut < bucket.highest) above(svg, left + wide / 2, y(cut), y(bucket.highest), bucket.highest > high);
-    svg.append(drawn("line", { x1: left, x2: left + wide, y1: y(bucket.median), y2: y(bucket.median), class: "median" }));
+    const middle = y(bucket.median);
+    svg.append(drawn("line", { x1: left, x2: left + wide, y1: middle, y2: middle, class: "median" }));
   }
   if (threshold === null) return;
   svg.append(drawn("line", { x1: LEFT, x2: width - RIGHT, y1: y(threshold), y2: y(threshold), class: "threshold" }));
-  svg.append(drawn("text", { x: width - RIGHT, y: y(threshold) - 5, "text-anchor": "end", class: "strong" }, `threshold ${short(threshold)}`));
+  const place = { x: width - RIGHT, y: y(threshold) - 5, "text-anchor": "end", class: "strong" };
+  svg.append(drawn("text", place, `threshold ${short(threshold)}`));
 }
 
 /** Draws how far the highest score lies above the threshold: a dot at its place, or an arrow where it is beyond. */
@@ -86,7 +91,8 @@ function hourMarks(svg, start, end, x, width) {
   const step = [1, 2, 3, 4, 6].find((by) => (end - start) / hour / by <= room) ?? 6;
   for (let time = start; time <= end; time += step * hour) {
     svg.append(drawn("line", { x1: x(time), x2: x(time), y1: SCORES[0], y2: COUNTS[1], class: "grid" }));
-    svg.append(drawn("text", { x: x(time), y: 273, "text-anchor": x(time) > width - 30 ? "end" : "middle" }, hourAndMinute(time)));
+    const anchor = x(time) > width - 30 ? "end" : "middle";
+    svg.append(drawn("text", { x: x(time), y: 273, "text-anchor": anchor }, hourAndMinute(time)));
   }
 }
 
@@ -98,7 +104,8 @@ function marks(svg, values, y, width) {
 }
 
 function title(svg, text, [top, bottom]) {
-  svg.append(drawn("text", { transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, text));
+  const turned = `translate(12 ${(top + bottom) / 2}) rotate(-90)`;
+  svg.append(drawn("text", { transform: turned, "text-anchor": "middle" }, text));
 }
 
 function bar(svg, left, wide, top, bottom, kind) {

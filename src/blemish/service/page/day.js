@@ -3,6 +3,7 @@
 import { dayChart, driftBar } from "./chart.js";
 import { getJson, now } from "./service.js";
 import { sign } from "./svg.js";
+import { put } from "./text.js";
 import { counted, hourAndMinute, short } from "./words.js";
 
 const ALARM = 100; // evidence of drift that is one
@@ -69,17 +70,17 @@ function width() {
 function summary() {
   const images = shown.buckets.reduce((sum, bucket) => sum + bucket.count, 0);
   const anomalies = shown.buckets.reduce((sum, bucket) => sum + bucket.anomalies, 0);
-  document.getElementById("day-says").textContent = images
-    ? `${counted(images, "image")}, ${anomalies} anomalous (${((100 * anomalies) / images).toFixed(1)} %).`
-    : "No images on this day.";
+  const words = `${counted(images, "image")}, ${anomalies} anomalous (${((100 * anomalies) / images).toFixed(1)} %).`;
+  put("day-says", images ? words : "No images on this day.");
   document.getElementById("day-details").hidden = !images;
 }
 
 function table() {
   const rows = shown.buckets.map((bucket) => {
     const row = document.createElement("tr");
-    const values = [hourAndMinute(bucket.start), bucket.count, bucket.anomalies, ...[bucket.lowest, bucket.median, bucket.highest].map(short)];
-    row.append(...values.map((value, index) => cell(index ? "td" : "th", value)));
+    const scores = [bucket.lowest, bucket.median, bucket.highest].map(short);
+    row.append(cell("th", hourAndMinute(bucket.start)));
+    row.append(...[bucket.count, bucket.anomalies, ...scores].map((value) => cell("td", value)));
     return row;
   });
   document.getElementById("day-rows").replaceChildren(...rows);
@@ -102,9 +103,10 @@ function drift() {
   }
   const evidence = short(Number((10 ** Math.min(found.martingale_log10, 12)).toPrecision(2)));
   const words = found.alarm
-    ? "The line has drifted: good images no longer score as they did. Look at the newest images; then calibrate, or repair the line."
+    ? "Drift: the images no longer score like those that calibrated. Look at them; then calibrate, or repair the line."
     : "No drift: the images score like those that calibrated.";
-  text.replaceChildren(sign(found.alarm ? "anomalous" : "good"), ` ${words} Evidence ${evidence} in ${counted(found.images, "image")}; ${ALARM} is an alarm.`);
+  const strength = `Evidence ${evidence} in ${counted(found.images, "image")}; ${ALARM} is an alarm.`;
+  text.replaceChildren(sign(found.alarm ? "anomalous" : "good"), ` ${words} ${strength}`);
 }
 
 function isoDate(date) {

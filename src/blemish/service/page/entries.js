@@ -4,6 +4,7 @@ import { thresholdAt } from "./calibration.js";
 
 /** How many are kept and shown. */
 export const MOST = 50;
+const WITH_IMAGE = 10; // of them keep the bytes that this page sent; the service has the others
 
 /** Returns the entry of an image that this page had judged: `judged` is the answer, `image` its bytes. */
 export function fromAnswer(judged, image) {
@@ -24,7 +25,7 @@ export function fromRow(row) {
  * loaded, if it is the version that judged the image; otherwise it is the one that was given.
  */
 export function verdictOf(entry, model, rate) {
-  if (entry.error || entry.is_anomaly === null) return "unknown";
+  if (entry.error) return "unknown";
   if (rate === null || !applies(entry, model)) return entry.is_anomaly ? "anomalous" : "good";
   return entry.score > thresholdAt(model.scores, rate) ? "anomalous" : "good";
 }
@@ -49,24 +50,27 @@ export class Entries {
     return this.#byId.get(id);
   }
 
-  /** Takes in entries; what is known of one already stays, unless it is said anew. Returns whether one is new. */
+  /** Takes in entries; what is known of one already stays, unless it is said anew. */
   add(entries) {
-    let isNew = false;
     for (const entry of entries) {
       const known = this.#byId.get(entry.id);
-      isNew ||= !known;
-      this.#byId.set(entry.id, known ? { ...known, ...entry, feedback: entry.feedback ?? known.feedback } : entry);
+      this.#byId.set(entry.id, known ? joined(known, entry) : entry);
     }
     const order = [...this.#byId.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
     for (const old of order.slice(MOST)) this.#byId.delete(old.id);
+    for (const old of order.slice(WITH_IMAGE)) old.image = null;
     this.newest = order.slice(0, MOST);
-    return isNew;
   }
 
   clear() {
     this.#byId.clear();
     this.newest = [];
   }
+}
+
+function joined(known, entry) {
+  const { feedback = null, shadow = null } = known;
+  return { ...known, ...entry, feedback: entry.feedback ?? feedback, shadow: entry.shadow ?? shadow };
 }
 
 function timeOf(id) {

@@ -5,12 +5,14 @@ import { startCamera } from "./camera.js";
 import { isToday, loadDay, showThreshold, startDay } from "./day.js";
 import { Entries, fromAnswer, fromRow, verdictOf } from "./entries.js";
 import { startIntake } from "./intake.js";
+import { takeKeys } from "./keys.js";
 import { setShare, showPicture } from "./picture.js";
 import { showGauge, showRange, showRate, startRate } from "./rate.js";
 import { keepFocus, showRecent } from "./recent.js";
 import { enterToken, getJson, judge, now, postJson } from "./service.js";
+import { put } from "./text.js";
 import { showFigures, showNone, showShadow, showSince, showVerdict } from "./verdict.js";
-import { clockTime, counted, percent, places } from "./words.js";
+import { clockTime, percent } from "./words.js";
 
 const POLL = 2000; // milliseconds between two looks at the log
 const DAY = 30_000; // and at the day
@@ -24,7 +26,7 @@ let follows = true; // the newest image is shown as it comes
 let rate = null; // chosen on this page; null is the model's own
 let answeredAt = null; // when the service last answered
 let dayAt = 0;
-let isCut = false; // what is complained of is that there is no answer
+let troubled = null; // the status of what is complained of; 0 if there was no answer
 
 // What is shown
 
@@ -32,7 +34,7 @@ function showAll() {
   const shown = entries.get(shownId);
   showRecent(entries.newest, shownId, model, rate, open);
   element("stale").hidden = !shown || shownId === entries.newest[0]?.id;
-  for (const id of ["say-good", "say-defect"]) element(id).disabled = !shown || shown.is_anomaly === null;
+  for (const id of ["say-good", "say-defect"]) element(id).disabled = !shown || Boolean(shown.error);
   element("say-good").setAttribute("aria-pressed", String(shown?.feedback === "good"));
   element("say-defect").setAttribute("aria-pressed", String(shown?.feedback === "defect"));
   showShadow(shown, entries.newest, model, rate);
@@ -44,18 +46,12 @@ function showAll() {
   if (!shown) {
     showNone(model?.name);
     element("figures").replaceChildren();
-    element("places").textContent = "";
     showPicture(null);
     return;
   }
   showVerdict(shown, model, rate);
   showFigures(shown, model, rate);
-  element("places").textContent = shown.error ? "" : places(shown.boxes ?? [], shown.height, shown.width);
-  showPicture(shown, (height, width) => {
-    const where = shown.error ? "" : places(shown.boxes ?? [], height, width);
-    element("places").textContent = where;
-    return `${shown.name ?? "The image"}. ${where}`;
-  });
+  showPicture(shown);
 }
 
 function open(id) {
@@ -70,39 +66,43 @@ function follow() {
 }
 
 function showModel() {
-  const waits = model.waiting ?? { good: 0, defect: 0 };
-  element("model-is").textContent = `version ${model.version}, ${model.detector}`;
+  const waits = model.waiting;
+  put("model-is", `version ${model.version}, ${model.detector}`);
   element("problem").hidden = !model.problem;
-  element("problem").textContent = model.problem ? `A newer version was not taken over: ${model.problem}` : "";
-  element("waiting").textContent = waits.good + waits.defect
-    ? `${waits.good} good and ${waits.defect} defective wait for the next update.`
-    : "What you say is kept for the next update of the model.";
+  put("problem", model.problem ? `A newer version was not taken over: ${model.problem}` : "");
+  const waiting = `${waits.good} good and ${waits.defect} defective wait for the next update.`;
+  put("waiting", waits.good + waits.defect ? waiting : "What you say is kept for the next update of the model.");
 }
 
 function complain(text, status = null) {
-  isCut = status === 0;
+  troubled = status;
   element("trouble").hidden = false;
   element("trouble-text").textContent = text;
   element("enter-token").hidden = status !== 401;
 }
 
+function recovered() {
+  troubled = null;
+  element("trouble").hidden = true;
+}
+
 function lost(error) {
   document.body.classList.toggle("lost", error.status === 0);
-  element("link").textContent = error.status === 0 && answeredAt ? `No answer since ${clockTime(answeredAt)}` : "";
+  put("link", error.status === 0 && answeredAt ? `No answer since ${clockTime(answeredAt)}` : "");
   if (error.status !== 0 || !answeredAt) complain(error.message, error.status);
 }
 
 function reached() {
-  if (isCut) element("trouble").hidden = true;
+  if (troubled === 0) recovered();
   answeredAt = now();
   document.body.classList.remove("lost");
-  element("link").textContent = "Connected";
+  put("link", "Connected");
 }
 
 // What comes from the service
 
 async function choose(name) {
-  location.hash = encodeURIComponent(name);
+  history.replaceState(null, "", hashOf(name));
   entries.clear();
   shownId = null;
   follows = true;
@@ -135,10 +135,11 @@ async function look() {
   }
   const listed = models.find((one) => one.name === name);
   if (model?.name !== name || model.version !== listed.version) await renew(name);
+  if (model?.name !== name) return; // another one was chosen meanwhile
   model = { ...listed, scores: model.scores };
   showModel();
   const rows = await rowsOf("decides", name);
-  if (model.shadow) addShadows(rows, await rowsOf("shadow", model.shadow.name));
+  if (listed.shadow) addShadows(rows, await rowsOf("shadow", listed.shadow.name));
   if (model?.name !== name) return;
   take(rows.map(fromRow));
   reached();
@@ -162,9 +163,13 @@ function listModels() {
   const select = element("model");
   const names = models.map((one) => one.name);
   if (names.join("\n") === [...select.options].map((option) => option.value).join("\n")) return;
-  const before = select.value || decodeURIComponent(location.hash.slice(1));
+  const before = select.value || names.find((name) => hashOf(name) === location.hash);
   select.replaceChildren(...names.map((name) => new Option(name, name)));
   select.value = names.includes(before) ? before : names[0] ?? "";
+}
+
+function hashOf(name) {
+  return `#${encodeURIComponent(name)}`;
 }
 
 function take(found) {
@@ -186,13 +191,13 @@ async function send(image, name) {
     const judged = await judge(to, image, name, rate);
     if (judged.model !== element("model").value) return null;
     reached();
-    if (judged.result.error) complain(`${name}: ${judged.result.error}`);
+    if (troubled === 429 || troubled === 503) recovered();
     follows = true;
     take([fromAnswer(judged, image)]);
     if (model && judged.version !== model.version) await renew(to);
   } catch (error) {
     if (error.status === 429 || error.status === 503) {
-      complain(`${name}: ${error.message}`);
+      complain(`${name}: ${error.message}`, error.status);
       return "busy";
     }
     if (error.status === 0) lost(error);
@@ -228,27 +233,6 @@ function guarded(work) {
 
 // What the person does
 
-function takeKeys(shoot) {
-  const actions = {
-    g: () => say("good"),
-    d: () => say("defect"),
-    n: follow,
-    c: shoot,
-    arrowleft: () => step(-1),
-    arrowright: () => step(1),
-  };
-  document.addEventListener("keydown", (event) => {
-    const isTyped = event.target.closest("input:not([type=checkbox]), select, textarea, dialog");
-    if (isTyped || event.ctrlKey || event.metaKey || event.altKey) return;
-    const isArrow = event.key.startsWith("Arrow");
-    if (!element("keys").checked && !(isArrow && event.target.closest("#recent-list"))) return;
-    const action = actions[event.key.toLowerCase()];
-    if (!action) return;
-    if (isArrow) event.preventDefault();
-    action();
-  });
-}
-
 function step(by) {
   const at = entries.newest.findIndex((entry) => entry.id === shownId);
   const next = entries.newest[Math.max(0, at + by)];
@@ -265,16 +249,16 @@ function start() {
   element("say-defect").addEventListener("click", () => say("defect"));
   element("share").addEventListener("input", () => {
     const share = Number(element("share").value) / 100;
-    element("share-is").textContent = percent(share);
+    put("share-is", percent(share));
     setShare(share);
   });
-  element("boxes").addEventListener("change", () => element("stage").classList.toggle("bare", !element("boxes").checked));
-  element("dismiss").addEventListener("click", () => {
-    element("trouble").hidden = true;
+  element("boxes").addEventListener("change", () => {
+    element("stage").classList.toggle("bare", !element("boxes").checked);
   });
+  element("dismiss").addEventListener("click", recovered);
   element("enter-token").addEventListener("click", guarded(async () => {
     await enterToken();
-    element("trouble").hidden = true;
+    recovered();
     await look();
   }));
   element("print").addEventListener("click", () => window.print());
@@ -285,7 +269,14 @@ function start() {
   });
   startDay(guarded(today));
   startIntake(send);
-  takeKeys(startCamera(send, complain));
+  takeKeys({
+    g: () => say("good"),
+    d: () => say("defect"),
+    n: follow,
+    c: startCamera(send, complain),
+    arrowleft: () => step(-1),
+    arrowright: () => step(1),
+  });
   setInterval(() => {
     const shown = entries.get(shownId);
     if (shown) showSince(shown);
@@ -296,7 +287,11 @@ function start() {
 async function watch() {
   const lookOnce = guarded(look);
   for (;;) {
-    if (!document.hidden || !answeredAt) await lookOnce();
+    try {
+      if (!document.hidden || !answeredAt) await lookOnce();
+    } catch (error) {
+      console.error(error); // a fault of this page must not end its work
+    }
     await new Promise((resolve) => setTimeout(resolve, POLL));
   }
 }

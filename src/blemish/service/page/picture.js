@@ -2,15 +2,18 @@
 
 import { getPicture } from "./service.js";
 import { drawn } from "./svg.js";
+import { put } from "./text.js";
+import { places } from "./words.js";
 
 const stage = document.getElementById("stage");
 let wanted = null; // the id whose picture is shown or on its way
 const urls = []; // of what is shown
 
-/** Shows an entry's picture, unless another is asked for meanwhile. `describe(height, width)` gives its words. */
-export async function showPicture(entry, describe) {
-  if (entry?.id === wanted) return;
+/** Shows an entry's picture, or none for null, unless another is asked for meanwhile. */
+export async function showPicture(entry) {
+  if ((entry?.id ?? null) === wanted) return;
   wanted = entry?.id ?? null;
+  put("places", "");
   stage.classList.add("waiting");
   const photo = entry && (await photoOf(entry));
   if (!isWanted(entry, photo)) return;
@@ -23,7 +26,9 @@ export async function showPicture(entry, describe) {
   const width = entry.width ?? photo.naturalWidth;
   stage.style.setProperty("--proportion", String(width / height));
   photo.className = "photo";
-  photo.alt = describe(height, width);
+  const words = entry.error ? "" : places(entry.boxes, height, width);
+  put("places", words);
+  photo.alt = `${entry.name ?? "The image"}. ${words}`;
   stage.append(photo, outlines(entry, height, width));
   urls.push(photo.src);
   const heat = await heatOf(entry);
@@ -84,7 +89,8 @@ async function shown(blob) {
 }
 
 function outlines(entry, height, width) {
-  const svg = drawn("svg", { class: "boxes", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  const whole = { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" };
+  const svg = drawn("svg", { class: "boxes", "aria-hidden": "true", ...whole });
   for (const box of entry.boxes ?? []) {
     const place = { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top };
     svg.append(drawn("rect", { ...place, class: "under" }), drawn("rect", { ...place, class: "over" }));

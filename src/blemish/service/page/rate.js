@@ -81,8 +81,9 @@ export function showGauge(model, rate, score, verdict) {
     const side = mark > width - 60 ? "end" : mark < 60 ? "start" : "middle";
     gauge.append(drawn("text", { x: mark, y: 12, "text-anchor": side, class: "strong" }, `this image ${short(score)}`));
   }
+  const range = `from ${short(model.scores[0])} to ${short(model.scores.at(-1))}`;
   const words = Number.isFinite(score) ? `; this image's score is ${short(score)}` : "";
-  gauge.setAttribute("aria-label", `Scores of good images from ${short(model.scores[0])} to ${short(model.scores.at(-1))}; the threshold is ${short(threshold)}${words}`);
+  gauge.setAttribute("aria-label", `Scores of good images ${range}; the threshold is ${short(threshold)}${words}`);
 }
 
 function rateAt(step) {

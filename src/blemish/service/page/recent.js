@@ -3,6 +3,7 @@
 import { secondOf, verdictOf } from "./entries.js";
 import { getPicture } from "./service.js";
 import { sign } from "./svg.js";
+import { put } from "./text.js";
 import { clockTime, counted } from "./words.js";
 
 const WORDS = { good: "Good", anomalous: "Anomalous", unknown: "No verdict" };
@@ -30,7 +31,7 @@ export function showRecent(entries, shownId, model, rate, open) {
   });
   if (entries[0]?.id === shownId) list.scrollLeft = 0;
   document.getElementById("recent-none").hidden = entries.length > 0;
-  document.getElementById("recent-says").textContent = entries.length ? `${counted(tally, "alarm")} in ${counted(entries.length, "image")}` : "";
+  put("recent-says", entries.length ? `${counted(tally, "alarm")} in ${counted(entries.length, "image")}` : "");
 }
 
 /** Moves the keyboard to an entry, if the list has the keyboard. */

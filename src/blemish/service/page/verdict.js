@@ -4,6 +4,7 @@ import { thresholdAt } from "./calibration.js";
 import { applies, secondOf, verdictOf } from "./entries.js";
 import { now } from "./service.js";
 import { sign } from "./svg.js";
+import { put } from "./text.js";
 import { ago, clockTime, counted, dayAndTime, likelihood, percent, places, short } from "./words.js";
 
 const WORDS = { good: "Good", anomalous: "Anomalous", unknown: "No verdict" };
@@ -24,7 +25,8 @@ export function showVerdict(entry, model, rate) {
   }
   const sentence = entry.error ?? likelihood(entry.p_value, calibrating);
   put("word", WORDS[verdict]);
-  put("sentence", entry.is_known ? `${sentence} The model was fitted on this very image, so that says little.` : sentence);
+  const known = entry.is_known ? " The model was fitted on this very image, so that says little." : "";
+  put("sentence", `${sentence}${known}`);
   put("source", entry.name ?? "without a name");
   put("by", `${entry.model} ${entry.version}`);
   element("since").dateTime = new Date(entry.time).toISOString();
@@ -61,13 +63,14 @@ export function showFigures(entry, model, rate) {
     ["p-value", short(entry.p_value)],
     ["Threshold", short(isOurs ? thresholdAt(model.scores, rate) : entry.threshold)],
     ["False-alarm rate", isOurs ? `${percent(rate)}, chosen on this page; judged at ${judgedAt}` : judgedAt],
-    ["Places", places(entry.boxes ?? [], entry.height, entry.width)],
+    ["Places", places(entry.boxes, entry.height, entry.width)],
     ["Size", entry.height ? `${entry.width} × ${entry.height} pixels` : "–"],
     ["Took", Number.isFinite(entry.latency) ? `${short(1000 * entry.latency)} ms` : "–"],
     ["Model", `${entry.model}, version ${entry.version}`],
   ];
   if (model && entry.model === model.name) {
-    rows.push(["Detector", `${model.detector}${model.backbone ? ` on ${model.backbone}` : ""}, ${model.width} × ${model.height} pixels`]);
+    const backbone = model.backbone ? ` on ${model.backbone}` : "";
+    rows.push(["Detector", `${model.detector}${backbone}, ${model.width} × ${model.height} pixels`]);
     rows.push(["Fitted on", counted(model.images, "good image")]);
   }
   if (entry.feedback) rows.push(["Marked as", entry.feedback]);
@@ -84,14 +87,17 @@ export function showShadow(entry, entries, model, rate) {
     const verdict = secondOf(entry);
     const differs = verdict !== verdictOf(entry, model, rate);
     const words = document.createElement("span");
-    words.append(filled("strong", WORDS[verdict]), `, p = ${short(second.p_value)}. ${differs ? "It disagrees." : "It agrees."}`);
+    const agrees = differs ? "It disagrees." : "It agrees.";
+    words.append(filled("strong", WORDS[verdict]), `, p = ${short(second.p_value)}. ${agrees}`);
     text.replaceChildren(sign(verdict), words);
   } else {
     text.replaceChildren("It has not judged this image.");
   }
   const agree = compared.filter((one) => secondOf(one) === verdictOf(one, model, rate)).length;
-  const name = second ?? model?.shadow;
-  put("shadow-agrees", `${name ? `${name.model ?? name.name} ${name.version} only looks on. ` : ""}${compared.length ? `The two agree on ${agree} of the last ${counted(compared.length, "image")}.` : ""}`);
+  const name = second ? second.model : model?.shadow?.name;
+  const looks = name ? `${name} only looks on. ` : "";
+  const often = compared.length ? `The two agree on ${agree} of the last ${counted(compared.length, "image")}.` : "";
+  put("shadow-agrees", `${looks}${often}`);
 }
 
 /** Tells a screen reader, the latest verdict only, and not more often than it can be heard. */
@@ -102,11 +108,6 @@ function announce(text) {
     announcedAt = Date.now();
     put("announced", text);
   }, wait);
-}
-
-function put(id, text) {
-  const place = element(id);
-  if (place.textContent !== text) place.textContent = text;
 }
 
 function filled(name, text) {

@@ -56,14 +56,16 @@ export function hourAndMinute(time) {
 
 /** Returns where the boxes lie, such as "2 places stand out: upper left, centre." */
 export function places(boxes, height, width) {
-  if (!boxes.length) return "No single place stands out.";
+  if (!boxes?.length) return "No single place stands out.";
   const lead = boxes.length === 1 ? "1 place stands out" : `${whole.format(boxes.length)} places stand out`;
   if (!height || !width) return `${lead}.`;
-  const named = new Set(boxes.map((box) => place((box.top + box.bottom) / 2 / height, (box.left + box.right) / 2 / width)));
+  const named = new Set(boxes.map((box) => place(box, height, width)));
   return `${lead}: ${[...named].slice(0, 4).join(", ")}.`;
 }
 
-function place(down, across) {
+function place(box, height, width) {
+  const down = (box.top + box.bottom) / 2 / height;
+  const across = (box.left + box.right) / 2 / width;
   const row = down < 1 / 3 ? "upper" : down > 2 / 3 ? "lower" : "";
   const column = across < 1 / 3 ? "left" : across > 2 / 3 ? "right" : "";
   if (!row && !column) return "centre";
