@@ -364,6 +364,8 @@ def test_a_file_that_is_no_image_is_said_in_one_line(running: Any, address: str)
         said = page.locator("#trouble-text", has_text="notes.png: ")
         said.wait_for()
         assert "\n" not in said.text_content()
+        page.locator("#sentence", has_text="The image is not an image of a known format").wait_for()
+        assert page.locator("#word").text_content() == "No verdict"
         page.locator("#dismiss").click()
         assert not page.locator("#trouble").is_visible()
 
@@ -373,6 +375,7 @@ def test_a_service_that_does_not_answer_is_said(running: Any, address: str, imag
         judged(page, "good.png", images["good.png"])
         page.context.set_offline(True)
         page.locator("#link", has_text="No answer since").wait_for()
+        assert page.locator("#old").is_visible()
         assert "grayscale" in page.locator("#verdict").evaluate("panel => getComputedStyle(panel).filter")
         page.context.set_offline(False)
         page.locator("#link", has_text="Connected").wait_for()

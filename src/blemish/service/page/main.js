@@ -89,6 +89,7 @@ function recovered() {
 function lost(error) {
   document.body.classList.toggle("lost", error.status === 0);
   put("link", error.status === 0 && answeredAt ? `No answer since ${clockTime(answeredAt)}` : "");
+  if (error.status === 0) document.title = "No answer – blemish";
   if (error.status !== 0 || !answeredAt) complain(error.message, error.status);
 }
 

@@ -18,7 +18,8 @@ export async function showPicture(entry) {
   const photo = entry && (await photoOf(entry));
   if (!isWanted(entry, photo)) return;
   stage.classList.remove("waiting");
-  stage.classList.toggle("gone", Boolean(entry) && !photo);
+  const isMissing = Boolean(entry) && !photo;
+  stage.dataset.missing = !isMissing ? "" : entry.error ? "No picture." : "This picture is no longer kept.";
   stage.replaceChildren();
   urls.splice(0).forEach((url) => URL.revokeObjectURL(url));
   if (!photo) return;

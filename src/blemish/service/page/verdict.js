@@ -23,7 +23,7 @@ export function showVerdict(entry, model, rate) {
     panel.className = verdict;
     element("sign").replaceChildren(sign(verdict));
   }
-  const sentence = entry.error ?? likelihood(entry.p_value, calibrating);
+  const sentence = entry.error ? `The image ${entry.error}.` : likelihood(entry.p_value, calibrating);
   put("word", WORDS[verdict]);
   const known = entry.is_known ? " The model was fitted on this very image, so that says little." : "";
   put("sentence", `${sentence}${known}`);
@@ -54,18 +54,10 @@ export function showNone(model) {
 
 /** Shows all figures of an entry. */
 export function showFigures(entry, model, rate) {
-  const isOurs = rate !== null && applies(entry, model);
-  const judgedAt = percent(entry.false_alarm_rate);
   const rows = [
     ["Image", entry.name ?? "without a name"],
     ["Judged", dayAndTime(entry.time)],
-    ["Score", short(entry.score)],
-    ["p-value", short(entry.p_value)],
-    ["Threshold", short(isOurs ? thresholdAt(model.scores, rate) : entry.threshold)],
-    ["False-alarm rate", isOurs ? `${percent(rate)}, chosen on this page; judged at ${judgedAt}` : judgedAt],
-    ["Places", places(entry.boxes, entry.height, entry.width)],
-    ["Size", entry.height ? `${entry.width} × ${entry.height} pixels` : "–"],
-    ["Took", Number.isFinite(entry.latency) ? `${short(1000 * entry.latency)} ms` : "–"],
+    ...(entry.error ? [] : measured(entry, model, rate)),
     ["Model", `${entry.model}, version ${entry.version}`],
   ];
   if (model && entry.model === model.name) {
@@ -75,6 +67,21 @@ export function showFigures(entry, model, rate) {
   }
   if (entry.feedback) rows.push(["Marked as", entry.feedback]);
   element("figures").replaceChildren(...rows.flatMap(([name, value]) => [filled("dt", name), filled("dd", value)]));
+}
+
+function measured(entry, model, rate) {
+  const isOurs = rate !== null && applies(entry, model);
+  const judgedAt = percent(entry.false_alarm_rate);
+  const rows = [
+    ["Score", short(entry.score)],
+    ["p-value", short(entry.p_value)],
+    ["Threshold", short(isOurs ? thresholdAt(model.scores, rate) : entry.threshold)],
+    ["False-alarm rate", isOurs ? `${percent(rate)}, chosen on this page; judged at ${judgedAt}` : judgedAt],
+    ["Places", places(entry.boxes, entry.height, entry.width)],
+    ["Took", `${short(1000 * entry.latency)} ms`],
+  ];
+  if (entry.height) rows.push(["Size", `${entry.width} × ${entry.height} pixels`]);
+  return rows;
 }
 
 /** Shows what the second model says of an entry, and how often the two agree in `entries`. */
