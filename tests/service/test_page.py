@@ -156,11 +156,9 @@ def test_the_heat_maps_share_and_the_boxes_follow_their_controls(page: Any, imag
 
 
 def test_the_false_alarm_rate_moves_all_verdicts_and_goes_with_the_next_image(
-    page: Any, images: dict[str, bytes], address: str
+    page: Any, images: dict[str, bytes]
 ) -> None:
     judged(page, "good.png", images["good.png"])
-    p_value = ask(f"{address}v1/verdicts?model=parts&limit=1")["verdicts"][0]["p_value"]
-    assert 0.04 < p_value < 0.5
     assert "4 % is the lowest possible" in page.locator("#lowest").text_content()
     slider = page.locator("#rate")
     alarms = page.locator("#recent-list .anomalous").count()
@@ -291,35 +289,31 @@ def test_the_day_is_drawn_and_the_same_as_a_table(page: Any, images: dict[str, b
 
 
 def test_a_name_is_never_taken_for_html(page: Any, images: dict[str, bytes]) -> None:
-    name = "<img src=x onerror=alert(1)><b>bold.png"
+    name = "<img src=x onerror=alert(1)><b>Prüfteil 部品.png"
     drop(page, name, images["good.png"])
-    page.locator("#source", has_text="bold.png").wait_for()
+    page.locator("#source", has_text="部品.png").wait_for()
     assert page.locator("#source").text_content() == name
     assert page.locator("main b").count() == 0
 
 
-@pytest.mark.parametrize("width", [320, 360])
-def test_a_phone_shows_verdict_and_picture_at_once(
-    running: Any, address: str, images: dict[str, bytes], width: int
-) -> None:
-    viewport = {"width": width, "height": 740}
-    with watched(running, address, (address, "blob:"), viewport=viewport, has_touch=True) as page:
+def test_a_phone_shows_verdict_and_picture_at_once(running: Any, address: str, images: dict[str, bytes]) -> None:
+    with watched(running, address, (address, "blob:"), viewport={"width": 360, "height": 740}, has_touch=True) as page:
         judged(page, "scratched.png", images["scratched.png"])
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        word, picture = page.locator("#word").bounding_box(), page.locator("#stage").bounding_box()
-        assert word["x"] + page.locator("#word").evaluate("word => word.scrollWidth") <= width - 24
-        assert picture["y"] + picture["height"] < 740
+        for width in (360, 320):
+            page.set_viewport_size({"width": width, "height": 740})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            word, picture = page.locator("#word").bounding_box(), page.locator("#stage").bounding_box()
+            assert word["x"] + page.locator("#word").evaluate("word => word.scrollWidth") <= width - 24
+            assert picture["y"] + picture["height"] < 740
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground_as_wcag_asks(
-    running: Any, address: str, images: dict[str, bytes], scheme: str
-) -> None:
-    with watched(running, address, (address, "blob:"), viewport=WIDE, color_scheme=scheme) as page:
-        for name, image in images.items():
-            judged(page, name, image)
-            page.wait_for_timeout(200)  # until colours have changed over
-            assert page.evaluate(CONTRAST) == []
+def test_text_stands_out_from_its_ground_as_wcag_asks(page: Any, images: dict[str, bytes]) -> None:
+    page.emulate_media(reduced_motion="reduce")  # colours change at once
+    for name, image in images.items():
+        judged(page, name, image)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate(CONTRAST) == [], f"{name}, {scheme}"
 
 
 CONTRAST = """() => {

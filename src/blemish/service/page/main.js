@@ -14,7 +14,7 @@ import { put } from "./text.js";
 import { showFigures, showNone, showShadow, showSince, showVerdict } from "./verdict.js";
 import { clockTime, percent } from "./words.js";
 
-const POLL = 2000; // milliseconds between two looks at the log
+const POLL = 1000; // milliseconds between two looks at the log
 const DAY = 30_000; // and at the day
 
 const element = (id) => document.getElementById(id);
