@@ -29,32 +29,31 @@ sys.meta_path[:] = map(Without, sys.meta_path)
 """
 
 
-def declared(*extras: str) -> set[str]:
-    """The names of the packages that the project asks for, with some extras."""
+def requirements(*extras: str) -> list[Requirement]:
+    """What the project asks for, with some extras."""
     text = (ROOT / "pyproject.toml").read_text()
     lists = [re.search(rf"^{name} = \[(.*?)\]$", text, re.MULTILINE | re.DOTALL) for name in ("dependencies", *extras)]
-    return {
-        Requirement(line).name
-        for found in lists
-        if found
-        for line in re.findall(r'^\s*"(.*?)"', found[1], re.MULTILINE)
-    }
+    assert None not in lists
+    return [Requirement(line) for found in lists if found for line in re.findall(r'"([^"\n]+)"(?:,|$)', found[1])]
 
 
 def needed(*extras: str) -> set[str]:
     """Those, and what they need in turn, by the names that Python's metadata has for them."""
     found: set[str] = set()
-    left = {(name, "") for name in declared(*extras)}
+    left = [(one.name, extra) for one in requirements(*extras) for extra in ("", *one.extras)]
+    seen: set[tuple[str, str]] = set()
     while left:
         name, extra = left.pop()
-        if plain(name) in found:
+        if (name, extra) in seen:
             continue
+        seen.add((name, extra))
         found.add(plain(name))
         try:
             further = [Requirement(text) for text in requires(name) or ()]
         except PackageNotFoundError:
             continue
-        left |= {(one.name, "") for one in further if one.marker is None or one.marker.evaluate({"extra": extra})}
+        asked = [one for one in further if one.marker is None or one.marker.evaluate({"extra": extra})]
+        left += [(one.name, its) for one in asked for its in ("", *one.extras)]
     return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,20 @@ def test_the_base_says_in_one_line_which_extra_is_needed(
     assert f"blemish[{extra}" in errors[0]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(find_spec("blemish.cli.watch") is None, reason="this checkout has no blemish watch")
+def test_the_base_watches_a_folder(base: dict[str, str], saved: Path, tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree / "test" / "scratch", tmp_path / "line")
+    done = slim.blemish(base, "watch", saved, tmp_path / "line", "--once", "--json", "--out", tmp_path / "results")
+    assert done.returncode == 0, done.stderr
+    found = sorted(json.loads(line)["score"] for line in done.stdout.splitlines())
+    assert found == sorted(p.score for p in library.load(str(saved)).predict(str(tmp_path / "line")))
+
+
+@pytest.mark.skipif(find_spec("blemish.cli.serve") is None, reason="this checkout has no blemish serve")
+def test_the_base_says_which_extra_serves(base: dict[str, str], saved: Path, tmp_path: Path) -> None:
+    done = slim.blemish(base, "serve", saved, "--port", "0", "--state", tmp_path / "state")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("; pip install 'blemish[serve]'")
+    assert not (tmp_path / "state").exists()
