@@ -11,6 +11,7 @@ import random
 import sqlite3
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -75,7 +76,7 @@ def check(place: Path, elsewhere: Path, files: dict[str, str], with_log: bool) -
         found = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
         assert found == {name: content for name, content in files.items() if content.startswith(kind)}, f"{kind} moved"
     if with_log:
-        with sqlite3.connect(place / "log.sqlite") as log:
+        with closing(sqlite3.connect(place / "log.sqlite")) as log:
             ids = [row[0] for row in log.execute("SELECT id FROM blemish_verdicts")]
         assert sorted(ids) == sorted(line["id"] for line in lines), "the log differs"
 

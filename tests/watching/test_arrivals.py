@@ -14,6 +14,9 @@ from blemish.watching import arrivals as module
 from blemish.watching.arrivals import Arrivals
 from blemish.watching.events import is_on_network
 
+# What watchdog warns of when it asks twice to be told of a folder; an error would end its thread.
+pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
+
 LONG = 30.0
 """Seconds that are waited for at most; a test that passes waits far less."""
 
@@ -40,7 +43,7 @@ class Line:
         end = time.monotonic() + LONG
         while len(found) < count and time.monotonic() < end:
             found += [arrival.path for arrival in self.arrivals.take(most, 0.05)]
-        self.done |= set(found)
+            self.done |= set(found)
         return found
 
 

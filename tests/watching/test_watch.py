@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,16 @@ import blemish
 from blemish.errors import SettingError, SourceError
 from blemish.watching import Result, watching
 from blemish.watching import journal as journal_module
+from blemish.watching import live as live_module
 from blemish.watching import moving as moving_module
 from blemish.watching import record as record_module
 from blemish.watching.live import LiveModel
 from blemish.watching.record import Places
 from blemish.watching.watch import Watch
 from conftest import part, scratched, write_parts
+
+# What watchdog warns of when it asks twice to be told of a folder; an error would end its thread.
+pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
 
 LONG = 30.0
 """Seconds that are waited for at most; a test that passes waits far less."""
@@ -198,7 +203,7 @@ def test_results_reach_the_log_once_each_though_it_was_away(made: Made, tmp_path
     list(made().run(once=True))
     list(made(log=address).run(once=True))
     close(made())
-    with sqlite3.connect(tmp_path / "log" / "log.sqlite") as log:
+    with closing(sqlite3.connect(tmp_path / "log" / "log.sqlite")) as log:
         rows = log.execute("SELECT name, is_anomaly, error FROM blemish_verdicts ORDER BY name").fetchall()
     assert rows == [
         ("bad_3.png", None, "is truncated"),
@@ -206,6 +211,25 @@ def test_results_reach_the_log_once_each_though_it_was_away(made: Made, tmp_path
         ("good_4.png", 0, None),
         ("odd_2.png", 1, None),
     ]
+
+
+def test_results_wait_for_a_log_that_is_away_and_it_is_told_of_once(made: Made, tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "log").write_text("in the way")
+    watch = made(log=f"sqlite:///{tmp_path}/log/log.sqlite", say=said.append)
+    put(tmp_path / "line", "good 1", "odd 2")
+    assert len(list(watch.run(once=True))) == 2
+    assert len(said) == 1
+    assert said[0].endswith("; results wait for it here")
+    (tmp_path / "log").unlink()
+    (tmp_path / "log").mkdir()
+    end = time.monotonic() + LONG
+    while len(said) < 2 and time.monotonic() < end:
+        assert list(watch.run(once=True)) == []
+    close(watch)
+    assert said[1:] == ["the log is written again"]
+    with closing(sqlite3.connect(tmp_path / "log" / "log.sqlite")) as log:
+        assert log.execute("SELECT count(*) FROM blemish_verdicts").fetchone() == (2,)
 
 
 def test_results_are_those_of_the_model_with_heat_maps_of_anomalous_images(saved: Path, tmp_path: Path) -> None:
@@ -231,8 +255,10 @@ def test_results_are_those_of_the_model_with_heat_maps_of_anomalous_images(saved
 
 
 def test_a_model_that_is_replaced_judges_the_next_images_and_a_broken_one_does_not(
-    saved: Path, long_model: blemish.Model, tmp_path: Path
+    saved: Path, long_model: blemish.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for pause in ("LOOK", "AGAIN"):
+        monkeypatch.setattr(live_module, pause, 0.02)
     path, said = tmp_path / "cells.blemish", list[str]()
     shutil.copytree(saved, path)
     live = LiveModel(str(path), "auto", {}, said.append)

@@ -24,6 +24,9 @@ from blemish.watching.events import Events
 SETTLED = 0.5
 """Seconds for which a file must not change, where the system does not tell that it was closed."""
 
+IN_NEW = 0.1
+"""The same for a file in a folder that is new: it may have been closed before the system was asked to tell."""
+
 RESCAN = 5.0
 """Seconds after which the folder is looked through although the system tells of each file, in case it missed one."""
 
@@ -143,7 +146,7 @@ class Arrivals:
                 self._told(*told)
         start = time.monotonic()
         if start >= self._scan_at:
-            self._scan(self.root)
+            self._scan(self.root, self._settled)
             self._is_first = False
             end = time.monotonic()
             pause = RESCAN if self.poll is None else self.poll
@@ -181,7 +184,7 @@ class Arrivals:
         if self._is_left_out(path):
             return
         if is_folder:
-            self._scan(Path(path))
+            self._scan(Path(path), IN_NEW)
             return
         try:
             status = os.lstat(path)
@@ -194,8 +197,8 @@ class Arrivals:
             due = now if is_complete else now + self._settled
             self._waiting[name] = Arrival(name, status.st_size, status.st_mtime_ns, now, is_complete, due)
 
-    def _scan(self, folder: Path) -> None:
-        """Looks through a folder and those below it for files that are not done."""
+    def _scan(self, folder: Path, settled: float) -> None:
+        """Looks through a folder and those below it for files that are not done; they settle for so many seconds."""
         found: list[tuple[int, str, int]] = []
         folders = [str(folder)]
         while folders:
@@ -219,7 +222,7 @@ class Arrivals:
             if path in self._waiting or self.is_done(path, size, modified):
                 continue
             is_old = self._is_first and wall - modified > 1e9 * SETTLED
-            due = now if is_old else now + self._settled
+            due = now if is_old else now + settled
             self._waiting[path] = Arrival(path, size, modified, now, False, due)
 
     @property
