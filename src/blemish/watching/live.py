@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -122,7 +123,8 @@ class LiveModel:
         except (BlemishError, OSError) as error:
             scratch.close()
             if isinstance(error, OSError):
-                raise ModelError(f"{origin}: cannot be read ({reason_of(error)}); check the path") from None
+                place = tempfile.gettempdir()
+                raise ModelError(f"{origin}: cannot be copied to {place} ({reason_of(error)}); check both") from None
             raise ModelError(str(error).replace(str(copy), str(origin))) from None
 
     def _identity(self) -> tuple[int, ...] | None:
