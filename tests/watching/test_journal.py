@@ -17,7 +17,7 @@ from blemish.watching.journal import Journal
 from blemish.watching.result import Result
 
 
-def result(path: str, error: str | None = None, digest: str = "d") -> Result:
+def result(path: str, error: str | None = None) -> Result:
     """A result with all fields."""
     nan = float("nan")
     return Result(
@@ -26,7 +26,8 @@ def result(path: str, error: str | None = None, digest: str = "d") -> Result:
         path=path,
         size=7,
         modified=1_795_639_932_855_271_265,
-        digest=digest,
+        file_digest="d",
+        digest="e",
         model="cells",
         version="0123456789ab",
         score=nan if error else 2.5,

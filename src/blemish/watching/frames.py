@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,7 +80,7 @@ class CameraWatch:
             path=f"{self.camera.name} {taken.replace('+00:00', 'Z')}",
             size=None,
             modified=None,
-            digest=hashlib.sha256(frame.pixels.tobytes()).hexdigest(),
+            file_digest="",
             model=live.name,
             version=live.version,
             latency=time.monotonic() - frame.since,

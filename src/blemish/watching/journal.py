@@ -109,7 +109,7 @@ class Journal:
                 self._index.executemany(
                     "REPLACE INTO done VALUES (?, ?, ?, ?, ?)",
                     [
-                        (os.fsencode(one.path), one.size, one.modified, one.digest, one.kind)
+                        (os.fsencode(one.path), one.size, one.modified, one.file_digest, one.kind)
                         for one in results
                         if one.size is not None
                     ],

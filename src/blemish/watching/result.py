@@ -36,10 +36,10 @@ class Result:
         path: of the image below the folder, with `/` between names; or the camera and a time.
         size: bytes of the file; `None` for a frame of a camera.
         modified: when the file was changed last, in nanoseconds since 1970; `None` for a frame.
-        digest: SHA-256 of the file's bytes or the frame's pixels, in hexadecimal; empty if they could not be read.
+        file_digest: SHA-256 of the file's bytes, in hexadecimal; empty for a frame, or a file that could not be read.
         model: its name.
         version: the first 12 hexadecimal digits of the digest of its card.
-        score, p_value, is_anomaly, threshold, false_alarm_rate, boxes, is_known, error: as in `Prediction`.
+        score, p_value, is_anomaly, threshold, false_alarm_rate, boxes, is_known, digest, error: as in `Prediction`.
         latency: seconds from when the image was there to the verdict.
         map: the file with the heat map, below the folder of results, or `None`.
     """
@@ -49,7 +49,7 @@ class Result:
     path: str
     size: int | None
     modified: int | None
-    digest: str
+    file_digest: str
     model: str
     version: str
     score: float
@@ -59,6 +59,7 @@ class Result:
     false_alarm_rate: float
     boxes: tuple[Box, ...]
     is_known: bool
+    digest: str
     latency: float
     map: str | None = None
     error: str | None = None
@@ -74,6 +75,7 @@ class Result:
             false_alarm_rate=prediction.false_alarm_rate,
             boxes=prediction.boxes,
             is_known=prediction.is_known,
+            digest=prediction.digest,
             error=prediction.error,
             **others,
         )
@@ -96,7 +98,8 @@ class Result:
         said |= {"threshold": self.threshold, "false_alarm_rate": self.false_alarm_rate, "map": self.map}
         said |= {"model": self.model, "version": self.version, "latency": round(self.latency, 4)}
         said |= {"time": datetime.fromtimestamp(self.time, timezone.utc).isoformat(), "id": self.id}
-        return said | {"size": self.size, "modified_ns": self.modified, "digest": self.digest}
+        said |= {"digest": self.digest, "size": self.size, "modified_ns": self.modified}
+        return said | {"file_digest": self.file_digest}
 
     def line(self) -> bytes:
         """Returns it as a line of JSON, in ASCII."""
@@ -118,6 +121,7 @@ class Result:
                 path=str(said["path"]),
                 size=None if said["size"] is None else int(said["size"]),
                 modified=None if said["modified_ns"] is None else int(said["modified_ns"]),
+                file_digest=str(said["file_digest"]),
                 digest=str(said["digest"]),
                 model=str(said["model"]),
                 version=str(said["version"]),

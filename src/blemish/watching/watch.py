@@ -171,7 +171,7 @@ class Watch:
                 path=arrival.path,
                 size=arrival.size,
                 modified=arrival.modified,
-                digest=file.digest,
+                file_digest=file.digest,
                 model=live.name,
                 version=live.version,
                 latency=now - arrival.since,
