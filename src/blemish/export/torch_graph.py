@@ -1,0 +1,45 @@
+"""The model as a program of `torch.export`, without a pickle in it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import torch
+
+from blemish.errors import ExportError
+from blemish.export.formats import Format
+from blemish.export.joined import quiet, single_precision, trace
+from blemish.model import Model
+
+
+def write_torch(model: Model, folder: Path, form: Format, *, half: bool) -> int:
+    """Writes a .pt2 archive, and returns the bytes of its numbers in single precision.
+
+    The archive is JSON and raw numbers. torch pickles the example that a program was traced with, so it is left out.
+
+    Raises:
+        ExportError: torch cannot trace the model, or wrote a pickle after all.
+        OSError: it cannot be written.
+    """
+    program = trace(model, form, half=half)
+    program._example_inputs = None
+    with quiet():
+        try:
+            torch.export.save(program, folder / form.file)
+        except RuntimeError as error:  # it tells of a full disk in no other way
+            raise OSError(f"torch cannot write it: {error}") from error
+    if pickled := pickles(folder / form.file):
+        raise ExportError(f"torch wrote a pickle into {form.file} ({pickled[0]}); use another version of torch")
+    return single_precision(program)
+
+
+def pickles(archive: Path) -> list[str]:
+    """Returns the names of what `torch.export.load` would unpickle of an archive."""
+    with zipfile.ZipFile(archive) as file:
+        return [
+            entry.filename
+            for entry in file.infolist()
+            if ("sample_inputs/" in entry.filename and entry.file_size)
+            or (entry.filename.endswith("config.json") and b'"use_pickle": true' in file.read(entry))
+        ]
