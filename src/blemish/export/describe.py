@@ -15,7 +15,8 @@ from blemish.images.geometry import GAP
 from blemish.model import Model
 from blemish.model.provenance import now, versions
 
-TEMPLATE = Path(__file__).parent / "PREPROCESS.md"
+STEPS = Path(__file__).parent / "steps"
+"""Templates of the parts of PREPROCESS.md."""
 
 SINGLE_PRECISION = {
     "openvino": "compile with `INFERENCE_PRECISION_HINT` `f32`; else OpenVINO takes bfloat16 where it can.",
@@ -23,55 +24,9 @@ SINGLE_PRECISION = {
     "torch": "torch on a CPU does so by itself; on a GPU leave TF32 off.",
 }
 TENSORRT = (
-    "TensorRT does so without `--fp16` and with `--noTF32`. This graph was not run in TensorRT: its operators, types and\n"
-    "  shapes are those that TensorRT 10 takes, and its results were checked in ONNX Runtime."
+    "TensorRT does so without `--fp16` and with `--noTF32`. This graph was not run in TensorRT: its operators, types\n"
+    "  and shapes are those that TensorRT 10 takes, and its results were checked in ONNX Runtime."
 )
-
-JPEG = """\
-- A JPEG may be shrunk while it is decoded, which is quicker: by 8, 4 or 2, the largest of them that is not above
-  min(floor(W / {width2}), floor(H / {height2})) for a file of W × H pixels. `predict.py` does so, by the scaled transform of
-  libjpeg (Pillow's `draft`). If it is decoded at full size, pixels differ by 2 grey levels on average at most after
-  the next step.
-"""
-
-RESIZE = """\
-## {number}. Resize to {height} × {width}
-
-Leave this out if the {what} has {height} rows and {width} columns already. Else, for W columns and H rows:
-
-- Average blocks of fx × fy pixels, fx = max(1, floor(W / {width} / {gap:g})), fy = max(1, floor(H / {height} / {gap:g})), the
-  first block at the top left; blocks that the right or the lower edge cuts have fewer pixels. Round to the nearest,
-  halves up. With fx = fy = 1 nothing changes.
-- Resize with a bicubic kernel, along rows first, then along columns, with whole numbers from 0 to 255 after each. Along
-  an axis there are m pixels, a length L of W / fx or H / fy, not rounded, and n pixels wanted. The scale is s = L / n,
-  and t = max(s, 1). Pixel i has its centre at c = (i + 0.5) · s. It is the sum of w_j · value_j over the pixels j from
-  max(0, floor(c - 2 t + 0.5)) to min(m, floor(c + 2 t + 0.5)) - 1, where w_j = k((j - c + 0.5) / t), divided by the sum
-  of these. Each w_j is then rounded to a multiple of 2^-22, and the sum to the nearest whole number, halves up, cut off
-  at 0 and 255.
-- k(x) = 1.5 |x|³ - 2.5 |x|² + 1 for |x| < 1, -0.5 |x|³ + 2.5 |x|² - 4 |x| + 2 for 1 ≤ |x| < 2, and 0 beyond.
-
-In Pillow this is `resize(({width}, {height}), Image.Resampling.BICUBIC, reducing_gap={gap:g})`. The bicubic kernel of OpenCV, and of
-most others, is not widened when an image shrinks: pixels and scores are then others.
-"""
-
-TILES = """\
-## 2. Cut into tiles
-
-- Tiles are squares of {tile} pixels, which share {overlap} or more with their neighbours. A photograph with a shorter side is
-  refused.
-- Along a side of L pixels there are n = ceil((L - {overlap}) / {step}) tiles. The first pixel of tile i, counted from 0, is
-  i · (L - {tile}) / (n - 1), rounded to the nearest whole number, halves to the even one; of a single tile it is 0.
-- Each tile goes through the next steps by itself.
-- For the map of the photograph, resize each tile's map to {tile} × {tile} (bilinear) and add them up with weights. The weight
-  at a tile's pixel (y, x) is the product of min(y + 0.5, {tile} - 0.5 - y, {slope}) and the same of x, divided by the sum of
-  these products over all tiles there.
-"""
-
-CROP = """\
-## {number}. Crop
-
-Keep {crop} rows from row {top} on, and {crop} columns from column {left} on, counted from 0.
-"""
 
 
 def card_of(model: Model, form: Format, agreement: Agreement, *, half: bool) -> dict[str, Any]:
@@ -121,7 +76,8 @@ def steps_of(model: Model, form: Format, *, half: bool) -> str:
     sizing = _sizing(geometry)
     one = "One image at a time." if form.batch else "Any number of images at a time; none depends on the others."
     numbers = "Its numbers are float16 and become float32 before they are used." if half else "All numbers are float32."
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+    return _filled(
+        "all",
         file=form.file,
         title=form.title,
         runtime="TensorRT" if form.name == "tensorrt-onnx" else form.runtime,
@@ -135,7 +91,7 @@ def steps_of(model: Model, form: Format, *, half: bool) -> str:
         height=height,
         width=width,
         single_precision=TENSORRT if form.name == "tensorrt-onnx" else SINGLE_PRECISION[form.runtime],
-        decoding=JPEG.format(height2=2 * geometry.height, width2=2 * geometry.width) if geometry.tile is None else "",
+        decoding="" if geometry.tile else _filled("jpeg", height2=2 * geometry.height, width2=2 * geometry.width),
         sizing="\n".join(sizing),
         next=len(sizing) + 2,
         joining="The score is the graph's."
@@ -152,12 +108,18 @@ def steps_of(model: Model, form: Format, *, half: bool) -> str:
     )
 
 
+def _filled(name: str, **values: object) -> str:
+    """Returns a part of PREPROCESS.md with these values."""
+    return Template((STEPS / f"{name}.md").read_text(encoding="utf-8")).substitute(values)
+
+
 def _sizing(geometry: Geometry) -> list[str]:
     """Returns the steps from a decoded image to the graph's input."""
     steps = []
     if geometry.tile is not None:
         steps.append(
-            TILES.format(
+            _filled(
+                "tiles",
                 tile=geometry.tile,
                 overlap=geometry.overlap,
                 step=geometry.tile - geometry.overlap,
@@ -165,8 +127,12 @@ def _sizing(geometry: Geometry) -> list[str]:
             )
         )
     what = "image" if geometry.tile is None else "tile"
-    steps.append(RESIZE.format(number=len(steps) + 2, height=geometry.height, width=geometry.width, gap=GAP, what=what))
+    steps.append(
+        _filled(
+            "resize", number=len(steps) + 2, height=geometry.height, width=geometry.width, gap=f"{GAP:g}", what=what
+        )
+    )
     if geometry.crop is not None:
         top, left = geometry.margins
-        steps.append(CROP.format(number=len(steps) + 2, crop=geometry.crop, top=top, left=left))
+        steps.append(_filled("crop", number=len(steps) + 2, crop=geometry.crop, top=top, left=left))
     return steps

@@ -63,7 +63,7 @@ def _kept(tensor: Tensor, *, half: bool) -> Tensor:
 
 
 def trace(model: Model, form: Format, *, half: bool) -> Any:
-    """Returns the model as a `torch.export.ExportedProgram` that holds nothing but what it uses.
+    """Returns the model as a `torch.export.ExportedProgram`.
 
     Raises:
         ExportError: torch cannot trace it.
@@ -73,36 +73,10 @@ def trace(model: Model, form: Format, *, half: bool) -> Any:
     batch = None if form.batch else ({0: torch.export.Dim("batch", min=1, max=MOST_IMAGES)},)
     try:
         with quiet(), torch.no_grad():
-            traced = torch.export.export(Joined(model, half=half), (example,), dynamic_shapes=batch, strict=False)
-            program = traced.run_decompositions({})  # nothing is done in place any more, which would count as used
+            return torch.export.export(Joined(model, half=half), (example,), dynamic_shapes=batch, strict=False)
     except Exception as error:  # torch has no base class for what its tracer raises
         reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
         raise ExportError(f"torch cannot trace this model for {form.name} ({reason}); try --format openvino") from error
-    _drop_unused(program)
-    return program
-
-
-def single_precision(program: Any) -> int:
-    """Returns the bytes of a program's numbers in single precision."""
-    tensors = [*program.state_dict.values(), *program.constants.values()]
-    return sum(tensor.numel() * (4 if tensor.is_floating_point() else tensor.element_size()) for tensor in tensors)
-
-
-def _drop_unused(program: Any) -> None:
-    """Removes operations and tensors whose results are not used, as those of layers after the last that is asked for."""
-    graph, specs = program.graph, program.graph_signature.input_specs
-    for node in list(graph.nodes):
-        if node.target is torch.ops.aten._assert_tensor_metadata.default:
-            graph.erase_node(node)
-    graph.eliminate_dead_code()
-    given = [node for node in graph.nodes if node.op == "placeholder"]
-    unused = {spec.target: node for node, spec in zip(given, specs, strict=True) if spec.target and not node.users}
-    for target, node in unused.items():
-        graph.erase_node(node)
-        program.state_dict.pop(target, None)
-        program.constants.pop(target, None)
-    specs[:] = [spec for spec in specs if spec.target not in unused]
-    program.graph_module.recompile()
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def write_onnx(model: Model, folder: Path, form: Format, *, half: bool) -> int:
     """
     import torch
 
-    from blemish.export.joined import quiet, single_precision, trace
+    from blemish.export.joined import quiet, trace
 
     program = trace(model, form, half=half)
     with quiet():
@@ -62,7 +62,8 @@ def write_onnx(model: Model, folder: Path, form: Format, *, half: bool) -> int:
         if form.name == "tensorrt-onnx":
             suit_tensorrt(made.model)
         made.save(folder / form.file)
-    return single_precision(program)
+    numbers = [value.const_value for value in made.model.graph.initializers.values()]
+    return sum(array.size * (4 if array.dtype.is_floating_point() else array.dtype.itemsize) for array in numbers)
 
 
 def suit_tensorrt(model: Any) -> None:

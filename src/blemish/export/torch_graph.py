@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from blemish.errors import ExportError
 from blemish.export.formats import Format
-from blemish.export.joined import quiet, single_precision, trace
+from blemish.export.joined import quiet, trace
 from blemish.model import Model
 
 
@@ -22,7 +23,8 @@ def write_torch(model: Model, folder: Path, form: Format, *, half: bool) -> int:
         ExportError: torch cannot trace the model, or wrote a pickle after all.
         OSError: it cannot be written.
     """
-    program = trace(model, form, half=half)
+    program = trace(model, form, half=half).run_decompositions({})  # in place, everything would count as used
+    _drop_unused(program)
     program._example_inputs = None
     with quiet():
         try:
@@ -31,7 +33,25 @@ def write_torch(model: Model, folder: Path, form: Format, *, half: bool) -> int:
             raise OSError(f"torch cannot write it: {error}") from error
     if pickled := pickles(folder / form.file):
         raise ExportError(f"torch wrote a pickle into {form.file} ({pickled[0]}); use another version of torch")
-    return single_precision(program)
+    tensors = [*program.state_dict.values(), *program.constants.values()]
+    return sum(tensor.numel() * (4 if tensor.is_floating_point() else tensor.element_size()) for tensor in tensors)
+
+
+def _drop_unused(program: Any) -> None:
+    """Removes operations and tensors whose results are not used, as those of layers beyond the last asked for."""
+    graph, specs = program.graph, program.graph_signature.input_specs
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    given = [node for node in graph.nodes if node.op == "placeholder"]
+    unused = {spec.target: node for node, spec in zip(given, specs, strict=True) if spec.target and not node.users}
+    for target, node in unused.items():
+        graph.erase_node(node)
+        program.state_dict.pop(target, None)
+        program.constants.pop(target, None)
+    specs[:] = [spec for spec in specs if spec.target not in unused]
+    program.graph_module.recompile()
 
 
 def pickles(archive: Path) -> list[str]:

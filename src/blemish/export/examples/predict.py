@@ -44,8 +44,7 @@ def pieces(image):  # RGB: the image, or its tiles
         return [image]
     if min(image.size) < TILE:
         raise ValueError(f"is smaller than the tiles of {TILE} pixels")
-    counts = [-((OVERLAP - side) // (TILE - OVERLAP)) for side in image.size]
-    across, down = (np.linspace(0, side - TILE, n).tolist() for side, n in zip(image.size, counts, strict=True))
+    across, down = (np.linspace(0, side - TILE, -((OVERLAP - side) // (TILE - OVERLAP))) for side in image.size)
     return [image.crop((x, y, x + TILE, y + TILE)) for y in map(round, down) for x in map(round, across)]
 
 
