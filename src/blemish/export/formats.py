@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -12,6 +13,14 @@ INPUT, SCORE, MAP = "images", "score", "map"
 
 PREDICT, CPP, JAVASCRIPT = "predict.py", "predict.cpp", "predict.mjs"
 """Examples that read an export without blemish."""
+
+
+def silence() -> None:
+    """Keeps ONNX Runtime from reporting its use to a server; to be called before it is imported.
+
+    If a program imported it before, its use was reported already, and nothing can be done here.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Format:
 
     def require(self) -> None:
         """Raises `MissingExtraError` if something is not installed, before the work that will need it."""
+        silence()
         if "torch" in self.modules:
             require("torch", "timm", of=f"an export to {self.name}", extra="fit,export")
         others = [module for module in self.modules if module != "torch"]

@@ -47,7 +47,7 @@ def write_onnx(model: Model, folder: Path, form: Format, *, half: bool) -> int:
     program = trace(model, form, half=half)
     with quiet():
         try:
-            made = torch.onnx.export(
+            made: Any = torch.onnx.export(
                 program,
                 dynamo=True,
                 opset_version=OPSET,
@@ -58,7 +58,6 @@ def write_onnx(model: Model, folder: Path, form: Format, *, half: bool) -> int:
         except torch.onnx.OnnxExporterError as error:
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             raise ExportError(f"torch cannot write this model as ONNX ({reason}); try --format openvino") from error
-        assert made is not None  # noqa: S101  # it is only if a file was named
         if form.name == "tensorrt-onnx":
             suit_tensorrt(made.model)
         made.save(folder / form.file)

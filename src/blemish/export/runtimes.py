@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from blemish.engines import Arrays
 from blemish.errors import ExportError
-from blemish.export.formats import INPUT, MAP, SCORE, Format
+from blemish.export.formats import INPUT, MAP, SCORE, Format, silence
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,9 +74,9 @@ def _openvino(file: Path) -> Run:
 
 
 def _onnxruntime(file: Path) -> Run:
+    silence()
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return lambda pixels: session.run([SCORE, MAP], {INPUT: pixels})
 

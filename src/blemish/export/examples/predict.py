@@ -1,6 +1,7 @@
 """`python predict.py IMAGE...` prints a line of JSON for each: score, p-value, verdict. PREPROCESS.md has the steps."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -13,20 +14,16 @@ SIZE, TILE, OVERLAP, CROP = (STEPS["width"], STEPS["height"]), STEPS["tile"], ST
 
 
 def opened(file):
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or ONNX Runtime, and OpenVINO, would report each use to a server
+    sys.modules["openvino_telemetry"] = None
+    runtime = __import__(GRAPH["runtime"])
     if GRAPH["runtime"] == "openvino":
-        sys.modules["openvino_telemetry"] = None  # it would report each use to a server
-        import openvino
-
-        model = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        model = runtime.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda pixels: model(pixels)["score"]
     if GRAPH["runtime"] == "torch":  # no pickle is in the file, but torch would run one: load no stranger's
-        import torch
-
-        model = torch.export.load(file).module()
-        return lambda pixels: model(torch.from_numpy(pixels))[0]
-    import onnxruntime
-
-    model = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        model = runtime.export.load(file).module()
+        return lambda pixels: model(runtime.from_numpy(pixels))[0]
+    model = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return lambda pixels: model.run(["score"], {"images": pixels})[0]
 
 
