@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from blemish.cli.export import Form
 from blemish.export import FORMATS, Agreement
 from blemish.export import export as exporting
 from blemish.export.checking import compare
@@ -37,6 +38,10 @@ def test_sizes_and_tolerance_are_printed(saved: Path, tmp_path: Path, capsys: py
     told = json.loads(done.stdout)
     assert {"path", "format", "half", "files", "single_precision", "agreement"} == set(told)
     assert told["agreement"]["allowed"] == 1e-3
+
+
+def test_the_command_knows_all_formats() -> None:
+    assert [form.value for form in Form] == list(FORMATS)
 
 
 def test_each_mistake_is_one_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,8 +24,9 @@ SINGLE_PRECISION = {
     "torch": "torch on a CPU does so by itself; on a GPU leave TF32 off.",
 }
 TENSORRT = (
-    "TensorRT does so without `--fp16` and with `--noTF32`. This graph was not run in TensorRT: its operators, types\n"
-    "  and shapes are those that TensorRT 10 takes, and its results were checked in ONNX Runtime."
+    "TensorRT does so without `--fp16` and with `--noTF32`. This graph was not run in\n"
+    "  TensorRT: its operators, types and shapes are those that TensorRT 10 takes, and its results were checked in ONNX\n"
+    "  Runtime."
 )
 
 
