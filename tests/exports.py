@@ -46,7 +46,7 @@ def model_of(detector: str) -> blemish.Model:
     """The model of a detector on these parts, at 64 pixels."""
     if detector == "vae":
         return blemish.fit(parts(), detector=blemish.VAE(epochs=1, drawn=16, latent=8), size=64, engine="openvino")
-    chosen = {"hfr": blemish.HFR(epochs=1), "fre-ae": blemish.FREAE(epochs=1)}.get(detector, detector)
+    chosen = blemish.HFR(epochs=1) if detector == "hfr" else detector
     return blemish.fit(parts(), detector=chosen, backbone="test_resnet", weights=weights(), size=64, engine="openvino")
 
 

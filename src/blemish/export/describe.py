@@ -25,8 +25,8 @@ SINGLE_PRECISION = {
 }
 TENSORRT = (
     "TensorRT does so without `--fp16` and with `--noTF32`. This graph was not run in\n"
-    "  TensorRT: its operators, types and shapes are those that TensorRT 10 takes, and its results were checked in ONNX\n"
-    "  Runtime."
+    "  TensorRT: its operators, types and shapes are those that TensorRT 10 takes, and its results were checked in\n"
+    "  ONNX Runtime."
 )
 
 
