@@ -50,7 +50,7 @@ def ways() -> set[tuple[str, str]]:
 
 def test_there_are_few_ways_between_rooms_and_none_leads_back() -> None:
     found = ways()
-    assert len(found) <= 129
+    assert len(found) <= 137
     left = {room for way in found for room in way}
     while left:
         ground = {room for room in left if not {to for start, to in found if start == room} & left}
@@ -61,4 +61,13 @@ def test_there_are_few_ways_between_rooms_and_none_leads_back() -> None:
 def test_the_faces_of_rooms_need_no_heavy_library() -> None:
     program = "import sys\n" + "".join(f"import blemish.{room}\n" for room in LIGHT)
     program += "assert not {'torch', 'timm', 'openvino', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_command_alone_needs_no_library_but_those_that_parse_and_print() -> None:
+    program = (
+        "import sys, blemish.cli\n"
+        "assert not {'numpy', 'PIL', 'torch', 'openvino', 'scipy', 'fsspec', 'jinja2', 'watchdog'} & set(sys.modules)\n"
+        "assert not {'blemish.fitting', 'blemish.evaluation', 'blemish.model', 'blemish.images'} & set(sys.modules)\n"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -287,6 +287,23 @@ def test_evaluate_with_a_report_needs_no_torch(saved: Path, tree: Path, tmp_path
     assert (tmp_path / "r.html").is_file()
 
 
+def test_predict_loads_nothing_that_a_verdict_does_not_need(saved: Path, tree: Path) -> None:
+    program = (
+        "import sys\n"
+        "from blemish.cli import main\n"
+        f"sys.argv = ['blemish', 'predict', {str(saved)!r}, {str(tree / 'test/good/000.png')!r}]\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as left:\n"
+        "    assert not left.code\n"
+        "rooms = ('fitting', 'evaluation', 'report', 'components', 'distributed', 'training')\n"
+        "rooms = {f'blemish.{room}' for room in rooms}\n"
+        "others = {'torch', 'timm', 'scipy', 'fsspec', 'jinja2', 'multiprocessing', 'asyncio', 'sqlite3'}\n"
+        "assert not (rooms | others) & set(sys.modules), (rooms | others) & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_calibrate_replaces_the_model_or_writes_another_without_torch(
     saved: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

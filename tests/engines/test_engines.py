@@ -265,3 +265,32 @@ def test_engines_are_chosen_by_name_and_others_refused() -> None:
     assert choose_engine("auto") == ("torch" if torch.cuda.is_available() else "openvino")
     with pytest.raises(SettingError, match="auto, openvino, torch"):
         choose_engine("tensorrt")
+
+
+def test_an_error_while_the_second_graph_is_compiled_beside_the_first_is_told_once_when_it_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = OpenVINOEngine.from_module(Sums(), SIDE, SIDE).then(Doubled())
+    assert engine.scoring is not None
+    ran: list[str] = []
+
+    def refuse(hint: str) -> None:
+        ran.append(threading.current_thread().name)
+        raise RuntimeError("cannot be compiled")
+
+    monkeypatch.setattr(engine.scoring, "_compile", refuse)
+    with pytest.raises(ModelError, match="OpenVINO cannot run this graph"):
+        list(engine.run(batches([1])))
+    assert sorted(ran) == ["MainThread", "compile"]
+
+
+def test_a_graph_that_may_run_in_one_thread_is_not_compiled_beside_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OpenVINOEngine.from_module(Sums(), SIDE, SIDE).then(Doubled()).save(tmp_path, (SIDE, SIDE))
+    engine = OpenVINOEngine.from_folder(tmp_path, threads=1)
+    before = threading.Thread.start
+    started: list[str] = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread.name), before(thread))[1])
+    list(engine.run(batches([1])))
+    assert "compile" not in started

@@ -11,8 +11,6 @@ from rich.markup import escape
 
 from blemish.cli.console import bars, err, print_json, print_one_class
 from blemish.cli.options import EngineName, Json, parse_layers, parse_settings
-from blemish.evaluation.protocols.one_class import IMAGES, PUBLISHED, find_files
-from blemish.evaluation.protocols.one_class import one_class as run
 
 
 def one_class(
@@ -27,7 +25,9 @@ def one_class(
     backbone: Annotated[str | None, typer.Option(help="efficientnet_lite0 (default), or a network of timm's.")] = None,
     layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
     size: Annotated[str, typer.Option(help="Pixels to which images are enlarged.")] = "96",
-    images: Annotated[int, typer.Option(help="Training images of a class, at most.", min=2)] = IMAGES,
+    images: Annotated[
+        int | None, typer.Option(help="Training images of a class, at most; 2000 by default.", min=2)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw of images and of the fits.", min=0)] = 0,
     engine: EngineName = "auto",
     weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,
@@ -38,6 +38,10 @@ def one_class(
 
     Example: [bold]blemish bench one-class --dataset mnist --path mnist.npz[/bold]
     """
+    from blemish.evaluation.protocols.one_class import IMAGES, PUBLISHED, find_files
+    from blemish.evaluation.protocols.one_class import one_class as run
+
+    images = IMAGES if images is None else images
     files = find_files(dataset, path)
     err.print(escape(f"{files}: {dataset}, up to {images} training images a class, enlarged to {size} pixels"))
     results = []

@@ -15,18 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from blemish.calibration import DEFAULT_RATE
-
 if TYPE_CHECKING:
     from blemish.calibration import Calibration
     from blemish.components import Diagnosis, Pruning
     from blemish.evaluation import Evaluation
     from blemish.evaluation.protocols.one_class import ClassResult
     from blemish.explanation import Explanation
-    from blemish.model import Model
+    from blemish.model import Model, Prediction
     from blemish.progress import Progress
-from blemish.maps import counted
-from blemish.model import Prediction
 
 NAMED = 5
 """Images that one line names, at most."""
@@ -135,6 +131,7 @@ def several(count: int, one: str, many: str) -> str:
 
 
 def print_model(model: Model, output: str) -> None:
+    from blemish.calibration import DEFAULT_RATE
     from blemish.detectors import Trained
 
     told = described(model)
@@ -217,6 +214,8 @@ def print_evaluation(model: Model, evaluation: Evaluation) -> None:
 
 def print_prediction(prediction: Prediction) -> None:
     """Prints one line for an image, on the error stream if it could not be read."""
+    from blemish.maps import counted
+
     path = escape(str(prediction.path))
     if prediction.error is not None:
         err.print(f"[red]error[/red]  {path}: {escape(prediction.error)}")
@@ -228,6 +227,8 @@ def print_prediction(prediction: Prediction) -> None:
 
 
 def print_explanation(explanation: Explanation) -> None:
+    from blemish.maps import counted
+
     word = "[red]anomalous[/red]" if explanation.score > explanation.threshold else "good"
     row, column = explanation.peak_in_image
     out.print(

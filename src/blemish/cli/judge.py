@@ -63,7 +63,6 @@ def predict(
     Example: [bold]blemish predict cells.blemish cells/new --out results --json[/bold]
     """
     from blemish.model import Model
-    from blemish.report import write_results
 
     if ray is not None:
         rates = (false_alarm_rate, threshold, box_rate)
@@ -79,6 +78,8 @@ def predict(
     with bars() as progress:
         predictions = loaded.predict(list(sources), progress)
         if out_folder is not None:
+            from blemish.report import write_results
+
             predictions = write_results(loaded, predictions, out_folder, (maps or Maps.png).value, force=force)
         for prediction in predictions:
             failed += prediction.error is not None

@@ -131,6 +131,8 @@ class OpenVINOEngine:
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
         """Yields the results of each batch, in order."""
+        if self.scoring is not None:
+            self.scoring.compile_beside("LATENCY")
         for images in batches:
             with _faults_of(self.features):
                 features = self._extracted(images)
@@ -250,6 +252,19 @@ class Graph:
             yield requests
         finally:
             free.append(requests)
+
+    def compile_beside(self, hint: str) -> None:
+        """Begins to compile the graph for a hint in a thread of its own, as OpenVINO takes one core for one graph.
+
+        An error comes when the graph runs. Nothing begins if the graph may only run in so many threads.
+        """
+        if self.threads is None and hint not in self._compiled:
+            check_process(self)
+            threading.Thread(target=self._compile_quietly, args=(hint,), name="compile").start()
+
+    def _compile_quietly(self, hint: str) -> None:
+        with contextlib.suppress(Exception):  # it will come again
+            self._compile(hint)
 
     def _compile(self, hint: str) -> Any:
         """Returns the graph compiled for a hint; it is compiled once, by the first thread that asks."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 PACKAGES = ("blemish", "numpy", "pillow", "openvino", "torch", "timm")
@@ -139,6 +137,9 @@ def now() -> str:
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that decide what a model computes, as far as installed."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,13 +85,9 @@ class Saved:
             SettingError: the engine is unknown or not installed.
         """
         chosen = choose_engine(name, gradients=not {*GRAPHS} & self.card["files"].keys())
-        check_files(self.folder, self.card)
         if chosen == "openvino":
-            from blemish.engines.openvino_engine import OpenVINOEngine
-
-            graphs = OpenVINOEngine.from_folder(self.folder, threads)
-            graphs.check(self.recipe.geometry.shape, self.recipe.grids)
-            return graphs, graphs.extractor
+            return self._graphs(threads)
+        check_files(self.folder, self.card)
         from blemish.backbones.backbone import Backbone
         from blemish.backbones.pixels import PixelBackbone
         from blemish.engines.torch_engine import TorchEngine
@@ -103,6 +100,23 @@ class Saved:
         pixels = recipe.backbone == PIXELS
         extractor = TorchEngine(PixelBackbone() if pixels else Backbone(recipe.backbone, recipe.layers, found.weights))
         return extractor.then(found.scoring), extractor
+
+    def _graphs(self, threads: int | None) -> tuple[Engine, Engine]:
+        """Returns the engines of OpenVINO.
+
+        OpenVINO is imported while files are compared, and reads only graphs that have been; the rest go on meanwhile.
+        """
+        files = self.card["files"]
+        parts = [{name: files[name] for name in GRAPHS}, {name: files[name] for name in files.keys() - {*GRAPHS}}]
+        with ThreadPoolExecutor(len(parts)) as pool:
+            compared, others = (pool.submit(check_files, self.folder, {"files": part}) for part in parts)
+            from blemish.engines.openvino_engine import OpenVINOEngine
+
+            compared.result()
+            graphs = OpenVINOEngine.from_folder(self.folder, threads)
+            graphs.check(self.recipe.geometry.shape, self.recipe.grids)
+            others.result()
+        return graphs, graphs.extractor
 
     def learned(self) -> Learned:
         from safetensors import SafetensorError

@@ -1,0 +1,115 @@
+// The day: its chart, the same as a table, and whether the line has drifted.
+
+import { dayChart, driftBar } from "./chart.js";
+import { getJson, now } from "./service.js";
+import { sign } from "./svg.js";
+import { put } from "./text.js";
+import { counted, hourAndMinute, short } from "./words.js";
+
+const ALARM = 100; // evidence of drift that is one
+
+const field = document.getElementById("date");
+const place = document.getElementById("chart");
+let shown = { buckets: [], drift: null };
+let line = null; // the threshold
+
+/** Joins the date and the buttons beside it; `load()` is called when another day is wanted. */
+export function startDay(load) {
+  field.value = isoDate(new Date(now()));
+  field.addEventListener("change", () => field.value && load());
+  for (const [id, days] of [["day-before", -1], ["day-after", 1]]) {
+    document.getElementById(id).addEventListener("click", () => {
+      const date = new Date(`${field.value}T12:00`);
+      date.setDate(date.getDate() + days);
+      field.value = isoDate(date);
+      load();
+    });
+  }
+  new ResizeObserver(draw).observe(place);
+}
+
+/** Returns whether the day that is shown is today, so that it still changes. */
+export function isToday() {
+  return field.value === isoDate(new Date(now()));
+}
+
+/** Loads the chosen day of a model. Throws `ServiceError`. */
+export async function loadDay(model) {
+  const date = field.value;
+  const offset = -new Date(`${date}T12:00`).getTimezoneOffset();
+  const query = new URLSearchParams({ date, tz_offset: offset });
+  const day = await getJson(`v1/models/${encodeURIComponent(model)}/day?${query}`);
+  if (date !== field.value) return;
+  shown = { drift: day.drift, buckets: day.buckets.map((bucket) => ({ ...bucket, start: Date.parse(bucket.start) })) };
+  summary();
+  table();
+  drift();
+  draw();
+}
+
+/** Moves the threshold in the chart. */
+export function showThreshold(threshold) {
+  if (threshold === line) return;
+  line = threshold;
+  draw();
+}
+
+function draw() {
+  if (!shown.buckets.length) place.replaceChildren();
+  else place.replaceChildren(dayChart(shown.buckets, line, width()));
+  const bar = document.getElementById("drift-bar");
+  const found = shown.drift;
+  if (!found || found.martingale_log10 === null) bar.replaceChildren();
+  else bar.replaceChildren(driftBar(found.martingale_log10, Math.log10(ALARM), found.alarm, width()));
+}
+
+function width() {
+  return Math.max(place.clientWidth, 280);
+}
+
+function summary() {
+  const images = shown.buckets.reduce((sum, bucket) => sum + bucket.count, 0);
+  const anomalies = shown.buckets.reduce((sum, bucket) => sum + bucket.anomalies, 0);
+  const words = `${counted(images, "image")}, ${anomalies} anomalous (${((100 * anomalies) / images).toFixed(1)} %).`;
+  put("day-says", images ? words : "No images on this day.");
+  document.getElementById("day-details").hidden = !images;
+}
+
+function table() {
+  const rows = shown.buckets.map((bucket) => {
+    const row = document.createElement("tr");
+    const scores = [bucket.lowest, bucket.median, bucket.highest].map(short);
+    row.append(cell("th", hourAndMinute(bucket.start)));
+    row.append(...[bucket.count, bucket.anomalies, ...scores].map((value) => cell("td", value)));
+    return row;
+  });
+  document.getElementById("day-rows").replaceChildren(...rows);
+}
+
+function cell(name, value) {
+  const made = document.createElement(name);
+  if (name === "th") made.scope = "row";
+  made.textContent = value;
+  return made;
+}
+
+/** Says in words how much evidence of drift there is. */
+function drift() {
+  const text = document.getElementById("drift");
+  const found = shown.drift;
+  if (!found || found.martingale_log10 === null) {
+    text.replaceChildren("Drift: too few images to say.");
+    return;
+  }
+  const evidence = short(Number((10 ** Math.min(found.martingale_log10, 12)).toPrecision(2)));
+  const words = found.alarm
+    ? "Drift: the images no longer score like those that calibrated. Look at them; then calibrate, or repair the line."
+    : "No drift: the images score like those that calibrated.";
+  const strength = `Evidence ${evidence} in ${counted(found.images, "image")}; ${ALARM} is an alarm.`;
+  text.replaceChildren(sign(found.alarm ? "anomalous" : "good"), ` ${words} ${strength}`);
+}
+
+function isoDate(date) {
+  const two = (number) => String(number).padStart(2, "0");
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+}

@@ -1,0 +1,7 @@
+// Writes text into the page, and only what has changed, so that a screen reader does not say it again.
+
+/** Sets the text of the element with this id. */
+export function put(id, text) {
+  const place = document.getElementById(id);
+  if (place.textContent !== text) place.textContent = text;
+}

@@ -1,0 +1,18 @@
+// The dialog that asks for the token.
+
+/** Returns the token, or null if the dialog was closed. `again` says that the one before was refused. */
+export function askForToken(again) {
+  const dialog = document.getElementById("token-dialog");
+  const field = document.getElementById("token");
+  document.getElementById("token-refused").hidden = !again;
+  field.value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  field.focus();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      resolve(dialog.returnValue === "enter" && field.value.trim() ? field.value.trim() : null);
+      field.value = "";
+    }, { once: true });
+  });
+}
