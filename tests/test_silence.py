@@ -57,6 +57,26 @@ command("bench", "one-class", "--dataset", "mnist", "--path", digits, "--detecto
 
 PREDICT = "import blemish, sys; print(len(list(blemish.load(sys.argv[1]).predict(sys.argv[2]))))"
 
+SERVE = """
+import os, signal, sys, threading, urllib.request
+from pathlib import Path
+
+os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://192.0.2.1:4318"  # where FastAPI would report to
+os.environ["FASTAPI_OTEL_AUTO_CONFIGURE"] = "true"
+from blemish.service.serve import serve
+from blemish.service.settings import Settings
+
+def told(service, address):
+    def ask():
+        image = urllib.request.Request(address + "v1/models/parts/predict", Path(sys.argv[2]).read_bytes())
+        image.add_header("Content-Type", "image/png")
+        assert urllib.request.urlopen(image).status == 200
+        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=ask).start()
+
+serve(Settings(port=0), {"parts": sys.argv[1]}, {}, told)
+"""
+
 
 def traced(folder: Path, program: str, *words: object) -> str:
     """What the system was asked for by a program with a home folder of its own: addresses, and files opened."""
@@ -121,6 +141,13 @@ def test_the_example_beside_an_export_calls_nobody_either(form: str, tree: Path,
     program = "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0])"
     example = Path(export_of("gaussian", form).path) / "predict.py"
     trace = traced(tmp_path, program, example, tree / "train" / "good" / "000.png")
+    assert addresses(trace) == set()
+    assert written(trace, tmp_path / "home") == []
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
+def test_the_service_calls_nobody_whatever_the_environment_says(small: Path, tree: Path, tmp_path: Path) -> None:
+    trace = traced(tmp_path, SERVE, small, tree / "test" / "good" / "000.png")
     assert addresses(trace) == set()
     assert written(trace, tmp_path / "home") == []
 
