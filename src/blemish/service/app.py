@@ -113,6 +113,7 @@ def routes(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # the address would have the name that the request was sent to
     )
     app.include_router(model_routes(service))
     app.include_router(log_routes(service))
