@@ -186,6 +186,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 import numpy as np
+from PIL import Image
 import blemish
 
 files = [Path(line) for line in sys.stdin.read().split("\\n")]

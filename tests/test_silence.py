@@ -54,6 +54,26 @@ command("bench", "one-class", "--dataset", "mnist", "--path", digits, "--detecto
 
 PREDICT = "import blemish, sys; print(len(list(blemish.load(sys.argv[1]).predict(sys.argv[2]))))"
 
+SERVE = """
+import os, signal, sys, threading, urllib.request
+from pathlib import Path
+
+os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://192.0.2.1:4318"  # where FastAPI would report to
+os.environ["FASTAPI_OTEL_AUTO_CONFIGURE"] = "true"
+from blemish.service.serve import serve
+from blemish.service.settings import Settings
+
+def told(service, address):
+    def ask():
+        image = urllib.request.Request(address + "v1/models/parts/predict", Path(sys.argv[2]).read_bytes())
+        image.add_header("Content-Type", "image/png")
+        assert urllib.request.urlopen(image).status == 200
+        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=ask).start()
+
+serve(Settings(port=0), {"parts": sys.argv[1]}, {}, told)
+"""
+
 
 def traced(folder: Path, program: str, *words: object) -> str:
     """What the system was asked for by a program with a home folder of its own: addresses, and files opened."""
@@ -108,6 +128,13 @@ def test_no_command_calls_another_machine_or_writes_into_the_home_folder_but_to_
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
 def test_predicting_from_a_program_calls_nobody_either(saved: Path, tree: Path, tmp_path: Path) -> None:
     trace = traced(tmp_path, PREDICT, saved, tree)
+    assert addresses(trace) == set()
+    assert written(trace, tmp_path / "home") == []
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
+def test_the_service_calls_nobody_whatever_the_environment_says(small: Path, tree: Path, tmp_path: Path) -> None:
+    trace = traced(tmp_path, SERVE, small, tree / "test" / "good" / "000.png")
     assert addresses(trace) == set()
     assert written(trace, tmp_path / "home") == []
 

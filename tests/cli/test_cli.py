@@ -499,7 +499,20 @@ def test_debug_shows_the_traceback() -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    ["fit", "calibrate", "compare", "predict", "evaluate", "explain", "sample", "prune", "check", "demo", "drift"],
+    [
+        "fit",
+        "calibrate",
+        "compare",
+        "predict",
+        "evaluate",
+        "explain",
+        "sample",
+        "prune",
+        "check",
+        "demo",
+        "drift",
+        "serve",
+    ],
 )
 def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     done = inside(capsys, verb, "--help")

@@ -167,6 +167,11 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
+def test_two_services_do_not_share_a_state(guarded: Guarded, small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, "serve", small, "--port", 0, "--state", guarded[0].state)
+    assert (done.returncode, "another service" in done.stderr) == (1, True)
+
+
 def test_it_speaks_https_with_a_certificate(small: Path, good_image: bytes, tmp_path: Path) -> None:
     pytest.importorskip("cryptography")
     cert, key = certificate(tmp_path)

@@ -22,6 +22,8 @@ WORDS = {
     503: "No verdict now: the worker or the log's database does not answer, or too much is on its way.",
 }
 
+FORMATS = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp")
+
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -82,8 +84,7 @@ def _predict() -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                "image/*": BINARY,
-                "application/octet-stream": BINARY,
+                **dict.fromkeys((*FORMATS, "application/octet-stream"), BINARY),
                 "multipart/form-data": {"schema": files},
             },
         },

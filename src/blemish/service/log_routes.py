@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from datetime import date as Date
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import IO, Annotated, Any, Literal
@@ -32,6 +31,10 @@ MOST_ROWS = 1000
 
 Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="of a verdict")]
 Moment = Annotated[str | None, Query(max_length=40, description="ISO 8601, in UTC unless it says another zone")]
+Cursor = Annotated[
+    str | None, Query(pattern=r"^[0-9.e+-]{1,40}_[0-9a-f]{32}$", description="`next` of the answer before")
+]
+Date = Annotated[str, Query(pattern=r"^\d{4}-\d{2}-\d{2}$", description="of the day: 2026-01-31")]
 Name = Annotated[str | None, Query(max_length=64, pattern="^[A-Za-z0-9._-]+$", description="of a model")]
 
 
@@ -64,7 +67,7 @@ def log_routes(service: Service) -> APIRouter:
                 ge=1, le=1_000_000_000, description="100 by default, 1000 at most; of CSV and Parquet all by default"
             ),
         ] = None,
-        after: Annotated[str | None, Query(max_length=100, description="`next` of the answer before")] = None,
+        after: Cursor = None,
         format: Literal["json", "csv", "parquet"] = "json",
     ) -> Response:
         wanted = Filter(model, role, _seconds("since", since), _seconds("until", until), is_anomaly, feedback)
@@ -104,10 +107,10 @@ def log_routes(service: Service) -> APIRouter:
     ) -> dict[str, Any]:
         served = service.models.get(name)
         try:
-            start = datetime(date.year, date.month, date.day, tzinfo=timezone.utc) - timedelta(minutes=tz_offset)
+            start = datetime.fromisoformat(f"{date}T00:00:00+00:00") - timedelta(minutes=tz_offset)
             since, until = start.timestamp(), (start + timedelta(days=1)).timestamp()
-        except OverflowError:
-            raise Refused(422, f"{date} is out of range; give a date such as 2026-01-31", "query") from None
+        except (ValueError, OverflowError):
+            raise Refused(422, f"date {date} is none; give one such as 2026-01-31", "query") from None
         wanted = Filter(name, "decides", since, until)
         buckets, drift = await service.reading(_day, service, served, wanted)
         return {"buckets": buckets, "drift": drift}

@@ -70,7 +70,7 @@ def model_routes(service: Service) -> APIRouter:
     @router.post(
         "/{name}/feedback",
         response_model=WaitingNow,
-        responses=errors(401, 403, 404, 409, 410, 413, 422, 503),
+        responses=errors(400, 401, 403, 404, 409, 410, 413, 422, 503),
         summary="Say that an image is good, or has a defect",
     )
     async def feedback(name: str, judged: Judged) -> dict[str, Any]:

@@ -260,7 +260,8 @@ class Scorer:
             process.stdin.writelines(pieces)
 
     async def _spawn(self) -> None:
-        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+        # Threads that wait sleep, and freed memory is not kept for each of many threads.
+        environment = {"MALLOC_ARENA_MAX": "2", **os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
         self.process = await asyncio.create_subprocess_exec(
             *self._words,
             stdin=asyncio.subprocess.PIPE,

@@ -22,6 +22,9 @@ from blemish.storage.cards import reason_of
 
 Told = Callable[[Service, str], None]
 
+BACKLOG = 2048
+"""Connections that wait to be accepted, at most."""
+
 
 class Server(uvicorn.Server):
     """Ends when it is told to, without a trace of the signal: the status is 0."""
@@ -80,11 +83,12 @@ def _config(service: Service, settings: Settings) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=round(settings.timeout) + 5,
-        backlog=2048,
+        backlog=BACKLOG,
     )
     config.load()
     config.ssl = _secured(settings)
@@ -97,9 +101,10 @@ def _listener(settings: Settings) -> socket.socket:
         family, _, _, _, place = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        found = socket.socket(family)
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sends at once over TCP alone
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(place)
+        found.listen(BACKLOG)  # who connects before the first answer waits
     except (OSError, UnicodeError) as error:
         raise SettingError(
             f"{settings.host}:{settings.port}: nothing can listen there ({reason_of(error)}); give another --host or "

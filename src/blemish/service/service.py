@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
 import time
 from base64 import b64encode
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from blemish.errors import LogError, MissingExtraError, StorageError
+from blemish.errors import LogError, MissingExtraError, SettingError, StorageError
 from blemish.log import Log, Verdict, new_id, open_log
 from blemish.log.images import Images, Kind
 from blemish.maps import Box
@@ -59,6 +60,7 @@ class Service:
         self.keeping: Keeping
         self.feedback: Feedback
         self.images: Images | None = None
+        self._lock: int | None = None
         self._reading, self._readers = asyncio.Semaphore(READ_AT_ONCE), 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -73,8 +75,13 @@ class Service:
             state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{state}: cannot be made ({reason_of(error)}); give another --state") from None
+        self._lock = _held(state)
         url = self.settings.log or f"sqlite:///{(state / 'verdicts.sqlite').absolute()}"
-        self.log = await asyncio.to_thread(open_log, url, state / "spool")
+        try:
+            self.log = await asyncio.to_thread(open_log, url, state / "spool")
+        except BaseException:
+            self._let_go()
+            raise
         self.keeping = Keeping()
         self.images = self._images(state / "images")
         self.feedback = Feedback(state, self.models)
@@ -97,6 +104,13 @@ class Service:
         await self.scorer.stop()
         await asyncio.to_thread(self.keeping.close)
         await asyncio.to_thread(self.log.close)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Lets another service use the state."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     async def reading(self, work: Callable[..., T], *given: Any, **named: Any) -> T:
         """Returns what a work that reads the log gives, in a thread; few run at a time.
@@ -189,6 +203,27 @@ class Service:
         except OSError as error:
             print(f"blemish: images are not kept ({reason_of(error)})", file=sys.stderr)
             return None
+
+
+def _held(folder: Path) -> int | None:
+    """Returns a descriptor that holds the state's lock, `None` where there are no locks.
+
+    Raises:
+        SettingError: another service holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SettingError(f"{folder}: another service uses this state; give each its own --state") from None
+    except OSError:  # a network drive without locks
+        pass
+    return descriptor
 
 
 class Unreadable(Refused):

@@ -1,0 +1,157 @@
+"""The command that judges images as they come: `watch`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.console import err, out, print_json, several, verdicts, whoever_reads
+from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Json, Threshold
+from blemish.errors import SettingError
+from blemish.interrupts import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blemish.watching import Result
+    from blemish.watching.live import LiveModel
+    from blemish.watching.record import Which
+
+
+class Maps(str, Enum):
+    none = "none"
+    anomalous = "anomalous"
+    png = "png"
+
+
+class Keep(str, Enum):
+    none = "none"
+    anomalous = "anomalous"
+    all = "all"
+
+
+class Watching(Protocol):
+    @property
+    def live(self) -> LiveModel: ...
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+    def run(self, *, once: bool = False) -> Iterator[Result]: ...
+
+
+def watch(
+    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    source: Annotated[str, typer.Argument(help="A folder; or camera:0, rtsp://…")],
+    outs: Annotated[
+        list[str] | None,
+        typer.Option("--out", help="A folder, or a database: sqlite:///PATH, postgresql://… May be given twice."),
+    ] = None,
+    maps: Annotated[
+        Maps | None,
+        typer.Option(help="With --out DIR: heat maps of none, of anomalous images (default), or of all: png."),
+    ] = None,
+    move: Annotated[
+        str | None, typer.Option(help="Where files go by verdict: good=DIR,anomalous=DIR,unreadable=DIR, or some.")
+    ] = None,
+    poll: Annotated[
+        float | None, typer.Option(help="Look through the folder every so many seconds, as on network drives.")
+    ] = None,
+    patience: Annotated[
+        float | None, typer.Option(help="Seconds for which an unreadable file may still be written; 5 by default.")
+    ] = None,
+    every: Annotated[float | None, typer.Option(help="Of a camera: seconds between frames; 1 by default.")] = None,
+    keep: Annotated[
+        Keep | None, typer.Option(help="Of a camera, with --out DIR: frames that are kept; none by default.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when no file is left, or after one frame.")] = False,
+    false_alarm_rate: FalseAlarmRate = None,
+    threshold: Threshold = None,
+    box_rate: BoxRate = None,
+    engine: EngineName = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score the images of a folder or a camera as they come. With --once, status 3 if some could not be read.
+
+    Example: [bold]blemish watch cells.blemish line --out watched --move good=good,anomalous=anomalous[/bold]
+    """
+    from blemish.watching import is_camera, parse_moves, watching, watching_camera
+
+    rates = {"false_alarm_rate": false_alarm_rate, "threshold": threshold, "box_rate": box_rate}
+    which: Which = "all" if maps == Maps.png else "anomalous" if maps is None else maps.value
+    opened: AbstractContextManager[Watching]
+    if is_camera(source):
+        for name, value in (("--move", move), ("--poll", poll), ("--patience", patience)):
+            if value is not None:
+                raise SettingError(f"{name} is for folders; leave it out for a camera")
+        opened = watching_camera(
+            model,
+            source,
+            outs=outs or (),
+            maps=which,
+            keep="none" if keep is None else keep.value,
+            every=1.0 if every is None else every,
+            rates=rates,
+            engine=engine,
+            say=_say,
+        )
+    else:
+        for name, given in (("--every", every), ("--keep", keep)):
+            if given is not None:
+                raise SettingError(f"{name} is for cameras; leave it out for a folder")
+        opened = watching(
+            model,
+            source,
+            outs=outs or (),
+            maps=which,
+            move={} if move is None else parse_moves(move),
+            poll=poll,
+            **({} if patience is None else {"patience": patience}),
+            rates=rates,
+            engine=engine,
+            say=_say,
+        )
+    with opened as watched:
+        ended = _run(watched, once, as_json)
+    if once and not ended and watched.counts["unreadable"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _run(watched: Watching, once: bool, as_json: bool) -> bool:
+    """Prints a line for each image and one at the end. Returns whether it was ended by a signal."""
+    if not as_json:
+        err.print(verdicts(watched.live.current.model.calibration))
+    start, ended = time.monotonic(), ""
+    try:
+        for result in watched.run(once=once):
+            with whoever_reads():
+                _print(result, as_json)
+    except (KeyboardInterrupt, Interrupted) as interrupt:  # how a watch usually ends
+        ended = "ended by SIGTERM: " if getattr(interrupt, "status", 0) == 143 else "ended: "
+    counts = watched.counts
+    total = several(sum(counts.values()), "image", "images")
+    err.print(
+        f"{ended}{total} in {time.monotonic() - start:.0f} s: {counts['good']} good, {counts['anomalous']} anomalous, "
+        f"{counts['unreadable']} unreadable"
+    )
+    return bool(ended)
+
+
+def _print(result: Result, as_json: bool) -> None:
+    if as_json:
+        return print_json(result.as_dict())
+    path = escape(result.path)
+    if result.error is not None:
+        out.print(f"[red]error[/red]    {path}: {escape(result.error)}")
+        return None
+    word = "[red]anomaly[/red]" if result.is_anomaly else "[green]good[/green]   "
+    out.print(f"{word}  score {result.score:.6g}  p {result.p_value:.4f}  {len(result.boxes):>2} boxes  {path}")
+    return None
+
+
+def _say(line: str) -> None:
+    err.print(escape(line))
