@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from blemish.service.model_routes import model_routes
 from blemish.service.predict import predict
 from blemish.service.reference import STYLE, reference
 from blemish.service.refused import Refused
+from blemish.service.saying import say_where
 from blemish.service.service import Service
 
 Message = MutableMapping[str, Any]
@@ -80,7 +79,7 @@ class Application:
         except GoneError:
             self._service.metrics.rejected("gone")
         except Exception:
-            traceback.print_exc(file=sys.stderr)
+            say_where()
             self._service.metrics.rejected("error")
             if not begun:
                 text = "an error in blemish; what the service prints shows where"
