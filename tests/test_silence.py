@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exports import export_of
+
 ADDRESS = re.compile(r"sa_family=AF_INET6?.*?(?:inet_addr\(\"|inet_pton\(AF_INET6, \")(?P<address>[^\"]+)")
 WRITTEN = re.compile(r"\"(?P<path>/[^\"]*)\", [^)]*O_(?:WRONLY|RDWR|CREAT)")
 
@@ -45,6 +47,7 @@ command("evaluate", "gaussian", tree, "--report", "report.html")
 command("explain", "gaussian", tree + "/test/scratch/000.png", "--out", "why")
 command("explain", "gaussian", "--gallery", tree, "--out", "gallery")
 command("sample", "vae", "-n", "1", "-o", "drawn.png")
+command("export", "gaussian", "-o", "graph", "--format", "onnx")
 command("prune", "gaussian", "--drop", "0", "-o", "pruned")
 blemish.datasets.read_source = some
 command("demo", "--report", "demo.html")
@@ -81,7 +84,7 @@ def traced(folder: Path, program: str, *words: object) -> str:
     trace = folder / "trace"
     calls = "trace=connect,sendto,sendmsg,open,openat,creat,mkdir"
     watch = ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "4096", "-e", calls, "-o", str(trace)]
-    home = {name: value for name, value in os.environ.items() if not name.startswith(("BLEMISH", "XDG", "TMP"))}
+    home = {name: value for name, value in os.environ.items() if not name.startswith(("BLEMISH", "XDG", "TMP", "ORT_"))}
     environment = {**home, "HOME": str(folder / "home")}
     done = subprocess.run(
         [*watch, sys.executable, "-c", program, *map(str, words)],
@@ -118,7 +121,7 @@ def test_no_command_calls_another_machine_or_writes_into_the_home_folder_but_to_
     }
     np.savez(tmp_path / "mnist.npz", **digits)
     trace = traced(tmp_path, EVERY_COMMAND, tree, tmp_path / "mnist.npz")
-    assert trace.count('"/command/') == 12
+    assert trace.count('"/command/') == 13
     assert addresses(trace) == set()
     files = written(trace, tmp_path / "home")
     assert files, "the cache is written, so writes are seen"
@@ -128,6 +131,16 @@ def test_no_command_calls_another_machine_or_writes_into_the_home_folder_but_to_
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
 def test_predicting_from_a_program_calls_nobody_either(saved: Path, tree: Path, tmp_path: Path) -> None:
     trace = traced(tmp_path, PREDICT, saved, tree)
+    assert addresses(trace) == set()
+    assert written(trace, tmp_path / "home") == []
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; apt-get install strace")
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_the_example_beside_an_export_calls_nobody_either(form: str, tree: Path, tmp_path: Path) -> None:
+    program = "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0])"
+    example = Path(export_of("gaussian", form).path) / "predict.py"
+    trace = traced(tmp_path, program, example, tree / "train" / "good" / "000.png")
     assert addresses(trace) == set()
     assert written(trace, tmp_path / "home") == []
 

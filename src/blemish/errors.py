@@ -70,6 +70,10 @@ class ModelError(BlemishError):
     """A saved model that cannot be used."""
 
 
+class ExportError(BlemishError):
+    """A model that cannot be exported, or whose export does not give the same results in its own runtime."""
+
+
 class DegenerateError(BlemishError):
     """Images or numbers that allow no verdict: all images are the same, or a result is not finite."""
 

@@ -119,3 +119,10 @@ def test_a_frame_is_read_as_it_was_written(tmp_path: Path) -> None:
         assert second is not None
         assert second.header == {"b": None}
         assert read_frame(stream) is None
+
+
+def test_a_worker_does_not_outlive_its_service(small: Path, tmp_path: Path) -> None:
+    with running(tmp_path, small) as service:
+        worker = service.worker()
+        service.process.kill()
+        assert worker.wait(20) is None or not worker.is_running()

@@ -21,6 +21,7 @@ from blemish.cli.compare import compare
 from blemish.cli.console import err
 from blemish.cli.drift import drift
 from blemish.cli.explain import explain, prune, sample
+from blemish.cli.export import export
 from blemish.cli.fit import fit
 from blemish.cli.judge import check, demo, evaluate, predict
 from blemish.cli.log import log
@@ -40,7 +41,7 @@ app = typer.Typer(
     help="Finds what does not belong in images, having seen only normal ones.",
     epilog="Add --debug to any command to see the traceback of an error.",
 )
-for judging in (demo, check, fit, predict, watch, explain, evaluate, drift):
+for judging in (demo, check, fit, predict, watch, explain, evaluate, drift, export):
     app.command()(judging)
 app.command()(log)
 for changing in (update, forget, merge, calibrate, compare, prune, sample):

@@ -1,6 +1,7 @@
 """The card in every folder that blemish writes: what the folder is, and a digest of each file in it.
 
-It is `model.json` in a saved model and `blemish.json` in any other folder. A folder is what was written, or is refused.
+It is `model.json` in a saved model or an export, and `blemish.json` in any other folder. A folder is what was written,
+or is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 def card_name(kind: str) -> str:
     """Returns the name of the card in a folder of a kind: `model`, `checkpoint`, `backbone`, `predictions` …"""
-    return "model.json" if kind == "model" else "blemish.json"
+    return "model.json" if kind in {"model", "export"} else "blemish.json"
 
 
 def write_card(folder: Path, kind: str, content: Mapping[str, Any]) -> None:

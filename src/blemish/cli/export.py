@@ -1,0 +1,66 @@
+"""`blemish export`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import Enum
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.console import bars, err, out, print_json
+from blemish.cli.options import EngineName, Force, Json
+
+MEGABYTE = 1e6
+
+
+class Form(str, Enum):
+    openvino = "openvino"
+    onnx = "onnx"
+    torch = "torch"
+    tensorrt_onnx = "tensorrt-onnx"
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Where the export goes, a new folder.")],
+    form: Annotated[Form, typer.Option("--format", help="What the graph is written as.")],
+    half: Annotated[bool, typer.Option("--half", help="Keep its numbers in half precision, half as large.")] = False,
+    images: Annotated[
+        str | None, typer.Option(help="Images to check it on; by default some of those that calibrated the model.")
+    ] = None,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a model as one graph for another runtime, checked on real images before it is called good.
+
+    Example: [bold]blemish export cells.blemish -o cells.onnx --format onnx[/bold]
+    """
+    from blemish.export import export_model
+    from blemish.export.formats import format_of
+    from blemish.model import Model
+
+    format_of(form.value).require()
+    loaded = Model.load(model, engine)
+    with bars() as progress:
+        done = export_model(loaded, output, form.value, half=half, images=images, force=force, progress=progress)
+    agreement = done.agreement
+    if agreement.flipped:
+        err.print(
+            f"[yellow]warning:[/yellow] near the threshold, {len(agreement.flipped)} of these images have another "
+            f"verdict: {escape(', '.join(agreement.flipped))}"
+        )
+    if as_json:
+        print_json({**asdict(done), "agreement": asdict(agreement)})
+        return
+    out.print(escape(str(agreement)))
+    graph = sum(size for name, size in done.files.items() if name.startswith("model.") and name != "model.json")
+    for name, size in done.files.items():
+        out.print(f"{size / MEGABYTE:9.2f} MB  {name}")
+    out.print(
+        f"the graph takes {graph / MEGABYTE:.1f} MB; its numbers in single precision "
+        f"{done.single_precision / MEGABYTE:.1f} MB"
+    )
+    out.print(f"saved to {escape(done.path)}")

@@ -1,0 +1,92 @@
+"""The whole model as one torch program: from pixels to score and map, its numbers in single or half precision."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from blemish.backbones import PIXELS
+from blemish.backbones.backbone import Backbone
+from blemish.backbones.pixels import PixelBackbone
+from blemish.errors import ExportError
+from blemish.export.formats import Format
+from blemish.export.half import halved
+from blemish.model import Model
+
+MOST_IMAGES = 4096
+"""Images in a batch, at most, where any number is taken."""
+
+
+class Joined(nn.Module):
+    """Backbone and scoring in one: uint8 or float (B, H, W, 3), 0 to 255, to scores (B,) and maps (B, H, W).
+
+    Its tensors are copies, so none holds more memory than its own. In half precision they are kept as float16 and
+    become float32 before they are used: all is computed in single precision.
+
+    Args:
+        model: one that needs no gradients.
+        half: whether its numbers are kept in half precision.
+    """
+
+    def __init__(self, model: Model, *, half: bool) -> None:
+        super().__init__()
+        recipe, learned = model.recipe, model.learned
+        pixels = recipe.backbone == PIXELS
+        backbone = PixelBackbone() if pixels else Backbone(recipe.backbone, recipe.layers, learned.weights)
+        chain = nn.Sequential(backbone, learned.scoring).eval().requires_grad_(False)
+        self._chain = (chain,)  # in a tuple, so that its own tensors are not taken for those of this module
+        self._names: dict[str, str] = {}
+        for number, (name, tensor) in enumerate([*chain.named_parameters(), *chain.named_buffers()]):
+            self._names[name] = f"tensor{number}"
+            self.register_buffer(f"tensor{number}", _kept(tensor, half=half))
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        tensors = {name: self.get_buffer(own) for name, own in self._names.items()}
+        whole = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
+        results: tuple[Tensor, ...] = functional_call(self._chain[0], whole, (images,))
+        return results
+
+
+def _kept(tensor: Tensor, *, half: bool) -> Tensor:
+    """Returns a copy of a tensor, in half precision where that is asked for and loses little."""
+    own = tensor.detach().clone(memory_format=torch.contiguous_format)
+    found = halved(own.numpy()) if half else None
+    return own if found is None else torch.from_numpy(found)
+
+
+def trace(model: Model, form: Format, *, half: bool) -> Any:
+    """Returns the model as a `torch.export.ExportedProgram`.
+
+    Raises:
+        ExportError: torch cannot trace it.
+    """
+    kind = torch.uint8 if form.pixels == "uint8" else torch.float32
+    example = torch.zeros(form.batch or 2, *model.recipe.geometry.shape, 3, dtype=kind)
+    batch = None if form.batch else ({0: torch.export.Dim("batch", min=1, max=MOST_IMAGES)},)
+    try:
+        with quiet(), torch.no_grad():
+            return torch.export.export(Joined(model, half=half), (example,), dynamic_shapes=batch, strict=False)
+    except Exception as error:  # torch has no base class for what its tracer raises
+        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+        raise ExportError(f"torch cannot trace this model for {form.name} ({reason}); try --format openvino") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences what torch's exporters tell their programmers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

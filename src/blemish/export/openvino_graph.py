@@ -1,0 +1,58 @@
+"""The two graphs of a model joined to one, in OpenVINO's own format; neither torch nor timm is needed.
+
+They are the graphs that the model itself runs, so in single precision the results are the same to the last bit, image
+by image.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from blemish.engines.openvino_engine import FEATURES, SCORING, Graph
+from blemish.engines.openvino_runtime import openvino
+from blemish.errors import ExportError
+from blemish.export.formats import Format
+from blemish.export.half import halved
+from blemish.model import Model
+from blemish.storage import Scratch
+
+
+def _halve(model: openvino.Model) -> None:
+    """Keeps the graph's numbers in half precision, in place; they become float32 before they are used."""
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant" and (found := halved(node.data)) is not None:
+            half = openvino.opset13.constant(found)
+            users = node.output(0).get_target_inputs()
+            whole = openvino.opset13.convert(half, "f32").output(0)
+            for user in users:
+                user.replace_source_output(whole)
+
+
+def write_openvino(model: Model, folder: Path, form: Format, *, half: bool) -> int:
+    """Writes the graph and its weights into a folder, and returns the bytes of its numbers in single precision.
+
+    Raises:
+        ExportError: the graphs cannot be joined.
+        OSError: they cannot be written.
+    """
+    with Scratch() as scratch:
+        model.engine.save(scratch.path, model.recipe.geometry.shape)
+        features, scoring = (Graph(scratch.path / f"{name}.xml").model for name in (FEATURES, SCORING))
+        single = sum(os.path.getsize(scratch.path / f"{name}.bin") for name in (FEATURES, SCORING))
+        try:
+            features.reshape([-1, *(side.get_length() for side in features.inputs[0].partial_shape[1:])])
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n", maxsplit=1)[0]
+            raise ExportError(f"OpenVINO cannot join this model's graphs ({reason}); try --format onnx") from error
+        for taken, given in zip(scoring.inputs, features.outputs, strict=True):
+            taken.replace(given.node.input_value(0))
+        joined = openvino.Model(scoring.get_results(), features.get_parameters(), "blemish")
+        if half:
+            _halve(joined)
+        try:
+            openvino.save_model(joined, folder / form.file, compress_to_fp16=False)
+        except RuntimeError as error:  # it tells of a full disk in no other way
+            raise OSError(f"OpenVINO cannot write it: {error}") from error
+        del joined, features, scoring  # their weights are mapped from the files that are now removed
+    return single
