@@ -121,6 +121,13 @@ class Protocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
         self._must_be_taken()
 
+    def eof_received(self) -> bool:
+        """Returns whether an answer is still to be sent to a client that sends nothing more."""
+        if self._is_idle() or not self._is_head or self.scheme == "https":  # TLS cannot be half closed
+            return False
+        self._is_over, self.cycle.keep_alive = True, False
+        return True
+
     def shutdown(self) -> None:
         self._ending = True
         if self._is_idle():
