@@ -21,12 +21,12 @@ BAD = verdict(1, error='damaged, "cut"\nshort', score=math.nan, p_value=math.nan
 
 
 def test_csv_reads_back_and_no_name_is_a_formula() -> None:
-    names = ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\t=1", "a=1", 'a,"b"\nc', "Größe.png"]
+    names = ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", " =1", "＝1", "a=1", 'a,"b"\nc', "Größe.png", "a;=1"]
     rows = [verdict(n, name=name, score=-0.5, feedback="defect") for n, name in enumerate(names)]
     file = io.StringIO(newline="")
     write_csv([*rows, BAD], file)
     read = list(csv.DictReader(io.StringIO(file.getvalue(), newline="")))
-    assert [row["name"] for row in read] == [f"'{name}" for name in names[:5]] + names[5:] + [""]
+    assert [row["name"] for row in read] == [*(f"'{name}" for name in names[:6]), *names[6:9], "a;'=1", ""]
     first, bad = read[0], read[-1]
     assert float(first["score"]) == -0.5
     assert first["time"] == "2023-11-14T22:13:20.000000Z"

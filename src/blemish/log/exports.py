@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
@@ -19,9 +20,11 @@ ROWS = 1_000
 """Rows that are in memory at once."""
 
 GUARDED = ("model", "name", "error")
-"""Columns of CSV with texts from outside: one that a spreadsheet would take for a formula gets a ' in front."""
+"""Columns of CSV with texts from outside: what a spreadsheet would take for a formula gets a ' in front."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = re.compile("(^|[;,\t\r\n])(?=\\s*[=+@\uff1d\uff0b\uff0d\uff20-])|^(?=[\t\r\n])")
+"""Where a cell may begin, also in spreadsheets that divide at another character; wide forms of the signs count too."""
+
 _NAMES = (*COLUMNS, "feedback")
 
 
@@ -90,6 +93,6 @@ def _cell(name: str, value: Any) -> Any:
         return json.dumps(value)
     if isinstance(value, bool):
         return str(value).lower()
-    if name in GUARDED and isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
+    if name in GUARDED and isinstance(value, str):
+        return _FORMULA.sub(r"\1'", value)
     return value

@@ -20,7 +20,8 @@ class Access:
     """Refuses requests that come by another name, from another site's page, or without the token."""
 
     def __init__(self, settings: Settings) -> None:
-        self._names = {settings.host.lower(), *(name.lower() for name in settings.names)}
+        self._others = {name.lower() for name in settings.names}
+        self._names = {settings.host.lower(), *self._others}
         self._any_name = not settings.is_local
         self._token = None if settings.token is None else _digest(settings.token.encode())
 
@@ -59,12 +60,15 @@ class Access:
             )
 
     def _is_own(self, origin: str, host: str) -> bool:
-        """Whether a page is the service's own, or that of a name by which it is reached."""
+        """Whether a page is the service's own, also behind a proxy, which may have another port.
+
+        Another port of this machine is another program's page.
+        """
         try:
             found = urlsplit(origin)
         except ValueError:
             return False
-        return bool(found.netloc) and (found.netloc.lower() == host.lower() or _name_of(found.netloc) in self._names)
+        return bool(found.netloc) and (found.netloc.lower() == host.lower() or _name_of(found.netloc) in self._others)
 
 
 def _name_of(host: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from blemish.service.model_routes import model_routes
 from blemish.service.predict import predict
 from blemish.service.reference import STYLE, reference
 from blemish.service.refused import Refused
+from blemish.service.saying import say_where
 from blemish.service.service import Service
 
 Message = MutableMapping[str, Any]
@@ -80,7 +79,7 @@ class Application:
         except GoneError:
             self._service.metrics.rejected("gone")
         except Exception:
-            traceback.print_exc(file=sys.stderr)
+            say_where()
             self._service.metrics.rejected("error")
             if not begun:
                 text = "an error in blemish; what the service prints shows where"
@@ -113,6 +112,7 @@ def routes(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # the address would have the name that the request was sent to
     )
     app.include_router(model_routes(service))
     app.include_router(log_routes(service))

@@ -19,10 +19,14 @@ WORDS = {
     415: "Not an image of a known format, or another content type.",
     422: "A value that is not allowed, or an image that is damaged or empty.",
     429: "Too many images wait; try again later.",
+    431: "The headers are too long.",
     503: "No verdict now: the worker or the log's database does not answer, or too much is on its way.",
 }
 
 FORMATS = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp")
+
+EVERYWHERE = (400, 403, 408, 413, 431, 503)
+"""What any request may be answered before its route is asked."""
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
@@ -46,6 +50,10 @@ def with_predict(document: dict[str, Any], *, has_token: bool) -> dict[str, Any]
             if path.startswith("/v1") or path == "/metrics":
                 for operation in methods.values():
                     operation["security"] = [{"token": []}]
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status in EVERYWHERE:
+                operation["responses"].setdefault(str(status), _told(status))
     document["paths"] = dict(sorted(document["paths"].items()))
     return document
 
@@ -53,7 +61,7 @@ def with_predict(document: dict[str, Any], *, has_token: bool) -> dict[str, Any]
 def _predict() -> dict[str, Any]:
     several = {"type": "array", "items": BINARY["schema"], "minItems": 1, "maxItems": MOST_PARTS}
     files = {"type": "object", "required": ["file"], "properties": {"file": several}}
-    told = {str(status): _told(status) for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)}
+    told = {str(status): _told(status) for status in (401, 404, 415, 422, 429)}
     return {
         "tags": ["models"],
         "summary": "Judge one image, or several",

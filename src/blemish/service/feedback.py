@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 
 from blemish.errors import BlemishError, StorageError
 from blemish.log import Feedback as Said
@@ -42,6 +43,8 @@ class Feedback:
     def __init__(self, state: Path, models: Models) -> None:
         self._state, self._models = state, models
         self._counts: dict[str, dict[str, int]] = {}
+        self._writing = Lock()
+        self._learning: set[asyncio.subprocess.Process] = set()
 
     def waiting(self, name: str) -> dict[str, int]:
         """Returns how many images wait for a model, by what was said of them."""
@@ -61,10 +64,11 @@ class Feedback:
             )
         try:
             file = f"{id}.{format_of(image)}"
-            self._place(name, said).write(file, image)
-            other = KINDS[said == "good"]
-            with suppress(FileNotFoundError):
-                (self._folder(name, other) / file).unlink()
+            with self._writing:  # of two words at a time one comes later, and neither removes the other's image
+                self._place(name, said).write(file, image)
+                other = KINDS[said == "good"]
+                with suppress(FileNotFoundError):
+                    (self._folder(name, other) / file).unlink()
         except (StorageError, OSError) as error:
             reason = reason_of(error) if isinstance(error, OSError) else "the disk takes nothing more"
             raise Refused(503, f"the image cannot be kept ({reason}); make space, then send it again", "disk") from None
@@ -102,6 +106,12 @@ class Feedback:
                 raise Refused(409, f"nothing was learned: {self._models.public(served, error)}", "update") from None
             await asyncio.to_thread(self._done, served.name, version, names)
 
+    def stop(self) -> None:
+        """Ends what learns; its images wait for another time."""
+        for process in self._learning:
+            with suppress(ProcessLookupError):
+                process.kill()
+
     def give_back(self, name: str, version: str) -> None:
         """Lets the images wait again that a version has learned from, since it was rolled back."""
         learned = self._state / "waiting" / name / "learned" / version
@@ -122,6 +132,7 @@ class Feedback:
             env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "NO_COLOR": "1", "COLUMNS": "1000"},
             start_new_session=True,
         )
+        self._learning.add(process)
         try:
             _, told = await asyncio.wait_for(process.communicate(), LEARNING)
         except BaseException:
@@ -129,6 +140,8 @@ class Feedback:
                 process.kill()
             await process.wait()
             raise
+        finally:
+            self._learning.discard(process)
         if not (goal / "model.json").is_file():
             lines = told.decode("utf-8", "replace").strip().splitlines()
             text = lines[-1].removeprefix("error: ") if lines else "it ended without a reason"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 from collections.abc import Callable
+
+from blemish.service.saying import say
 
 MOST = 64
 """Images that may wait to be written; those beyond it are not kept."""
@@ -45,5 +46,5 @@ class Keeping:
             except Exception as error:  # a full disk, above all: the next one may fit again
                 self.dropped += 1
                 if (text := f"{type(error).__name__}: {error}") != self._told:
-                    print(f"blemish: an image is not kept ({text})", file=sys.stderr)
+                    say(f"an image is not kept ({text})")
                 self._told = text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 
@@ -14,6 +15,8 @@ from blemish.service.models import Served
 from blemish.service.refused import Refused
 from blemish.service.schema import AllModels, Judged, ModelOf, ModelWithScores, WaitingNow
 from blemish.service.service import Service
+
+T = TypeVar("T")
 
 
 def model_routes(service: Service) -> APIRouter:
@@ -50,8 +53,7 @@ def model_routes(service: Service) -> APIRouter:
     )
     async def rollback(name: str) -> dict[str, Any]:
         served = service.models.get(name)
-        former = served.version
-        await _whole(service.models.rollback(served))
+        former = await _whole(service.models.rollback(served))
         await asyncio.to_thread(service.feedback.give_back, name, former)
         return described(service, served)
 
@@ -83,9 +85,9 @@ def model_routes(service: Service) -> APIRouter:
     return router
 
 
-async def _whole(work: Any) -> None:
-    """Waits for a change to be done, also if who asked for it goes."""
-    await asyncio.shield(asyncio.ensure_future(work))
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """Waits for a change to be done, also if who asked for it goes, and returns what it does."""
+    return await asyncio.shield(asyncio.ensure_future(work))
 
 
 async def _image(service: Service, served: Served, id: str) -> bytes:

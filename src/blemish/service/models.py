@@ -12,12 +12,14 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from blemish.errors import BlemishError, ModelError, SettingError, StorageError
 from blemish.service.refused import Refused
+from blemish.service.saying import say
 from blemish.service.scorer import Scorer
 from blemish.service.versions import Active, Versions, version_of
 from blemish.storage.remote import is_remote
@@ -117,10 +119,13 @@ class Models:
             except BlemishError as error:
                 raise Refused(409, f"{served.problem or error}; version {served.version} goes on", "reload") from None
 
-    async def rollback(self, served: Served) -> None:
-        """Serves the version that was served before. Raises `Refused` if there is none."""
+    async def rollback(self, served: Served) -> str:
+        """Serves the version that was served before, and returns the one that was until now.
+
+        Raises `Refused` if there is none.
+        """
         async with served.busy:
-            previous = served.previous
+            previous, former = served.previous, served.version
             if previous is None or not self.versions.holds(served.name, previous):
                 raise Refused(409, f"no version of {served.name} was served before; nothing is rolled back", "rollback")
             try:
@@ -129,6 +134,7 @@ class Models:
                 raise
             except BlemishError as error:
                 raise Refused(409, f"version {previous}: {self.public(served, error)}", "rollback") from None
+            return former
 
     async def take(self, served: Served, version: str) -> None:
         """Serves a version whose copy is there, such as one that has learned. To be called within `served.busy`."""
@@ -139,7 +145,11 @@ class Models:
         while True:
             await asyncio.sleep(LOOK)
             for served in self.all():
-                if is_remote(served.source) or served.busy.locked():
+                if served.busy.locked():
+                    continue
+                if served.key in self._scorer.lost:
+                    await self._mend(served)
+                if is_remote(served.source):
                     continue
                 stamp = await asyncio.to_thread(stamp_of, served.source)
                 if stamp == served.stamp:
@@ -151,7 +161,31 @@ class Models:
                         continue
                     except BlemishError as error:
                         served.problem = self.public(served, error)
+                    except Exception as error:  # whatever is in a folder, the others are looked at
+                        say(f"{served.name}: {type(error).__name__}: {error}")
+                        served.problem = "what is in the folder cannot be read; copy it again"
                     served.stamp = stamp
+
+    async def _mend(self, served: Served) -> None:
+        """Loads the version that is served once more, since a new worker could not; its copy may be made anew."""
+        async with served.busy:
+            try:
+                path = await asyncio.to_thread(self._whole_copy, served)
+                served.details = await self._scorer.load(served.key, path)
+                served.problem = None
+            except Refused:
+                return
+            except BlemishError as error:
+                served.problem = f"version {served.version} cannot be loaded again: {self.public(served, error)}"
+
+    def _whole_copy(self, served: Served) -> str:
+        """Returns where the version that is served can be loaded from."""
+        if not is_remote(served.source):
+            with suppress(BlemishError):
+                if version_of(served.source) == served.version:
+                    self.versions.adopt(served.name, served.source)
+        holds = self.versions.holds(served.name, served.version)
+        return str(self.versions.path(served.name, served.version)) if holds else served.source
 
     def all(self) -> Iterator[Served]:
         """Yields all models, shadows too."""
@@ -251,8 +285,11 @@ class Models:
     def public(self, served: Served, error: Exception) -> str:
         """Returns the reason of an error in one line, without paths of this machine."""
         text = " ".join(str(error).split())
-        for path in (self.versions.path(served.name, served.version), self.versions.folder, served.source):
-            text = text.replace(str(path), served.name)
+        state = self.versions.folder.parent
+        copy = self.versions.path(served.name, served.version)
+        for path in (copy, self.versions.folder, served.source, state.absolute(), state):
+            if str(path) != ".":
+                text = text.replace(str(path), served.name)
         return re.sub(r"(?<![\w.])/[^\s:;,'\"()]*/", "", text)
 
 

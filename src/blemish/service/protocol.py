@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEADERS = 32 << 10
-"""Bytes of a request's first line and headers, at most."""
+"""Bytes of a request's first line and headers, at most; and again of what comes in its body and is none of it."""
 
 MOST_CONNECTIONS = 512
 
@@ -20,7 +22,8 @@ LINGER = 0.3
 class Protocol(HttpToolsProtocol):
     """A connection.
 
-    A request must be whole within a time from its first byte, or from when the connection was made. At the end, a
+    A request must be whole within a time from its first byte, or from when the connection was made, and its answer must
+    be taken within as long. A connection with nothing to answer ends soon, whatever else comes on it. At the end, a
     request that is on its way is still answered.
     """
 
@@ -29,9 +32,12 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._late: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
         self._head = 0
         self._is_head, self._is_new = True, False
-        self._ending = False
+        self._ending = self._is_over = False
+        self._upgrade = b""
+        self._unanswered: deque[RequestResponseCycle] = deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -42,14 +48,19 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
+        self._taken()
+        self._give_up()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_over:
             return
+        if self._late is None and self._is_idle():
+            self._start_clock()  # also for what begins no request
         self._is_new = False
-        super().data_received(data)
-        if self._is_head and not self._is_new:
+        self._unset_keepalive_if_required()
+        self._feed(data)
+        if not self._is_new:
             self._count(len(data))
 
     def on_message_begin(self) -> None:
@@ -57,37 +68,105 @@ class Protocol(HttpToolsProtocol):
         self._start_clock()
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_head:  # those behind a body would take the place of others that were checked
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._is_head = False
         if self.transport.is_closing():
             return
+        if self.parser.should_upgrade():
+            self._upgrade = self._without_upgrade()
+            return
+        self._upgrade = b""
+        if not self.url.startswith((b"/", b"*")):  # a whole address, whose host counts (RFC 9112, 3.2.2)
+            host = self.url.partition(b"://")[2].partition(b"/")[0]
+            self.headers[:] = [*((name, value) for name, value in self.headers if name != b"host"), (b"host", host)]
         super().on_headers_complete()
+        self._is_head = False
+        self._unanswered.append(self.cycle)
         if self._ending:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
+        self._head, self._is_new = 0, True
         if self.cycle is not None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._is_new = True
+        if self._upgrade:
+            return
         self._stop_clock()
-        self._head, self._is_head, self._is_new = 0, True, True
+        self._head, self._is_head = 0, True
         if self.cycle is not None:
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        self._unanswered.popleft()
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._must_be_taken()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._must_be_taken()
+
+    def resume_writing(self) -> None:
+        if not self.transport.is_closing():
+            self._taken()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._must_be_taken()
+
+    def eof_received(self) -> bool:
+        """Returns whether an answer is still to be sent to a client that sends nothing more."""
+        if self._is_idle() or not self._is_head or self.scheme == "https":  # TLS cannot be half closed
+            return False
+        self._is_over, self.cycle.keep_alive = True, False
+        return True
+
     def shutdown(self) -> None:
         self._ending = True
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_idle():
             self.loop.call_later(LINGER, self._close_if_idle)
         else:
             self.cycle.keep_alive = False
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "the request is not valid HTTP; send it as HTTP/1.1")
+    def _is_idle(self) -> bool:
+        """Whether everything is answered that came."""
+        return self.cycle is None or self.cycle.response_complete
 
     def _close_if_idle(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_idle():
             self.transport.close()
+
+    def _feed(self, data: bytes) -> None:
+        """Parses what came; a request for another protocol is parsed again as one for this (RFC 9110, 7.8)."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as after:
+            if not self.transport.is_closing():
+                self.parser = httptools.HttpRequestParser(self)
+                self._feed(self._upgrade + data[after.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(400, "the request is not valid HTTP; send it as HTTP/1.1")
+
+    def _without_upgrade(self) -> bytes:
+        """Returns the head of the request that is being parsed, without what asks for another protocol."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(400, "this is no proxy; send the request without CONNECT")
+            return b""
+        lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection" and b"close" in value.lower():
+                lines.append(b"connection: close")
+            elif name not in {b"connection", b"upgrade"}:
+                lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join([*lines, b"\r\n"])
 
     def _count(self, size: int) -> None:
         self._head += size
@@ -106,16 +185,45 @@ class Protocol(HttpToolsProtocol):
     def _too_late(self) -> None:
         self._refuse(408, f"the request was not whole within {self.timeout:g} s; send it faster")
 
-    def _refuse(self, status: int, text: str) -> None:
-        """Answers, unless an answer has begun, and closes the connection."""
-        if self.transport.is_closing():
-            return
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            body = json.dumps({"error": text}).encode()
-            head = f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        self.transport.close()
+    def _must_be_taken(self) -> None:
+        """Ends the connection after a time, if the client does not take what it was answered."""
+        if self._untaken is None:
+            self._untaken = self.loop.call_later(self.timeout, self._abort)
 
+    def _abort(self) -> None:
+        self._give_up()
+        self.transport.abort()
+
+    def _give_up(self) -> None:
+        """Lets nothing more be written for the requests that came; uvicorn does so for the last one alone."""
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+
+    def _taken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answers what is being read, unless that was answered already, and closes the connection."""
+        if self.transport.is_closing() or self._is_over:
+            return
+        if self._is_head and not self._is_idle():  # the request before is answered first
+            self._is_over, self.cycle.keep_alive = True, False
+            self._stop_clock()
+            return
+        if self._is_head or not (self.cycle.response_started or self.pipeline):
+            body = json.dumps({"error": text}).encode()
+            head = f"HTTP/1.1 {status} {REASONS[status]}\r\n{HEAD}content-length: {len(body)}\r\n\r\n"
+            self.transport.write(head.encode() + body)
+        self.transport.close()
+        self._must_be_taken()
+
+
+HEAD = (
+    "content-type: application/json\r\ncache-control: no-store\r\n"
+    "x-content-type-options: nosniff\r\nconnection: close\r\n"
+)
 
 REASONS = {
     400: "Bad Request",

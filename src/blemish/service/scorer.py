@@ -14,6 +14,8 @@ from typing import Any, cast
 from blemish.errors import ModelError
 from blemish.service.frames import Frame, packed, receive_frame
 from blemish.service.refused import Refused
+from blemish.service.saying import say
+from blemish.storage.cards import reason_of
 
 SENT = 64
 """Images that are with the worker at one time, at most; the others wait here, and survive its end."""
@@ -57,7 +59,8 @@ class Scorer:
 
     Attributes:
         restarts: how often the worker was started again.
-        is_ready: whether it runs and has loaded all models.
+        is_ready: whether it runs and has loaded the models, as far as they can be.
+        lost: keys of models that were loaded, and that a new worker cannot load.
         dropped_shadows: images whose shadow did not judge them.
         process: of the worker; `None` while there is none.
     """
@@ -70,6 +73,7 @@ class Scorer:
         self._asked: dict[int, Job] = {}
         self._shadows: dict[int, OnShadow] = {}
         self._loaded: dict[str, str] = {}
+        self.lost: set[str] = set()
         self._bytes = self._numbers = self._fruitless = 0
         self._heard = 0.0
         self._closing = False
@@ -120,6 +124,7 @@ class Scorer:
         if (error := frame.header.get("error")) is not None:
             raise ModelError(error)
         self._loaded[key] = path
+        self.lost.discard(key)
         details: dict[str, Any] = frame.header["details"]
         return details
 
@@ -129,6 +134,7 @@ class Scorer:
 
     def unload(self, key: str) -> None:
         """Lets the worker drop a model; what it has for it already is done still."""
+        self.lost.discard(key)
         if self._loaded.pop(key, None) is not None:
             self._write(packed({"do": "unload", "key": key}))
 
@@ -175,7 +181,7 @@ class Scorer:
 
     async def ping(self, timeout: float = 1.0) -> bool:
         """Whether the worker answers, and has all models."""
-        if not self.is_ready:
+        if not self.is_ready or self.lost:
             return False
         try:
             await self._ask({"do": "ping"}, timeout)
@@ -286,7 +292,8 @@ class Scorer:
             except (ModelError, Refused) as error:
                 if self.process is not process:
                     return
-                print(f"blemish: {key}: {error}", file=sys.stderr)
+                say(f"{key}: {error}")
+                self.lost.add(key)
         if self.process is process:
             self.is_ready = True
             self._pump()
@@ -327,7 +334,7 @@ class Scorer:
         with suppress(ProcessLookupError):
             process.kill()
         status = await process.wait()
-        print(f"blemish: the worker ended with status {status}; another one is starting", file=sys.stderr)
+        say(f"the worker ended with status {status}; another one is starting")
         for jobs in (self._sent, self._asked):
             for job in jobs.values():
                 _fail(job, ENDED, "worker")
@@ -337,10 +344,15 @@ class Scorer:
         self._bytes = 0
         self.restarts += 1
         self._tasks = [task for task in self._tasks if not task.done()]
-        await asyncio.sleep(PAUSES[min(self._fruitless, len(PAUSES) - 1)])
-        self._fruitless += 1
-        if not self._closing:
-            await self._spawn()
+        self.lost.clear()
+        while not self._closing:
+            await asyncio.sleep(PAUSES[min(self._fruitless, len(PAUSES) - 1)])
+            self._fruitless += 1
+            try:
+                await self._spawn()
+                return
+            except OSError as error:  # no memory for a process, or too many files are open
+                say(f"the worker cannot be started ({reason_of(error)}); it is tried again")
 
     async def _watch(self) -> None:
         """Ends a worker that has images and says nothing for twice the time that one may take."""
@@ -348,7 +360,7 @@ class Scorer:
         while True:
             await asyncio.sleep(min(1.0, self._timeout / 2))
             if self._sent and self.process is not None and loop.time() - self._heard > 2 * self._timeout:
-                print("blemish: the worker does not answer and is ended", file=sys.stderr)
+                say("the worker does not answer and is ended")
                 with suppress(ProcessLookupError):
                     self.process.kill()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 from blemish.errors import LogError, MissingExtraError, SettingError, StorageError
 from blemish.log import Log, Verdict, new_id, open_log
+from blemish.log.database import ForeignError
 from blemish.log.images import Images, Kind
 from blemish.maps import Box
 from blemish.service.access import Access
@@ -26,6 +26,7 @@ from blemish.service.metrics import Metrics
 from blemish.service.models import Models, Served
 from blemish.service.recent import Picture, Recent
 from blemish.service.refused import Refused
+from blemish.service.saying import say
 from blemish.service.scorer import Scorer
 from blemish.service.settings import Settings
 from blemish.service.versions import Versions
@@ -101,6 +102,7 @@ class Service:
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        self.feedback.stop()
         await self.scorer.stop()
         await asyncio.to_thread(self.keeping.close)
         await asyncio.to_thread(self.log.close)
@@ -126,14 +128,19 @@ class Service:
                 return await asyncio.to_thread(work, *given, **named)
         except MissingExtraError as error:
             raise Refused(503, str(error), "log") from None
-        except LogError:
+        except OSError as error:
+            raise Refused(503, f"the log cannot be exported ({reason_of(error)}); make space first", "disk") from None
+        except (LogError, ForeignError):
             raise Refused(503, "the log's database does not answer now; verdicts wait until it does", "log") from None
         finally:
             self._readers -= 1
 
     async def kept(self, id: str, kind: Kind) -> bytes | None:
-        """Returns a picture that is kept on the disk, or `None`."""
-        return None if self.images is None else await asyncio.to_thread(self.images.read, id, kind)
+        """Returns a picture that is kept on the disk, or `None`. Raises `Refused` if the disk does not give it."""
+        try:
+            return None if self.images is None else await asyncio.to_thread(self.images.read, id, kind)
+        except StorageError as error:
+            raise Refused(503, f"{error}; try again later", "disk") from None
 
     async def judge(
         self,
@@ -201,7 +208,7 @@ class Service:
         try:
             return Images(folder, settings.keep_bytes, settings.keep_days)
         except OSError as error:
-            print(f"blemish: images are not kept ({reason_of(error)})", file=sys.stderr)
+            say(f"images are not kept ({reason_of(error)})")
             return None
 
 

@@ -7,6 +7,7 @@ from PIL import PngImagePlugin
 from blemish.errors import ImageError
 from blemish.images import read_size
 from blemish.images.files import opened
+from blemish.service.structure import check_structure
 
 PNG_START = 8
 LATE = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
@@ -17,8 +18,9 @@ def check_size(image: bytes, most_pixels: int) -> tuple[int, int]:
     """Returns height and width of the upright image.
 
     Raises:
-        ImageError: it has too many pixels, is empty, or is not an image of a known format.
+        ImageError: it has too many pixels or parts, is empty, or is not an image of a known format.
     """
+    check_structure(image, most_pixels)
     with opened(image) as found:
         stored = found.height, found.width
         is_plain = isinstance(found, PngImagePlugin.PngImageFile) and not _has_text(image)

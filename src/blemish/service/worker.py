@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from blemish.errors import BlemishError, ImageError, SettingError, is_out_of_memory
+from blemish.errors import BlemishError, ImageError, ModelError, SettingError, is_out_of_memory
 from blemish.images import Geometry, Pixels, read_image
 from blemish.images.reading import whole_image
 from blemish.maps import heat_map, view
@@ -28,7 +28,9 @@ from blemish.model.picture import LONGEST, drawn
 from blemish.service.details import details_of
 from blemish.service.frames import packed, read_frame
 from blemish.service.refused import status_of
+from blemish.service.saying import say
 from blemish.service.sizes import check_size
+from blemish.service.versions import version_of
 from blemish.service.waiting import Job, Waiting
 
 THREADS = 2
@@ -80,6 +82,8 @@ class Worker:
         """Loads a model and lets it judge, so that its graphs are compiled before the first image comes."""
         try:
             model = Model.load(asked["path"], self._engine)
+            if version_of(asked["path"]) != asked["key"].rpartition("@")[2]:
+                raise ModelError(f"{asked['path']}: holds another version by now")
             _warm(model)
         except Exception as error:
             self._send({"seq": asked["seq"], "error": _reason(error)})
@@ -91,12 +95,19 @@ class Worker:
         """Does jobs for ever."""
         while True:
             with self._waiting.take() as (what, jobs):
-                if what == "judge":
-                    self._judge(jobs)
-                elif what == "draw":
-                    self._draw(jobs[0])
-                else:
-                    self._shadow(jobs)
+                try:
+                    self._do(what, jobs)
+                except Exception as error:  # a thread that ends would be missed
+                    for job in jobs:
+                        self._fail(job, error)
+
+    def _do(self, what: str, jobs: Sequence[Job]) -> None:
+        if what == "judge":
+            self._judge(jobs)
+        elif what == "draw":
+            self._draw(jobs[0])
+        else:
+            self._shadow(jobs)
 
     def _judge(self, jobs: Sequence[Job]) -> None:
         ready: list[Job] = []
@@ -167,7 +178,7 @@ class Worker:
             for job, prediction in zip(jobs, judged, strict=True):
                 found.append(_compared(prediction, job, started))
         except Exception as error:
-            print(f"blemish: shadow: {_reason(error)}", file=sys.stderr)
+            say(f"shadow: {_reason(error)}")
         return [*found, *[None] * (len(jobs) - len(found))]
 
     def _draw(self, job: Job) -> None:
@@ -194,7 +205,7 @@ class Worker:
         elif isinstance(error, BlemishError) or is_out_of_memory(error):
             status = 422 if isinstance(error, SettingError) else 503
         else:
-            print(f"blemish: {type(error).__name__}: {error}", file=sys.stderr)
+            say(f"{type(error).__name__}: {error}")
         self._send({"seq": job.asked["seq"], "status": status, "error": _reason(error), "size": list(job.size)})
 
     def _send(self, header: Mapping[str, Any], parts: Sequence[bytes] = ()) -> None:
