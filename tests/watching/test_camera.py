@@ -17,8 +17,7 @@ from PIL import Image
 
 from blemish.errors import SettingError, SourceError
 from blemish.watching import camera as module
-from blemish.watching import frames
-from blemish.watching import is_camera, watching_camera
+from blemish.watching import frames, is_camera, watching_camera
 from blemish.watching.camera import Camera, shown
 from conftest import part
 
