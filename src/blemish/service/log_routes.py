@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from blemish.errors import SettingError
-from blemish.log import Feedback, Filter, Role
+from blemish.log import Feedback, Filter, Role, Verdict
 from blemish.log.exports import csv_lines, write_parquet
 from blemish.log.verdict import iso
 from blemish.service.document import errors
@@ -169,13 +169,19 @@ async def _exported(service: Service, wanted: Filter, limit: int | None, format:
         first = await service.reading(next, lines)
         second = await service.reading(next, lines, "")
         return StreamingResponse(_after([first, second], lines), media_type="text/csv; charset=utf-8", headers=head)
+    file = await service.reading(_parquet, islice(rows, limit))
+    return StreamingResponse(_pieces(file), media_type="application/vnd.apache.parquet", headers=head)
+
+
+def _parquet(rows: Iterator[Verdict]) -> IO[bytes]:
+    """Returns a file with the rows, which is removed when it is closed. Raises `OSError` if there is no room for it."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed when all of it is sent
     try:
-        await service.reading(write_parquet, islice(rows, limit), file)
+        write_parquet(rows, file)
     except BaseException:
         file.close()
         raise
-    return StreamingResponse(_pieces(file), media_type="application/vnd.apache.parquet", headers=head)
+    return file
 
 
 def _after(first: list[str], rest: Iterator[str]) -> Iterator[str]:
