@@ -16,9 +16,12 @@ import psutil
 import pytest
 
 from blemish.service import scorer as scorer_module
+from blemish.service.feedback import Feedback
+from blemish.service.models import Models, Served
+from blemish.service.refused import Refused
 from blemish.service.saying import say, say_where
 from blemish.service.scorer import Scorer
-from blemish.service.versions import version_of
+from blemish.service.versions import Versions, version_of
 from serving import Running, running
 
 Troubled = tuple[Running, Path]
@@ -199,3 +202,22 @@ def test_a_worker_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Monk
         await scorer.stop()
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_what_learns_ends_with_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "slow"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    async def run() -> None:
+        scorer = Scorer(1000, "auto", 4, 5.0)
+        feedback = Feedback(tmp_path, Models(scorer, Versions(tmp_path / "versions"), {}, {}))
+        learning = asyncio.create_task(feedback._learn(Served("parts", ""), tmp_path, tmp_path / "learned"))
+        while not feedback._learning:
+            await asyncio.sleep(0.02)
+        feedback.stop()
+        with pytest.raises(Refused, match="nothing was learned"):
+            await learning
+
+    asyncio.run(asyncio.wait_for(run(), 30))
