@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/blemish demo --report report.html --force
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks
