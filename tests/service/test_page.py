@@ -145,6 +145,17 @@ def test_a_dropped_image_shows_its_verdict_heat_map_and_boxes(page: Any, images:
     page.locator("#verdict.good").wait_for()
 
 
+def test_a_name_that_means_harm_is_shown_as_it_is_and_does_nothing(page: Any, images: dict[str, bytes]) -> None:
+    said: list[str] = []
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    for name in ("<img src=x onerror=alert(1)>.png", "&lt;b&gt;<b>&amp;.png", "javascript:alert(1)"):
+        judged(page, name, images["scratched.png"])
+        assert name in page.locator("#source").text_content()
+        assert name in page.locator("#recent-list [aria-current]").get_attribute("title")
+    assert page.locator("img[src=x], main script, main b").count() == 0
+    assert said == []
+
+
 def test_the_heat_maps_share_and_the_boxes_follow_their_controls(page: Any, images: dict[str, bytes]) -> None:
     judged(page, "scratched.png", images["scratched.png"])
     heat = page.locator("#stage .heat")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from blemish.errors import ModelError, SettingError, StorageError
+from blemish.log import new_id
 from blemish.service.bodies import Budget, plain_name
 from blemish.service.keeping import Keeping
 from blemish.service.metrics import drift_of
@@ -184,7 +185,7 @@ def test_a_disk_that_takes_nothing_delays_nobody_and_is_counted(capsys: pytest.C
     keeping, go = Keeping(), threading.Event()
 
     def full() -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(28, f"{new_id()}.image: no space left on the disk")
 
     keeping.put(lambda: print(end="" if go.wait(10) else "too late"))
     for _ in range(100):

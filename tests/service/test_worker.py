@@ -75,20 +75,6 @@ def test_a_killed_worker_costs_only_what_it_had(lively: Running, good_image: byt
     assert lively.get("/readyz").status == 200
 
 
-def test_a_worker_that_cannot_start_is_said_and_tried_again(lively: Running, good_image: bytes) -> None:
-    (folder,) = (lively.state / "versions" / "parts").iterdir()
-    graph = folder / "scoring.bin"
-    content = graph.read_bytes()
-    graph.write_bytes(b"")
-    lively.worker().kill()
-    lively.until(lambda: lively.metric("blemish_worker_restarts_total") >= 2)
-    answer = lively.judge(good_image)
-    assert (answer.status, bool(answer.error)) == (503, True)
-    graph.write_bytes(content)
-    lively.worker().kill()
-    lively.until(lambda: lively.judge(good_image).status == 200)
-
-
 def test_more_than_may_wait_are_refused_at_once(lively: Running, good_image: bytes) -> None:
     os.kill(lively.worker().pid, signal.SIGSTOP)
     with ThreadPoolExecutor(60) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -71,12 +72,13 @@ def serve(
     )
 
     def told(service: Service, address: str) -> None:
-        for served in service.models.all():
-            role = "" if served.name in service.models.served else ", looks on"
-            err.print(f"{escape(served.name)}: {served.details['detector']}, version {served.version}{role}")
-            if served.problem is not None:
-                err.print(f"[yellow]warning:[/yellow] {escape(served.name)}: {escape(served.problem)}")
-        err.print(f"serving at {escape(address)}; Ctrl-C ends it")
+        with suppress(OSError):  # the disk is full that this goes to; it serves all the same
+            for served in service.models.all():
+                role = "" if served.name in service.models.served else ", looks on"
+                err.print(f"{escape(served.name)}: {served.details['detector']}, version {served.version}{role}")
+                if served.problem is not None:
+                    err.print(f"[yellow]warning:[/yellow] {escape(served.name)}: {escape(served.problem)}")
+            err.print(f"serving at {escape(address)}; Ctrl-C ends it")
 
     run(settings, _named(models), _shadows(shadow or []), told)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -82,8 +81,7 @@ class Application:
             say_where()
             self._service.metrics.rejected("error")
             if not begun:
-                text = "an error in blemish; what the service prints shows where"
-                await _send_json(send, 500, json.dumps({"error": text}).encode())
+                await _send_json(send, 500, _fault().body)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, sending: Send) -> None:
         method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
@@ -163,6 +161,11 @@ def routes(service: Service) -> FastAPI:
     if PAGE.is_dir():
         app.mount("/page", StaticFiles(directory=PAGE))
 
+    async def failed(request: Request, error: Exception) -> Response:
+        return Response(_fault().body, 500, media_type="application/json")  # and who called prints where it was
+
+    app.add_exception_handler(Exception, failed)
+
     async def told(request: Request, error: Exception) -> Response:
         refused = _refusal(request, error)
         service.metrics.rejected(refused.reason)
@@ -181,6 +184,10 @@ def blemish_version() -> str:
         return version(blemish.__name__)
     except PackageNotFoundError:
         return "0"
+
+
+def _fault() -> Refused:
+    return Refused(500, "an error in blemish; what the service prints shows where", "error")
 
 
 def _refusal(request: Request, error: Exception) -> Refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Callable
 
@@ -10,6 +11,9 @@ from blemish.service.saying import say
 
 MOST = 64
 """Images that may wait to be written; those beyond it are not kept."""
+
+IDS = re.compile("[0-9a-f]{32}[.a-z]*")
+"""Names of images, which differ where the reason is the same."""
 
 
 class Keeping:
@@ -45,6 +49,7 @@ class Keeping:
                 self._told = ""
             except Exception as error:  # a full disk, above all: the next one may fit again
                 self.dropped += 1
-                if (text := f"{type(error).__name__}: {error}") != self._told:
+                text = f"{type(error).__name__}: {error}"
+                if (kind := IDS.sub("ID", text)) != self._told:
                     say(f"an image is not kept ({text})")
-                self._told = text
+                self._told = kind

@@ -121,7 +121,7 @@ class Protocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
         self._must_be_taken()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # what asyncio asks for
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn keeps none open
         """Returns whether an answer is still to be sent to a client that sends nothing more."""
         if self._is_idle() or not self._is_head or self.scheme == "https":  # TLS cannot be half closed
             return False
