@@ -196,7 +196,7 @@ def test_a_day_has_its_images_and_no_drift_yet(guarded: Guarded, good_image: byt
         assert name in service.get("/metrics").body.decode()
 
 
-def test_a_model_learns_from_what_was_marked_good_and_a_rollback_lets_it_wait_again(
+def test_a_model_learns_from_what_was_marked_good_and_each_rollback_exchanges_what_waits(
     guarded: Guarded, tree: Path
 ) -> None:
     service, _ = guarded
@@ -215,7 +215,16 @@ def test_a_model_learns_from_what_was_marked_good_and_a_rollback_lets_it_wait_ag
     assert (answer.json["previous"], answer.json["images"]) == (before["version"], before["images"] + 3)
     assert answer.json["waiting"]["good"] == 0
     assert service.post("/v1/models/cells/update").status == 409
+    learned = answer.json["version"]
     assert service.post("/v1/models/cells/rollback").json["waiting"]["good"] == 3
+    forth = service.post("/v1/models/cells/rollback").json
+    assert (forth["version"], forth["waiting"]["good"]) == (learned, 0)
+    service.post("/v1/models/cells/feedback", {"id": ids[0], "is": "good"})
+    again = service.post("/v1/models/cells/update")
+    assert (again.status, "learned" in again.error) == (409, True)
+    assert (model(service)["version"], model(service)["waiting"]["good"]) == (learned, 0)
+    assert service.post("/v1/models/cells/rollback").json["waiting"]["good"] == 3
+    assert f"cells: {learned} is rolled back" in service.told.read_text()
     row = service.until(lambda: service.get("/v1/verdicts?feedback=good").json["verdicts"])[0]
     assert row["id"] in ids
 

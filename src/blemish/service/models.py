@@ -122,19 +122,18 @@ class Models:
     async def rollback(self, served: Served) -> str:
         """Serves the version that was served before, and returns the one that was until now.
 
-        Raises `Refused` if there is none.
+        To be called within `served.busy`. Raises `Refused` if there is none.
         """
-        async with served.busy:
-            previous, former = served.previous, served.version
-            if previous is None or not self.versions.holds(served.name, previous):
-                raise Refused(409, f"no version of {served.name} was served before; nothing is rolled back", "rollback")
-            try:
-                await self._swap(served, previous, str(self.versions.path(served.name, previous)))
-            except Refused:
-                raise
-            except BlemishError as error:
-                raise Refused(409, f"version {previous}: {self.public(served, error)}", "rollback") from None
-            return former
+        previous, former = served.previous, served.version
+        if previous is None or not self.versions.holds(served.name, previous):
+            raise Refused(409, f"no version of {served.name} was served before; nothing is rolled back", "rollback")
+        try:
+            await self._swap(served, previous, str(self.versions.path(served.name, previous)))
+        except Refused:
+            raise
+        except BlemishError as error:
+            raise Refused(409, f"version {previous}: {self.public(served, error)}", "rollback") from None
+        return former
 
     async def take(self, served: Served, version: str) -> None:
         """Serves a version whose copy is there, such as one that has learned. To be called within `served.busy`."""
