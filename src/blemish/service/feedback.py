@@ -19,7 +19,6 @@ from blemish.log import Feedback as Said
 from blemish.service.formats import format_of
 from blemish.service.models import Models, Served
 from blemish.service.refused import Refused
-from blemish.service.saying import say
 from blemish.storage import Scratch, read_card
 from blemish.storage.cards import reason_of
 from blemish.storage.place import Place
@@ -110,7 +109,6 @@ class Feedback:
                     raise
                 raise Refused(409, f"nothing was learned: {self._models.public(served, error)}", "update") from None
             await asyncio.to_thread(self._done, served.name, version, names)
-            say(f"{served.name}: learned from what was marked good ({len(names)} files); {version} is served")
 
     def stop(self) -> None:
         """Ends what learns; its images wait for another time."""
@@ -127,7 +125,6 @@ class Feedback:
         async with served.busy:
             former = await self._models.rollback(served)
             await asyncio.to_thread(self._exchange, served.name, former, served.version)
-            say(f"{served.name}: {former} is rolled back; {served.version} is served")
 
     def _exchange(self, name: str, former: str, version: str) -> None:
         """Lets the images wait again that a version has learned from, and those no longer that another one has.
