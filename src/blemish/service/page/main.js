@@ -105,10 +105,11 @@ function recovered() {
 }
 
 function lost(error) {
+  const wasLost = isLost;
   isLost = error.status === 0;
   document.body.classList.toggle("lost", isLost);
   put("link", error.status === 0 && answeredAt ? `No answer since ${clockTime(answeredAt)}` : "");
-  if (isLost) showAll();
+  if (isLost !== wasLost) showAll();
   if (error.status !== 0 || !answeredAt) complain(error.message, error.status);
 }
 
