@@ -30,7 +30,7 @@ PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0)
 """Seconds before the worker is started again, if it ended so many times without one answer."""
 
 ALLOCATION = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(4 << 20)}
-"""How glibc gives the worker memory: what is freed goes back, of large images at once, and not to each thread's store."""
+"""How glibc gives the worker memory: what is freed goes back, that of large images at once, and no thread keeps it."""
 
 ENDED = "the worker ended before it answered, and another one is starting; send it again"
 
