@@ -29,6 +29,9 @@ LOADING = 300.0
 PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0)
 """Seconds before the worker is started again, if it ended so many times without one answer."""
 
+ALLOCATION = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(4 << 20)}
+"""How glibc gives the worker memory: what is freed goes back, that of large images at once, and no thread keeps it."""
+
 ENDED = "the worker ended before it answered, and another one is starting; send it again"
 
 OnShadow = Callable[[dict[str, Any] | None], None]
@@ -266,8 +269,7 @@ class Scorer:
             process.stdin.writelines(pieces)
 
     async def _spawn(self) -> None:
-        # Threads that wait sleep, and freed memory is not kept for each of many threads.
-        environment = {"MALLOC_ARENA_MAX": "2", **os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {**ALLOCATION, **os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait sleep
         self.process = await asyncio.create_subprocess_exec(
             *self._words,
             stdin=asyncio.subprocess.PIPE,
