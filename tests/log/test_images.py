@@ -36,6 +36,21 @@ def test_an_image_comes_back_and_another_takes_its_place(tmp_path: Path) -> None
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [f"{one}.image", f"{one}.thumbnail"]
 
 
+def test_an_image_has_the_suffix_of_its_content(tmp_path: Path) -> None:
+    kept = Images(tmp_path, 100, 30)
+    one, png, jpeg = id_at(0), b"\x89PNG\r\n\x1a\n and more", b"\xff\xd8\xff and more"
+    kept.put(one, "image", jpeg)
+    kept.put(one, "overlay", png)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{one}.image.jpg", f"{one}.overlay.png"]
+    kept.put(one, "image", png)  # in the place of the first, whose name was another
+    again = Images(tmp_path, 100, 30)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{one}.image.png", f"{one}.overlay.png"]
+    assert again.size == kept.size == 2 * len(png)
+    assert again.read(one, "image") == png
+    again.put(id_at(-1), "image", b"x" * 90)
+    assert kept.read(one, "image") is None
+
+
 def test_the_oldest_go_when_bytes_run_out_in_whatever_order_they_came(tmp_path: Path) -> None:
     kept = Images(tmp_path, 100, 30)
     for days in (3, 1, 2):

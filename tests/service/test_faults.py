@@ -115,7 +115,9 @@ def test_another_detector_in_the_folder_takes_over_while_images_come(
             service.until(lambda: service.get("/v1/models/parts").json["problem"])
             shutil.copytree(saved, source)
             service.until(lambda: service.get("/v1/models/parts").json["detector"] == "fre")
-            rolled = [pool.submit(service.post, f"/v1/models/parts/{what}") for what in ("rollback", "reload", "rollback")]
+            rolled = [
+                pool.submit(service.post, f"/v1/models/parts/{what}") for what in ("rollback", "reload", "rollback")
+            ]
             assert {one.result().status for one in rolled} <= {200, 409}
         finally:
             ended.set()

@@ -107,6 +107,7 @@ def test_a_half_copied_or_damaged_model_is_said_and_the_old_one_goes_on(
     problem = service.until(lambda: model(service)["problem"])
     assert "incomplete" in problem
     assert "/" not in problem
+    service.until(lambda: f"cells: {problem}" in service.told.read_text())
     assert service.metric("blemish_model_problem") == 1
     for file in files[1:]:
         shutil.copyfile(file, source / file.name)
@@ -158,7 +159,7 @@ def test_what_is_logged_can_be_found_filtered_and_exported(
 
 
 @pytest.mark.parametrize(
-    "query", ["since=x", "limit=0", "limit=x", "after=x", "role=x", "format=x", "model=%00", "model=a'b"]
+    "query", ["since=x", "limit=0", "limit=1001", "limit=x", "after=x", "role=x", "format=x", "model=%00", "model=a'b"]
 )
 def test_a_query_that_is_none_is_refused(guarded: Guarded, query: str) -> None:
     answer = guarded[0].get(f"/v1/verdicts?{query}")
@@ -177,6 +178,13 @@ def test_pictures_of_a_verdict_are_there_and_small_ones_are_small(guarded: Guard
     kept = service.state / "images"
     service.until(lambda: sum(found["id"] in file.name for file in kept.iterdir()) == 2)
     assert service.get(f"/v1/verdicts/{'0' * 32}/image").status == 404
+    service.judge(b"not an image", "", "cells")
+    unread = service.until(
+        lambda: [row for row in service.get("/v1/verdicts?limit=5").json["verdicts"] if row["error"] is not None]
+    )[0]
+    assert service.get(f"/v1/verdicts/{unread['id']}/image").status == 410
+    day = service.get(f"/v1/models/cells/day?date={unread['time'][:10]}").json
+    assert day["unreadable"] >= 1
     assert service.get("/v1/verdicts/..%2f..%2factive/image").status in {404, 422}
 
 
@@ -190,13 +198,21 @@ def test_a_day_has_its_images_and_no_drift_yet(guarded: Guarded, good_image: byt
     assert all(bucket["lowest"] <= bucket["median"] <= bucket["highest"] for bucket in day["buckets"])
     assert (day["drift"]["alarm"], day["drift"]["images"] >= 1) == (False, True)
     assert service.get("/v1/models/cells/day?date=1999-01-01").json["buckets"] == []
-    for query in ("", "?date=x", "?date=2026-01-31&tz_offset=9999", "?date=0001-01-01&tz_offset=1440"):
+    told = service.get("/v1/models/cells/day?date=2026-13-01")
+    assert (told.status, told.error) == (422, "date '2026-13-01' is not a date; give YYYY-MM-DD")
+    for query in (
+        "",
+        "?date=x",
+        "?date=20260131",
+        "?date=2026-01-31&tz_offset=9999",
+        "?date=0001-01-01&tz_offset=1440",
+    ):
         assert service.get(f"/v1/models/cells/day{query}").status == 422
     for name in ("blemish_drift_martingale_log10", "blemish_model_info", "blemish_log_connected"):
         assert name in service.get("/metrics").body.decode()
 
 
-def test_a_model_learns_from_what_was_marked_good_and_a_rollback_lets_it_wait_again(
+def test_a_model_learns_from_what_was_marked_good_and_each_rollback_exchanges_what_waits(
     guarded: Guarded, tree: Path
 ) -> None:
     service, _ = guarded
@@ -215,9 +231,44 @@ def test_a_model_learns_from_what_was_marked_good_and_a_rollback_lets_it_wait_ag
     assert (answer.json["previous"], answer.json["images"]) == (before["version"], before["images"] + 3)
     assert answer.json["waiting"]["good"] == 0
     assert service.post("/v1/models/cells/update").status == 409
+    learned = answer.json["version"]
     assert service.post("/v1/models/cells/rollback").json["waiting"]["good"] == 3
+    forth = service.post("/v1/models/cells/rollback").json
+    assert (forth["version"], forth["waiting"]["good"]) == (learned, 0)
+    service.post("/v1/models/cells/feedback", {"id": ids[0], "is": "good"})
+    again = service.post("/v1/models/cells/update")
+    assert (again.status, "learned" in again.error) == (409, True)
+    assert (model(service)["version"], model(service)["waiting"]["good"]) == (learned, 0)
+    assert service.post("/v1/models/cells/rollback").json["waiting"]["good"] == 3
+    said = service.told.read_text()
+    assert f"cells: it has learned; version {learned} is served in place of {before['version']}" in said
+    assert f"cells: rolled back; version {before['version']} is served in place of {learned}" in said
     row = service.until(lambda: service.get("/v1/verdicts?feedback=good").json["verdicts"])[0]
     assert row["id"] in ids
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "wanted"),
+    [
+        (
+            "POST",
+            "predict?falsealarmrate=1",
+            "unknown parameter 'falsealarmrate'; give map, false_alarm_rate or shadow",
+        ),
+        ("GET", "day?date=2026-01-31&tz=60", "unknown parameter 'tz'; give date or tz_offset"),
+        ("POST", "rollback?to=1", "unknown parameter 'to'; this address takes none"),
+    ],
+)
+def test_a_parameter_that_an_address_does_not_take_is_said(
+    guarded: Guarded, good_image: bytes, method: str, path: str, wanted: str
+) -> None:
+    told = guarded[0].ask(method, f"/v1/models/cells/{path}", good_image if method == "POST" else None)
+    assert (told.status, told.error) == (422, wanted)
+
+
+def test_json_of_another_content_type_is_told_which_to_send(guarded: Guarded) -> None:
+    told = guarded[0].post("/v1/models/cells/feedback", {"id": "0" * 32}, **{"Content-Type": "text/plain"})
+    assert (told.status, "send Content-Type: application/json" in told.error) == (422, True)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -196,7 +197,10 @@ def test_what_a_person_says_is_kept_and_counted(page: Any, images: dict[str, byt
     page.locator("#say-good[aria-pressed=true]").wait_for()
     after = ask(f"{address}v1/models/parts")["waiting"]
     assert after == {"good": before["good"] + 1, "defect": before["defect"]}
-    assert f"{after['good']} good and {after['defect']} defective wait" in page.locator("#waiting").text_content()
+    said = page.locator("#waiting").text_content()
+    assert re.fullmatch(
+        rf"{after['good']} good waits? for the next update; {after['defect']} defects? (is|are) kept\.", said
+    )
 
 
 def test_images_of_others_are_shown_as_they_come_and_older_ones_stay_open(
@@ -269,7 +273,7 @@ def test_a_camera_sends_an_image_at_its_pace_and_on_a_key(page: Any) -> None:
     page.keyboard.press("c")
     page.locator("#source", has_text="camera ").wait_for()
     first = page.locator("#source").text_content()
-    page.locator("#every").fill("100")
+    page.locator("#every").fill("0.1")
     page.locator("#every").blur()
     page.locator("#source").filter(has_not_text=first).wait_for()
     page.locator("#camera-stop").click()
@@ -286,14 +290,19 @@ def test_another_model_is_chosen(page: Any, images: dict[str, bytes]) -> None:
     assert page.locator("#model").input_value() == "other", "it is in the address"
 
 
-def test_the_day_is_drawn_and_the_same_as_a_table(page: Any, images: dict[str, bytes]) -> None:
+def test_the_day_is_drawn_and_the_same_as_a_table(page: Any, images: dict[str, bytes], address: str) -> None:
     judged(page, "good.png", images["good.png"])
     page.reload()
     page.locator("#chart svg .range").first.wait_for()
     rows = page.locator("#day-rows tr")
     assert rows.count() == page.locator("#chart svg rect.images").count()
     count = sum(int(row.locator("td").first.text_content()) for row in rows.all())
-    assert page.locator("#day-says").text_content().startswith(f"{count} images, ")
+    with pytest.raises(urllib.error.HTTPError):
+        ask(f"{address}v1/models/parts/predict", b"no pixels", **{"Content-Type": "image/png"})
+    says = page.locator("#day-says", has_text="without a verdict")
+    says.wait_for()
+    images_of_day, without = (int(number) for number in re.findall(r"(\d+) (?:images|without)", says.text_content()))
+    assert images_of_day == count + without
     assert "rift" in page.locator("#drift").text_content()
     page.locator("#date").fill("2020-02-29")
     page.locator("#day-says", has_text="No images on this day").wait_for()
@@ -363,7 +372,7 @@ def test_paper_gets_the_verdict_the_picture_and_the_figures(page: Any, images: d
         assert not page.locator(hidden).is_visible()
 
 
-def test_a_file_that_is_no_image_is_said_in_one_line(running: Any, address: str) -> None:
+def test_a_file_that_is_no_image_is_said_in_one_line(running: Any, address: str, images: dict[str, bytes]) -> None:
     with watched(running, address, (address, "blob:"), "status of 4", viewport=WIDE) as page:
         drop(page, "notes.png", b"these are no pixels")
         said = page.locator("#trouble-text", has_text="notes.png: ")
@@ -373,17 +382,58 @@ def test_a_file_that_is_no_image_is_said_in_one_line(running: Any, address: str)
         assert page.locator("#word").text_content() == "No verdict"
         page.locator("#dismiss").click()
         assert not page.locator("#trouble").is_visible()
+        drop(page, "notes.png", b"these are no pixels")
+        said.wait_for()
+        judged(page, "good.png", images["good.png"])
+        assert not page.locator("#trouble").is_visible(), "the next good image takes the message away"
 
 
 def test_a_service_that_does_not_answer_is_said(running: Any, address: str, images: dict[str, bytes]) -> None:
     with watched(running, address, (address, "blob:"), "ERR_INTERNET_DISCONNECTED", viewport=WIDE) as page:
         judged(page, "good.png", images["good.png"])
+        word = page.locator("#word").text_content()
         page.context.set_offline(True)
         page.locator("#link", has_text="No answer since").wait_for()
-        assert page.locator("#old").is_visible()
-        assert "grayscale" in page.locator("#verdict").evaluate("panel => getComputedStyle(panel).filter")
+        assert page.locator("#word").text_content() == "No answer"
+        assert page.locator("#verdict.unknown .sign.unknown").is_visible()
+        assert "are not judged" in page.locator("#sentence").text_content()
+        assert not page.locator("#source").is_visible(), "nothing of the image before"
         page.context.set_offline(False)
         page.locator("#link", has_text="Connected").wait_for()
+        page.locator("#word", has_text=word).wait_for()
+        assert page.locator("#source").text_content() == "good.png"
+
+
+def test_images_that_have_drifted_are_said_in_the_band(running: Any, address: str, images: dict[str, bytes]) -> None:
+    with watched(running, "about:blank", ("about:", address, "blob:"), viewport=WIDE) as page:
+        drift = {"martingale_log10": 2.5, "alarm": True, "images": 300}
+        page.route("**/day?*", lambda route: route.fulfill(json={"buckets": [], "unreadable": 0, "drift": drift}))
+        page.goto(address)
+        page.locator("#drifted a", has_text="Images have drifted").wait_for()
+        assert page.locator("#drifted a").get_attribute("href") == "#day"
+
+
+def test_places_are_named_by_the_ninth_that_their_middle_lies_in(page: Any) -> None:
+    def box(left: int, right: int, top: int, bottom: int) -> dict[str, int]:
+        return {"left": left, "right": right, "top": top, "bottom": bottom}
+
+    boxes = [box(0, 60, 70, 100), box(0, 90, 70, 100), box(0, 8, 0, 8), box(1, 9, 1, 9), box(40, 60, 40, 60)]
+    boxes += [box(90, 100, 40, 60), box(90, 100, 90, 100)]
+    found = page.evaluate("""async (boxes) => (await import("/page/words.js")).places(boxes, 100, 100)""", boxes)
+    places = "lower left, lower middle, upper left (2), centre, middle right, lower right"
+    assert found == f"7 places stand out: {places}."
+
+
+def test_the_days_axis_ends_at_midnight(page: Any) -> None:
+    hours = page.evaluate(
+        """async () => {
+            const { hours } = await import("/page/chart.js");
+            const late = new Date(2026, 0, 31, 23, 40).getTime();
+            const { start, end } = hours([{ start: late }]);
+            return [(end - start) / 3600000, end === new Date(2026, 1, 1).getTime()];
+        }"""
+    )
+    assert hours == [3, True]
 
 
 def test_a_token_is_asked_for_once_and_kept_for_the_tab(running: Any, address: str) -> None:

@@ -227,6 +227,11 @@ def test_an_unknown_model_and_another_method_are_refused(service: Running, good_
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
+def test_an_empty_body_is_said_and_makes_no_row(service: Running) -> None:
+    told = service.judge(b"")
+    assert (told.status, told.error) == (422, "the body is empty; send an image")
+
+
 def test_mutations_of_an_image_never_break_the_service(service: Running, defect_image: bytes) -> None:
     rng = np.random.default_rng(0)
     worker = service.worker().pid

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blemish.errors import SettingError
+from blemish.errors import SettingError, SourceError
 from blemish.watching import camera as module
-from blemish.watching import is_camera, watching_camera
+from blemish.watching import frames, is_camera, watching_camera
 from blemish.watching.camera import Camera, shown
 from conftest import part
 
@@ -96,7 +98,7 @@ def test_a_camera_that_is_lost_is_told_of_once_and_tried_until_it_is_back(
     end = time.monotonic() + LONG
     while fake.opened < 5 and time.monotonic() < end:
         time.sleep(0.01)
-    assert said == ["rtsp://cam/1: gives no picture; trying again until it does"]
+    assert said == ["rtsp://cam/1: gives no picture; trying again"]
     camera.take(0.0)
     fake.is_there = True
     assert camera.take(LONG) is not None
@@ -137,9 +139,9 @@ def test_frames_are_judged_and_kept_under_a_name_without_a_password(
     lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [line["path"] for line in lines] == [result.path for result in found]
     assert all(line["path"].startswith("rtsp://cam/1 20") and line["size"] is None for line in lines)
-    frames = list((out / "frames").rglob("*.png"))
-    assert len(frames) == 3
-    with Image.open(frames[0]) as picture:
+    pictures = list((out / "frames").rglob("*.png"))
+    assert len(pictures) == 3
+    with Image.open(pictures[0]) as picture:
         assert picture.getpixel((0, 0))[::2][0] == 200
     assert not any(b"secret" in path.read_bytes() for path in out.rglob("*") if path.is_file())
 
@@ -162,8 +164,31 @@ def test_a_film_that_opencv_wrote_is_read_in_its_own_colours(tmp_path: Path) -> 
     end = time.monotonic() + LONG
     while not said and time.monotonic() < end:
         time.sleep(0.01)
-    assert said[0] == f"camera:{path}: gives no picture; trying again until it does"  # it has come to its end
+    assert said[0] == f"camera:{path}: gives no picture; trying again"  # it has come to its end
     camera.close()
+
+
+def test_one_frame_is_not_waited_for_without_end(saved: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    pytest.importorskip("cv2", reason="needs OpenCV; pip install 'blemish[camera]'")
+    monkeypatch.setattr(frames, "FIRST", 0.05)
+    monkeypatch.setattr(frames, "IDLE", 0.01)
+    with (
+        pytest.raises(SourceError, match=r"camera:nowhere: gave no picture within 0\.05 s; check that it is on"),
+        watching_camera(str(saved), "camera:nowhere", say=said.append) as watch,
+    ):
+        list(watch.run(once=True))
+    assert not watch.counts
+
+
+def test_opencv_prints_nothing_of_a_camera_that_is_not_there(saved: Path) -> None:
+    pytest.importorskip("cv2", reason="needs OpenCV; pip install 'blemish[camera]'")
+    program = (
+        f"from blemish.watching import watching_camera\nwith watching_camera({str(saved)!r}, 'camera:99') as watch:\n"
+        "    while not watch.camera._is_lost:\n        watch.camera.take(0.1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout == "camera:99: gives no picture; trying again\n"
 
 
 def test_mistakes_are_told_in_one_line(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

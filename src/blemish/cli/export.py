@@ -36,7 +36,7 @@ def export(
 ) -> None:
     """Write a model as one graph for another runtime, checked on real images before it is called good.
 
-    Example: [bold]blemish export cells.blemish -o cells.onnx --format onnx[/bold]
+    Example: [bold]blemish export cells.blemish -o cells-onnx --format onnx[/bold]
     """
     from blemish.export import export_model
     from blemish.export.formats import format_of

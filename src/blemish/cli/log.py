@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from blemish.cli.console import err
+from blemish.cli.options import Force
 from blemish.errors import SettingError, require
+
+if TYPE_CHECKING:
+    from blemish.log import Verdict
+
+SQLITE = "sqlite:///"
 
 
 class Format(str, Enum):
@@ -22,13 +30,16 @@ class Format(str, Enum):
 
 
 def log(
-    url: Annotated[str, typer.Argument(metavar="URL", help="sqlite:///PATH or postgresql://HOST/DATABASE.")],
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="A file of SQLite, sqlite:///PATH or postgresql://HOST/DATABASE.")
+    ],
     since: Annotated[str | None, typer.Option(help="From this time on: 2026-01-31 or 2026-01-31T12:00, UTC.")] = None,
     until: Annotated[str | None, typer.Option(help="Up to this time, not included.")] = None,
     model: Annotated[str | None, typer.Option(help="Only of the model of this name.")] = None,
     anomalous: Annotated[bool, typer.Option("--anomalous", help="Only anomalous images.")] = False,
     format: Annotated[Format, typer.Option("--format", help="jsonl, csv or parquet.")] = Format.jsonl,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A new file, in place of the output.")] = None,
+    force: Force = False,
 ) -> None:
     """Print or export the verdicts in a log, newest first.
 
@@ -39,19 +50,23 @@ def log(
     from blemish.storage import check_free_file, new_file
 
     if output is not None:
-        check_free_file(output)
+        check_free_file(output, force=force, has_mark=False)
+        source = url.removeprefix(SQLITE)
+        if os.path.exists(output) and os.path.exists(source) and os.path.samefile(output, source):
+            raise SettingError(f"{output}: is the log itself; give another file to write to")
     if format is Format.parquet:
         require("pyarrow.parquet", of="Parquet", extra="parquet")
         if output is None:
             raise SettingError("Parquet is not for a terminal; give -o FILE")
     wanted = Filter(model, None, _moment(since), _moment(until), True if anomalous else None)
-    verdicts = read_log(url, wanted)  # raises before anything is written, if there is no log
+    address = f"{SQLITE}{url}" if os.path.isfile(url) else url
+    verdicts = _told_if_none(read_log(address, wanted))  # raises before anything is written, if there is no log
     lines = csv_lines if format is Format.csv else json_lines
     if output is None:
         for line in lines(verdicts):
             sys.stdout.write(line)
         return
-    with new_file(output) as draft:
+    with new_file(output, force=force, has_mark=False) as draft:
         if format is Format.parquet:
             with draft.open("wb") as file:
                 write_parquet(verdicts, file)
@@ -59,6 +74,16 @@ def log(
             with draft.open("w", encoding="utf-8", newline="") as text:
                 text.writelines(lines(verdicts))
     err.print(f"written to {escape(str(output))}")
+
+
+def _told_if_none(verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
+    """Yields the verdicts; tells of it if there are none."""
+    first = next(verdicts, None)
+    if first is None:
+        err.print("no verdicts match")
+        return
+    yield first
+    yield from verdicts
 
 
 def _moment(text: str | None) -> float | None:

@@ -197,6 +197,15 @@ class Database:
         except SQLAlchemyError as error:
             raise self._fault(error) from None
 
+    def unread(self, wanted: Filter) -> int:
+        """Returns how many images got no verdict. Raises `LogError` if the database does not answer."""
+        query = _where(sql.select(sql.func.count()).select_from(verdicts), wanted)
+        try:
+            with self._reading.connect() as connection:
+                return int(connection.execute(query.where(verdicts.c.error.is_not(None))).scalar_one())
+        except SQLAlchemyError as error:
+            raise self._fault(error) from None
+
     def close(self) -> None:
         """Ends all connections that nobody uses."""
         self._writing.dispose()

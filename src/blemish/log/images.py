@@ -21,9 +21,23 @@ LARGEST = 256 << 20
 
 DAY = 86_400.0
 
+SUFFIXES = {
+    b"\x89PNG\r\n\x1a\n": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"RIFF": ".webp",
+}
+"""By how a file begins, so that other programs open it; other content has no suffix."""
+
+_ENDS = ("", *dict.fromkeys(SUFFIXES.values()))
+
 
 class Images:
-    """Files `ID.KIND` of verdicts. Their age is that of the id, so that copying a folder makes nothing younger.
+    """Files `ID.KIND.SUFFIX` of verdicts, such as `ID.image.png`, found by id and kind.
+
+    Their age is that of the id, so that copying a folder makes nothing younger.
 
     Args:
         folder: where they are; it is made if it is absent.
@@ -57,13 +71,14 @@ class Images:
         return self._size
 
     def put(self, id: str, kind: Kind, content: bytes) -> None:
-        """Keeps an image, whole or not at all; it takes the place of one of the same name.
+        """Keeps an image, whole or not at all; it takes the place of one of the same id and kind.
 
         Raises:
             SettingError: the id or the kind is none.
             StorageError: it cannot be written, or is alone larger than what may be kept.
         """
-        name = _name(id, kind)
+        stem = _stem(id, kind)
+        name = stem + next((suffix for start, suffix in SUFFIXES.items() if content.startswith(start)), "")
         if len(content) > min(self._most_bytes, LARGEST):
             raise StorageError(f"an image of {len(content):,} bytes is more than may be kept; allow more bytes")
         with self._lock:
@@ -73,17 +88,24 @@ class Images:
                 heapq.heappush(self._oldest, name)
             self._size += len(content) - self._sizes.get(name, 0)
             self._sizes[name] = len(content)
+            for other in (stem + end for end in _ENDS):
+                if other != name and other in self._sizes:
+                    self._oldest.remove(other)
+                    heapq.heapify(self._oldest)
+                    self._remove(other)
 
     def read(self, id: str, kind: Kind) -> bytes | None:
         """Returns the bytes of an image, or `None` if it is not kept. Raises `SettingError` if id or kind is none."""
-        name = _name(id, kind)
-        try:
-            with (self._folder / name).open("rb") as file:
-                return file.read(LARGEST)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(f"a kept image cannot be read ({error.strerror})") from None
+        stem = _stem(id, kind)
+        for end in _ENDS:
+            try:
+                with (self._folder / f"{stem}{end}").open("rb") as file:
+                    return file.read(LARGEST)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StorageError(f"a kept image cannot be read ({error.strerror})") from None
+        return None
 
     def tidy(self) -> None:
         """Removes what is too old."""
@@ -99,23 +121,27 @@ class Images:
             if name == but:
                 kept.append(name)
                 continue
-            with suppress(FileNotFoundError):
-                try:
-                    (self._folder / name).unlink()
-                except PermissionError as error:
-                    heapq.heappush(self._oldest, name)
-                    raise StorageError(f"a kept image cannot be removed ({error.strerror})") from None
-            self._size -= self._sizes.pop(name)
+            self._remove(name)
         for name in kept:
             heapq.heappush(self._oldest, name)
 
+    def _remove(self, name: str) -> None:
+        """Removes a file that is no more among the oldest; it is put back there if it may not be removed."""
+        try:
+            (self._folder / name).unlink(missing_ok=True)
+        except PermissionError as error:
+            heapq.heappush(self._oldest, name)
+            raise StorageError(f"a kept image cannot be removed ({error.strerror})") from None
+        self._size -= self._sizes.pop(name)
 
-def _name(id: str, kind: str) -> str:
+
+def _stem(id: str, kind: str) -> str:
     if not is_id(id) or kind not in get_args(Kind):
         raise SettingError(f"no image has the name {id[:40]!r} and the kind {kind[:20]!r}; give the id of a verdict")
     return f"{id}.{kind}"
 
 
 def _is_name(name: str) -> bool:
-    id, _, kind = name.partition(".")
-    return is_id(id) and kind in get_args(Kind)
+    id, _, rest = name.partition(".")
+    kind, dot, suffix = rest.partition(".")
+    return is_id(id) and kind in get_args(Kind) and f"{dot}{suffix}" in _ENDS

@@ -128,6 +128,10 @@ class Log:
         """
         return self._reading().buckets(wanted, seconds)
 
+    def unread(self, wanted: Filter) -> int:
+        """Returns how many images got no verdict, since they could not be read. Raises `LogError`."""
+        return self._reading().unread(wanted)
+
     @property
     def counts(self) -> Counts:
         """What became of the rows."""

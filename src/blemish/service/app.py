@@ -18,6 +18,7 @@ from blemish.service.document import with_predict
 from blemish.service.log_routes import log_routes
 from blemish.service.model_routes import model_routes
 from blemish.service.predict import predict
+from blemish.service.queries import Queries
 from blemish.service.reference import STYLE, reference
 from blemish.service.refused import Refused
 from blemish.service.saying import say_where
@@ -57,6 +58,7 @@ class Application:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._routes = routes(service)
+        self._queries = Queries(self._routes.state.document)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,6 +90,7 @@ class Application:
         if sum(name == b"host" for name, _ in scope["headers"]) != 1:
             raise Refused(400, "the request has no Host header, or several; send one", "host")
         self._service.access.check(method, path, headers)
+        self._queries.check(method, path, scope["query_string"])
         name = _predicted(path)
         if name is None:
             length = headers.get(b"content-length")
@@ -135,6 +138,7 @@ def routes(service: Service) -> FastAPI:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     document = with_predict(app.openapi(), has_token=service.settings.token is not None)
+    app.state.document = document
     page = reference(document)
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -196,6 +200,11 @@ def _refusal(request: Request, error: Exception) -> Refused:
         return error
     if isinstance(error, RequestValidationError):
         found = error.errors()[0]
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if found["loc"][0] == "body" and kind != "application/json":
+            return Refused(
+                422, f"the content type {kind[:80]!r} is not JSON; send Content-Type: application/json", "request"
+            )
         where = ".".join(str(step) for step in found["loc"] if step not in {"body", "query", "path"})
         return Refused(422, f"{where or 'the body'}: {found['msg']}; see /docs", "request")
     assert isinstance(error, StarletteError)  # noqa: S101  # no other kind is handled

@@ -104,6 +104,8 @@ def images_in(headers: Mapping[bytes, bytes], body: bytes) -> list[tuple[str | N
     if kind == b"multipart/form-data":
         return _parts(given, body)
     if kind.startswith(b"image/") or kind == b"application/octet-stream":
+        if not body:
+            raise Refused(422, "the body is empty; send an image", "damaged")
         name = headers.get(b"x-name")
         return [(None if name is None else plain_name(unquote(name.decode("utf-8", "replace"))), body)]
     raise Refused(

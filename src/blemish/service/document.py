@@ -11,7 +11,7 @@ WORDS = {
     400: "The request is not valid.",
     401: "The token is missing or wrong.",
     403: "Another host name or site, or a token that the service does not have.",
-    404: "There is no such model or verdict, or its picture is no longer kept.",
+    404: "There is no such model or verdict.",
     408: "The request took too long to come in.",
     409: "Nothing was changed, and why.",
     410: "The image is no longer kept.",
@@ -50,8 +50,12 @@ def with_predict(document: dict[str, Any], *, has_token: bool) -> dict[str, Any]
             if path.startswith("/v1") or path == "/metrics":
                 for operation in methods.values():
                     operation["security"] = [{"token": []}]
-    for methods in document["paths"].values():
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for path, methods in document["paths"].items():
         for operation in methods.values():
+            if path.startswith("/v1"):
+                operation["responses"]["422"] = _told(422)
             for status in EVERYWHERE:
                 operation["responses"].setdefault(str(status), _told(status))
     document["paths"] = dict(sorted(document["paths"].items()))

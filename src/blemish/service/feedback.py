@@ -19,7 +19,7 @@ from blemish.log import Feedback as Said
 from blemish.service.formats import format_of
 from blemish.service.models import Models, Served
 from blemish.service.refused import Refused
-from blemish.storage import Scratch
+from blemish.storage import Scratch, read_card
 from blemish.storage.cards import reason_of
 from blemish.storage.place import Place
 
@@ -96,6 +96,10 @@ class Feedback:
                     names = await asyncio.to_thread(self._taken, served.name, images)
                     learned = scratch.path / "learned"
                     await self._learn(served, images, learned)
+                    if not _new_in(learned):
+                        await asyncio.to_thread(self._done, served.name, served.version, names)
+                        text = f"{served.name} has learned the good images that waited already; mark others first"
+                        raise Refused(409, text, "update")
                     version = await asyncio.to_thread(self._models.versions.adopt, served.name, str(learned))
                 await self._models.take(served, version)
             except OSError as error:
@@ -112,13 +116,31 @@ class Feedback:
             with suppress(ProcessLookupError):
                 process.kill()
 
-    def give_back(self, name: str, version: str) -> None:
-        """Lets the images wait again that a version has learned from, since it was rolled back."""
-        learned = self._state / "waiting" / name / "learned" / version
-        with suppress(OSError):
-            for file in learned.iterdir():
-                file.replace(self._folder(name, "good") / file.name)
-            learned.rmdir()
+    async def rollback(self, served: Served) -> None:
+        """Serves the version before. What only the former one has learned waits again, and what this one has does not.
+
+        Raises:
+            Refused: there is no version before, or it cannot be served.
+        """
+        async with served.busy:
+            former = await self._models.rollback(served)
+            await asyncio.to_thread(self._exchange, served.name, former, served.version)
+
+    def _exchange(self, name: str, former: str, version: str) -> None:
+        """Lets the images wait again that a version has learned from, and those no longer that another one has.
+
+        Both stay noted in `learned`, so that it can be done again and the other way round.
+        """
+        good, defect, learned = self._folder(name, "good"), self._folder(name, "defect"), self._learned(name)
+        with self._writing:
+            with suppress(OSError):
+                for file in (learned / former).iterdir():
+                    if not (defect / file.name).exists() and not (good / file.name).exists():
+                        good.mkdir(parents=True, exist_ok=True)
+                        _same(file, good / file.name)
+            with suppress(OSError):
+                for file in (learned / version).iterdir():
+                    (good / file.name).unlink(missing_ok=True)
         self._counts.pop(name, None)
 
     async def _learn(self, served: Served, images: Path, goal: Path) -> None:
@@ -154,22 +176,24 @@ class Feedback:
         names = self._names(name, "good")
         for file in names:
             source = self._folder(name, "good") / file
-            try:
-                os.link(source, images / file)
-            except OSError:
-                shutil.copyfile(source, images / file)
+            _same(source, images / file)
         return names
 
     def _done(self, name: str, version: str, names: list[str]) -> None:
-        """Puts what was learned aside, until the next update: a rollback lets it wait again."""
-        aside = self._state / "waiting" / name / "learned"
+        """Puts what was learned aside, until another version learns: a rollback lets it wait again."""
+        aside = self._learned(name)
         with suppress(OSError):
-            shutil.rmtree(aside, ignore_errors=True)
-            (aside / version).mkdir(parents=True)
+            for other in aside.iterdir() if aside.is_dir() else ():
+                if other.name != version:
+                    shutil.rmtree(other, ignore_errors=True)
+            (aside / version).mkdir(parents=True, exist_ok=True)
             for file in names:
                 with suppress(FileNotFoundError):
                     (self._folder(name, "good") / file).replace(aside / version / file)
         self._counts.pop(name, None)
+
+    def _learned(self, name: str) -> Path:
+        return self._state / "waiting" / name / "learned"
 
     def _folder(self, name: str, kind: Said) -> Path:
         return self._state / "waiting" / name / kind
@@ -182,3 +206,16 @@ class Feedback:
 
     def _place(self, name: str, kind: Said) -> Place:
         return Place(str(self._folder(name, kind)))
+
+
+def _new_in(learned: Path) -> bool:
+    """Whether a model's last change brought images that it had not learned before."""
+    return bool(read_card(learned, "model")["provenance"]["changes"][-1]["images"])
+
+
+def _same(source: Path, target: Path) -> None:
+    """Makes another name for a file, or a copy where a disk has no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

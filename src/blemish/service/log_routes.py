@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -35,7 +36,8 @@ Moment = Annotated[str | None, Query(max_length=40, description="ISO 8601, in UT
 Cursor = Annotated[
     str | None, Query(pattern=r"^[0-9.e+-]{1,40}_[0-9a-f]{32}$", description="`next` of the answer before")
 ]
-Date = Annotated[str, Query(pattern=r"^\d{4}-\d{2}-\d{2}$", description="of the day: 2026-01-31")]
+Date = Annotated[str, Query(max_length=40, description="of the day: 2026-01-31", json_schema_extra={"format": "date"})]
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 Name = Annotated[str | None, Query(max_length=64, pattern="^[A-Za-z0-9._-]+$", description="of a model")]
 
 
@@ -74,8 +76,11 @@ def log_routes(service: Service) -> APIRouter:
         wanted = Filter(model, role, _seconds("since", since), _seconds("until", until), is_anomaly, feedback)
         if format != "json":
             return await _exported(service, wanted, limit, format)
+        if limit is not None and limit > MOST_ROWS:
+            text = f"limit {limit} is more than {MOST_ROWS:,}; go on with after, or give format=csv for all"
+            raise Refused(422, text, "query")
         try:
-            found = await service.reading(_found, service, wanted, min(limit or 100, MOST_ROWS), after)
+            found = await service.reading(_found, service, wanted, limit or 100, after)
         except SettingError as error:
             raise Refused(422, str(error), "query") from None
         return Response(found, media_type="application/json")
@@ -85,7 +90,7 @@ def log_routes(service: Service) -> APIRouter:
         response_class=Response,
         responses={
             200: {"description": "A PNG or a JPEG.", "content": {"image/png": {}, "image/jpeg": {}}},
-            **errors(401, 403, 404, 422, 429, 503),
+            **errors(401, 403, 404, 410, 422, 429, 503),
         },
         summary="The image of a verdict, small, or with its heat map",
     )
@@ -108,13 +113,16 @@ def log_routes(service: Service) -> APIRouter:
     ) -> dict[str, Any]:
         served = service.models.get(name)
         try:
+            if not DATE.fullmatch(date):
+                raise ValueError
             start = datetime.fromisoformat(f"{date}T00:00:00+00:00") - timedelta(minutes=tz_offset)
             since, until = start.timestamp(), (start + timedelta(days=1)).timestamp()
         except (ValueError, OverflowError):
-            raise Refused(422, f"date {date} is none; give one such as 2026-01-31", "query") from None
+            raise Refused(422, f"date {date!r} is not a date; give YYYY-MM-DD", "query") from None
         wanted = Filter(name, "decides", since, until)
+        unreadable = await service.reading(service.log.unread, wanted)
         buckets, drift = await service.reading(_day, service, served, wanted)
-        return {"buckets": buckets, "drift": drift}
+        return {"buckets": buckets, "unreadable": unreadable, "drift": drift}
 
     return router
 
@@ -157,13 +165,15 @@ async def _picture(service: Service, id: str, what: Literal["image", "overlay", 
     found = service.recent.get(id)
     image = await service.kept(id, "image") if found is None else found.image
     if image is None:
-        raise Refused(404, "there is no picture of this verdict, or it is no longer kept", "no picture")
+        if await service.reading(service.log.get, id) is None:
+            raise Refused(404, "there is no verdict with this id; take one from GET /v1/verdicts", "no picture")
+        raise Refused(410, "the image is not kept, or no longer; --keep all keeps them longer", "no picture")
     if what == "image" and format_of(image) in SHOWN:
         return image
     keys = {served.key for served in service.models.served.values()}
     if what == "overlay":
         if found is None or found.key not in keys:
-            raise Refused(404, "the version that judged this image is no longer served", "no picture")
+            raise Refused(410, "the version that judged this image is no longer served", "no picture")
         return await service.scorer.draw(image, found.key, what)
     return await service.scorer.draw(image, next(iter(keys)), what)
 

@@ -53,8 +53,7 @@ def model_routes(service: Service) -> APIRouter:
     )
     async def rollback(name: str) -> dict[str, Any]:
         served = service.models.get(name)
-        former = await _whole(service.models.rollback(served))
-        await asyncio.to_thread(service.feedback.give_back, name, former)
+        await _whole(service.feedback.rollback(served))
         return described(service, served)
 
     @router.post(

@@ -122,23 +122,22 @@ class Models:
     async def rollback(self, served: Served) -> str:
         """Serves the version that was served before, and returns the one that was until now.
 
-        Raises `Refused` if there is none.
+        To be called within `served.busy`. Raises `Refused` if there is none.
         """
-        async with served.busy:
-            previous, former = served.previous, served.version
-            if previous is None or not self.versions.holds(served.name, previous):
-                raise Refused(409, f"no version of {served.name} was served before; nothing is rolled back", "rollback")
-            try:
-                await self._swap(served, previous, str(self.versions.path(served.name, previous)))
-            except Refused:
-                raise
-            except BlemishError as error:
-                raise Refused(409, f"version {previous}: {self.public(served, error)}", "rollback") from None
-            return former
+        previous, former = served.previous, served.version
+        if previous is None or not self.versions.holds(served.name, previous):
+            raise Refused(409, f"no version of {served.name} was served before; nothing is rolled back", "rollback")
+        try:
+            await self._swap(served, previous, "rolled back")
+        except Refused:
+            raise
+        except BlemishError as error:
+            raise Refused(409, f"version {previous}: {self.public(served, error)}", "rollback") from None
+        return former
 
     async def take(self, served: Served, version: str) -> None:
         """Serves a version whose copy is there, such as one that has learned. To be called within `served.busy`."""
-        await self._swap(served, version, str(self.versions.path(served.name, version)))
+        await self._swap(served, version, "it has learned")
 
     async def watch(self) -> None:
         """Looks at all folders for ever, and serves what is new in them."""
@@ -241,17 +240,18 @@ class Models:
                 return
             version = await asyncio.to_thread(self.versions.adopt, served.name, served.source)
             if version != served.version:
-                await self._swap(served, version, str(self.versions.path(served.name, version)))
+                await self._swap(served, version, "its folder holds another model")
         except BlemishError as error:
             served.problem = self.public(served, error)
             raise
         served.seen = version
         self._note(served)
 
-    async def _swap(self, served: Served, version: str, path: str) -> None:
-        """Loads a version beside the one that is served, and puts it in its place."""
+    async def _swap(self, served: Served, version: str, why: str) -> None:
+        """Loads a version beside the one that is served, puts it in its place, and says why."""
         old, former = served.key, served.version
-        await self._serve(served, version, path)
+        await self._serve(served, version, str(self.versions.path(served.name, version)))
+        say(f"{served.name}: {why}; version {version} is served in place of {former}")
         served.previous, served.problem = former, None
         served.p_values.clear()
         self._note(served)

@@ -63,7 +63,7 @@ class Answer(BaseModel):
 
 
 class Waiting(BaseModel):
-    """Images that wait for an update, by what was said of them."""
+    """Good images that wait for the next update, and defects that are kept; nothing learns from these."""
 
     good: int
     defect: int
@@ -121,7 +121,7 @@ class Judged(BaseModel):
 
 
 class WaitingNow(BaseModel):
-    """How many images wait."""
+    """How many good images wait, and how many defects are kept."""
 
     waiting: Waiting
 
@@ -178,4 +178,5 @@ class Day(BaseModel):
     """A day of a model."""
 
     buckets: list[BucketOf]
+    unreadable: int = Field(description="images that got no verdict, and are in no bucket")
     drift: DriftOf

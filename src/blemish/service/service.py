@@ -35,6 +35,9 @@ from blemish.storage.cards import reason_of
 READ_AT_ONCE, MOST_READERS = 4, 32
 """Requests that read the log at one time, and that wait for it."""
 
+TELL = 1.0
+"""Seconds between two looks at what is to be said."""
+
 T = TypeVar("T")
 
 
@@ -93,7 +96,7 @@ class Service:
             await self.stop()
             raise
         self.metrics.watch(self)
-        self._tasks.append(asyncio.create_task(self.models.watch()))
+        self._tasks += [asyncio.create_task(self.models.watch()), asyncio.create_task(self._tell())]
 
     async def stop(self) -> None:
         """Ends the worker, writes what waits for the log, and closes it."""
@@ -107,6 +110,17 @@ class Service:
         await asyncio.to_thread(self.keeping.close)
         await asyncio.to_thread(self.log.close)
         self._let_go()
+
+    async def _tell(self) -> None:
+        """Says for ever what goes wrong with a model or with the log, and when it is well again."""
+        said: dict[str, str | None] = {}
+        while True:
+            now = {served.name: served.problem for served in self.models.all()} | {"the log": self.log.counts.problem}
+            for name, problem in now.items():
+                if problem != said.get(name):
+                    say(f"{name}: {problem or 'all is well again'}")
+            said = now
+            await asyncio.sleep(TELL)
 
     def _let_go(self) -> None:
         """Lets another service use the state."""

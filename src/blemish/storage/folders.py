@@ -122,16 +122,16 @@ def check_free(path: str | Path, kind: str, *, force: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
+def new_file(path: Path, *, force: bool = False, has_mark: bool = True) -> Iterator[Path]:
     """Yields a path to write one file to, which becomes `path` at the end of the `with` statement.
 
     With `force`, a regular file is replaced if it has the mark `MADE_BY`; a page that was `signed` must not have
-    been changed since.
+    been changed since. With `has_mark` false, for kinds of files that can have none, any regular file is.
 
     Raises:
         StorageError: `path` exists and may not be replaced, it cannot be written, or the disk is full.
     """
-    check_free_file(path, force=force)
+    check_free_file(path, force=force, has_mark=has_mark)
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with Scratch(path.parent) as scratch:
@@ -139,12 +139,12 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
             yield draft
             draft.chmod(0o644)
             _sync(draft)
-            check_free_file(path, force=force)
+            check_free_file(path, force=force, has_mark=has_mark)
             draft.replace(path)
             _sync(path.parent)
 
 
-def check_free_file(path: Path, *, force: bool = False) -> None:
+def check_free_file(path: Path, *, force: bool = False, has_mark: bool = True) -> None:
     """Raises `StorageError` if a file cannot be written at `path` (see `new_file`)."""
     _check_name(path)
     with _told(path):
@@ -156,7 +156,7 @@ def check_free_file(path: Path, *, force: bool = False) -> None:
             raise StorageError(f"{path}: {EXISTS}")
         if not stat.S_ISREG(path.lstat().st_mode):
             raise StorageError(f"{path}: is not a regular file, so it is not replaced; give another path")
-        if not _is_own(path):
+        if has_mark and not _is_own(path):
             raise StorageError(
                 f"{path}: was not made by blemish, or was changed since, so it is not replaced; give another path, or "
                 "remove it"

@@ -64,16 +64,25 @@ def shown(source: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port else "") + path
 
 
+def check_opencv() -> None:
+    """Makes sure that OpenCV is there, and imports it so that it prints nothing.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed.
+    """
+    # It reads these as it is imported; it and FFmpeg would print addresses with passwords.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    require("cv2", of="a camera", extra="camera")
+
+
 def open_capture(source: str) -> Capture:
     """Returns OpenCV's capture of a camera, which may not be open.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
     """
-    # OpenCV and FFmpeg would print addresses with passwords.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    require("cv2", of="a camera", extra="camera")
+    check_opencv()
     import cv2
 
     if not source.startswith("camera:"):
@@ -132,7 +141,7 @@ class Camera:
             if self._ends.is_set():
                 return
             if not self._is_lost:
-                self._say(f"{self.name}: gives no picture; trying again until it does")
+                self._say(f"{self.name}: gives no picture; trying again")
             self._is_lost = True
             self._ends.wait(pause)
             pause = min(2 * pause, self._backoff[1])

@@ -10,16 +10,19 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from blemish.errors import SettingError, require
+from blemish.errors import SettingError, SourceError
 from blemish.log import new_id
 from blemish.storage import Scratch
-from blemish.watching.camera import Camera, Frame, shown
+from blemish.watching.camera import Camera, Frame, check_opencv, shown
 from blemish.watching.live import LiveModel, Loaded
 from blemish.watching.record import FRAMES, STATE, Places, Record, Which, patiently, wanted
 from blemish.watching.result import Result
 
 IDLE = 0.5
 """Seconds after which the model and the log are looked at although no frame came."""
+
+FIRST = 10.0
+"""Seconds for which the one frame of `once` is waited for."""
 
 
 class CameraWatch:
@@ -49,8 +52,9 @@ class CameraWatch:
 
         Raises:
             ModelError: the model cannot be run.
+            SourceError: with `once`, no frame came within `FIRST` seconds.
         """
-        due = time.monotonic()
+        due = start = time.monotonic()
         while True:
             live = self.live.current
             wait = due - time.monotonic()
@@ -59,6 +63,8 @@ class CameraWatch:
                 continue
             frame = self.camera.take(IDLE)
             if frame is None:
+                if once and time.monotonic() - start >= FIRST:
+                    raise SourceError(f"{self.camera.name}: gave no picture within {FIRST:g} s; check that it is on")
                 patiently(self.record.catch_up, self.say)
                 continue
             due = max(due + self.every, time.monotonic())
@@ -127,7 +133,7 @@ def watching_camera(
         raise SettingError(f"every {every:g} is out of range; give seconds, from 0 to 86400")
     if source in ("camera:", "rtsp://", "rtsps://"):
         raise SettingError(f"{source} names no camera; give camera:0, camera:/dev/video0 or rtsp://HOST/PATH")
-    require("cv2", of="a camera", extra="camera")
+    check_opencv()
     places = Places.of(outs)
     if places.folder is None and keep != "none":
         raise SettingError(f"--keep {keep} needs a folder to write to; give --out DIR")

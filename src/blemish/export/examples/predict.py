@@ -1,4 +1,4 @@
-"""`python predict.py IMAGE...` prints a line of JSON for each: score, p-value, verdict. PREPROCESS.md has the steps."""
+"""`python predict.py IMAGE...` prints a line of JSON for each: a verdict, or an error. PREPROCESS.md has the steps."""
 
 import json
 import os
@@ -51,9 +51,19 @@ def pixels_of(image):
     return np.asarray(image)[top:, left:][:CROP, :CROP][None].astype(GRAPH["input"]["type"])
 
 
+if len(sys.argv) < 2:
+    print("usage: python predict.py IMAGE...", file=sys.stderr)
+    sys.exit(2)
 score_of = opened(str(Path(__file__).with_name(GRAPH["file"])))
 known = np.array(GOOD["scores"]) + GOOD["rounding"] * np.abs(GOOD["scores"])
+status = 0
 for path in sys.argv[1:]:
-    score = max(float(score_of(pixels_of(piece))[0]) for piece in pieces(Image.open(path)))
-    p_value = float((1 + np.sum(known >= score)) / (1 + len(known)))
-    print(json.dumps({"path": path, "score": score, "p_value": p_value, "is_anomaly": score > GOOD["threshold"]}))
+    try:
+        with Image.open(path) as image:
+            score = max(float(score_of(pixels_of(piece))[0]) for piece in pieces(image))
+        p_value = float((1 + np.sum(known >= score)) / (1 + len(known)))
+        line = {"score": score, "p_value": p_value, "is_anomaly": score > GOOD["threshold"]}
+    except Exception as error:  # whatever it is, the image has no verdict
+        status, line = 1, {"error": str(error)}
+    print(json.dumps({"path": path} | line))
+sys.exit(status)

@@ -1,4 +1,4 @@
-// A camera of this computer: an image every so many milliseconds, or on a button or key; never two on their way.
+// A camera of this computer: an image every so many seconds, or on a button or key; never two on their way.
 
 const panel = document.getElementById("camera");
 const video = document.getElementById("video");
@@ -72,7 +72,7 @@ async function list() {
 
 function pace(shoot) {
   clearInterval(timer);
-  const milliseconds = Math.min(Math.max(Number(every.value) || 0, 0), 60_000);
+  const milliseconds = Math.min(Math.max(1000 * Number(every.value) || 0, 0), 60_000);
   if (milliseconds) timer = setInterval(shoot, Math.max(milliseconds, 50));
 }
 

@@ -117,12 +117,13 @@ function lane(low, high, [top, bottom]) {
   return (value) => bottom - Math.min((value - low) / span, 1) * (bottom - top);
 }
 
-/** Returns the full hours around the buckets, three at least. */
-function hours(buckets) {
+/** Returns the full hours around the buckets, three at least, until midnight at most. */
+export function hours(buckets) {
   const hour = 6 * STEP;
   const first = new Date(buckets[0].start);
   first.setMinutes(0, 0, 0);
-  const start = first.getTime();
+  const midnight = new Date(first).setHours(24, 0, 0, 0);
+  const start = Math.min(first.getTime(), midnight - 3 * hour);
   const last = buckets.at(-1).start + STEP;
   return { start, end: start + Math.max(3, Math.ceil((last - start) / hour)) * hour };
 }

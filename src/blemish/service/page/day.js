@@ -10,7 +10,7 @@ const ALARM = 100; // evidence of drift that is one
 
 const field = document.getElementById("date");
 const place = document.getElementById("chart");
-let shown = { buckets: [], drift: null };
+let shown = { buckets: [], unreadable: 0, drift: null };
 let line = null; // the threshold
 
 /** Joins the date and the buttons beside it; `load()` is called when another day is wanted. */
@@ -33,18 +33,19 @@ export function isToday() {
   return field.value === isoDate(new Date(now()));
 }
 
-/** Loads the chosen day of a model. Throws `ServiceError`. */
+/** Loads the chosen day of a model, and returns its drift; null if another was chosen meanwhile. Throws `ServiceError`. */
 export async function loadDay(model) {
   const date = field.value;
   const offset = -new Date(`${date}T12:00`).getTimezoneOffset();
   const query = new URLSearchParams({ date, tz_offset: offset });
   const day = await getJson(`v1/models/${encodeURIComponent(model)}/day?${query}`);
-  if (date !== field.value) return;
-  shown = { drift: day.drift, buckets: day.buckets.map((bucket) => ({ ...bucket, start: Date.parse(bucket.start) })) };
+  if (date !== field.value) return null;
+  shown = { ...day, buckets: day.buckets.map((bucket) => ({ ...bucket, start: Date.parse(bucket.start) })) };
   summary();
   table();
   drift();
   draw();
+  return day.drift;
 }
 
 /** Moves the threshold in the chart. */
@@ -68,11 +69,13 @@ function width() {
 }
 
 function summary() {
-  const images = shown.buckets.reduce((sum, bucket) => sum + bucket.count, 0);
+  const judged = shown.buckets.reduce((sum, bucket) => sum + bucket.count, 0);
+  const images = judged + shown.unreadable;
   const anomalies = shown.buckets.reduce((sum, bucket) => sum + bucket.anomalies, 0);
-  const words = `${counted(images, "image")}, ${anomalies} anomalous (${((100 * anomalies) / images).toFixed(1)} %).`;
-  put("day-says", images ? words : "No images on this day.");
-  document.getElementById("day-details").hidden = !images;
+  const share = judged ? ` (${((100 * anomalies) / judged).toFixed(1)} %)` : "";
+  const without = shown.unreadable ? `, ${counted(shown.unreadable, "without a verdict", "without a verdict")}` : "";
+  put("day-says", images ? `${counted(images, "image")}, ${anomalies} anomalous${share}${without}.` : "No images on this day.");
+  document.getElementById("day-details").hidden = !judged;
 }
 
 function table() {

@@ -11,11 +11,13 @@ import { showGauge, showRange, showRate, startRate } from "./rate.js";
 import { keepFocus, showRecent } from "./recent.js";
 import { enterToken, getJson, judge, now, postJson } from "./service.js";
 import { put } from "./text.js";
-import { showFigures, showNone, showShadow, showSince, showVerdict } from "./verdict.js";
-import { clockTime, percent } from "./words.js";
+import { showFigures, showLost, showNone, showShadow, showSince, showVerdict } from "./verdict.js";
+import { clockTime, counted, percent } from "./words.js";
 
 const POLL = 1000; // milliseconds between two looks at the log
 const DAY = 30_000; // and at the day
+const DAY_AFTER = 3000; // and at the day if there are new images
+const PASSES = 10_000; // milliseconds that a message about a single file stays
 
 const element = (id) => document.getElementById(id);
 const entries = new Entries();
@@ -26,6 +28,9 @@ let follows = true; // the newest image is shown as it comes
 let rate = null; // chosen on this page; null is the model's own
 let answeredAt = null; // when the service last answered
 let dayAt = 0;
+let dayOf = null; // the newest image when the day was loaded
+let isLost = false; // the service does not answer
+let passing = null; // the timer of a message about a single file
 let troubled = null; // the status of what is complained of; 0 if there was no answer
 
 // What is shown
@@ -43,13 +48,14 @@ function showAll() {
     showGauge(model, rate, shown?.score, shown && verdictOf(shown, model, rate));
     showThreshold(rate === null ? model.threshold : thresholdAt(model.scores, rate));
   }
+  if (isLost) showLost();
   if (!shown) {
-    showNone(model?.name);
+    if (!isLost) showNone(model?.name);
     element("figures").replaceChildren();
     showPicture(null);
     return;
   }
-  showVerdict(shown, model, rate);
+  if (!isLost) showVerdict(shown, model, rate);
   showFigures(shown, model, rate);
   showPicture(shown);
 }
@@ -70,26 +76,40 @@ function showModel() {
   put("model-is", `version ${model.version}, ${model.detector}`);
   element("problem").hidden = !model.problem;
   put("problem", model.problem ? `A newer version was not taken over: ${model.problem}` : "");
-  const waiting = `${waits.good} good and ${waits.defect} defective wait for the next update.`;
-  put("waiting", waits.good + waits.defect ? waiting : "What you say is kept for the next update of the model.");
+  const good = `${waits.good} good ${waits.good === 1 ? "waits" : "wait"} for the next update`;
+  const defects = `${counted(waits.defect, "defect")} ${waits.defect === 1 ? "is" : "are"} kept`;
+  const none = "Good images wait for the next update of the model; defects are kept.";
+  put("waiting", waits.good + waits.defect ? `${good}; ${defects}.` : none);
 }
 
 function complain(text, status = null) {
+  clearTimeout(passing);
+  passing = null;
   troubled = status;
   element("trouble").hidden = false;
   element("trouble-text").textContent = text;
   element("enter-token").hidden = status !== 401;
 }
 
+/** Says what is wrong with one file, until the next image is judged or some seconds have passed. */
+function complainOfFile(text, status) {
+  complain(text, status);
+  passing = setTimeout(recovered, PASSES);
+}
+
 function recovered() {
+  clearTimeout(passing);
+  passing = null;
   troubled = null;
   element("trouble").hidden = true;
 }
 
 function lost(error) {
-  document.body.classList.toggle("lost", error.status === 0);
+  const wasLost = isLost;
+  isLost = error.status === 0;
+  document.body.classList.toggle("lost", isLost);
   put("link", error.status === 0 && answeredAt ? `No answer since ${clockTime(answeredAt)}` : "");
-  if (error.status === 0) document.title = "No answer – blemish";
+  if (isLost !== wasLost) showAll();
   if (error.status !== 0 || !answeredAt) complain(error.message, error.status);
 }
 
@@ -98,6 +118,9 @@ function reached() {
   answeredAt = now();
   document.body.classList.remove("lost");
   put("link", "Connected");
+  if (!isLost) return;
+  isLost = false;
+  showAll();
 }
 
 // What comes from the service
@@ -109,6 +132,7 @@ async function choose(name) {
   follows = true;
   rate = null;
   dayAt = 0;
+  element("drifted").hidden = true;
   model = null;
   await renew(name);
   await look();
@@ -144,7 +168,11 @@ async function look() {
   if (model?.name !== name) return;
   take(rows.map(fromRow));
   reached();
-  if (now() - dayAt > (isToday() ? DAY : Infinity)) await today();
+  const newest = rows[0]?.id ?? null;
+  if (isToday() && now() - dayAt > (newest === dayOf ? DAY : DAY_AFTER)) {
+    dayOf = newest;
+    await today();
+  }
 }
 
 async function rowsOf(role, name) {
@@ -181,7 +209,9 @@ function take(found) {
 
 async function today() {
   dayAt = now();
-  await loadDay(element("model").value);
+  const name = element("model").value;
+  const drift = await loadDay(name);
+  if (drift && isToday() && name === element("model").value) element("drifted").hidden = !drift.alarm;
 }
 
 /** Has one image judged and shows it. Returns "busy" if the service had no room for it. */
@@ -192,7 +222,7 @@ async function send(image, name) {
     const judged = await judge(to, image, name, rate);
     if (judged.model !== element("model").value) return null;
     reached();
-    if (troubled === 429 || troubled === 503) recovered();
+    if (troubled === 429 || troubled === 503 || passing !== null) recovered();
     follows = true;
     take([fromAnswer(judged, image)]);
     if (model && judged.version !== model.version) await renew(to);
@@ -202,7 +232,8 @@ async function send(image, name) {
       return "busy";
     }
     if (error.status === 0) lost(error);
-    complain(`${name}: ${error.message}`, error.status);
+    const isOfFile = [400, 413, 415, 422].includes(error.status);
+    (isOfFile ? complainOfFile : complain)(`${name}: ${error.message}`, error.status);
   }
   return null;
 }

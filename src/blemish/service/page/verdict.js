@@ -8,6 +8,7 @@ import { put } from "./text.js";
 import { ago, clockTime, counted, dayAndTime, likelihood, percent, places, short } from "./words.js";
 
 const WORDS = { good: "Good", anomalous: "Anomalous", unknown: "No verdict" };
+const LOST = "No answer";
 const QUIET = 3000; // milliseconds between two announcements to a screen reader
 
 const element = (id) => document.getElementById(id);
@@ -34,6 +35,19 @@ export function showVerdict(entry, model, rate) {
   showSince(entry);
   document.title = `${WORDS[verdict]} – ${entry.model} – blemish`;
   announce(`${WORDS[verdict]}. ${sentence}`);
+}
+
+/** Shows that the service does not answer, in place of the verdict that it gave before. */
+export function showLost() {
+  if (panel.className !== "unknown") {
+    panel.className = "unknown";
+    element("sign").replaceChildren(sign("unknown"));
+  }
+  const sentence = "The service does not answer. Parts that came since are not judged.";
+  if (element("word").textContent !== LOST) announce(`${LOST}. ${sentence}`);
+  put("word", LOST);
+  put("sentence", sentence);
+  document.title = `${LOST} – blemish`;
 }
 
 /** Shows how long ago an entry was judged. */

@@ -54,14 +54,21 @@ export function hourAndMinute(time) {
   return minutes.format(time);
 }
 
-/** Returns where the boxes lie, such as "2 places stand out: upper left, centre." */
+/** Returns where the boxes lie, such as "3 places stand out: upper left (2), centre." */
 export function places(boxes, height, width) {
   if (!boxes?.length) return "No single place stands out.";
   const lead = boxes.length === 1 ? "1 place stands out" : `${whole.format(boxes.length)} places stand out`;
   if (!height || !width) return `${lead}.`;
-  const named = new Set(boxes.map((box) => place(box, height, width)));
-  return `${lead}: ${[...named].slice(0, 4).join(", ")}.`;
+  const counts = new Map();
+  for (const box of boxes) {
+    const name = place(box, height, width);
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  const named = [...counts].map(([name, count]) => (count > 1 ? `${name} (${whole.format(count)})` : name));
+  return `${lead}: ${named.join(", ")}.`;
 }
+
+/** Returns in which ninth of the picture the middle of a box lies. */
 
 function place(box, height, width) {
   const down = (box.top + box.bottom) / 2 / height;
@@ -69,5 +76,5 @@ function place(box, height, width) {
   const row = down < 1 / 3 ? "upper" : down > 2 / 3 ? "lower" : "";
   const column = across < 1 / 3 ? "left" : across > 2 / 3 ? "right" : "";
   if (!row && !column) return "centre";
-  return [row || "middle", column || "middle"].join(" ").replace("middle middle", "centre");
+  return [row || "middle", column || "middle"].join(" ");
 }
