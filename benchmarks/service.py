@@ -4,9 +4,9 @@
 
 Fits each detector on MTD with the defaults and starts `blemish serve` with all of them, without the page's pictures
 (`map=none`). Another process sends the files of the test part, again and again, over kept connections: 32 at a time,
-one at a time, and for the memory 32 at a time once more. A prediction in Python runs on the same files before and
-after, while the service does nothing. All on 127.0.0.1. Prints tables and appends them to benchmarks/RESULTS.md. About
-ten minutes on two cores.
+one at a time, while the worker is killed, and for the memory 32 at a time once more. A prediction in Python runs on the
+same files before and after, while the service does nothing. All on 127.0.0.1. Prints tables and appends them to
+benchmarks/RESULTS.md. About ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import psutil
 
 from results import Table, append, data_folder
 
-AT_A_TIME, ALONE, WARM = 32, 300, 100
+AT_A_TIME, ALONE, WARM, KILLED = 32, 300, 100, 1000
 
 
 def main() -> int:
@@ -52,6 +52,7 @@ def main() -> int:
         files = fitted(Path(scratch), names, given.data)
         with served(Path(scratch), names) as (process, port):
             lines = speed(Path(scratch), names, port, files, given.requests)
+            lines += ["", *killed(process, port, names, files)]
             lines += ["", *memory(process, port, names[0], files, given.long)]
     append("The service", " ".join(["python benchmarks/service.py", *sys.argv[1:]]), lines)
     return 0
@@ -127,13 +128,35 @@ def speed(scratch: Path, names: Sequence[str], port: int, files: Sequence[str], 
         array = median([before["array"], after["array"]])
         cells = [
             f"{many['count']:,}",
-            str(many["errors"] + alone["errors"]),
+            str(sum(found[name] for found in (many, alone) for name in ("errors", "refused"))),
             f"{rate:.1f}",
             f"{own:.1f}",
             f"{rate / own:.2f}",
         ]
         cells += [f"{1e3 * many['p50']:.1f}", f"{1e3 * many['p99']:.1f}", f"{1e3 * alone['p50']:.2f}"]
         table.row(name, *cells, f"{1e3 * array:.2f}", f"{1e3 * (alone['p50'] - array):+.2f}")
+    return table.lines
+
+
+def killed(process: psutil.Process, port: int, names: Sequence[str], files: Sequence[str]) -> list[str]:
+    """How soon there is a verdict again after the worker was killed while requests ran, and what became of these."""
+    table = Table(["model", "requests", "answered", "refused (503)", "errors", "seconds to the next verdict"], 1)
+    for model in names:
+        words = [str(port), model, "\n".join(files), str(KILLED), str(AT_A_TIME)]
+        sender = subprocess.Popen([sys.executable, __file__, "--send", *words], stdout=subprocess.PIPE, text=True)
+        time.sleep(3)
+        worker = next(one for one in process.children(recursive=True) if "blemish.service.worker" in one.cmdline())
+        worker.kill()
+        start = time.perf_counter()
+        worker.wait()
+        while asyncio.run(send(port, model, files[:1], 1, 1))["refused"]:
+            time.sleep(0.02)
+        seconds = time.perf_counter() - start
+        found = json.loads(sender.communicate()[0])
+        answered = found["count"] - found["refused"] - found["errors"]
+        table.row(
+            model, str(found["count"]), str(answered), str(found["refused"]), str(found["errors"]), f"{seconds:.1f}"
+        )
     return table.lines
 
 
@@ -155,7 +178,13 @@ def memory(process: psutil.Process, port: int, model: str, files: Sequence[str],
     table = Table(head, 1)
     figures = [held[0], min(steady), max(steady), held[-1]]
     spread = f"{100 * (max(steady) - middle) / middle:.1f}"
-    table.row(model, f"{requests:,}", str(answer["errors"]), *(f"{figure:.0f}" for figure in figures), spread)
+    table.row(
+        model,
+        f"{requests:,}",
+        str(answer["errors"] + answer["refused"]),
+        *(f"{figure:.0f}" for figure in figures),
+        spread,
+    )
     return table.lines
 
 
@@ -218,10 +247,10 @@ async def send(port: int, model: str, files: Sequence[str], count: int, together
     bodies = [Path(file).read_bytes() for file in files]
     todo = iter(islice(cycle(bodies), count))
     took: list[float] = []
-    errors = 0
+    errors = refused = 0
 
     async def connection() -> None:
-        nonlocal errors
+        nonlocal errors, refused
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         head = f"POST /v1/models/{model}/predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: image/jpeg\r\n"
         for body in todo:
@@ -231,14 +260,17 @@ async def send(port: int, model: str, files: Sequence[str], count: int, together
             length = int(told.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             answer = await reader.readexactly(length)
             took.append(time.perf_counter() - start)
-            errors += told.split(b" ", 2)[1] != b"200" or b'"score"' not in answer
+            status = told.split(b" ", 2)[1]
+            refused += status == b"503"
+            errors += status not in {b"200", b"503"} or (status == b"200" and b'"score"' not in answer)
         writer.close()
 
     start = time.perf_counter()
     await asyncio.gather(*(connection() for _ in range(together)))
     seconds = time.perf_counter() - start
     p50, p99 = np.quantile(took, [0.5, 0.99])
-    return {"count": len(took), "seconds": seconds, "errors": errors, "p50": float(p50), "p99": float(p99)}
+    counts = {"count": len(took), "errors": errors, "refused": refused}
+    return {**counts, "seconds": seconds, "p50": float(p50), "p99": float(p99)}
 
 
 if __name__ == "__main__":
