@@ -136,13 +136,8 @@ def _address(settings: Settings, listener: socket.socket) -> str:
 
 
 def _run(work: Callable[[], object]) -> None:
-    """Runs it on uvloop, where there is one."""
-    try:
-        import uvloop
-
-        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    except ImportError:
-        loop = asyncio.new_event_loop()
+    """Runs it on a loop of its own."""
+    loop = asyncio.new_event_loop()
     try:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(work())  # type: ignore[arg-type]
