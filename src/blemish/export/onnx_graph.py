@@ -13,7 +13,7 @@ from blemish.export.formats import INPUT, MAP, SCORE, Format
 from blemish.model import Model
 
 OPSET = 18
-"""Of the operators: ONNX Runtime from 1.14 on has it, TensorRT from 10 on."""
+"""The version of the operators, which ONNX Runtime has from 1.14 on and TensorRT from 10 on."""
 
 TENSORRT = frozenset(
     """Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv

@@ -29,7 +29,7 @@ SUFFIXES = {
     b"MM\0*": ".tif",
     b"RIFF": ".webp",
 }
-"""By how a file begins, so that other programs open it; other content has no suffix."""
+"""The suffix for each way in which a file begins, so that other programs open it; other content has none."""
 
 _ENDS = ("", *dict.fromkeys(SUFFIXES.values()))
 

@@ -132,7 +132,7 @@ def verdict_of(row: Mapping[str, Any]) -> Verdict:
 
 
 COLUMNS = tuple(name for name in Verdict.__dataclass_fields__ if name != "feedback")
-"""Of the table of verdicts, in their order."""
+"""The columns of the table of verdicts, in their order."""
 
 _SIDES = tuple(name for name in Box.__dataclass_fields__ if name != "peak")
 

@@ -20,7 +20,7 @@ COLUMNS = (
     "time", "path", "verdict", "score", "p_value", "threshold", "false_alarm_rate", "boxes", "model", "version",
     "latency", "digest", "map", "error", "id",
 )  # fmt: skip
-"""Of the table `results.csv`."""
+"""The columns of the table `results.csv`."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A field that begins with one of these would be computed by a spreadsheet."""
