@@ -93,6 +93,9 @@ def _cell(name: str, value: Any) -> Any:
         return json.dumps(value)
     if isinstance(value, bool):
         return str(value).lower()
-    if name in GUARDED and isinstance(value, str):
-        return _FORMULA.sub(r"\1'", value)
-    return value
+    return guarded(value) if name in GUARDED and isinstance(value, str) else value
+
+
+def guarded(text: str) -> str:
+    """Returns a text with a `'` before what a spreadsheet would take for a formula."""
+    return _FORMULA.sub(r"\1'", text)

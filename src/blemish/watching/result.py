@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from blemish.errors import StorageError
-from blemish.log import Verdict
+from blemish.log import Verdict, guarded
 from blemish.maps import Box
 from blemish.model import Prediction
 
@@ -22,8 +22,8 @@ COLUMNS = (
 )  # fmt: skip
 """The columns of the table `results.csv`."""
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A field that begins with one of these would be computed by a spreadsheet."""
+GUARDED = ("path", "error", "model")
+"""Those with texts from outside."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,7 @@ class Result:
         """Returns the fields of `COLUMNS` as text; one that a spreadsheet would compute gets a `'` in front."""
         fields = self.as_dict() | {"verdict": self.kind, "boxes": len(self.boxes)}
         texts = ["" if fields.get(name) is None else str(fields[name]) for name in COLUMNS]
-        return [
-            f"'{text}" if text.startswith(FORMULA) and name in ("path", "error", "model") else text
-            for name, text in zip(COLUMNS, texts, strict=True)
-        ]
+        return [guarded(text) if name in GUARDED else text for name, text in zip(COLUMNS, texts, strict=True)]
 
     def verdict(self) -> Verdict:
         """Returns the row of the log."""
