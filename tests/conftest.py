@@ -270,7 +270,7 @@ def guarded(
 def cluster() -> Iterator[None]:
     """A Ray cluster of two workers on this machine, to which this process is connected; its store is small."""
     pytest.importorskip("ray", reason="needs Ray; pip install 'blemish[ray]'")
-    from blemish.distributed.cluster import load_ray
+    from blemish.distributed.cluster import FULL_DISK, load_ray
 
     ray = load_ray()
     with warnings.catch_warnings():
@@ -282,6 +282,7 @@ def cluster() -> Iterator[None]:
             log_to_driver=False,
             logging_level="ERROR",
             object_store_memory=80 << 20,
+            _system_config=FULL_DISK,
         )
     yield
     ray.shutdown()

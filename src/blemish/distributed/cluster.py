@@ -36,6 +36,9 @@ SHARE = 0.2
 SMALLEST = 100 << 20
 """Bytes for them at least; Ray wants more than 75 MiB."""
 
+FULL_DISK = {"local_fs_capacity_threshold": 1.0}
+"""Lets a cluster on this machine write to a disk until it is full. Ray would stop at 95 %, however much is left."""
+
 REACHING = 3.0
 """Seconds to wait for an address to take a connection."""
 
@@ -219,11 +222,13 @@ def faults(address: str) -> Iterator[None]:
         cause = error.cause
         if isinstance(cause, BlemishError):
             raise cause from None
+        if isinstance(cause, exceptions.OutOfDiskError):
+            raise _full(address) from error
         if isinstance(cause, MemoryError):
             raise ClusterError(f"{address}: a worker has too little memory; start fewer on each machine") from error
         raise ClusterError(f"{address}: a task failed ({_line(cause)}); please report this") from error
     except exceptions.OutOfDiskError as error:
-        raise ClusterError(f"{address}: a machine's disk is full, so nothing more can be kept there") from error
+        raise _full(address) from error
     except (exceptions.RayError, ConnectionError) as error:
         raise _broken(address, error) from error
 
@@ -313,6 +318,10 @@ def _broken(address: str, error: BaseException) -> ClusterError:
     )
 
 
+def _full(address: str) -> ClusterError:
+    return ClusterError(f"{address}: the disk of a machine is full, so nothing more can be kept there; make room on it")
+
+
 def _start(ray: Any) -> None:
     """Starts a cluster on this machine, of this process alone."""
     import psutil
@@ -326,6 +335,7 @@ def _start(ray: Any) -> None:
                 log_to_driver=False,
                 logging_level="ERROR",
                 object_store_memory=store,
+                _system_config=FULL_DISK,
             )
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
         raise ClusterError(f"local: no cluster can be started here ({_line(error)}); leave --ray out") from error
