@@ -199,7 +199,7 @@ PROBES = {
         parts("good"); fit(); shutil.rmtree("good"); parts("good", 30)
         done = blemish("prune", "m", "-o", "n", "--drop", "0")
         verdict(done.returncode == 0, "status 0")"""),
-    "`check one_class:` fails on valid data": ("evaluation/protocols/test_one_class", """
+    "`check one_class:` fails on valid data": ("datasets/test_classes", """
         images = np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8)
         np.savez("v.npz", x_train=images, y_train=np.arange(30) % 2, x_test=images[:9] // 2, y_test=np.arange(9) % 2)
         done = blemish("check", "one_class:v.npz:1")

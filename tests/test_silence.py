@@ -52,7 +52,8 @@ command("prune", "gaussian", "--drop", "0", "-o", "pruned")
 blemish.datasets.read_source = some
 command("demo", "--report", "demo.html")
 blemish.datasets.read_source = known
-command("bench", "one-class", "--dataset", "mnist", "--path", digits, "--detector", "gaussian", "--size", "64")
+command("bench", "run", "hfr-table-2", "--data", digits, "--preset", "fre-lite0-1l", "--size", "64",
+        "--category", "MNIST/0", "-o", "b.jsonl")
 """
 
 PREDICT = "import blemish, sys; print(len(list(blemish.load(sys.argv[1]).predict(sys.argv[2]))))"

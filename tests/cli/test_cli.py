@@ -467,9 +467,6 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("sample", fitted, "-o", tmp_path / "grid.png"): "fre has no prior to draw images from",
         ("fit", tree, "-o", out, "--method", "ica"): "method 'ica' is not known; give ae or tied",
         ("fit", tree, "-o", out, "--method", "ae", "--detector", "padim"): "not of padim",
-        ("bench", "one-class", "--dataset", "svhn"): "data set 'svhn' is not known; give one of mnist",
-        ("bench", "one-class", "--dataset", "mnist"): "mnist.npz or mnist: no such file or folder",
-        ("bench", "one-class", "--dataset", "mnist", "--path", tree / "train"): "has no train-images-idx3-ubyte",
         ("check", tmp_path / "none"): "no such file or folder",
     }
     for words, expected in cases.items():
@@ -487,7 +484,7 @@ def test_words_the_command_does_not_know_are_one_line_with_status_2(
 
 def test_a_group_without_a_command_shows_its_commands_and_says_what_is_missing() -> None:
     done = blemish("bench")
-    assert "one-class" in done.stdout + done.stderr
+    assert "figure" in done.stdout + done.stderr
     assert one_line_error(done, 2) == "error: No command was given. See blemish --help"
 
 
@@ -603,27 +600,6 @@ def test_a_subspace_is_found_by_the_method_asked_for(
         assert json.loads(done.stdout)["detector"] == detector
         settings = json.loads((tmp_path / method / "model.json").read_text())["recipe"]["settings"]
         assert settings.get("method", "pca") == method
-
-
-def test_one_class_prints_a_figure_a_class_their_mean_and_the_published(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rng = np.random.default_rng(0)
-    labels = np.arange(90) % 3
-    images = (rng.integers(0, 60, (90, 28, 28)) + 80 * labels[:, None, None]).astype(np.uint8)
-    np.savez(tmp_path / "mnist.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
-    words = ("bench", "one-class", "--dataset", "mnist", "--path", tmp_path / "mnist.npz", "--detector", "fre",
-             "--size", "32", "--images", "25")  # fmt: skip
-    done = inside(capsys, *words, "--json")
-    assert done.returncode == 0, done.stderr
-    *classes, last = map(json.loads, done.stdout.splitlines())
-    assert [(found["kind"], found["train"], found["test"]) for found in classes] == [(c, 25, 30) for c in "012"]
-    assert last["mean_auroc"] == pytest.approx(np.mean([found["auroc"] for found in classes]))
-    assert last["mean_auroc"] > 0.9, "classes of another brightness are far apart"
-    assert last["published"]["HFR, ResNet-18"] == 0.985
-    plain = inside(capsys, *words).stdout
-    assert "HFR, Wide ResNet-50-2, published" in plain
-    assert f"{last['mean_auroc']:.4f}" in plain
 
 
 def test_compare_prints_what_each_model_takes_and_detects_and_writes_a_page(

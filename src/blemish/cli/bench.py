@@ -1,70 +1,202 @@
-"""`blemish bench`: runs the papers' protocols and prints the published figures beside."""
+"""`blemish bench`: runs the papers' protocols, and prints their tables with the published figures beside."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
-from blemish.cli.console import bars, err, print_json, print_one_class
-from blemish.cli.options import EngineName, Json, parse_layers, parse_settings
+from blemish.cli.console import bars, err, out, print_json, several
+from blemish.cli.options import EngineName, Force, Json, parse_settings
+from blemish.errors import SettingError
+
+if TYPE_CHECKING:
+    from blemish.bench.results import Result
+
+Name = Annotated[str, typer.Argument(help="The protocol; `blemish bench list` shows them.")]
+Results = Annotated[Path, typer.Argument(help="What run wrote.")]
 
 
-def one_class(
-    dataset: Annotated[str, typer.Option(help="mnist, fashion-mnist or cifar10.")],
-    path: Annotated[Path | None, typer.Option(help="The files; by default looked for in the current folder.")] = None,
-    detector: Annotated[
-        str, typer.Option(help="hfr (default), fre, fre-ae, padim, gaussian, spade, vae or vae-grf.")
-    ] = "hfr",
+def list_protocols(as_json: Json = False) -> None:
+    """List the protocols: each is a table or a figure of a paper.
+
+    Example: [bold]blemish bench list[/bold]
+    """
+    from blemish.bench.names import PROTOCOLS
+
+    if as_json:
+        for protocol in PROTOCOLS.values():
+            entries = [entry.name for entry in protocol.entries]
+            print_json({"name": protocol.name, "title": protocol.title, "data": protocol.data, "entries": entries})
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "what", "data"):
+        table.add_column(column, no_wrap=column == "name")
+    for protocol in PROTOCOLS.values():
+        table.add_row(protocol.name, escape(protocol.title), escape(protocol.data))
+    out.print(table)
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="The protocol, or smoke: every one, on a few made-up images.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Results, FILE.jsonl; a run goes on from what it has.")
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Folder with the categories, or a single data set.")
+    ] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    entry: Annotated[list[str] | None, typer.Option(help="Only this row of the table; may be repeated.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds of rows that draw; by default as in the paper.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Fit this preset in the place of the paper's rows.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Take this network in the place of the paper's, with layers of the same strides.")
+    ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the detector; may be repeated.")
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, for rows whose detector has it; may be repeated.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="efficientnet_lite0 (default), or a network of timm's.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Levels or names of modules, e.g. 2,3,4.")] = None,
-    size: Annotated[str, typer.Option(help="Pixels to which images are enlarged.")] = "96",
-    images: Annotated[
-        int | None, typer.Option(help="Training images of a class, at most; 2000 by default.", min=2)
+    size: Annotated[int | None, typer.Option(help="Pixels, in the place of the paper's size.")] = None,
+    images: Annotated[int | None, typer.Option(help="Training images, at most; all by default.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A file with the weights, or a folder with NETWORK.safetensors for each.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draw of images and of the fits.", min=0)] = 0,
-    engine: EngineName = "auto",
-    weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Let timm fetch the weights.")] = False,
+    models: Annotated[Path | None, typer.Option(help="A folder to keep the models in; figures need them.")] = None,
+    engine: EngineName = "auto",
     as_json: Json = False,
 ) -> None:
-    """Take each class in turn as normal; print an AUROC for each, their mean, and the published ones.
+    """Run a protocol: fit and measure each row on each category, one line of results each.
 
-    Example: [bold]blemish bench one-class --dataset mnist --path mnist.npz[/bold]
+    Example: [bold]blemish bench run padim-table-1 --data mvtec --download -o results.jsonl[/bold]
     """
-    from blemish.evaluation.protocols.one_class import IMAGES, PUBLISHED, find_files
-    from blemish.evaluation.protocols.one_class import one_class as run
+    from blemish.bench.names import find_protocol
+    from blemish.bench.run import Options
+    from blemish.bench.run import run as run_protocol
+    from blemish.bench.smoke import SMOKE
+    from blemish.bench.table import make_table
 
-    images = IMAGES if images is None else images
-    files = find_files(dataset, path)
-    err.print(escape(f"{files}: {dataset}, up to {images} training images a class, enlarged to {size} pixels"))
-    results = []
+    if name == SMOKE:
+        _smoke(output)
+        return
+    protocol = find_protocol(name)
+    if data is None:
+        raise SettingError(f"{name} is measured on {protocol.data}; give the folder with --data ROOT")
+    options = Options(
+        category or (),
+        entry or (),
+        seeds,
+        preset,
+        backbone,
+        weights,
+        download,
+        images,
+        size,
+        parse_settings(settings or []),
+        engine,
+        models,
+    )
     with bars() as progress:
-        for result in run(
-            files,
-            images=images,
-            seed=seed,
-            progress=progress,
-            detector=detector,
-            settings=parse_settings(settings or []),
-            backbone=backbone,
-            layers=parse_layers(layers),
-            size=size,
-            engine=engine,
-            weights=weights,
-            download=download,
-        ):
-            results.append(result)
-            if as_json:
-                print_json(asdict(result))
-    mean = sum(result.auroc for result in results) / len(results)
+        results = run_protocol(protocol, data, output, options, progress=progress, announce=_announce)
     if as_json:
-        print_json({"mean_auroc": mean, "published": PUBLISHED[dataset]})
+        for result in results:
+            print_json({"entry": result.entry, "category": result.category, "seed": result.seed, **_told(result)})
     else:
-        print_one_class(results, mean, PUBLISHED[dataset])
+        out.print(escape(make_table(protocol, results).written("markdown")), soft_wrap=True)
+
+
+def table(
+    name: Name,
+    results: Results,
+    form: Annotated[str, typer.Option("--format", help="markdown, csv or latex.")] = "markdown",
+) -> None:
+    """Print a protocol's table; what was not measured is a dash.
+
+    Example: [bold]blemish bench table padim-table-1 results.jsonl --format latex[/bold]
+    """
+    from blemish.bench.names import find_protocol
+    from blemish.bench.results import check_complete, read_results
+    from blemish.bench.table import make_table
+
+    protocol = find_protocol(name)
+    found = read_results(results, name)
+    check_complete(found, results, name)
+    out.print(escape(make_table(protocol, found).written(form)), soft_wrap=True, end="")
+
+
+def figure(
+    name: Name,
+    results: Results,
+    out_folder: Annotated[str, typer.Option("--out", help="Where the pictures go, a new folder.")],
+    category: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    entry: Annotated[list[str] | None, typer.Option(help="Only this row; may be repeated.")] = None,
+    pick: Annotated[str | None, typer.Option(help="Numbers of test images, such as 33,46,66.")] = None,
+    components: Annotated[
+        str | None, typer.Option(help="Components to show, such as 55,62; by AUROC otherwise.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Draw a protocol's figure from its results, and from the models that `run --models` kept.
+
+    Example: [bold]blemish bench figure mvg-figures results.jsonl --pick 33,46,66 --out figures[/bold]
+    """
+    from blemish.bench.names import find_protocol
+    from blemish.bench.protocol import Drawing
+    from blemish.bench.results import check_complete, read_results
+    from blemish.storage import new_folder
+
+    protocol = find_protocol(name)
+    if protocol.draw is None:
+        raise SettingError(f"{name} is a table; give `blemish bench table {name} {results}`")
+    found = read_results(results, name)
+    found = [
+        result
+        for result in found
+        if (not category or result.category in category) and (not entry or result.entry in entry)
+    ]
+    check_complete(found, results, name)
+    with new_folder(out_folder, "figures", force=force) as folder:
+        names = protocol.draw(Drawing(found, folder, _numbers("pick", pick), _numbers("components", components)))
+    out.print("\n".join(escape(f"{out_folder}/{picture}") for picture in names))
+
+
+def _smoke(output: Path) -> None:
+    from blemish.bench.smoke import smoke
+
+    failed = 0
+    with bars() as progress:
+        for smoked in smoke(output, progress=progress, announce=_announce):
+            pictures = several(smoked.pictures, "picture", "pictures")
+            out.print(f"{smoked.name}: {several(smoked.results, 'result', 'results')}, {pictures}")
+            for fault in smoked.faults:
+                err.print(f"[red]error:[/red] {escape(fault)}")
+            failed += bool(smoked.faults)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _numbers(name: str, text: str | None) -> tuple[int, ...]:
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if any(not word.isdecimal() or len(word) > 9 for word in words):
+        raise SettingError(f"--{name} {text!r} are no numbers; give some such as 33,46,66")
+    return tuple(map(int, words))
+
+
+def _announce(what: Result | str) -> None:
+    if isinstance(what, str):
+        err.print(escape(what))
+    elif what.absent is not None:
+        err.print(f"  [yellow]absent:[/yellow] {escape(what.absent)}")
+    else:
+        told = [f"{name} {100 * value:.2f}" for name, value in what.figures.items() if _is_main(name, value)]
+        err.print("  " + escape(", ".join(told)) + f"; {sum(what.seconds.values()):.1f} s")
+
+
+def _is_main(name: str, value: object) -> bool:
+    return name in {"image.auroc", "pixel.auroc", "pixel.aupro"} and isinstance(value, float)
+
+
+def _told(result: Result) -> dict[str, object]:
+    return {"absent": result.absent} if result.absent else {"figures": result.figures, "seconds": result.seconds}

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from blemish.calibration import Calibration
     from blemish.components import Diagnosis, Pruning
     from blemish.evaluation import Evaluation
-    from blemish.evaluation.protocols.one_class import ClassResult
     from blemish.explanation import Explanation
     from blemish.model import Model, Prediction
     from blemish.progress import Progress
@@ -269,16 +268,3 @@ def print_pruning(pruning: Pruning, output: str) -> None:
             table.add_row(name, *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures))
         out.print(table)
     out.print(f"saved to {escape(str(output))}")
-
-
-def print_one_class(results: list[ClassResult], mean: float, published: dict[str, float]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("class", "to train", "to test", "AUROC", "fit s", "predict s"):
-        table.add_column(column, justify="left" if column == "class" else "right")
-    for result in results:
-        seconds = (f"{result.fit_seconds:.1f}", f"{result.predict_seconds:.1f}")
-        table.add_row(escape(result.kind), str(result.train), str(result.test), f"{result.auroc:.4f}", *seconds)
-    table.add_row("mean", "", "", f"{mean:.4f}", "", "")
-    for name, figure in published.items():
-        table.add_row(f"{escape(name)}, published", "", "", f"{figure:.3f}", "", "")
-    out.print(table)

@@ -14,7 +14,8 @@ import typer
 from rich.markup import escape
 
 from blemish import interrupts
-from blemish.cli.bench import one_class
+from blemish.cli.bench import figure, list_protocols, table
+from blemish.cli.bench import run as run_protocol
 from blemish.cli.calibrate import calibrate
 from blemish.cli.change import forget, merge, update
 from blemish.cli.compare import compare
@@ -47,8 +48,9 @@ app.command()(log)
 for changing in (update, forget, merge, calibrate, compare, prune, sample):
     app.command()(changing)
 app.command()(serve)
-bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run a paper's protocol.")
-bench.command("one-class")(one_class)
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run the papers' tables and figures.")
+for name, benching in (("list", list_protocols), ("run", run_protocol), ("table", table), ("figure", figure)):
+    bench.command(name)(benching)
 app.add_typer(bench, name="bench")
 
 

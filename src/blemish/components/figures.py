@@ -73,8 +73,38 @@ def write_figures(
         SourceError: the data set has no masks, no training part or no anomalous images.
         StorageError: the folder cannot be written.
     """
+    with new_folder(folder, "figures", force=force) as temporary:
+        return draw_figures(model, dataset, temporary, components=components, images=images, progress=progress)
+
+
+def draw_figures(
+    model: Model,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    components: int | Sequence[int] = 3,
+    images: int | Sequence[int] = 3,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Writes three figures for each layer and `diagnoses.csv` to a folder that is there; returns their names.
+
+    Args:
+        model: of detector `gaussian`.
+        dataset: with masks; its training part gives the normal images.
+        folder: is there.
+        components: how many of the worst and of the best; or which, counted from 0 by eigenvalue, for all figures.
+        images: how many normal and how many anomalous ones, evenly spaced in their part; or the numbers of those of the
+            test part, counted from 0, beside as many normal ones.
+        progress: called with the stage, and how many images of how many are done.
+
+    Raises:
+        SettingError: the detector has no components that all positions share, there is no such component, or a number
+            is not positive.
+        SourceError: the data set has no masks, no training part, no anomalous images, or no image of that number.
+    """
     found = gaussian(model)
-    if components < 1 or images < 1:
+    count = images if isinstance(images, int) else len(images)
+    if (components if isinstance(components, int) else len(components)) < 1 or count < 1:
         raise SettingError(f"{components} components of {images} images cannot be shown; give 1 or more")
     anomalous = [sample for sample in dataset.test if sample.is_anomalous]
     if not (dataset.has_masks and dataset.train and anomalous):
@@ -82,43 +112,60 @@ def write_figures(
             f"{dataset.root}: the figures need normal images, anomalous ones and their masks; "
             "give a tree with train/good, test and ground_truth"
         )
-    with new_folder(folder, "figures", force=force) as temporary:
-        normal = survey(model, dataset.train, progress=progress)
-        judged = survey(model, dataset.test, masks=True, progress=progress)
-        (temporary / DIAGNOSES).write_text(as_csv(diagnoses(model, normal, judged)), encoding="utf-8")
-        shown = choose(model, dataset.train, images), choose(model, anomalous, images, dataset.test)
-        maps = [component_maps(model, chosen.images) for chosen in shown]
-        names = [DIAGNOSES]
-        for layer, name in enumerate(model.recipe.layers):
-            indices = found.components(layer).indices
+    if isinstance(images, int):
+        tested = [anomalous[place] for place in evenly_spaced(len(anomalous), count)]
+    else:
+        beyond = [number for number in images if not 0 <= number < len(dataset.test)]
+        if beyond:
+            raise SourceError(f"{dataset.root}: has no test image {beyond[0]}; give 0 to {len(dataset.test) - 1}")
+        tested = [dataset.test[number] for number in images]
+    normal = survey(model, dataset.train, progress=progress)
+    judged = survey(model, dataset.test, masks=True, progress=progress)
+    (folder / DIAGNOSES).write_text(as_csv(diagnoses(model, normal, judged)), encoding="utf-8")
+    shown = choose(model, dataset.train, count), _chosen(model, tested, dataset.test)
+    maps = [component_maps(model, chosen.images) for chosen in shown]
+    names = [DIAGNOSES]
+    for layer, name in enumerate(model.recipe.layers):
+        indices = found.components(layer).indices
+        if isinstance(components, int):
             areas = [area or 0.0 for area in judged[layer].auroc()[:-1]]
             order = [int(row) for row in np.argsort(areas, kind="stable")]
-            worst, best = order[:components], order[::-1][:components]
-            title = _title(model, layer, judged[layer])
-            (at, before), (at_test, after) = ((chosen, of[layer]) for chosen, of in zip(shown, maps, strict=True))
-            own, own_test = normal[layer].percentile(), judged[layer].percentile()
-            together = [judged[layer].percentile_together()] * len(own_test)
-            for kind, words, panels in (
-                ("worst-normal", "worst components, training images", _grid(at, before, worst, indices, own)),
-                ("worst-anomalous", "worst components, test images", _grid(at_test, after, worst, indices, own_test)),
-                (
-                    "best-anomalous",
-                    "best components and the layer's map, test images",
-                    _grid(at_test, after, best, indices, together, own_test[-1]),
-                ),
-            ):
-                names.append(f"layer-{_plain(name)}-{kind}.png")
-                Image.fromarray(sheet(panels, f"{title}\n{words}")).save(temporary / names[-1])
+            (low, worst), (high, best) = ("worst", order[:components]), ("best", order[::-1][:components])
+        else:
+            missing = [index for index in components if index not in indices]
+            if missing:
+                raise SettingError(
+                    f"layer {name} has no component {missing[0]}; it has {len(indices)}, from {indices[0]}"
+                )
+            low = high = "chosen"
+            worst = best = [indices.index(index) for index in components]
+        title = _title(model, layer, judged[layer])
+        (at, before), (at_test, after) = ((chosen, of[layer]) for chosen, of in zip(shown, maps, strict=True))
+        own, own_test = normal[layer].percentile(), judged[layer].percentile()
+        together = [judged[layer].percentile_together()] * len(own_test)
+        for kind, words, panels in (
+            (f"{low}-normal", f"{low} components, training images", _grid(at, before, worst, indices, own)),
+            (f"{low}-anomalous", f"{low} components, test images", _grid(at_test, after, worst, indices, own_test)),
+            (
+                f"{high}-with-map",
+                f"{high} components and the layer's map, test images",
+                _grid(at_test, after, best, indices, together, own_test[-1]),
+            ),
+        ):
+            names.append(f"layer-{_plain(name)}-{kind}.png")
+            Image.fromarray(sheet(panels, f"{title}\n{words}")).save(folder / names[-1])
     return names
 
 
-def choose(model: Model, samples: Sequence[Sample], count: int, part: Sequence[Sample] | None = None) -> Chosen:
-    """Returns evenly spaced images of the samples, and their places in the part, which is the samples by default."""
-    places = evenly_spaced(len(samples), count)
-    chosen = [samples[place] for place in places]
+def choose(model: Model, samples: Sequence[Sample], count: int) -> Chosen:
+    """Returns evenly spaced images of a part, and their places in it."""
+    return _chosen(model, [samples[place] for place in evenly_spaced(len(samples), count)], samples)
+
+
+def _chosen(model: Model, chosen: list[Sample], part: Sequence[Sample]) -> Chosen:
     geometry = model.recipe.geometry
     return Chosen(
-        [list(part if part is not None else samples).index(sample) for sample in chosen],
+        [part.index(sample) for sample in chosen],
         [read_image(sample.path, geometry) for sample in chosen],
         [geometry.displayed(read_proportion(sample.path)) for sample in chosen],
         chosen,

@@ -1,0 +1,27 @@
+"""The models that a run kept, for figures that are drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from blemish.bench.protocol import Drawing
+from blemish.bench.results import Result
+from blemish.datasets import Dataset, read_source
+from blemish.errors import SettingError
+from blemish.model import Model
+
+
+def kept_models(drawing: Drawing) -> Iterator[tuple[Result, Model, Dataset]]:
+    """Yields each result of the first seed whose model was kept, with that model and its data set.
+
+    Raises:
+        SettingError: no model was kept.
+        ModelError: a model is not where it was.
+        SourceError: its images are not.
+    """
+    kept = [result for result in drawing.results if result.model is not None and result.seed == 0]
+    if not kept:
+        name = drawing.results[0].protocol
+        raise SettingError(f"this figure needs the models; run `blemish bench run {name}` anew with --models FOLDER")
+    for result in kept:
+        yield result, Model.load(result.model or ""), read_source(result.data["source"], 0)

@@ -1,0 +1,142 @@
+"""Measures one entry on one category: fits a model, and evaluates it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from blemish.datasets import Dataset, evenly_spaced
+from blemish.datasets.sample import name_below
+from blemish.detectors.scoring import OUTPUTS, Scoring
+from blemish.errors import SettingError
+from blemish.evaluation import Evaluation, evaluate
+from blemish.fitting import fit
+from blemish.model import Fitted, Learned, Model
+from blemish.progress import Progress
+
+TIMED = 64
+"""Images that are timed, at most."""
+
+
+@dataclass
+class Measured:
+    """What a measure found.
+
+    Attributes:
+        figures: by name.
+        images: figures of each test image, by its name.
+        seconds: of the fit and of the evaluation.
+        model: that was fitted; `None` if there were several.
+    """
+
+    figures: dict[str, Any]
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    model: Model | None = None
+
+
+@dataclass
+class Bench:
+    """What a measure works with.
+
+    Attributes:
+        dataset: its training part is fitted on, its test part evaluated.
+        seed: of the fit.
+        progress: called with the stage, and how many images of how many are done.
+        last: the arguments of the last fit, and its model, which the next entry may share.
+    """
+
+    dataset: Dataset
+    seed: int = 0
+    progress: Progress | None = None
+    last: tuple[dict[str, Any], Model, float] | None = None
+
+    def fitted(self, arguments: Mapping[str, Any]) -> tuple[Model, float]:
+        """Returns a model, and the seconds of its fit since its network was ready; the last one, if it is the same."""
+        wanted = dict(arguments)
+        if self.last is not None and self.last[0] == wanted:
+            return self.last[1:]
+        self.last = None  # before the next one takes its memory
+        begun = [time.perf_counter()]
+        model = fit(
+            self.dataset,
+            seed=self.seed,
+            progress=self.progress,
+            announce=lambda plan: begun.append(time.perf_counter()),
+            **wanted,
+        )
+        self.last = (wanted, model, time.perf_counter() - begun[-1])
+        return self.last[1:]
+
+
+Measure = Callable[[Bench, Mapping[str, Any], Mapping[str, Any]], Measured]
+"""From a bench, the arguments of a fit and what is changed after it to what was found."""
+
+
+def fit_and_evaluate(bench: Bench, arguments: Mapping[str, Any], view: Mapping[str, Any]) -> Measured:
+    """Returns the figures of a model on the test part."""
+    model, seconds = bench.fitted(arguments)
+    model = viewed(model, view) if view else model
+    start = time.perf_counter()
+    evaluation = evaluate(model, bench.dataset, bench.progress)
+    done = time.perf_counter()
+    return Measured(
+        figures(evaluation),
+        of_images(evaluation, bench.dataset),
+        {"fit": seconds, "evaluate": done - start},
+        model,
+    )
+
+
+def fit_and_time(bench: Bench, arguments: Mapping[str, Any], view: Mapping[str, Any]) -> Measured:
+    """Returns the figures, and `fit_seconds` and `images_per_second`, decoding included."""
+    measured = fit_and_evaluate(bench, arguments, view)
+    assert measured.model is not None  # noqa: S101  # what it gives
+    samples = bench.dataset.test
+    paths = [samples[index].path for index in evenly_spaced(len(samples), TIMED)]
+    start = time.perf_counter()
+    for _ in measured.model.judge(paths):
+        pass
+    measured.figures["fit_seconds"] = measured.seconds["fit"]
+    measured.figures["images_per_second"] = len(paths) / (time.perf_counter() - start)
+    return measured
+
+
+def viewed(model: Model, view: Mapping[str, Any]) -> Model:
+    """Returns the model with settings of its detector that change no fit, such as its map; its verdicts mean nothing.
+
+    Raises:
+        SettingError: the detector has no setting of that name.
+    """
+    detector = copy.copy(model.learned.detector)
+    unknown = set(view) - set(detector.setting_names())
+    if unknown:
+        raise SettingError(f"{detector.name} has no setting {min(unknown)!r}; see docs/detectors.md")
+    for name, value in view.items():
+        setattr(detector, name, value)
+    other = copy.copy(model)
+    other.__dict__.pop("learned", None)
+    other.recipe = replace(model.recipe, settings=detector.settings())
+    other.engine = model.extractor.then(Scoring(detector, model.recipe.geometry.shape), OUTPUTS)
+    other.store = Fitted(Learned(detector, model.learned.weights, model.recipe.geometry.shape), other.engine)
+    return other
+
+
+def figures(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns the figures of an evaluation by names such as `image.auroc`."""
+    found: dict[str, Any] = {f"image.{name}": value for name, value in evaluation.image.items()}
+    found |= {f"pixel.{name}": value for name, value in evaluation.pixel.items()}
+    for at in evaluation.boxes.get("overlaps", []):
+        found |= {f"boxes.{name}@{at['iou']}": at[name] for name in ("f1", "precision", "recall")}
+    return found
+
+
+def of_images(evaluation: Evaluation, dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Returns class and score of each test image, by its name below the root."""
+    return {
+        name_below(dataset.root, sample.path): {"kind": sample.kind, "score": prediction.score}
+        for sample, prediction in evaluation.results
+    }

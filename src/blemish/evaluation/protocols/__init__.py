@@ -1,1 +1,0 @@
-"""The protocols by which papers compare detectors."""
