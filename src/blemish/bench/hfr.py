@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from PIL import Image
+
+from blemish.bench.kept import kept_models
 from blemish.bench.mvtec import MEAN
-from blemish.bench.protocol import AUPRO, IMAGE_AUROC, PIXEL_AUROC, Entry, Protocol, Shown
+from blemish.bench.protocol import AUPRO, IMAGE_AUROC, PIXEL_AUROC, Drawing, Entry, Protocol, Shown
 from blemish.bench.published import published
 from blemish.bench.sources import CLASSES, ONE_CLASS, all_classes, categories
 
@@ -20,6 +23,17 @@ DIFFERS = (
 )
 
 
+def draw(drawing: Drawing) -> list[str]:
+    """Draws the paper's Fig. 3: image, truth, each layer's residual map, and the map."""
+    from blemish.report.layers import draw_layers
+
+    names = []
+    for result, model, dataset in kept_models(drawing):
+        names.append(f"{result.category.replace('/', '-')}-{result.entry}.png")
+        Image.fromarray(draw_layers(model, dataset, drawing.pick or 3)).save(drawing.folder / names[-1])
+    return names
+
+
 def _table(number: int, title: str, figure: Shown) -> Protocol:
     return Protocol(
         name=f"hfr-table-{number}",
@@ -32,6 +46,7 @@ def _table(number: int, title: str, figure: Shown) -> Protocol:
         published=published(f"hfr-table-{number}"),
         by_category=True,
         reference=ENTRIES[0].name,
+        draw=draw,
         differs=DIFFERS,
     )
 

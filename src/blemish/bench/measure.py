@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from blemish.datasets import Dataset, evenly_spaced
@@ -46,12 +49,16 @@ class Bench:
         dataset: its training part is fitted on, its test part evaluated.
         seed: of the fit.
         progress: called with the stage, and how many images of how many are done.
+        trainings: a folder for checkpoints and logs of trained detectors; `None` if they are not kept.
         last: the arguments of the last fit, and its model, which the next entry may share.
+        training: the folder of its checkpoints, if they are kept.
     """
 
     dataset: Dataset
     seed: int = 0
     progress: Progress | None = None
+    trainings: Path | None = None
+    training: Path | None = None
     last: tuple[dict[str, Any], Model, float] | None = None
 
     def fitted(self, arguments: Mapping[str, Any]) -> tuple[Model, float]:
@@ -59,8 +66,12 @@ class Bench:
         wanted = dict(arguments)
         if self.last is not None and self.last[0] == wanted:
             return self.last[1:]
-        self.last = None  # before the next one takes its memory
+        self.last = self.training = None  # before the next one takes its memory
         begun = [time.perf_counter()]
+        if self.trainings is not None and _trains(wanted):
+            told = json.dumps([wanted, self.seed, self.dataset.root, len(self.dataset.train)], default=str)
+            self.training = self.trainings / hashlib.sha256(told.encode()).hexdigest()[:16]
+            wanted |= {"checkpoints": self.training, "resume": True}
         model = fit(
             self.dataset,
             seed=self.seed,
@@ -68,7 +79,7 @@ class Bench:
             announce=lambda plan: begun.append(time.perf_counter()),
             **wanted,
         )
-        self.last = (wanted, model, time.perf_counter() - begun[-1])
+        self.last = (dict(arguments), model, time.perf_counter() - begun[-1])
         return self.last[1:]
 
 
@@ -76,19 +87,32 @@ Measure = Callable[[Bench, Mapping[str, Any], Mapping[str, Any]], Measured]
 """From a bench, the arguments of a fit and what is changed after it to what was found."""
 
 
+def detector_of(arguments: Mapping[str, Any]) -> str:
+    """Returns the name of the detector that these arguments of `fit` name."""
+    from blemish.fitting.presets import find_preset
+
+    preset = arguments.get("preset")
+    return str(arguments.get("detector") or (find_preset(preset).detector if preset else "fre"))
+
+
+def _trains(arguments: Mapping[str, Any]) -> bool:
+    from blemish.detectors import DETECTORS, Trained
+
+    return issubclass(DETECTORS[detector_of(arguments)], Trained)
+
+
 def fit_and_evaluate(bench: Bench, arguments: Mapping[str, Any], view: Mapping[str, Any]) -> Measured:
     """Returns the figures of a model on the test part."""
     model, seconds = bench.fitted(arguments)
-    model = viewed(model, view) if view else model
+    return evaluated(bench, viewed(model, view) if view else model, {"fit": seconds})
+
+
+def evaluated(bench: Bench, model: Model, seconds: Mapping[str, float]) -> Measured:
+    """Returns the figures of a model on the test part, with the seconds that it took before and the evaluation's."""
     start = time.perf_counter()
     evaluation = evaluate(model, bench.dataset, bench.progress)
-    done = time.perf_counter()
-    return Measured(
-        figures(evaluation),
-        of_images(evaluation, bench.dataset),
-        {"fit": seconds, "evaluate": done - start},
-        model,
-    )
+    taken = {**seconds, "evaluate": time.perf_counter() - start}
+    return Measured(figures(evaluation), of_images(evaluation, bench.dataset), taken, model)
 
 
 def fit_and_time(bench: Bench, arguments: Mapping[str, Any], view: Mapping[str, Any]) -> Measured:

@@ -98,4 +98,36 @@ TABLE_2 = Protocol(
     differs=LARGE,
 )
 
-PROTOCOLS = (TABLE_1, TABLE_2)
+BASELINES = Protocol(
+    name="padim-baselines",
+    title="PaDiM beside SPADE and the VAE that its paper runs",
+    data="MVTec AD",
+    entries=(
+        Entry("PaDiM-R18-Rd100", {"preset": "padim-r18-rd100"}, strides=STRIDES, draws=True),
+        Entry("PaDiM-WR50-Rd550", {"preset": "padim-wr50-rd550"}, strides=STRIDES, draws=True),
+        Entry("SPADE", {"preset": "spade-wr50"}, strides=(*STRIDES, 32)),
+        Entry("VAE", {"preset": "padim-vae"}, draws=True),
+    ),
+    figures=(IMAGE_AUROC, PIXEL_AUROC, AUPRO),
+    sources=categories,
+    groups={"mean": GROUPS["all"]},
+    published=published("padim-baselines"),
+    by_category=True,
+    reference="PaDiM-R18-Rd100",
+    differs="Published figures of PaDiM and SPADE are as the paper on FRE has them.",
+)
+
+STC = Protocol(
+    name="padim-stc",
+    title="PaDiM on frames of ShanghaiTech Campus",
+    data="ShanghaiTech Campus",
+    entries=(
+        Entry("PaDiM-R18-Rd100", {"preset": "padim-r18-rd100-stc"}, strides=STRIDES, draws=True),
+        Entry("PaDiM-WR50-Rd550", {"preset": "padim-wr50-rd550-stc"}, strides=STRIDES, draws=True),
+    ),
+    figures=(IMAGE_AUROC, PIXEL_AUROC),
+    sources=categories,
+    reference="PaDiM-R18-Rd100",
+)
+
+PROTOCOLS = (TABLE_1, TABLE_2, BASELINES, STC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,13 @@ class Entry:
     seeds: int = 1
     measure: Measure | None = None
     note: str = ""
+
+    def on(self, category: str) -> Entry:
+        """Returns the entry with the category's name in its preset, in the place of `{category}`."""
+        preset = self.fit.get("preset")
+        if preset is None or "{category}" not in preset:
+            return self
+        return replace(self, fit={**self.fit, "preset": preset.replace("{category}", category)})
 
 
 @dataclass(frozen=True)

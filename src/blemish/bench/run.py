@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from blemish.bench.measure import Bench, Measured, fit_and_evaluate
+from blemish.bench.measure import Bench, Measured, detector_of, fit_and_evaluate
 from blemish.bench.peak import peak_bytes, reset_peak
 from blemish.bench.protocol import Entry, Protocol
 from blemish.bench.results import Result, append_result, check_writable, read_results
@@ -96,7 +96,7 @@ def run(
     for category, source in sources.items():
         bench: Bench | None = None
         for seed in range(max(_seeds(entry, options) for entry in entries)):
-            for entry in entries:
+            for entry in (entry.on(category) for entry in entries):
                 if seed >= _seeds(entry, options):
                     continue
                 arguments = arguments_of(entry, options)
@@ -105,7 +105,7 @@ def run(
                     continue
                 told(f"{entry.name}, {category}" + (f", seed {seed}" if entry.draws else ""))
                 if bench is None or bench.seed != seed:
-                    bench = Bench(_read(source, seed, options), seed, progress)
+                    bench = Bench(_read(source, seed, options), seed, progress, options.models)
                 result = _measured(protocol, entry, category, bench, arguments, options)
                 append_result(output, result)
                 told(result)
@@ -136,13 +136,13 @@ def chosen_sources(protocol: Protocol, root: str, wanted: Sequence[str]) -> dict
 
 
 def arguments_of(entry: Entry, options: Options) -> dict[str, Any]:
-    """Returns the arguments of `fit` for an entry, with what the options change."""
+    """Returns the arguments of `fit` for an entry on a category, with what the options change."""
     found = dict(entry.fit)
     if options.settings:
         found["settings"] = {**found.get("settings", {}), **_own(entry, options.settings)}
     if options.size is not None:
         found |= {"size": options.size}
-    sees_pixels = _detector(entry) in {"vae", "vae-grf"}
+    sees_pixels = detector_of(entry.fit) in {"vae", "vae-grf"}
     if options.backbone is not None and not sees_pixels:
         found["backbone"] = options.backbone
         if entry.strides:
@@ -156,18 +156,13 @@ def arguments_of(entry: Entry, options: Options) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None and value is not False}
 
 
-def _detector(entry: Entry) -> str:
-    from blemish.fitting.presets import find_preset
-
-    preset = entry.fit.get("preset")
-    return str(entry.fit.get("detector") or (find_preset(preset).detector if preset else "fre"))
-
-
 def _own(entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns those of the settings that the entry's detector has."""
     from blemish.detectors import DETECTORS
 
-    return {name: value for name, value in settings.items() if name in DETECTORS[_detector(entry)].setting_names()}
+    return {
+        name: value for name, value in settings.items() if name in DETECTORS[detector_of(entry.fit)].setting_names()
+    }
 
 
 def _weights(entry: Entry, options: Options) -> str | None:
@@ -237,7 +232,7 @@ def _measured(
         images=_plain(found.images),
         seconds=found.seconds,
         peak_bytes=peak_bytes(),
-        fit={**base.fit, **_described(found)},
+        fit={**base.fit, **_described(found), "training": None if bench.training is None else str(bench.training)},
         model=_kept(found, base, options),
     )
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from blemish.components.diagnoses import as_csv, diagnoses
 from blemish.components.survey import Survey, gaussian, squared_components, survey
-from blemish.datasets import Dataset, Sample, evenly_spaced
+from blemish.datasets import Dataset, Sample, evenly_spaced, picked
 from blemish.errors import SettingError, SourceError
 from blemish.images import Pixels, read_image, read_proportion
 from blemish.maps import Panel, overlay, resized, sheet, short
@@ -115,10 +115,7 @@ def draw_figures(
     if isinstance(images, int):
         tested = [anomalous[place] for place in evenly_spaced(len(anomalous), count)]
     else:
-        beyond = [number for number in images if not 0 <= number < len(dataset.test)]
-        if beyond:
-            raise SourceError(f"{dataset.root}: has no test image {beyond[0]}; give 0 to {len(dataset.test) - 1}")
-        tested = [dataset.test[number] for number in images]
+        tested = picked(dataset, images)
     normal = survey(model, dataset.train, progress=progress)
     judged = survey(model, dataset.test, masks=True, progress=progress)
     (folder / DIAGNOSES).write_text(as_csv(diagnoses(model, normal, judged)), encoding="utf-8")

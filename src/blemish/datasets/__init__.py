@@ -18,13 +18,13 @@ from blemish.datasets.listing import matching
 from blemish.datasets.livestock import read_livestock
 from blemish.datasets.mtd import read_mtd
 from blemish.datasets.remote import read_remote
-from blemish.datasets.sample import GOOD, Dataset, Sample, evenly_spaced
+from blemish.datasets.sample import GOOD, Dataset, Sample, evenly_spaced, picked
 from blemish.datasets.truth import read_truth
 from blemish.errors import SourceError
 from blemish.images.array_files import read_member
 from blemish.storage.remote import is_remote
 
-__all__ = ["GOOD", "LAYOUTS", "Dataset", "Sample", "classes", "evenly_spaced", "read_source", "read_truth"]
+__all__ = ["GOOD", "LAYOUTS", "Dataset", "Sample", "classes", "evenly_spaced", "picked", "read_source", "read_truth"]
 
 LAYOUTS: dict[str, Callable[[str, int], Dataset]] = {
     "tree": read_tree,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +53,14 @@ class Dataset:
 def evenly_spaced(total: int, count: int) -> list[int]:
     """Returns at most `count` different numbers from 0 to `total` - 1, the first and the last among them."""
     return sorted(set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()))
+
+
+def picked(dataset: Dataset, numbers: Sequence[int]) -> list[Sample]:
+    """Returns test images by their numbers, from 0. Raises `SourceError` if there is none of a number."""
+    for number in numbers:
+        if not 0 <= number < len(dataset.test):
+            raise SourceError(f"{dataset.root}: has no test image {number}; give 0 to {len(dataset.test) - 1}")
+    return [dataset.test[number] for number in numbers]
 
 
 def existing_folder(path: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blemish.datasets import Dataset, Sample, evenly_spaced, read_truth
+from blemish.datasets import Dataset, Sample, evenly_spaced, picked, read_truth
 from blemish.errors import SettingError, SourceError
 from blemish.explanation import Explanation
 from blemish.images import Geometry, Pixels
@@ -48,7 +48,28 @@ def write_layers(
         ImageError: an image or a mask cannot be read.
         StorageError: the folder cannot be written.
     """
-    if images < 1:
+    with new_folder(folder, "figures", force=force) as temporary:
+        Image.fromarray(draw_layers(model, dataset, images, progress)).save(temporary / LAYERS)
+    return [LAYERS]
+
+
+def draw_layers(
+    model: Model, dataset: Dataset, images: int | Sequence[int] = 3, progress: Progress | None = None
+) -> Pixels:
+    """Returns such a figure, uint8 (h, w, 3).
+
+    Args:
+        model: of any detector.
+        dataset: with a test part.
+        images: how many anomalous ones, after a good one; or the numbers of those of the test part, from 0.
+        progress: called with the stage, and how many images of how many are done.
+
+    Raises:
+        SettingError: `images` is not positive.
+        SourceError: the data set has no anomalous images, or no image of that number.
+        ImageError: an image or a mask cannot be read.
+    """
+    if (images if isinstance(images, int) else len(images)) < 1:
         raise SettingError(f"{images} images cannot be shown; give 1 or more")
     anomalous = [sample for sample in dataset.test if sample.is_anomalous]
     good = [sample for sample in dataset.test if not sample.is_anomalous]
@@ -56,16 +77,16 @@ def write_layers(
         raise SourceError(
             f"{dataset.root}: has no labelled anomalous images to show; give a tree with test/<defect> folders"
         )
-    shown = [*good[:1], *(anomalous[place] for place in evenly_spaced(len(anomalous), images))]
+    if isinstance(images, int):
+        shown = [*good[:1], *(anomalous[place] for place in evenly_spaced(len(anomalous), images))]
+    else:
+        shown = picked(dataset, images)
     rows: list[Sequence[Panel]] = []
-    with new_folder(folder, "figures", force=force) as temporary:
-        for done, sample in enumerate(shown, 1):
-            rows.append(_row(model.explain(sample.path), sample, dataset.has_masks, model.recipe.geometry))
-            if progress:
-                progress("explain", done, len(shown))
-        title = f"{model.recipe.detector} on {model.recipe.backbone}"
-        Image.fromarray(sheet(rows, title)).save(temporary / LAYERS)
-    return [LAYERS]
+    for done, sample in enumerate(shown, 1):
+        rows.append(_row(model.explain(sample.path), sample, dataset.has_masks, model.recipe.geometry))
+        if progress:
+            progress("explain", done, len(shown))
+    return sheet(rows, f"{model.recipe.detector} on {model.recipe.backbone}")
 
 
 def _row(explanation: Explanation, sample: Sample, has_masks: bool, geometry: Geometry) -> list[Panel]:
