@@ -10,7 +10,7 @@ import numpy as np
 
 from blemish.bench.measure import Bench, Measured
 from blemish.bench.mvtec import GROUPS
-from blemish.bench.protocol import AUPRO, PIXEL_AUROC, Entry, Protocol
+from blemish.bench.protocol import AUPRO, IMAGE_AUROC, PIXEL_AUROC, Entry, Protocol
 from blemish.bench.published import published
 from blemish.bench.sources import categories
 from blemish.datasets import read_truth
