@@ -153,6 +153,25 @@ def test_boxes_with_a_split_of_their_own_keep_it(tmp_path: Path) -> None:
         ]
 
 
+def test_labels_lie_beside_their_images_or_in_a_part_of_the_split(tmp_path: Path) -> None:
+    """As Semmacape has them, and as Roboflow writes them."""
+    beside, parted = tmp_path / "beside", tmp_path / "parted"
+    made_up.several(beside / "416_empty", 5, ".jpg")
+    made_up.several(beside / "416_non_empty", 2, ".jpg")
+    for number in range(2):
+        (beside / f"416_non_empty/00{number}.txt").write_text("3 0.5 0.5 0.1 0.1 \n")
+        (beside / f"416_non_empty/00{number}_with_name_label.txt").write_text("Goeland_Vol 0.5 0.5 0.1 0.1 \n")
+    for part in ("train", "valid", "test"):
+        made_up.several(parted / part / "images", 3, ".jpg")
+        (parted / part / "labels").mkdir()
+        (parted / part / "labels/001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert Counter(sample.kind for sample in read_source(f"yolo:{beside}").test) == {"good": 1, "class 3": 2}
+    dataset = read_source(f"yolo:{parted}")
+    assert [sample.path.name for sample in dataset.train] == ["000.jpg", "002.jpg"]
+    assert {sample.path.parent.parent.name for sample in dataset.test} == {"test"}
+    assert [sample.is_anomalous for sample in dataset.test] == [False, True, False]
+
+
 def test_an_image_with_boxes_of_several_classes_has_a_class_of_its_own(tmp_path: Path) -> None:
     root = made_up.yolo(tmp_path / "yolo")
     (root / "labels/classes.txt").unlink()

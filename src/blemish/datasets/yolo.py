@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 
 from blemish.datasets.boxed import Boxed, boxed_dataset
@@ -20,6 +21,12 @@ MAX_BYTES = 4 << 20
 NAMES = ("classes.txt", "obj.names")
 """Files with the names of classes, a line each."""
 
+OTHERS = ("classes.txt", "train.txt", "test.txt", "val.txt", "readme*.txt", "*_with_name_label.txt")
+"""Texts beside the labels that hold none: names, lists of images, the same labels with names in Semmacape."""
+
+PARTS = ("train", "test", "val", "valid")
+"""Folders of a split; the first of the others that has images tests."""
+
 LAYOUT = "boxes in YOLO's texts"
 
 SLACK = 0.01
@@ -29,27 +36,42 @@ SLACK = 0.01
 def read_yolo(path: str, seed: int = 0) -> Dataset:
     """Returns images with boxes to test on; of those without, 80 % train and the rest test, by seed.
 
-    Images are below `images`, and the labels of `images/a/b.jpg` are in `labels/a/b.txt`. If there are `images/train`
-    and `images/test` or `images/val`, they are the split: images without boxes of the one train, all of the other
-    test. An image without a text, or with an empty one, has no boxes and is good. Names of classes are read from
-    `classes.txt` or `obj.names`, in the folder or in `labels`; without them they are `class 0`, `class 1`, ….
+    The text of `a/images/b/c.jpg` is `a/labels/b/c.txt`, and that of an image below no `images` lies beside it. If
+    there are images below folders `train` and `test` (or `val`, or `valid`), these are the split: images without boxes
+    of the one train, all of the other test. An image without a text, or with an empty one, has no boxes and is good.
+    Names of classes are read from `classes.txt` or `obj.names`, in the folder or in `labels`; without them they are
+    `class 0`, `class 1`, ….
 
     Raises:
-        SourceError: there are no images or no labels, a text has no image, or a line is not five numbers in range:
-            the file and the line are named.
+        SourceError: there are no images or no texts, a text has no image, or a line is not five numbers in range: the
+            file and the line are named.
     """
     root = existing_folder(path)
-    images, labels = root / "images", root / "labels"
-    for folder, what in ((images, "images"), (labels, "labels")):
-        if not os.path.lexists(folder):
-            raise SourceError(f"{path}: no {what}; expected {folder}")
-    names = _names([folder / name for folder in (root, labels) for name in NAMES])
-    texts = _labels(images, labels)
-    parts = [part for part in ("test", "val") if (images / part).is_dir()]
-    if (images / "train").is_dir() and parts:
-        learned, tested = (_read(root, part, texts, names) for part in ("train", parts[0]))
-        return boxed_dataset(LAYOUT, path, learned, tested, seed)
-    return boxed_dataset(LAYOUT, path, _read(root, "", texts, names), None, seed)
+    images = images_in(root, recursive=True)
+    if not images:
+        raise SourceError(f"{path}: no images in this folder; expected {', '.join(sorted(SUFFIXES))} files")
+    names = _names([folder / name for folder in (root, root / "labels") for name in NAMES])
+    texts = set(_texts(root, set()))
+    if not texts:
+        raise SourceError(f"{path}: no labels; expected {_text_of(images[0], root)}, or that of another image")
+    texts_of = {image: _text_of(image, root) for image in images}
+    lost = sorted(texts - set(texts_of.values()))
+    if lost:
+        raise SourceError(f"{lost[0]}: has no image of its name; put the image there, or take the labels out")
+    boxed = [Boxed(image, text, _boxes(text, names) if text in texts else []) for image, text in texts_of.items()]
+    parts = {part: [one for one in boxed if part in one.image.relative_to(root).parts[:-1]] for part in PARTS}
+    tested = next((parts[part] for part in PARTS[1:] if parts[part]), None)
+    if parts["train"] and tested:
+        return boxed_dataset(LAYOUT, path, parts["train"], tested, seed)
+    return boxed_dataset(LAYOUT, path, boxed, None, seed)
+
+
+def _text_of(image: Path, root: Path) -> Path:
+    """Returns where an image's text is: its last folder `images` becomes `labels`."""
+    parts = list(image.relative_to(root).with_suffix(".txt").parts)
+    if "images" in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    return root.joinpath(*parts)
 
 
 def _names(files: list[Path]) -> list[str] | None:
@@ -60,40 +82,19 @@ def _names(files: list[Path]) -> list[str] | None:
     return None
 
 
-def _labels(images: Path, labels: Path) -> dict[Path, Path]:
-    """Returns the texts by the path of their image below `images`, without its suffix.
+def _texts(folder: Path, seen: set[str]) -> list[Path]:
+    """Returns the texts with labels in a folder and below it, each real folder once.
 
     Raises:
-        SourceError: there is none, one has no image, or a folder may not be read.
+        SourceError: a folder may not be read, whose labels would be missed.
     """
-    texts = {text.relative_to(labels).with_suffix(""): text for text in _texts(labels, set())}
-    if not texts:
-        raise SourceError(f"{labels}: no labels; expected <name>.txt for images with boxes")
-    known = {image.relative_to(images).with_suffix("") for image in images_in(images, recursive=True)}
-    for name, text in texts.items():
-        if name not in known:
-            raise SourceError(f"{text}: has no image; expected {images / name.with_suffix('.jpg')}")
-    return texts
-
-
-def _texts(folder: Path, seen: set[str]) -> list[Path]:
-    """Returns the texts in a folder and below it, each real folder once."""
     if os.path.realpath(folder) in seen:
         return []
     seen.add(os.path.realpath(folder))
-    found = [text for text in matching(folder, "*.txt") if text.name not in NAMES]
+    found = [
+        text for text in matching(folder, "*.txt") if not any(fnmatch(text.name.lower(), other) for other in OTHERS)
+    ]
     return found + [text for inner in folders_in(folder) for text in _texts(inner, seen)]
-
-
-def _read(root: Path, part: str, texts: dict[Path, Path], names: list[str] | None) -> list[Boxed]:
-    """Returns the images of a part, or all, with their boxes."""
-    images, found = root / "images", []
-    for image in images_in(images / part, recursive=True):
-        text = texts.get(image.relative_to(images).with_suffix(""))
-        found.append(Boxed(image, text or image, [] if text is None else _boxes(text, names)))
-    if not found:
-        raise SourceError(f"{images / part}: no images in this folder; expected {', '.join(sorted(SUFFIXES))} files")
-    return found
 
 
 def _boxes(file: Path, names: list[str] | None) -> list[tuple[Rectangle, str]]:
