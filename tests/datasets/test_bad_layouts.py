@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import made_up
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from blemish.datasets import read_source
+from blemish.datasets import read_source, read_truth
 from blemish.datasets.arrays import MAX_LABELS, read_frame, read_labels
-from blemish.errors import ImageError, SourceError
+from blemish.datasets.marks import Masks, TrueBoxes
+from blemish.errors import BlemishError, ImageError, SourceError
+from blemish.images import Geometry
 
 Spoil = Callable[[Path], object]
 
@@ -44,7 +49,7 @@ def split(line: str) -> Spoil:
     return spoil
 
 
-def label(line: str) -> Spoil:
+def label(line: str | bytes) -> Spoil:
     return text("labels/flight/2.txt", line)
 
 
@@ -72,6 +77,7 @@ def renamed(before: str, after: str) -> Spoil:
     return lambda root: (root / before).rename(root / after)
 
 
+GEOMETRY = Geometry(32, 40)
 FEW = np.zeros(2, np.int8)
 
 BAD: list[tuple[str, Spoil, str]] = [
@@ -132,6 +138,7 @@ BAD: list[tuple[str, Spoil, str]] = [
     ("coco", entry("images.1.file_name", "0.jpg"), "'0.jpg' is that of another image too"),
     ("coco", entry("images.1.file_name", "../../secret.jpg"), "image 8: '../../secret.jpg' does not lie below"),
     ("coco", entry("images.1.file_name", "C:\\secret.jpg"), "does not lie below"),
+    ("coco", entry("images.1.file_name", "\ud800.jpg"), r"'\\ud800.jpg' does not lie below"),
     ("coco", entry("annotations.0.image_id", 99), r"annotations\[0\].image_id: 99 is the id of no image"),
     ("coco", entry("annotations.0.category_id", 99), r"annotations\[0\].category_id: 99 is the id of no category"),
     ("coco", entry("annotations.0.category_id", True), "category_id: is True; expected a whole number"),
@@ -168,6 +175,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A sound tree for each layout; not to be changed."""
     folder = tmp_path_factory.mktemp("sound")
     return {name: getattr(made_up, name)(folder / name) for name in {layout for layout, _, _ in BAD}}
+
+
+@pytest.fixture(scope="module")
+def own(sound: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Copies of two of them, to be changed."""
+    folder = tmp_path_factory.mktemp("own")
+    return {name: Path(shutil.copytree(sound[name], folder / name)) for name in ("coco", "yolo")}
 
 
 @pytest.mark.parametrize(("layout", "spoil", "said"), BAD, ids=[f"{layout}-{said[:40]}" for layout, _, said in BAD])
@@ -246,8 +260,79 @@ def test_each_frame_of_an_array_file_is_the_one_asked_for(tmp_path: Path) -> Non
 
 
 def test_a_mask_with_numbers_of_classes_counts_all_of_them(tmp_path: Path) -> None:
-    from blemish.datasets.marks import Masks
-
     Image.new("L", (4, 1)).save(tmp_path / "image.png")
     Image.fromarray(np.array([[0, 1, 3, 7]], np.uint8)).save(tmp_path / "mask.png")
     assert Masks((tmp_path / "mask.png",)).read(tmp_path / "image.png", None).tolist() == [[False, True, True, True]]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=5,
+)
+PLACES = [
+    *("images", "annotations", "categories", "images.2", "annotations.0", "categories.0", "images.2.file_name"),
+    *("images.2.id", "images.2.height", "annotations.0.bbox", "annotations.0.bbox.1", "annotations.0.image_id"),
+]
+
+
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Within it nothing is wrong, or what is wrong is said in one line."""
+    said = ""
+    try:
+        yield
+    except BlemishError as error:
+        said = str(error)
+    assert "\n" not in said
+
+
+@few
+@given(place=st.sampled_from(PLACES), value=VALUES)
+def test_whatever_stands_in_a_json_file_it_is_read_or_refused(place: str, value: Any, own: dict[str, Path]) -> None:
+    file = own["coco"] / "annotations/sea.json"
+    before = file.read_bytes()
+    entry(place, value)(own["coco"])
+    with in_one_line():
+        for sample in read_source(f"coco:{own['coco']}").test:
+            if sample.path.is_file():
+                read_truth(sample, GEOMETRY)
+    file.write_bytes(before)
+
+
+@few
+@given(content=st.text("0123456789.- e+naif\n\t\0é", max_size=30) | st.binary(max_size=30))
+def test_whatever_stands_in_a_text_of_labels_it_is_read_or_refused(content: str | bytes, own: dict[str, Path]) -> None:
+    label(content)(own["yolo"])
+    with in_one_line():
+        for sample in read_source(own["yolo"]).test:
+            read_truth(sample, GEOMETRY)
+
+
+@few
+@given(at=st.integers(0, 130), byte=st.integers(0, 255), end=st.integers(0, 200))
+def test_whatever_stands_in_an_array_file_it_is_read_or_refused(at: int, byte: int, end: int, tmp_path: Path) -> None:
+    content = bytearray(saved(tmp_path / "a.npy", np.ones((2, 5, 6), np.int8)).read_bytes())
+    content[at] = byte
+    (tmp_path / "a.npy").write_bytes(content[:end])
+    with in_one_line():
+        assert read_frame(tmp_path / "a.npy", 1).ndim == 2
+
+
+@given(
+    corner=st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)),
+    sides=st.tuples(st.floats(1e-6, 1), st.floats(1e-6, 1)),
+    shape=st.tuples(st.integers(32, 90), st.integers(32, 90)),
+)
+def test_a_box_is_as_large_on_the_map_as_on_its_image_and_never_vanishes(
+    corner: tuple[float, float], sides: tuple[float, float], shape: tuple[int, int]
+) -> None:
+    bottom, right = min(corner[0] + sides[0], 1.0), min(corner[1] + sides[1], 1.0)
+    (box,) = TrueBoxes(Path("a.txt"), ((*corner, bottom, right),)).placed(shape, Geometry(*shape))
+    assert 0 <= box.top < box.bottom <= shape[0]
+    assert 0 <= box.left < box.right <= shape[1]
+    assert box.bottom - box.top == pytest.approx((bottom - corner[0]) * shape[0], abs=1.001)
+    assert box.right - box.left == pytest.approx((right - corner[1]) * shape[1], abs=1.001)

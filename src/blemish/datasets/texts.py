@@ -59,7 +59,8 @@ def path_below(root: Path, name: str, place: str) -> Path:
         SourceError: the name is empty, absolute, leads out of the folder, or no file can have it.
     """
     path = PurePosixPath(name.replace("\\", "/"))
-    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in name:
+    leads_out = not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
+    if leads_out or "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
         raise SourceError(f"{place}: {name[:LONGEST]!r} does not lie below {root}; give a path relative to it")
     return root / path
 
