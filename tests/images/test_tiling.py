@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,6 +189,23 @@ def test_evaluation_is_at_the_photographs_own_size(tiled: Model, photographs: Pa
     assert found.boxes["true"] == 2
     write_report(tiled, found, tmp_path / "report.html")
     assert "data:image/jpeg" in (tmp_path / "report.html").read_text()
+
+
+def test_an_evaluation_counts_the_boxes_that_the_data_set_has(tiled: Model, photographs: Path, tmp_path: Path) -> None:
+    shutil.copytree(photographs / "test", tmp_path / "images")
+    names = sorted(path.relative_to(tmp_path / "images").as_posix() for path in (tmp_path / "images").rglob("*.png"))
+    animals = [number for number, name in enumerate(names) if name.startswith("animal")]
+    boxes = ([150, 100, 9, 12], [159, 100, 9, 12])  # two animals that touch, of which a mask would make one
+    content = {
+        "images": [{"id": id, "file_name": name, "height": 150, "width": 210} for id, name in enumerate(names)],
+        "annotations": [{"image_id": id, "category_id": 1, "bbox": box} for id in animals for box in boxes],
+        "categories": [{"id": 1, "name": "cow"}],
+    }
+    (tmp_path / "herd.json").write_text(json.dumps(content))
+    found = blemish.evaluate(tiled, f"coco:{tmp_path / 'herd.json'}")
+    assert found.boxes["true"] == 4
+    assert (found.pixel["auroc"] or 0) > 0.95
+    assert found.per_class["cow"]["count"] == 2
 
 
 @pytest.mark.parametrize("name", sorted(DETECTORS))

@@ -6,25 +6,46 @@ good images by seed, so that `fit` and `evaluate` with one seed never share an i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from blemish.datasets.classes import classes, read_one_class
+from blemish.datasets.coco import read_coco
+from blemish.datasets.dagm import read_dagm
 from blemish.datasets.elpv import read_elpv
-from blemish.datasets.folder import read_folder, read_tree
-from blemish.datasets.listing import matching
+from blemish.datasets.folder import read_folder
+from blemish.datasets.groups import OBJECTS, TEXTURES, find_categories
+from blemish.datasets.kolektor import read_ksdd, read_ksdd2
 from blemish.datasets.livestock import read_livestock
 from blemish.datasets.mtd import read_mtd
+from blemish.datasets.recognised import recognise
 from blemish.datasets.remote import read_remote
 from blemish.datasets.sample import GOOD, Dataset, Sample, evenly_spaced, picked
-from blemish.datasets.truth import read_truth
+from blemish.datasets.stc import read_stc
+from blemish.datasets.tree import read_btad, read_mpdd, read_mvtec, read_mvtec_ad2, read_mvtec_loco, read_tree
+from blemish.datasets.truth import read_truth, true_boxes
+from blemish.datasets.visa import read_visa
+from blemish.datasets.yolo import read_yolo
 from blemish.errors import SourceError
 from blemish.images.array_files import read_member
 from blemish.storage.remote import is_remote
 
-__all__ = ["GOOD", "LAYOUTS", "Dataset", "Sample", "classes", "evenly_spaced", "picked", "read_source", "read_truth"]
+__all__ = [
+    "GOOD",
+    "LAYOUTS",
+    "OBJECTS",
+    "TEXTURES",
+    "Dataset",
+    "Sample",
+    "classes",
+    "evenly_spaced",
+    "find_categories",
+    "picked",
+    "read_source",
+    "read_truth",
+    "true_boxes",
+]
 
 LAYOUTS: dict[str, Callable[[str, int], Dataset]] = {
     "tree": read_tree,
@@ -33,6 +54,18 @@ LAYOUTS: dict[str, Callable[[str, int], Dataset]] = {
     "livestock": read_livestock,
     "elpv": read_elpv,
     "one_class": read_one_class,
+    "mvtec": read_mvtec,
+    "mvtec_loco": read_mvtec_loco,
+    "mvtec_ad2": read_mvtec_ad2,
+    "mpdd": read_mpdd,
+    "btad": read_btad,
+    "visa": read_visa,
+    "ksdd": read_ksdd,
+    "ksdd2": read_ksdd2,
+    "dagm": read_dagm,
+    "stc": read_stc,
+    "coco": read_coco,
+    "yolo": read_yolo,
 }
 
 
@@ -73,18 +106,6 @@ def _read(text: str, seed: int) -> Dataset:
     if read_member(path) is not None:
         return Dataset("an image in a file of many", text, [Sample(path)])
     if not path.exists():
-        known = ", ".join(f"{name}:PATH" for name in LAYOUTS if name != "elpv")
-        raise SourceError(f"{text}: no such file or folder; give a path, {known} or elpv")
-    return LAYOUTS[_recognise(path)](text, seed)
-
-
-def _recognise(path: Path) -> str:
-    if os.path.lexists(path / "train" / GOOD) or (path / "test" / GOOD).is_dir():
-        return "tree"
-    if (path / "test").is_dir() and ((path / "ground_truth").is_dir() or (path / "train").is_dir()):
-        return "tree"  # without good images, which must not be taken for a folder of good images
-    if (path / "MT_Free" / "Imgs").is_dir():
-        return "mtd"
-    if (path / "Train").is_dir() and (path / "Test").is_dir() and matching(path / "Test", "*_gt.png"):
-        return "livestock"
-    return "folder"
+        known = ", ".join(sorted(LAYOUTS))
+        raise SourceError(f"{text}: no such file or folder; give a path, or LAYOUT:PATH with one of {known}")
+    return LAYOUTS[recognise(path)](text, seed)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration import DEFAULT_RATE, lowest_rate
-from blemish.datasets import Dataset, Sample, read_source
+from blemish.datasets import Dataset, Sample, read_source, read_truth
 from blemish.errors import ImageError
 from blemish.images import (
     Geometry,
@@ -25,7 +25,6 @@ from blemish.images import (
     input_shape,
     read_format,
     read_image,
-    read_mask,
     read_size,
 )
 from blemish.images.array_files import file_of, read_member
@@ -197,7 +196,7 @@ def _look(sample: Sample, *, has_masks: bool) -> _Seen:
         return _look_elsewhere(sample, sample.path, has_masks=has_masks)
     read_image(sample.path, GEOMETRY)
     height, width = read_size(sample.path)
-    marked = bool(read_mask(sample.mask, sample.path).any()) if has_masks and sample.mask else None
+    marked = bool(read_truth(sample, None).any()) if has_masks and sample.mask else None
     member = read_member(sample.path)
     if member is not None:
         return _Seen(_digest_of(member), height, width, None, marked)
@@ -213,7 +212,7 @@ def _look_elsewhere(sample: Sample, path: Remote, *, has_masks: bool) -> _Seen:
         form = read_format(content)
     except ImageError as error:
         raise ImageError(path, error.reason) from None
-    marked = bool(read_mask(sample.mask, path).any()) if has_masks and sample.mask else None
+    marked = bool(read_truth(sample, None).any()) if has_masks and sample.mask else None
     return _Seen(hashlib.sha256(content).hexdigest(), height, width, form, marked)
 
 

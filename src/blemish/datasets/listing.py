@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -87,6 +88,11 @@ def listed(folder: Path) -> list[Entry]:
     except OSError as error:
         raise SourceError(f"{folder}: cannot be read as a folder ({error.strerror}); check the path") from None
     return sorted(found, key=lambda entry: entry.name)
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Returns a key by which names are sorted so that `2` stands before `10`."""
+    return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _is_folder(entry: Entry) -> bool:

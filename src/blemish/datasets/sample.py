@@ -10,19 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.datasets.marks import MaskFrame, Masks, TrueBoxes
 from blemish.errors import SourceError
 from blemish.images import Location, Remote
 
 GOOD = "good"
 
+Truth = Location | Masks | MaskFrame | TrueBoxes
+"""Where a sample's ground truth is."""
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, the class that its layout gives it (`good`, or the name of a defect), and its mask if it has one."""
+    """One image, the class that its layout gives it (`good`, or the name of a defect), and its truth if it has one."""
 
     path: Location
     kind: str = GOOD
-    mask: Location | None = None
+    mask: Truth | None = None
 
     @property
     def is_anomalous(self) -> bool:

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration import Calibration, lowest_rate
-from blemish.datasets import GOOD, Dataset, Sample, read_source, read_truth
+from blemish.datasets import GOOD, Dataset, Sample, read_source, read_truth, true_boxes
 from blemish.errors import ImageError, SourceError, require
 from blemish.images import Geometry, decode_ahead, waiting
 from blemish.images.files import MAX_PIXELS
-from blemish.maps import Box, find_boxes, matched
+from blemish.maps import Box, matched
 from blemish.metrics import Decisions, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
 from blemish.model import Model, Prediction
 from blemish.progress import Progress
@@ -183,7 +183,8 @@ def _counted(model: Model, dataset: Dataset, progress: Progress | None) -> _Coun
             raise mask
         if mask is not None:
             counted.tallies.setdefault(sample.kind, PixelTally()).update(prediction.map, mask)
-            counted.update_boxes(model.boxes(prediction.map), find_boxes(mask, 0.5, 1), sample)
+            true = true_boxes(sample, mask, model.recipe.geometry)
+            counted.update_boxes(model.boxes(prediction.map), true, sample)
         counted.results.append((sample, replace(prediction, map=None, boxes=())))
     return counted
 

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,31 +163,66 @@ def read_format(source: Location | bytes) -> str:
         return str(image.format)
 
 
-def read_mask(path: Location, image_path: Location, geometry: Geometry | None = None) -> NDArray[np.bool_]:
+def read_mask(
+    path: Location, image_path: Location, geometry: Geometry | None = None, *, any_value: bool = False
+) -> NDArray[np.bool_]:
     """Returns the ground truth of an image, (H, W), True on defects: at the geometry's shape, or else at its own size.
 
     In a mask with a palette, all that is not zero is defect; in any other, all that lies above half of its maximum.
     Masks are resized by nearest neighbour.
+
+    Args:
+        path: of the mask.
+        image_path: of its image.
+        geometry: how the image becomes the model's input.
+        any_value: whether all that is not zero is defect in any mask, since its values are numbers of classes.
 
     Raises:
         ImageError: the mask is unreadable, or its size differs from the image's.
     """
     with opened(path) as mask, _decoding(mask, path):
         ImageOps.exif_transpose(mask, in_place=True)
-        values = np.asarray(mask if mask.mode in {"1", "P", "I;16", "I;16B", "I"} else mask.convert("L"))
-        half = 0 if mask.mode == "P" else int(values.max()) // 2
+        values = _values(mask)
+        half = 0 if mask.mode == "P" or any_value else int(values.max()) // 2
+    return fit_mask(values > half, path, image_path, geometry)
+
+
+def marks_anything(path: Location) -> bool:
+    """Whether a mask has a value that is not zero. Raises `ImageError` if it cannot be read."""
+    with opened(path) as mask, _decoding(mask, path):
+        return bool(_values(mask).any())
+
+
+def fit_mask(
+    marked: NDArray[np.bool_], path: object, image_path: Location, geometry: Geometry | None
+) -> NDArray[np.bool_]:
+    """Returns a mask (H, W) of an image's size as the geometry's shape, by nearest neighbour; unchanged without one.
+
+    Args:
+        marked: True on defects.
+        path: where the mask is from, for messages.
+        image_path: of its image.
+        geometry: how the image becomes the model's input.
+
+    Raises:
+        ImageError: its size differs from the image's.
+    """
     expected = read_size(image_path)
-    if values.shape != expected:
+    if marked.shape != expected:
         raise ImageError(
             path,
-            f"the mask is {values.shape[0]}x{values.shape[1]} and its image {image_path.name} is "
+            f"the mask is {marked.shape[0]}x{marked.shape[1]} and its image {image_path.name} is "
             f"{expected[0]}x{expected[1]}; save the mask at the size of its image",
         )
-    marked: NDArray[np.bool_] = values > half
     if geometry is None:
         return marked
     resized = geometry.apply(Image.fromarray(marked.view(np.uint8)), Image.Resampling.NEAREST)
     return np.asarray(resized) > 0
+
+
+def _values(mask: Image.Image) -> NDArray[Any]:
+    """Returns a mask's values, (H, W)."""
+    return np.asarray(mask if mask.mode in {"1", "P", "I;16", "I;16B", "I"} else mask.convert("L"))
 
 
 @contextmanager
