@@ -67,7 +67,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_categories_are_the_trees_below_a_root_or_the_data_set_itself(trees: Path, tmp_path: Path) -> None:
-    assert categories(str(trees)) == {"one": str(trees / "one"), "two": str(trees / "two")}
+    assert categories(str(trees)) == {"one": f"mvtec:{trees / 'one'}", "two": f"mvtec:{trees / 'two'}"}
     assert categories(str(trees / "one")) == {"one": str(trees / "one")}
     with pytest.raises(SourceError, match="no labelled images to measure on"):
         categories(str(trees / "one" / "train" / "good"))

@@ -12,7 +12,7 @@ from blemish.bench.measure import Bench, Measured
 from blemish.bench.mvtec import GROUPS
 from blemish.bench.protocol import AUPRO, IMAGE_AUROC, PIXEL_AUROC, Entry, Protocol
 from blemish.bench.published import published
-from blemish.bench.sources import categories
+from blemish.bench.sources import categories, scenes
 from blemish.datasets import read_truth
 from blemish.errors import SourceError
 from blemish.metrics import PixelTally, auroc, tally
@@ -126,7 +126,7 @@ STC = Protocol(
         Entry("PaDiM-WR50-Rd550", {"preset": "padim-wr50-rd550-stc"}, strides=STRIDES, draws=True),
     ),
     figures=(IMAGE_AUROC, PIXEL_AUROC),
-    sources=categories,
+    sources=scenes,
     reference="PaDiM-R18-Rd100",
 )
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from blemish.datasets import classes, read_source
-from blemish.datasets.listing import folders_in
+from blemish.datasets import classes, find_categories, read_source
 from blemish.errors import SourceError
 
 ONE_CLASS = {
@@ -26,16 +26,20 @@ def categories(root: str) -> dict[str, str]:
         SourceError: there is no data set.
     """
     folder = Path(root)
-    if folder.is_dir():
-        found = {below.name: str(below) for below in folders_in(folder) if (below / "train" / "good").is_dir()}
-        if found:
-            return found
+    if folder.is_dir() and not (folder / "train").is_dir():
+        with suppress(SourceError):
+            return find_categories("mvtec", root)
     dataset = read_source(root)
     if not dataset.test:
         raise SourceError(
             f"{root}: has no labelled images to measure on; give a tree, or the folder with the trees of all categories"
         )
     return {folder.name or root: root}
+
+
+def scenes(root: str) -> dict[str, str]:
+    """Returns the scenes of ShanghaiTech Campus. Raises `SourceError` if the folder holds none."""
+    return find_categories("stc", root)
 
 
 def all_classes(root: str) -> dict[str, str]:
