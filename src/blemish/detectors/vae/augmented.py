@@ -39,7 +39,7 @@ CHANGES = {
 }
 """Changes by name.
 
-The published code of VAE-GRF has `flips` for textures and `turns` for hazelnut; the VAE of the PaDiM paper has `shifts`.
+The published code of VAE-GRF has `flips` for textures, `turns` for hazelnut; the VAE of the PaDiM paper has `shifts`.
 """
 
 

@@ -34,8 +34,12 @@ ones for noise, which shortens the range.
 SHORTEST = 0.1
 """The shortest range that is looked for, in pixels."""
 
-GRID = 25
-"""Ranges that are tried first; then the best is refined between its neighbours."""
+GRID_STEP = 1.03
+"""Each range that is tried first is so many times the one before; then the best is refined between its neighbours.
+
+Where wrapping pushes eigenvalues to the floor, the likelihood falls off within a few per cent beyond the best range,
+and has lesser maxima below it, so the steps are small.
+"""
 
 CORRELATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "matern-1/2": lambda ratio: torch.exp(-ratio),
@@ -240,17 +244,25 @@ def fit_prior(
         raise SettingError(f"bounds of the range from {low:g} to {high:g} are out of order; give 0 < lowest < highest")
     if not least_variance > 0:
         raise SettingError(f"a least variance of {least_variance:g} is out of range; give a number above 0")
-    observed = periodogram.double()
+    if correlation not in CORRELATIONS:
+        raise SettingError(f"no correlation is called {correlation!r}; give one of {', '.join(CORRELATIONS)}")
+    observed, distances = periodogram.double(), torus_distances(height, width)
     sites = height * width
 
-    def fitted(log_range: float) -> Prior:
-        reach = math.exp(log_range)
-        unit = RandomField.from_base(base(correlation, reach, 1.0, height, width), FINE_FLOOR)
-        variance = max(float(unit.sum(observed / unit.eigenvalues)) / sites, least_variance)
-        return prior_at(observed, width, correlation, reach, variance)
+    def likeliest_variance(log_range: float) -> tuple[float, float]:
+        """Returns the best variance for a range, and twice the negative log likelihood per pixel without a constant."""
+        unit = RandomField.from_base(CORRELATIONS[correlation](distances / math.exp(log_range)), FINE_FLOOR)
+        mean = float(unit.sum(observed / unit.eigenvalues)) / sites
+        variance = max(mean, least_variance)
+        return variance, float(unit.log_determinant()) / sites + math.log(variance) + mean / variance
 
-    grid = np.linspace(math.log(low), math.log(high), GRID)
-    best = int(np.argmax([fitted(place).log_likelihood for place in grid]))
-    bounds = (grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)])
-    found = minimize_scalar(lambda place: -fitted(place).log_likelihood, bounds=bounds, method="bounded")
-    return max((fitted(float(found.x)), fitted(grid[best])), key=lambda prior: prior.log_likelihood)
+    def misfit(log_range: float) -> float:
+        return likeliest_variance(log_range)[1]
+
+    count = 2 + math.ceil(math.log(high / low) / math.log(GRID_STEP))
+    grid = np.linspace(math.log(low), math.log(high), count)
+    best = int(np.argmin([misfit(place) for place in grid]))
+    bounds = (grid[max(best - 1, 0)], grid[min(best + 1, count - 1)])
+    found = minimize_scalar(misfit, bounds=bounds, method="bounded", options={"xatol": 1e-5})
+    place = min((float(found.x), float(grid[best])), key=misfit)
+    return prior_at(observed, width, correlation, math.exp(place), likeliest_variance(place)[0])

@@ -6,8 +6,8 @@ The maps are those of Gangloff et al. (2023), standardised by position.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from blemish.detectors.vae.network import STRIDES, FixedField, JointField, Netwo
 from blemish.detectors.vae.random_field import RandomField, base
 from blemish.errors import SettingError
 from blemish.statistics import GridMoments, Statistic
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(kw_only=True)
@@ -55,7 +58,7 @@ class VAE(Trained, Generative):
 
     map: str = "mad"
     standardised: bool = True
-    beta: float = 0.1
+    beta: float = 1.0
     latent: int = 256
     stride: int = 8
     augment: str = "none"
@@ -98,8 +101,7 @@ class VAE(Trained, Generative):
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self.network_ = Network(self.latent, self.stride)
-        height, width = grid_of(self.map, (height, width), self.stride)
-        return {"maps": GridMoments.empty(height * width, 1)}
+        return {"maps": self.no_maps(grids)}
 
     def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
         return iter(())
@@ -170,6 +172,23 @@ class VAE(Trained, Generative):
         _, height, width = self.grids_[0]
         field = FixedField(self.prior()) if self.needs_gradients else None
         return VAEHead(network, self.map, self.window, (height, width), self.stride, field, self.beta)
+
+    def with_map(self, map: str, *, standardised: bool) -> Self:
+        """Returns the detector with another map, which has seen no maps of normal images yet (see `settle`).
+
+        Raises:
+            SettingError: the map is not known.
+        """
+        other = replace(self, map=map, standardised=standardised)
+        other.restore(self.grids_, self.tensors())
+        other.statistics_["maps"] = other.no_maps(self.grids_)
+        return other
+
+    def no_maps(self, grids: list[Grid]) -> GridMoments:
+        """Returns the empty statistic of the maps of images of these shapes."""
+        _, height, width = grids[0]
+        rows, columns = grid_of(self.map, (height, width), self.stride)
+        return GridMoments.empty(rows * columns, 1)
 
     def reconstruct(self, features: Features) -> Tensor:
         with torch.inference_mode():
