@@ -16,7 +16,6 @@ from blemish.engines import Engine
 from blemish.engines.stream import stream, tensors
 from blemish.errors import SettingError, SourceError
 from blemish.fitting.recalibrate import gather_scores
-from blemish.fitting.trained.learn import SETTLING
 from blemish.images import Geometry
 from blemish.model import Fitted, Learned, Model
 from blemish.model.change import asked_box_rate, asked_rate
@@ -56,6 +55,8 @@ def with_map(
         DegenerateError: what was learned is not finite.
     """
     from blemish.detectors import VAE
+    from blemish.detectors.scoring import OUTPUTS
+    from blemish.fitting.trained.learn import SETTLING
 
     before = model.learned.detector
     if not isinstance(before, VAE):
@@ -72,8 +73,6 @@ def with_map(
         drawn = np.random.default_rng([detector.seed, SETTLING]).permutation(len(others))[:SETTLING]
         detector.settle(_features(extractor, [others[place] for place in drawn.tolist()], geometry, progress))
     learned = Learned(detector, model.learned.weights, geometry.shape)
-    from blemish.detectors.scoring import OUTPUTS
-
     engine = extractor.then(learned.scoring, OUTPUTS)
     recipe = replace(model.recipe, settings=detector.settings())
     told = model.provenance
