@@ -164,6 +164,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def vae_model(tree: Path) -> blemish.Model:
+    """A small `vae-grf` of the tree, hardly trained; not to be changed."""
+    return blemish.fit(tree, detector=blemish.VAEGRF(latent=8, epochs=1, drawn=24), size=64)
+
+
+@pytest.fixture(scope="session")
 def long_tree(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small tree with images two and a half times as wide as high, 60×150; not to be changed."""
     root = tmp_path_factory.mktemp("long") / "parts"

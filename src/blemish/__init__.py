@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
     from blemish.evaluation.compare import Comparison, compare
-    from blemish.fitting import calibrate, fit
+    from blemish.fitting import calibrate, fit, with_map
     from blemish.model import Model, Prediction
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "with_map",
 ]
 
 # Each name is imported when it is first used: `import blemish` alone loads neither torch nor openvino.
@@ -51,6 +52,7 @@ _HOMES = {
     "compare": "evaluation.compare",
     "evaluate": "evaluation",
     "fit": "fitting",
+    "with_map": "fitting",
 }
 
 

@@ -152,6 +152,12 @@ def print_model(model: Model, output: str) -> None:
     if told["trimmed"]:
         left_out = several(len(told["trimmed"]), "image that looks anomalous was", "images that look anomalous were")
         out.print(f"{left_out} left out: {listed(told['trimmed'])}")
+    learned = model.provenance.learned
+    if learned.get("range_is_bounded"):
+        out.print(
+            f"[yellow]the prior's range stopped at its bound of {learned['longest_range']:g} pixels:[/yellow] "
+            "allow a longer one with --set longest_range=PIXELS"
+        )
     found = [f"{name} (p {p_value:.2g})" for name, p_value in model.calibration.suspicious]
     if found:
         trims = model.calibration.folds and not isinstance(model.learned.detector, Trained)

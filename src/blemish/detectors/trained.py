@@ -47,6 +47,11 @@ class Trained(Detector):
         """Returns how long and how fast it is trained."""
         return Schedule(**{field.name: getattr(self, field.name) for field in fields(Schedule)})
 
+    @property
+    def sees_margins(self) -> bool:
+        """Whether its objective takes training images as they are before the crop."""
+        return False
+
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
         """Returns what is trained, by name. Raises `SettingError` before the first features."""

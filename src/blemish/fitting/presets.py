@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from blemish.backbones import PIXELS
 from blemish.errors import SettingError
+from blemish.fitting.vae_presets import PADIM as PADIM_VAE
+from blemish.fitting.vae_presets import SETTINGS as VAE_SETTINGS
 
 Layers = tuple[int | str, ...]
 
@@ -60,6 +63,8 @@ PRESETS: dict[str, Preset] = {
     "mvg-r18-layer2": Preset("gaussian", _R18, ("layer2",), 224),
     "mvg-r18-layer3": Preset("gaussian", _R18, ("layer3",), 224),
     "mvg-r18-layer4": Preset("gaussian", _R18, ("layer4",), 224),
+    **{name: Preset(kind, PIXELS, (), settings=settings) for name, (kind, settings) in VAE_SETTINGS.items()},
+    "padim-vae": Preset("vae", PIXELS, (), 292, 256, PADIM_VAE),
 }
 
 

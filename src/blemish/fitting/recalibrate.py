@@ -57,7 +57,7 @@ def calibrate(
         if asked is not None:
             check_rate(name, asked, len(paths))
     told, former = model.provenance, model.calibration
-    gathered, seen = _gathered(model, dataset, progress)
+    gathered, seen = gather_scores(model, dataset, progress)
     if _all_same(gathered):
         raise DegenerateError(f"{dataset.root}: all {len(paths)} images are the same picture; give different ones")
     before = FormerCalibration(
@@ -77,8 +77,8 @@ def calibrate(
     return Model(model.recipe, calibration, provenance, model.inside, model.engine, model.extractor, model.store)
 
 
-def _gathered(model: Model, dataset: Dataset, progress: Progress | None) -> tuple[Gathered, int]:
-    """Returns the scores of all images, and how many the model was fitted on.
+def gather_scores(model: Model, dataset: Dataset, progress: Progress | None) -> tuple[Gathered, int]:
+    """Returns a model's scores of all training images of a data set, and how many of them the model was fitted on.
 
     Raises:
         BadImagesError: an image has no score.

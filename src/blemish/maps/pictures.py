@@ -74,13 +74,13 @@ def in_view(boxes: Sequence[Box], shape: tuple[int, ...], shown: tuple[int, ...]
     return [box.moved(0, 0, (shown[0] / shape[0], shown[1] / shape[1])) for box in boxes]
 
 
-def outlined(image: Pixels, boxes: Sequence[Box]) -> Pixels:
+def outlined(image: Pixels, boxes: Sequence[Box], colour: tuple[int, int, int] = OUTLINE) -> Pixels:
     """Returns `image` (H, W, 3) with a line around each box, which is in its pixels."""
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     for box in boxes:
         right, bottom = max(box.left, box.right - 1), max(box.top, box.bottom - 1)
-        draw.rectangle((box.left, box.top, right, bottom), outline=OUTLINE)
+        draw.rectangle((box.left, box.top, right, bottom), outline=colour)
     return np.asarray(picture)
 
 

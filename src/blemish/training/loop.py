@@ -259,7 +259,7 @@ def check_folder(folder: Path, resume: bool) -> None:
             f"{folder}: holds a training already ({held[0]}); go on from it with --resume, or give another folder"
         )
     check_free(folder / CHECKPOINT, checkpoint.KIND, force=resume)
-    for _ in _lines(folder / LOG):
+    for _ in read_lines(folder / LOG):
         pass
 
 
@@ -321,7 +321,7 @@ class _Log:
             return self
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / LOG
-        earlier = [line for step, line in _lines(path) if step < self.step]
+        earlier = [line for step, line in read_lines(path) if step < self.step]
         with Scratch(self.folder) as scratch:
             (scratch.path / LOG).write_text("".join(earlier), encoding="utf-8")
             (scratch.path / LOG).replace(path)
@@ -347,7 +347,7 @@ class _Log:
                 output.close()
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields the steps of an earlier log and their lines; a last line that a crash cut short is left out.
 
     Raises:

@@ -7,10 +7,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 from torch import Tensor
 
-from blemish.detectors.vae.random_field import CORRELATIONS, FLOOR, RandomField, base, fit_prior, torus_distances
+from blemish.detectors.vae.random_field import (
+    CORRELATIONS,
+    FINE_FLOOR,
+    FLOOR,
+    RandomField,
+    base,
+    fit_prior,
+    torus_distances,
+)
 from blemish.errors import SettingError, ShapeError
 from blemish.statistics import Periodogram
 
@@ -37,6 +45,40 @@ def test_distances_go_the_shorter_way_around() -> None:
     distances = torus_distances(4, 5)
     slow = [[math.hypot(min(i, 4 - i), min(j, 5 - j)) for j in range(5)] for i in range(4)]
     assert torch.allclose(distances, torch.tensor(slow, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("kind", "order"), [("matern-1/2", 0.5), ("matern-3/2", 1.5)])
+def test_correlations_are_those_of_matern_with_the_papers_range(kind: str, order: float) -> None:
+    """Equation 2 by Bessel functions; equation 5 leaves out its factor √3, so its range is shorter by that."""
+    ratios = np.linspace(0.01, 6, 50)
+    scaled = math.sqrt(2 * order) * ratios
+    general = 2 ** (1 - order) / special.gamma(order) * scaled**order * special.kv(order, scaled)
+    ours = CORRELATIONS[kind](torch.from_numpy(math.sqrt(2 * order) * ratios))
+    assert np.allclose(ours.numpy(), general, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", CORRELATIONS)
+def test_covariances_are_the_variance_times_the_correlation_at_the_distance_on_the_torus(kind: str) -> None:
+    matrix = dense(base(kind, 1.3, 2.5, 3, 4)).reshape(3, 4, 3, 4)
+    for (i, j), (k, m) in [((0, 0), (0, 0)), ((0, 1), (2, 3)), ((1, 3), (2, 0)), ((2, 2), (0, 2))]:
+        down, across = (min(abs(a - b), side - abs(a - b)) for a, b, side in ((i, k, 3), (j, m, 4)))
+        ratio = torch.tensor(math.hypot(down, across) / 1.3, dtype=torch.float64)
+        assert matrix[i, j, k, m] == pytest.approx(2.5 * float(CORRELATIONS[kind](ratio)))
+    assert torch.equal(matrix.reshape(12, 12), matrix.reshape(12, 12).T)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", CORRELATIONS)
+def test_eigenvalues_inverses_and_products_are_those_of_the_dense_matrices(kind: str, shape: tuple[int, int]) -> None:
+    """Equations 17, 18 and 19: eigenvalues of an inverse are inverse, and those of a product multiply."""
+    (ours, matrix), (other, again) = field(kind, shape), field("matern-1/2", shape, reach=0.3)
+    whole = torch.fft.fft2(ours.base()).real.flatten()
+    assert torch.allclose(whole.sort().values, torch.linalg.eigvalsh(matrix), rtol=1e-9)
+    assert torch.allclose(ours.sum(ours.eigenvalues), whole.sum())
+    inverse = RandomField(1 / ours.eigenvalues, ours.width)
+    assert torch.allclose(inverse.base().flatten(), torch.linalg.inv(matrix)[0], rtol=1e-6, atol=1e-9)
+    product = RandomField(ours.eigenvalues * other.eigenvalues, ours.width)
+    assert torch.allclose(product.base().flatten(), (matrix @ again)[0], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -67,6 +109,18 @@ def test_the_divergence_is_that_of_torch_between_dense_gaussians(kind: str) -> N
     posterior = torch.distributions.MultivariateNormal(mean.flatten(1), torch.diag_embed(variance.flatten(1)))
     wanted = torch.distributions.kl_divergence(posterior, prior)
     assert torch.allclose(ours.divergence(mean, variance), wanted, rtol=1e-6)
+
+
+def test_the_divergence_is_the_mean_of_the_logarithm_of_both_densities_ratio() -> None:
+    """Equation 11, by samples of the posterior."""
+    ours, _ = field("matern-3/2", (4, 4))
+    torch.manual_seed(2)
+    mean, variance = torch.randn(4, 4, dtype=torch.float64), torch.rand(4, 4, dtype=torch.float64) + 0.1
+    posterior = torch.distributions.Normal(mean, variance.sqrt())
+    drawn = posterior.sample((100_000,))
+    ratio = posterior.log_prob(drawn).sum((1, 2)) - ours.log_likelihood(drawn)
+    error = float(ratio.std()) / math.sqrt(len(drawn))
+    assert float(ratio.mean()) == pytest.approx(float(ours.divergence(mean, variance)), abs=5 * error)
 
 
 def test_with_the_identity_it_is_the_closed_form_of_the_ordinary_vae() -> None:
@@ -142,14 +196,14 @@ def test_the_likelihood_depends_on_the_images_through_their_periodogram_alone(ki
 
 @pytest.mark.parametrize(("kind", "reach"), [("matern-1/2", 4.0), ("matern-3/2", 2.0), ("gaussian", 1.0)])
 def test_the_fitted_prior_is_the_one_that_was_sampled_from_and_the_likeliest(kind: str, reach: float) -> None:
-    truth = RandomField.from_base(base(kind, reach, 0.4, 32, 32))
+    truth = RandomField.from_base(base(kind, reach, 0.4, 32, 32), FINE_FLOOR)
     mean = Periodogram.empty(32, 32).update(truth.sample(400, torch.Generator().manual_seed(0))).finish()
     found = fit_prior(mean, 32, kind)
     assert found.range == pytest.approx(reach, rel=0.05)
     assert found.variance == pytest.approx(0.4, rel=0.05)
 
     def negative(point: np.ndarray) -> float:
-        other = RandomField.from_base(base(kind, math.exp(point[0]), math.exp(point[1]), 32, 32))
+        other = RandomField.from_base(base(kind, math.exp(point[0]), math.exp(point[1]), 32, 32), FINE_FLOOR)
         return -float(other.log_likelihood_of_periodogram(mean))
 
     best = optimize.minimize(negative, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9})
@@ -157,6 +211,17 @@ def test_the_fitted_prior_is_the_one_that_was_sampled_from_and_the_likeliest(kin
     assert math.log(found.variance) == pytest.approx(best.x[1], abs=1e-3)
     constant = math.log(2 * math.pi) / 2
     assert found.log_likelihood == pytest.approx(-best.fun / 1024 + constant, abs=1e-6)
+
+
+@pytest.mark.parametrize("reach", [8.0, 12.0, 20.0])
+@pytest.mark.parametrize("kind", ["matern-1/2", "matern-3/2", "gaussian"])
+def test_long_ranges_are_recovered_to_two_per_cent(kind: str, reach: float) -> None:
+    truth = RandomField.from_base(base(kind, reach, 0.4, 96, 96), FINE_FLOOR)
+    mean = Periodogram.empty(96, 96).update(truth.sample(100, torch.Generator().manual_seed(2))).finish()
+    found = fit_prior(mean, 96, kind)
+    assert found.range == pytest.approx(reach, rel=0.02)
+    assert found.variance == pytest.approx(0.4, rel=0.02)
+    assert found.floored == truth.floored
 
 
 def test_bounds_hold_and_images_without_variation_get_the_least_variance() -> None:

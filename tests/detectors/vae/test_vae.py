@@ -1,28 +1,33 @@
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import structural_similarity
-from torch.distributions import ContinuousBernoulli, Normal, kl_divergence
+from torch.distributions import ContinuousBernoulli, MultivariateNormal, Normal, kl_divergence
 
 import blemish
+from blemish.cli.console import print_model
 from blemish.datasets import read_source
 from blemish.detectors import VAE, VAEGRF, Detector, make_detector
 from blemish.detectors.vae.head import GRADIENTS, MAPS
 from blemish.detectors.vae.network import (
     FixedField,
     JointField,
+    Network,
     Objective,
     continuous_bernoulli_mean,
     elbo,
     log_likelihood,
 )
-from blemish.detectors.vae.random_field import RandomField, base
+from blemish.detectors.vae.random_field import FINE_FLOOR, RandomField, base
 from blemish.detectors.vae.similarity import Similarity
 from blemish.errors import SettingError, StorageError
+from blemish.fitting.vae_presets import PADIM
 from blemish.model import Model
 from conftest import write_parts
 
@@ -75,10 +80,62 @@ def test_the_ordinary_vaes_divergence_is_the_closed_form() -> None:
         terms = objective(batch)
         mean, log_variance = detector.network.encode(batch)
         posterior = Normal(mean, torch.exp(log_variance / 2))
-        wanted = kl_divergence(posterior, Normal(0.0, 1.0)).mean()
+        wanted = kl_divergence(posterior, Normal(0.0, 1.0)).sum((1, 2, 3)).mean() / (3 * 32 * 32)
     # The encoder normalises by the batch, so both passes saw the same statistics.
     assert float(terms["divergence"]) == pytest.approx(float(wanted), rel=1e-4)
-    assert float(terms["loss"]) == pytest.approx(float(terms["reconstruction"] + 0.1 * terms["divergence"]), rel=1e-5)
+    assert float(terms["loss"]) == pytest.approx(
+        float(terms["reconstruction"] + detector.beta * terms["divergence"]), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", [VAE, VAEGRF])
+def test_the_loss_is_the_papers_sums_over_pixels_and_codes_by_the_number_of_values(kind: type[VAE]) -> None:
+    """Equations 8, 9 and 12 by torch's distributions with the dense covariance, for one image."""
+    detector = started(kind(latent=3, beta=0.7))
+    assert isinstance(detector, VAE)
+    objective, batch = detector.objective(), images(2)
+    with torch.no_grad():
+        torch.manual_seed(5)
+        terms = objective(batch)
+        mean, log_variance = detector.network.encode(batch)
+        torch.manual_seed(5)
+        codes = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
+        likelihood = ContinuousBernoulli(logits=detector.network.decode(codes)).log_prob(batch).sum((1, 2, 3))
+        first = detector.prior().base()  # of 4×4 sites
+        places = [(i, j) for i in range(4) for j in range(4)]
+        dense = torch.stack([torch.stack([first[(k - i) % 4, (m - j) % 4] for k, m in places]) for i, j in places])
+        posterior = MultivariateNormal(
+            mean.double().flatten(2), torch.diag_embed(log_variance.double().exp().flatten(2))
+        )
+        prior = MultivariateNormal(torch.zeros(16, dtype=torch.float64), dense)
+        divergence = kl_divergence(posterior, prior).sum(1)
+    wanted = (-likelihood + 0.7 * divergence).mean() / (3 * 32 * 32)
+    assert float(terms["loss"]) == pytest.approx(float(wanted), rel=1e-4)
+    assert float(terms["elbo"]) == -float(terms["loss"])
+
+
+@pytest.mark.parametrize("estimate", ["exact", "joint"])
+def test_with_the_identity_a_field_is_the_ordinary_vaes_prior_whatever_the_images_vary(estimate: str) -> None:
+    detector = started(VAEGRF(latent=4, correlation="identity", estimate=estimate))
+    assert isinstance(detector, VAEGRF)
+    assert torch.equal(detector.prior().eigenvalues, torch.ones(4, 3, dtype=torch.float64))
+    assert list(detector.networks()) == ["network"]
+    assert detector.summary() == started(VAE(latent=4)).summary()
+    mean, variance = torch.randn(2, 4, 4, 4, dtype=torch.float64), torch.rand(2, 4, 4, 4, dtype=torch.float64) + 0.1
+    wanted = (mean.square() + variance - 1 - variance.log()).sum((-2, -1)) / 2
+    assert torch.allclose(detector.prior().divergence(mean, variance), wanted)
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_a_code_of_any_stride_is_decoded_to_the_images_size(stride: int) -> None:
+    network = Network(4, stride)
+    with torch.no_grad():
+        mean, log_variance = network.encode(images(2, 64))
+        assert mean.shape == log_variance.shape == (2, 4, 64 // stride, 64 // stride)
+        assert network.decode(mean).shape == (2, 3, 64, 64)
+    widths = [part.in_channels for part in network.decoder if isinstance(part, torch.nn.ConvTranspose2d)]
+    assert widths == [16 * stride >> halving for halving in range(len(widths))]
+    assert widths[-1] == 32
 
 
 def test_the_loss_is_differentiable_in_every_parameter() -> None:
@@ -103,7 +160,27 @@ def test_the_latent_field_has_the_images_variance_and_an_eighth_of_their_range()
     assert found.variance == pytest.approx(0.02, rel=0.2)
     wanted = RandomField.from_base(base("matern-1/2", found.range / 8, found.variance, 8, 8))
     assert torch.equal(detector.prior().eigenvalues, wanted.eigenvalues)
-    assert detector.summary()["floored_eigenvalues"] == wanted.floored
+    told = detector.summary()
+    assert told["floored_eigenvalues"] == wanted.floored
+    assert told["floored_eigenvalues_of_images"] == found.floored
+    assert (told["longest_range"], told["range_is_bounded"]) == (16, False)
+    detector.longest_range, detector.prior_ = 2.0, None
+    told = detector.summary()
+    assert told["range"] == pytest.approx(2, rel=1e-3)
+    assert (told["longest_range"], told["range_is_bounded"]) == (2, True)
+
+
+def test_a_range_that_stopped_at_its_bound_is_told_after_a_fit(
+    vae_model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_model(vae_model, "ground.blemish")
+    assert "bound" not in capsys.readouterr().out
+    stopped = {**vae_model.provenance.learned, "range_is_bounded": True, "longest_range": 10.0}
+    bounded = copy.copy(vae_model)
+    bounded.provenance = replace(vae_model.provenance, learned=stopped)
+    print_model(bounded, "ground.blemish")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the prior's range stopped at its bound of 10 pixels: allow a longer one with --set longest_range" in told
 
 
 def test_on_real_images_the_exact_prior_is_the_one_known(data: Path) -> None:
@@ -247,7 +324,7 @@ def test_the_saved_graph_of_mad_has_no_decoder(tree: Path, tmp_path: Path) -> No
 
 
 def test_the_joint_prior_climbs_the_images_likelihood() -> None:
-    truth = RandomField.from_base(base("matern-3/2", 3.0, 0.02, 32, 32))
+    truth = RandomField.from_base(base("matern-3/2", 3.0, 0.02, 32, 32), FINE_FLOOR)
     drawn = truth.sample(3 * 200, torch.Generator().manual_seed(0)).reshape(200, 3, 32, 32).float()
     field = JointField("matern-3/2", (32, 32), 8)
     assert field.range.item() == 1
@@ -262,9 +339,7 @@ def test_the_joint_prior_climbs_the_images_likelihood() -> None:
         optimizer.step()
     assert field.range.item() == pytest.approx(wanted.range, rel=0.01)
     assert field.variance.item() == pytest.approx(wanted.variance, rel=0.01)
-    assert field.terms(drawn)["prior"].item() / 3 == pytest.approx(
-        -wanted.log_likelihood + np.log(2 * np.pi) / 2, abs=1e-3
-    )
+    assert field.terms(drawn)["prior"].item() == pytest.approx(-wanted.log_likelihood + np.log(2 * np.pi) / 2, abs=1e-3)
 
 
 def test_the_divergence_gives_the_joint_prior_no_gradient() -> None:
@@ -288,10 +363,16 @@ def test_the_joint_prior_is_saved_and_bounded(tree: Path, tmp_path: Path) -> Non
     field.terms(images(2))
     assert field.range.item() == pytest.approx(10)
     assert field.variance.item() == pytest.approx(0.001)
+    longer = JointField("matern-1/2", (32, 32), 8, longest=25)
+    with torch.no_grad():
+        longer.log_range.fill_(9.0)
+    longer.terms(images(2))
+    assert longer.range.item() == pytest.approx(25)
 
 
 def test_a_broken_fit_is_resumed_and_another_models_checkpoint_refused(tree: Path, tmp_path: Path) -> None:
-    detector = VAE(latent=8, epochs=2, drawn=None, batch=4)
+    settings = {"latent": 8, "epochs": 2, "drawn": None, "batch": 4, "augment": "shifts"}
+    cut = {"size": 72, "crop": 64}
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "train" and done == 2:
@@ -300,14 +381,25 @@ def test_a_broken_fit_is_resumed_and_another_models_checkpoint_refused(tree: Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("blemish.training.loop.EVERY", -1.0)
         with pytest.raises(KeyboardInterrupt):
-            blemish.fit(tree, detector=detector, size=64, checkpoints=tmp_path / "c", progress=stop)
-    again = VAE(latent=8, epochs=2, drawn=None, batch=4)
-    resumed = blemish.fit(tree, detector=again, size=64, checkpoints=tmp_path / "c", resume=True)
-    whole = blemish.fit(tree, detector=VAE(latent=8, epochs=2, drawn=None, batch=4), size=64)
+            blemish.fit(tree, detector=VAE(**settings), **cut, checkpoints=tmp_path / "c", progress=stop)
+    resumed = blemish.fit(tree, detector=VAE(**settings), **cut, checkpoints=tmp_path / "c", resume=True)
+    whole = blemish.fit(tree, detector=VAE(**settings), **cut)
     assert [p.score for p in resumed.predict(tree)] == [p.score for p in whole.predict(tree)]
-    grf = VAEGRF(latent=8, epochs=2, drawn=None, batch=4)
     with pytest.raises(StorageError, match=r"another training \(detector is 'vae' there, 'vae-grf' here\)"):
-        blemish.fit(tree, detector=grf, size=64, checkpoints=tmp_path / "c", resume=True)
+        blemish.fit(tree, detector=VAEGRF(**settings), **cut, checkpoints=tmp_path / "c", resume=True)
+
+
+def test_padims_vae_is_trained_on_what_is_around_the_crop_and_scores_by_the_squared_error(tree: Path) -> None:
+    fewer = {"latent": 4, "epochs": 1, "drawn": 16, "batch": 8}
+    model = blemish.fit(tree, preset="padim-vae", settings=fewer, size=72, crop=64)
+    assert model.provenance.learned == {"sites": [2, 2], "channels": 4}
+    assert {**PADIM, **fewer}.items() <= model.recipe.settings.items()
+    (prediction,) = model.predict(next((tree / "test" / "scratch").iterdir()))
+    explanation = model.explain(next((tree / "test" / "scratch").iterdir()))
+    assert prediction.map is not None
+    assert explanation.reconstruction is not None
+    error = ((explanation.image / 255 - explanation.reconstruction / 255) ** 2).sum(2)
+    assert np.abs(prediction.map - error).max() < 0.02, "the reconstruction is shown in 256 steps"
 
 
 def test_images_of_one_colour_each_are_learned_without_a_fault(tmp_path: Path) -> None:
@@ -347,6 +439,9 @@ def test_a_standardised_map_has_mean_0_and_deviation_1_at_every_position_of_norm
         ({"latent": 0}, "latent 0 is out of range"),
         ({"window": 10}, "window 10 is out of range; give an odd number"),
         ({"window": 1}, "window 1 is out of range"),
+        ({"stride": 12}, "stride 12 is not possible; give 8, 16 or 32"),
+        ({"augment": "wild"}, "augment 'wild' is not known; give none, flips, turns, shifts"),
+        ({"longest_range": 0.1}, "longest_range 0.1 is out of range; give more than 0.1"),
         ({"correlation": "cubic"}, "no correlation is called 'cubic'"),
         ({"betta": 1.0}, "no setting 'betta'"),
     ],
@@ -381,8 +476,8 @@ def test_what_was_learned_is_restored() -> None:
     assert isinstance(again.objective(), Objective)
 
 
-def test_images_are_drawn_from_the_prior_by_seed_and_reconstructions_are_shown(tree: Path) -> None:
-    model = blemish.fit(tree, detector=VAEGRF(**QUICK), size=64)
+def test_images_are_drawn_from_the_prior_by_seed_and_reconstructions_are_shown(tree: Path, vae_model: Model) -> None:
+    model = vae_model
     drawn = model.sample(3)
     assert drawn.shape == (3, 64, 64, 3)
     assert drawn.dtype == np.uint8

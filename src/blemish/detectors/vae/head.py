@@ -15,9 +15,6 @@ from blemish.detectors.head import Head, Part
 from blemish.detectors.vae.network import FixedField, Network, continuous_bernoulli_mean, elbo, log_likelihood
 from blemish.detectors.vae.similarity import Similarity
 
-STRIDE = 8
-"""Pixels per site of the code, on each side."""
-
 GRADIENTS = ("gradient", "gradient-sm", "projection")
 """Maps that need gradients with respect to the image."""
 
@@ -27,9 +24,9 @@ STEPS, RATE, NEARNESS = 15, 0.5, 0.05
 """Steps of the projection, their rate, and the weight of the distance from the image (Dehaene et al. 2020)."""
 
 
-def grid_of(map: str, shape: tuple[int, int]) -> tuple[int, int]:
-    """Returns height and width of a map for images of this shape."""
-    return (shape[0] // STRIDE, shape[1] // STRIDE) if map == "mad" else shape
+def grid_of(map: str, shape: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Returns height and width of a map for images of this shape and a code of this stride."""
+    return (shape[0] // stride, shape[1] // stride) if map == "mad" else shape
 
 
 class VAEHead(Head):
@@ -40,6 +37,7 @@ class VAEHead(Head):
         map: one of `MAPS`.
         window: side of the window of SSIM.
         shape: H and W.
+        stride: pixels per site of the code.
         field: prior of the codes, for the gradient of the loss.
         beta: weight of the divergence in the loss.
     """
@@ -53,13 +51,14 @@ class VAEHead(Head):
         map: str,
         window: int,
         shape: tuple[int, int],
+        stride: int,
         field: FixedField | None = None,
         beta: float = 1.0,
     ) -> None:
         super().__init__()
-        self.map, self.beta = map, beta
+        self.map, self.stride, self.beta = map, stride, beta
         self.parts = [Part((0,))]
-        self.grid = grid_of(map, shape)
+        self.grid = grid_of(map, shape, stride)
         self.register_buffer("mean", torch.zeros(self.grid))
         self.register_buffer("deviation", torch.ones(self.grid))
         self.network = network
@@ -93,7 +92,7 @@ class VAEHead(Head):
         dissimilar = self._dissimilarity(images, shown)
         if self.map == "sm":
             return dissimilar
-        repeated = F.interpolate(spread(code)[:, None], scale_factor=STRIDE, mode="nearest")[:, 0]
+        repeated = F.interpolate(spread(code)[:, None], scale_factor=self.stride, mode="nearest")[:, 0]
         return _to_unit(repeated) * _to_unit(dissimilar)
 
     def _shown(self, images: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """The network of Gangloff et al. (2023) and its loss.
 
-The stem and the first two stages of a ResNet-18 encode an image of l×l pixels to Gaussians on a grid of l/8×l/8 sites;
-three transposed convolutions decode.
+The stem and the first stages of a ResNet-18 encode an image of l×l pixels to Gaussians on a grid of l/8×l/8 sites;
+transposed convolutions decode. With stride 32 it is all of a ResNet-18, as in the VAE that PaDiM is compared with.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,8 +15,15 @@ from torch import Tensor, nn
 from torch.distributions import ContinuousBernoulli
 from torch.optim import Optimizer
 
-from blemish.detectors.vae.random_field import RandomField, base
+from blemish.detectors.vae.augmented import Augmented
+from blemish.detectors.vae.random_field import FINE_FLOOR, SHORTEST, RandomField, base
 from blemish.training import Noise
+
+STRIDES = (8, 16, 32)
+"""Pixels per site of the code, on each side, that a network may have."""
+
+LONGEST = 10.0
+"""The longest range of a `JointField` by default, in pixels, as in the published code."""
 
 
 class Network(nn.Module):
@@ -23,26 +31,25 @@ class Network(nn.Module):
 
     Args:
         latent: channels of the code.
+        stride: pixels per site of the code, one of `STRIDES`.
     """
 
-    def __init__(self, latent: int) -> None:
+    def __init__(self, latent: int, stride: int = 8) -> None:
         import timm
 
         super().__init__()
-        # The stem, layer1 and layer2, untrained; the features are those of stride 8.
+        halvings = stride.bit_length() - 1
+        # Untrained: the stem and as many stages as halve the image so often.
         self.encoder: nn.Module = timm.create_model(
-            "resnet18", pretrained=False, features_only=True, out_indices=(2,), zero_init_last=False
+            "resnet18", pretrained=False, features_only=True, out_indices=(halvings - 1,), zero_init_last=False
         )
-        self.code = nn.Conv2d(128, 2 * latent, 1)
-        self.decoder = nn.Sequential(
-            nn.Conv2d(latent, 128, 1),
-            *_grown(128, 64),
-            *_grown(64, 32),
-            *_grown(32, 3),
-        )
+        widths = [16 * stride >> halving for halving in range(halvings)]  # 128, 64, 32 for stride 8
+        self.code = nn.Conv2d(widths[0], 2 * latent, 1)
+        grown = (part for one, other in pairwise([*widths, 3]) for part in _grown(one, other))
+        self.decoder = nn.Sequential(nn.Conv2d(latent, widths[0], 1), *grown)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns means and log variances (B, latent, l/8, l/8) of the codes."""
+        """Returns means and log variances (B, latent, l/stride, l/stride) of the codes."""
         (features,) = self.encoder(images)
         mean, log_variance = self.code(features).chunk(2, 1)
         return mean, log_variance.clamp(-20, 20)
@@ -75,17 +82,18 @@ class JointField(nn.Module):
     """A prior of the codes whose range and variance follow the gradient of the images' likelihood, step by step.
 
     As in the published code, it starts at range 1 and variance 0.01 and is trained by Rprop; the range is kept between
-    0.1 and 10 pixels, the variance between 0.001 and 25.
+    `SHORTEST` and the longest, the variance between 0.001 and 25.
 
     Args:
         correlation: one of `CORRELATIONS`.
         shape: of the images.
         stride: pixels per site of the code.
+        longest: the longest range, in pixels.
     """
 
-    def __init__(self, correlation: str, shape: tuple[int, int], stride: int) -> None:
+    def __init__(self, correlation: str, shape: tuple[int, int], stride: int, longest: float = LONGEST) -> None:
         super().__init__()
-        self.correlation, self.shape, self.stride = correlation, shape, stride
+        self.correlation, self.shape, self.stride, self.longest = correlation, shape, stride, longest
         self.log_range = nn.Parameter(torch.tensor(0.0))
         self.log_deviation = nn.Parameter(torch.tensor(math.log(0.1)))
 
@@ -101,35 +109,49 @@ class JointField(nn.Module):
 
     def forward(self) -> RandomField:
         sites = self.shape[0] // self.stride, self.shape[1] // self.stride
-        return self._field(self.range.detach() / self.stride, self.variance.detach(), sites)
+        range_, variance = self.range.item() / self.stride, self.variance.item()
+        field = RandomField.from_base(base(self.correlation, range_, variance, *sites))
+        return RandomField(field.eigenvalues.to(self.log_range), field.width)
 
     def terms(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns the images' negative log likelihood, per pixel, summed over colours (paper, eqs. 10 and 14)."""
+        """Returns the images' negative log likelihood in nats per pixel and colour (paper, eqs. 10 and 14)."""
         with torch.no_grad():
-            self.log_range.clamp_(math.log(0.1), math.log(10))
+            self.log_range.clamp_(math.log(SHORTEST), math.log(self.longest))
             self.log_deviation.clamp_(math.log(0.001) / 2, math.log(5))
         centred = images.float() - images.float().mean((2, 3), keepdim=True)
-        likelihood = self._field(self.range, self.variance, self.shape).log_likelihood(centred).sum(1).mean()
-        return {"prior": -likelihood / (self.shape[0] * self.shape[1])}
-
-    def _field(self, range_: Tensor, variance: Tensor, sites: tuple[int, int]) -> RandomField:
-        return RandomField.from_base(base(self.correlation, range_, variance, *sites, torch.float32))
+        periodogram = torch.fft.rfft2(centred, norm="ortho").abs().square().mean((0, 1))
+        # In double precision, which a graphics processor may not have, and without the images, which are many.
+        range_, variance = self.range.cpu().double(), self.variance.cpu().double()
+        field = RandomField.from_base(base(self.correlation, range_, variance, *self.shape), FINE_FLOOR)
+        likelihood = field.log_likelihood_of_periodogram(periodogram.cpu().double())
+        return {"prior": (-likelihood / (self.shape[0] * self.shape[1])).to(self.log_range)}
 
 
 class Objective(nn.Module):
-    """The loss -(E[log p(x|z)] - beta KL): the first is a mean over pixels and colours, KL over sites and channels.
+    """The paper's loss, with its sign turned and divided by the number of an image's values (eqs. 9 and 10).
+
+    The likelihood is summed over pixels and colours, the divergence over sites and channels, as in eqs. 8 and 12, so
+    `beta` is the paper's. The divisor of all terms, 3·H·W, makes images of any size comparable and moves no minimum.
 
     Args:
         network: to be trained.
         prior: of the codes; what it adds to the loss depends on its own parameters alone.
         beta: weight of the divergence.
+        augmented: how images are changed before each step.
     """
 
-    def __init__(self, network: Network, prior: FixedField | JointField, beta: float) -> None:
+    def __init__(
+        self,
+        network: Network,
+        prior: FixedField | JointField,
+        beta: float,
+        augmented: Augmented | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.prior = prior
         self.beta = beta
+        self.augmented = augmented
         self.noise = Noise()
 
     def optimizers(self, learning_rate: float) -> list[Optimizer]:
@@ -140,10 +162,15 @@ class Objective(nn.Module):
         return found
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns the terms of the loss in nats per pixel and colour: `loss` is minimised, `elbo` is eq. 9."""
+        if self.augmented is not None:
+            images = self.augmented(images)
         reconstruction, divergence = (term.mean() for term in elbo(self.network, self.prior(), images, self.noise))
+        weighted = reconstruction + self.beta * divergence
         added = self.prior.terms(images)
         return {
-            "loss": reconstruction + self.beta * divergence + sum(added.values()),
+            "loss": weighted + sum(added.values()),
+            "elbo": -weighted,
             "reconstruction": reconstruction,
             "divergence": divergence,
             **added,
@@ -151,14 +178,14 @@ class Objective(nn.Module):
 
 
 def elbo(network: Network, prior: RandomField, images: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
-    """Returns for images (B, 3, l, l) -log p(x|z), a mean over pixels and colours, and KL, over sites and channels.
+    """Returns for images (B, 3, l, l) -log p(x|z) and KL(q(z|x) || p(z)), (B,) each, in nats per pixel and colour.
 
     With `noise`, z is drawn from the posterior; else it is the posterior's mean.
     """
     mean, log_variance = network.encode(images)
     codes = mean + torch.exp(log_variance / 2) * noise(mean) if noise else mean
-    divergence = prior.divergence(_whole(mean), _whole(log_variance).exp()).mean(1)
-    return -log_likelihood(network.decode(codes), images).mean((1, 2, 3)), divergence / mean[0, 0].numel()
+    divergence = prior.divergence(_whole(mean), _whole(log_variance).exp()).sum(1)
+    return -log_likelihood(network.decode(codes), images).mean((1, 2, 3)), divergence / images[0].numel()
 
 
 def log_likelihood(logits: Tensor, images: Tensor) -> Tensor:

@@ -19,10 +19,27 @@ from torch import Tensor
 from blemish.errors import SettingError, ShapeError
 
 FLOOR = 1e-6
-"""Eigenvalues below this share of the largest are raised to it: wrapping can push them to zero and below."""
+"""Eigenvalues below this share of the largest are raised to it: wrapping can push them to zero and below.
 
-GRID = 25
-"""Ranges that are tried first; then the best is refined between its neighbours."""
+It is as much as single precision can hold apart, in which the field of the code is used.
+"""
+
+FINE_FLOOR = 1e-12
+"""The same where a field is fitted to images, in double precision.
+
+The eigenvalues of a smooth field of long range span more than six decades, and a higher floor would take the smallest
+ones for noise, which shortens the range.
+"""
+
+SHORTEST = 0.1
+"""The shortest range that is looked for, in pixels."""
+
+GRID_STEP = 1.03
+"""Each range that is tried first is so many times the one before; then the best is refined between its neighbours.
+
+Where wrapping pushes eigenvalues to the floor, the likelihood falls off within a few per cent beyond the best range,
+and has lesser maxima below it, so the steps are small.
+"""
 
 CORRELATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "matern-1/2": lambda ratio: torch.exp(-ratio),
@@ -77,7 +94,7 @@ class RandomField:
     Attributes:
         eigenvalues: of its covariance, at the frequencies of a real transform (H, W // 2 + 1), all above 0.
         width: columns W of the torus.
-        floored: how many of all H·W eigenvalues were raised to `FLOOR` times the largest.
+        floored: how many of all H·W eigenvalues were raised to the floor.
     """
 
     eigenvalues: Tensor
@@ -88,7 +105,8 @@ class RandomField:
     def from_base(cls, covariances: Tensor, floor: float = FLOOR) -> RandomField:
         """Returns the field whose sites have these covariances (H, W) with the first one.
 
-        The eigenvalues are n F(base), with F the unitary transform: that is the transform without a factor.
+        The eigenvalues are n F(base), with F the unitary transform: that is the transform without a factor (paper,
+        eq. 19). Those below the share `floor` of the largest are raised to it.
         """
         values = torch.fft.rfft2(covariances).real
         least = floor * values.max().detach()
@@ -108,7 +126,7 @@ class RandomField:
         return found
 
     def times(self, fields: Tensor) -> Tensor:
-        """Returns the covariance times fields (..., H, W)."""
+        """Returns the covariance times fields (..., H, W) (paper, eq. 20, whose right side has U where V is meant)."""
         return self._filtered(fields, self.eigenvalues)
 
     def log_determinant(self) -> Tensor:
@@ -121,7 +139,7 @@ class RandomField:
         return self.sum(amplitudes / self.eigenvalues)
 
     def log_likelihood(self, fields: Tensor) -> Tensor:
-        """Returns a number for each of the fields (..., H, W)."""
+        """Returns a number for each of the fields (..., H, W) (paper, eq. 14)."""
         return self.log_likelihood_of_periodogram(torch.fft.rfft2(fields, norm="ortho").abs().square())
 
     def log_likelihood_of_periodogram(self, periodogram: Tensor) -> Tensor:
@@ -130,7 +148,7 @@ class RandomField:
         return -(self.sum(logs) + self.shape[0] * self.shape[1] * math.log(2 * math.pi)) / 2
 
     def divergence(self, mean: Tensor, variance: Tensor) -> Tensor:
-        """Returns KL(N(mean, diag variance) || this field), a number for each mean and variance.
+        """Returns KL(N(mean, diag variance) || this field), a number for each mean and variance (paper, eq. 12).
 
         (log|Σ| - Σ_k log L_k - n² + m^T Σ^-1 m + base(Σ^-1)[0, 0] Σ_k L_k) / 2, with L the variances.
 
@@ -178,19 +196,21 @@ class Prior:
         range: in pixels of the images.
         variance: at a pixel.
         log_likelihood: of the images, the mean per pixel, without the constant -log(2π) / 2.
+        floored: how many eigenvalues of the images' field were raised to `FINE_FLOOR` times the largest.
     """
 
     correlation: str
     range: float
     variance: float
     log_likelihood: float
+    floored: int = 0
 
 
 def prior_at(periodogram: Tensor, width: int, correlation: str, range_: float, variance: float) -> Prior:
     """Returns a prior of this range and variance, with the likelihood of images with this periodogram."""
-    field = RandomField.from_base(base(correlation, range_, variance, len(periodogram), width))
+    field = RandomField.from_base(base(correlation, range_, variance, len(periodogram), width), FINE_FLOOR)
     likelihood = float(field.log_likelihood_of_periodogram(periodogram.double())) / (len(periodogram) * width)
-    return Prior(correlation, range_, variance, likelihood + math.log(2 * math.pi) / 2)
+    return Prior(correlation, range_, variance, likelihood + math.log(2 * math.pi) / 2, field.floored)
 
 
 def fit_prior(
@@ -219,22 +239,30 @@ def fit_prior(
     from scipy.optimize import minimize_scalar
 
     height = len(periodogram)
-    low, high = range_bounds or (0.1, min(height, width) / 4)
+    low, high = range_bounds or (SHORTEST, min(height, width) / 4)
     if not 0 < low < high:
         raise SettingError(f"bounds of the range from {low:g} to {high:g} are out of order; give 0 < lowest < highest")
     if not least_variance > 0:
         raise SettingError(f"a least variance of {least_variance:g} is out of range; give a number above 0")
-    observed = periodogram.double()
+    if correlation not in CORRELATIONS:
+        raise SettingError(f"no correlation is called {correlation!r}; give one of {', '.join(CORRELATIONS)}")
+    observed, distances = periodogram.double(), torus_distances(height, width)
     sites = height * width
 
-    def fitted(log_range: float) -> Prior:
-        reach = math.exp(log_range)
-        unit = RandomField.from_base(base(correlation, reach, 1.0, height, width))
-        variance = max(float(unit.sum(observed / unit.eigenvalues)) / sites, least_variance)
-        return prior_at(observed, width, correlation, reach, variance)
+    def likeliest_variance(log_range: float) -> tuple[float, float]:
+        """Returns the best variance for a range, and twice the negative log likelihood per pixel without a constant."""
+        unit = RandomField.from_base(CORRELATIONS[correlation](distances / math.exp(log_range)), FINE_FLOOR)
+        mean = float(unit.sum(observed / unit.eigenvalues)) / sites
+        variance = max(mean, least_variance)
+        return variance, float(unit.log_determinant()) / sites + math.log(variance) + mean / variance
 
-    grid = np.linspace(math.log(low), math.log(high), GRID)
-    best = int(np.argmax([fitted(place).log_likelihood for place in grid]))
-    bounds = (grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)])
-    found = minimize_scalar(lambda place: -fitted(place).log_likelihood, bounds=bounds, method="bounded")
-    return max((fitted(float(found.x)), fitted(grid[best])), key=lambda prior: prior.log_likelihood)
+    def misfit(log_range: float) -> float:
+        return likeliest_variance(log_range)[1]
+
+    count = 2 + math.ceil(math.log(high / low) / math.log(GRID_STEP))
+    grid = np.linspace(math.log(low), math.log(high), count)
+    best = int(np.argmin([misfit(place) for place in grid]))
+    bounds = (grid[max(best - 1, 0)], grid[min(best + 1, count - 1)])
+    found = minimize_scalar(misfit, bounds=bounds, method="bounded", options={"xatol": 1e-5})
+    place = min((float(found.x), float(grid[best])), key=misfit)
+    return prior_at(observed, width, correlation, math.exp(place), likeliest_variance(place)[0])

@@ -6,8 +6,8 @@ The maps are those of Gangloff et al. (2023), standardised by position.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,15 @@ from blemish.detectors.detector import Features, Grid
 from blemish.detectors.generative import Generative
 from blemish.detectors.head import Head
 from blemish.detectors.trained import Trained
-from blemish.detectors.vae.head import GRADIENTS, MAPS, STRIDE, VAEHead, grid_of, spread
-from blemish.detectors.vae.network import FixedField, Network, Objective, continuous_bernoulli_mean
+from blemish.detectors.vae.augmented import CHANGES, Augmented
+from blemish.detectors.vae.head import GRADIENTS, MAPS, VAEHead, grid_of, spread
+from blemish.detectors.vae.network import STRIDES, FixedField, JointField, Network, Objective, continuous_bernoulli_mean
 from blemish.detectors.vae.random_field import RandomField, base
 from blemish.errors import SettingError
 from blemish.statistics import GridMoments, Statistic
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(kw_only=True)
@@ -36,8 +40,12 @@ class VAE(Trained, Generative):
         standardised: subtract the mean over normal images at each position of the map, and divide by the standard
             deviation. The network's padding makes borders differ; without this, the largest value, which is the score,
             is nearly always there. The paper's maps are not standardised.
-        beta: weight of the divergence from the prior in the loss.
+        beta: weight of the divergence from the prior in the loss, on the paper's scale: both are sums, the likelihood's
+            over pixels and colours, the divergence's over sites and channels.
         latent: channels of the code.
+        stride: pixels per site of the code, on each side: 8, 16 or 32.
+        augment: how training images are changed at random before each step: `none`; `flips`, mirrored; `turns`, also
+            turned by up to 45 degrees; `shifts`, turned by up to 2 degrees and shifted by up to 2 % of a side.
         window: side of the window of SSIM, in pixels, odd.
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
             `training.Schedule`. With a `patience` it is judged by how well `mad` finds spots that are drawn on
@@ -50,8 +58,10 @@ class VAE(Trained, Generative):
 
     map: str = "mad"
     standardised: bool = True
-    beta: float = 0.1
+    beta: float = 1.0
     latent: int = 256
+    stride: int = 8
+    augment: str = "none"
     window: int = 11
     epochs: int = 4
     drawn: int | None = 1024
@@ -68,6 +78,10 @@ class VAE(Trained, Generative):
             raise SettingError(f"beta {self.beta} is out of range; give 0 to 1000")
         if not 1 <= self.latent <= 4096:
             raise SettingError(f"latent {self.latent} is out of range; give 1 to 4096 channels")
+        if self.stride not in STRIDES:
+            raise SettingError(f"stride {self.stride} is not possible; give 8, 16 or 32")
+        if self.augment not in {"none", *CHANGES}:
+            raise SettingError(f"augment {self.augment!r} is not known; give none, {', '.join(CHANGES)}")
         if self.window < 3 or self.window % 2 == 0:
             raise SettingError(f"window {self.window} is out of range; give an odd number of pixels from 3")
 
@@ -79,16 +93,15 @@ class VAE(Trained, Generative):
         if [channels for channels, _, _ in grids] != [3]:
             raise SettingError(f"{self.name} takes images of 3 colours, not features of shapes {grids}")
         _, height, width = grids[0]
-        if height % STRIDE or width % STRIDE:
+        if height % self.stride or width % self.stride:
             raise SettingError(
                 f"images of {height}x{width} pixels cannot be encoded to whole sites; "
-                f"give a --size that is a multiple of {STRIDE}"
+                f"give a --size that is a multiple of {self.stride}"
             )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self.network_ = Network(self.latent)
-        height, width = grid_of(self.map, (height, width))
-        return {"maps": GridMoments.empty(height * width, 1)}
+            self.network_ = Network(self.latent, self.stride)
+        return {"maps": self.no_maps(grids)}
 
     def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
         return iter(())
@@ -96,6 +109,10 @@ class VAE(Trained, Generative):
     @property
     def needs_gradients(self) -> bool:
         return self.map in GRADIENTS
+
+    @property
+    def sees_margins(self) -> bool:
+        return self.augment != "none"
 
     @property
     def network(self) -> Network:
@@ -107,14 +124,25 @@ class VAE(Trained, Generative):
     def networks(self) -> dict[str, nn.Module]:
         return {"network": self.network}
 
+    @property
+    def sites(self) -> tuple[int, int]:
+        """Rows and columns of the code."""
+        _, height, width = self.grids_[0]
+        return height // self.stride, width // self.stride
+
     def prior(self) -> RandomField:
         """Returns the prior of each channel of the code."""
-        _, height, width = self.grids_[0]
-        return RandomField.from_base(base("identity", 1.0, 1.0, height // STRIDE, width // STRIDE))
+        return RandomField.from_base(base("identity", 1.0, 1.0, *self.sites))
+
+    def trained_prior(self) -> FixedField | JointField:
+        """Returns the prior as a module, whose parameters, if it has any, are trained too."""
+        return FixedField(self.prior())
 
     def objective(self) -> nn.Module:
         """Returns the module to train, from images (B, 3, l, l) between 0 and 1 to the terms of the loss."""
-        return Objective(self.network, FixedField(self.prior()), self.beta)
+        _, height, width = self.grids_[0]
+        augmented = None if self.augment == "none" else Augmented(CHANGES[self.augment], (height, width))
+        return Objective(self.network, self.trained_prior(), self.beta, augmented)
 
     def judged_map(self, features: Features) -> Tensor:
         device = self.network.code.weight.device
@@ -143,7 +171,24 @@ class VAE(Trained, Generative):
         network = self.network
         _, height, width = self.grids_[0]
         field = FixedField(self.prior()) if self.needs_gradients else None
-        return VAEHead(network, self.map, self.window, (height, width), field, self.beta)
+        return VAEHead(network, self.map, self.window, (height, width), self.stride, field, self.beta)
+
+    def with_map(self, map: str, *, standardised: bool) -> Self:
+        """Returns the detector with another map, which has seen no maps of normal images yet (see `settle`).
+
+        Raises:
+            SettingError: the map is not known.
+        """
+        other = replace(self, map=map, standardised=standardised)
+        other.restore(self.grids_, self.tensors())
+        other.statistics_["maps"] = other.no_maps(self.grids_)
+        return other
+
+    def no_maps(self, grids: list[Grid]) -> GridMoments:
+        """Returns the empty statistic of the maps of images of these shapes."""
+        _, height, width = grids[0]
+        rows, columns = grid_of(self.map, (height, width), self.stride)
+        return GridMoments.empty(rows * columns, 1)
 
     def reconstruct(self, features: Features) -> Tensor:
         with torch.inference_mode():
@@ -157,5 +202,4 @@ class VAE(Trained, Generative):
             return torch.cat([continuous_bernoulli_mean(self.network.decode(code[None])) for code in codes])
 
     def summary(self) -> dict[str, Any]:
-        _, height, width = self.grids_[0]
-        return {"sites": [height // STRIDE, width // STRIDE], "channels": self.latent}
+        return {"sites": list(self.sites), "channels": self.latent}

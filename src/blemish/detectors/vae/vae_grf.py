@@ -9,12 +9,14 @@ from typing import Any, ClassVar, cast
 from torch import Tensor, nn
 
 from blemish.detectors.detector import Features, Grid
-from blemish.detectors.vae.head import STRIDE
-from blemish.detectors.vae.network import JointField, Objective
-from blemish.detectors.vae.random_field import CORRELATIONS, Prior, RandomField, base, fit_prior, prior_at
+from blemish.detectors.vae.network import LONGEST, FixedField, JointField
+from blemish.detectors.vae.random_field import CORRELATIONS, SHORTEST, Prior, RandomField, base, fit_prior, prior_at
 from blemish.detectors.vae.vae import VAE
 from blemish.errors import SettingError
 from blemish.statistics import Periodogram, Statistic
+
+BOUNDED = 0.99
+"""A range above this share of the longest one has stopped at it."""
 
 
 @dataclass(kw_only=True)
@@ -22,18 +24,23 @@ class VAEGRF(VAE):
     """A VAE in which each channel of the code is a random field, with range and variance of the images.
 
     They are fitted to the training images by exact likelihood, once, before the network is trained. The code's field
-    has the images' variance and an eighth of their range, since it has an eighth of their sites on each side.
+    has the images' variance and an eighth of their range, since it has an eighth of their sites on each side (with
+    another `stride`, another share).
 
     Attributes:
-        correlation: of the field: `matern-1/2`, `matern-3/2`, `gaussian`, or `identity`.
+        correlation: of the field: `matern-1/2`, `matern-3/2`, `gaussian`, or `identity`, which has variance 1 and so is
+            the ordinary VAE.
         estimate: `exact`, as above; or `joint`, as in the paper: range and variance are trained with the network, by
             the gradient of each batch's likelihood.
+        longest_range: the longest range that may be found, in pixels; by default a quarter of the image's shorter side
+            for `exact`, and 10 for `joint`, as in the published code.
     """
 
     name: ClassVar[str] = "vae-grf"
 
     correlation: str = "matern-3/2"
     estimate: str = "exact"
+    longest_range: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,12 +50,21 @@ class VAEGRF(VAE):
             raise SettingError(f"estimate {self.estimate!r} is not known; give exact or joint")
         if self.correlation not in CORRELATIONS:
             raise SettingError(f"no correlation is called {self.correlation!r}; give one of {', '.join(CORRELATIONS)}")
+        if self.longest_range is not None and not SHORTEST < self.longest_range <= 4096:
+            raise SettingError(
+                f"longest_range {self.longest_range} is out of range; give more than {SHORTEST:g}, at most 4096 pixels"
+            )
+
+    @property
+    def is_correlated(self) -> bool:
+        """Whether neighbouring sites are alike; else it is the ordinary VAE."""
+        return self.correlation != "identity"
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         maps = super().empty(grids)
         height, width = grids[0][1:]
-        if self.estimate == "joint":
-            self.joint_ = JointField(self.correlation, (height, width), STRIDE)
+        if self.estimate == "joint" and self.is_correlated:
+            self.joint_ = JointField(self.correlation, (height, width), self.stride, self.longest_range or LONGEST)
         return {**maps, "periodogram": Periodogram.empty(height, width)}
 
     def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
@@ -66,28 +82,40 @@ class VAEGRF(VAE):
             reached = self.joint_.range.item(), self.joint_.variance.item()
             return prior_at(periodogram.finish(), periodogram.width, self.correlation, *reached)
         if self.prior_ is None:
-            self.prior_ = fit_prior(periodogram.finish(), periodogram.width, self.correlation)
+            bounds = SHORTEST, self.longest
+            self.prior_ = fit_prior(periodogram.finish(), periodogram.width, self.correlation, range_bounds=bounds)
         return self.prior_
 
-    def prior(self) -> RandomField:
-        found = self.prior_of_images()
+    @property
+    def longest(self) -> float:
+        """The longest range that may be found, in pixels."""
         _, height, width = self.grids_[0]
-        return RandomField.from_base(
-            base(self.correlation, found.range / STRIDE, found.variance, height // STRIDE, width // STRIDE)
-        )
+        return self.longest_range or (LONGEST if self.estimate == "joint" else min(height, width) / 4)
 
-    def objective(self) -> nn.Module:
-        if self.joint_ is None:
-            return super().objective()
-        return Objective(self.network, self.joint_, self.beta)
+    def prior(self) -> RandomField:
+        if not self.is_correlated:
+            return super().prior()
+        found = self.prior_of_images()
+        return RandomField.from_base(base(self.correlation, found.range / self.stride, found.variance, *self.sites))
+
+    def trained_prior(self) -> FixedField | JointField:
+        return super().trained_prior() if self.joint_ is None else self.joint_
 
     def summary(self) -> dict[str, Any]:
+        """Returns also range and variance of the images' field, and how many eigenvalues were raised to a floor.
+
+        `range_is_bounded` says that the likelihood may still grow beyond the longest range that may be found.
+        """
+        if not self.is_correlated:
+            return super().summary()
         found = self.prior_of_images()
-        field = self.prior()
         return {
             **super().summary(),
             "range": found.range,
+            "range_is_bounded": found.range > BOUNDED * self.longest,
+            "longest_range": self.longest,
             "variance": found.variance,
             "log_likelihood": found.log_likelihood,
-            "floored_eigenvalues": field.floored,
+            "floored_eigenvalues": self.prior().floored,
+            "floored_eigenvalues_of_images": found.floored,
         }

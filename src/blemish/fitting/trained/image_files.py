@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from itertools import chain, islice, tee
 from typing import Any, TypeVar
 
@@ -35,13 +36,15 @@ class ImageFiles:
     Args:
         paths: of the images.
         geometry: of the images.
+        margins: train on what the crop would cut away, too.
 
     Raises:
         ImageError: an image can no longer be read.
     """
 
-    def __init__(self, paths: Sequence[Location], geometry: Geometry) -> None:
+    def __init__(self, paths: Sequence[Location], geometry: Geometry, *, margins: bool = False) -> None:
         self.geometry = geometry
+        self._trained_on = replace(geometry, crop=None) if margins else geometry
         self._given = paths
         self._rows: Counter[int] = Counter()
 
@@ -69,16 +72,23 @@ class ImageFiles:
         return {"shape": list(self.geometry.shape), **cut, "files": names}
 
     def batches(self, orders: Iterable[list[int]]) -> Iterator[Tensor]:
-        """Yields for each list of numbers a tensor (B, 3, H, W) between 0 and 1, channels last."""
+        """Yields for each list of numbers a tensor (B, 3, H, W) between 0 and 1, with margins if asked for."""
+        return self._batches(orders, self._trained_on)
+
+    def features(self, orders: Iterable[list[int]]) -> Iterator[Tensor]:
+        """Yields for each list of numbers a tensor (B, 3, H, W) between 0 and 1."""
+        return self._batches(orders, self.geometry)
+
+    def _batches(self, orders: Iterable[list[int]], geometry: Geometry) -> Iterator[Tensor]:
         coming, orders = tee(orders)
-        decoded = self._decoded(chain.from_iterable(coming))
+        decoded = self._decoded(chain.from_iterable(coming), geometry)
         for order in orders:
             yield _tensor(np.stack([_known(image) for image in islice(decoded, len(order))]))
 
     def judge(self, detector: Trained, module: nn.Module, seed: int) -> Callable[[], float]:
         """Returns a function that gives how well the detector's map, at that time, finds spots on some images."""
         drawn = np.random.default_rng([seed, SPOTTED]).permutation(len(self))[:SPOTTED].tolist()
-        spotted = Spotted.over([_known(image) for image in self._decoded(drawn)], seed)
+        spotted = Spotted.over([_known(image) for image in self._decoded(drawn, self.geometry)], seed)
 
         def judge() -> float:
             parts = (spotted.images[start : start + BATCH] for start in range(0, len(spotted.images), BATCH))
@@ -86,16 +96,16 @@ class ImageFiles:
 
         return judge
 
-    def _decoded(self, numbers: Iterable[int]) -> Iterator[Pixels | ImageError]:
-        return decode_ahead(self._read, numbers, ahead=waiting(self.geometry.bytes, 2 * BATCH))
+    def _decoded(self, numbers: Iterable[int], geometry: Geometry) -> Iterator[Pixels | ImageError]:
+        return decode_ahead(partial(self._read, geometry=geometry), numbers, ahead=waiting(geometry.bytes, 2 * BATCH))
 
-    def _read(self, number: int) -> Pixels:
+    def _read(self, number: int, geometry: Geometry) -> Pixels:
         index = int(np.searchsorted(self._ends, number, side="right"))
         path = self.paths[index]
-        if self.geometry.tile is None:
-            return read_image(path, self.geometry)
+        if geometry.tile is None:
+            return read_image(path, geometry)
         first = int(self._ends[index - 1]) if index else 0
-        return read_tile(path, number - first, self.geometry)
+        return read_tile(path, number - first, geometry)
 
 
 def _tensor(images: np.ndarray) -> Tensor:

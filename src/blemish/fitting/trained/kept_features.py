@@ -96,6 +96,10 @@ class KeptFeatures:
                 yield found
             yield coming.result()
 
+    def features(self, orders: Iterable[list[int]]) -> Iterator[list[Tensor]]:
+        """Yields the same as `batches`."""
+        return self.batches(orders)
+
     def judge(self, detector: Trained, module: nn.Module, seed: int) -> Callable[[], float]:
         """Returns a function that gives the negative loss on those held back, or if there are none, on some others."""
         held = self._held or self._numbers[:HELD]

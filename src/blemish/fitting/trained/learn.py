@@ -43,6 +43,9 @@ class TrainingData(Protocol):
     def batches(self, orders: Iterable[list[int]]) -> Iterator[Any]:
         """Yields for each list of numbers what the detector's objective takes."""
 
+    def features(self, orders: Iterable[list[int]]) -> Iterator[Any]:
+        """Yields for each list of numbers what the detector's scoring module takes."""
+
     def judge(self, detector: Trained, module: nn.Module, seed: int) -> Callable[[], float]:
         """Returns a function that gives how good the detector is at that time, higher where better."""
 
@@ -119,7 +122,8 @@ def make_training(
     """
     if not isinstance(detector, Trained):
         return None
-    files = ImageFiles([sample.path for sample in images.to_fit], recipe.geometry)
+    paths = [sample.path for sample in images.to_fit]
+    files = ImageFiles(paths, recipe.geometry, margins=detector.sees_margins)
     if detector.sees_pixels:
         return Training(detector, files, how)
     decisive = {"backbone": recipe.backbone, "layers": list(recipe.layers), "backbone's weights": origin}
@@ -185,7 +189,7 @@ def _some(data: TrainingData, seed: int, progress: Progress | None) -> Iterator[
     drawn = np.random.default_rng([seed, SETTLING]).permutation(len(data))[:SETTLING].tolist()
     orders = [drawn[start : start + BATCH] for start in range(0, len(drawn), BATCH)]
     done = 0
-    for order, found in zip(orders, data.batches(orders), strict=True):
+    for order, found in zip(orders, data.features(orders), strict=True):
         yield found if isinstance(found, list) else [found]
         done += len(order)
         if progress:
