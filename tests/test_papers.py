@@ -10,6 +10,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+import click
 import pytest
 import typer
 
@@ -101,6 +102,11 @@ def test_every_preset_that_a_page_names_exists(page: Path) -> None:
     assert {name for name in named if name.split("-")[0] in kinds} <= {*PRESETS, *DETECTORS}
 
 
+@cache
+def whole() -> click.Command:
+    return typer.main.get_command(app)
+
+
 def commands(page: Path) -> list[list[str]]:
     """The words of every command in the page's blocks, without the program's name."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
@@ -116,7 +122,7 @@ def values(words: list[str], option: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_every_command_on_a_page_has_arguments_options_and_settings_that_there_are(page: Path) -> None:
     for words in commands(page):
-        command, parent, rest = typer.main.get_command(app), None, list(words)
+        command, parent, rest = whole(), None, list(words)
         while hasattr(command, "commands"):
             parent = command.make_context(rest[0], [], parent=parent, resilient_parsing=True)
             command = command.commands[rest.pop(0)]
