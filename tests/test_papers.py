@@ -14,6 +14,7 @@ import click
 import pytest
 import typer
 
+from blemish.bench.names import PROTOCOLS
 from blemish.cli.main import app
 from blemish.detectors import DETECTORS
 from blemish.fitting.presets import PRESETS
@@ -96,10 +97,10 @@ def test_every_function_and_class_that_a_page_names_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
-def test_every_preset_that_a_page_names_exists(page: Path) -> None:
+def test_every_preset_and_protocol_that_a_page_names_exists(page: Path) -> None:
     kinds = {name.split("-")[0] for name in PRESETS}
     named = re.findall(r"`([a-z]\w*(?:-\w+)+)`", page.read_text())
-    assert {name for name in named if name.split("-")[0] in kinds} <= {*PRESETS, *DETECTORS}
+    assert {name for name in named if name.split("-")[0] in kinds} <= {*PRESETS, *DETECTORS, *PROTOCOLS}
 
 
 @cache
@@ -127,6 +128,10 @@ def test_every_command_on_a_page_has_arguments_options_and_settings_that_there_a
             parent = command.make_context(rest[0], [], parent=parent, resilient_parsing=True)
             command = command.commands[rest.pop(0)]
         command.make_context(command.name, rest, parent=parent)  # raises for what the command does not know
+        if words[0] == "bench":
+            for entry in values(words, "--entry"):
+                PROTOCOLS[words[2]].entry(entry)  # raises where the protocol has none of that name
+            assert words[2] in PROTOCOLS, words
         presets = values(words, "--preset")
         assert set(presets) <= set(PRESETS), words
         detector = PRESETS[presets[0]].detector if presets else "".join(values(words, "--detector"))
@@ -142,6 +147,11 @@ def test_every_link_leads_to_a_page_and_to_a_heading_on_it(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_protocol_is_on_a_papers_page() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    assert not [name for name in PROTOCOLS if not re.search(rf"[ `]{name}[ `\n]", text)]
 
 
 def test_every_page_is_in_the_index() -> None:
