@@ -43,6 +43,9 @@ class Head(nn.Module, ABC):
     def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         """Returns the map (B, h, w) of each part, which may have its own grid."""
 
+    def enlarge(self, shape: tuple[int, int], interpolation: str) -> None:  # most are coarse
+        """Called once with the input's shape, before the head runs, so that it can make its map at that size."""
+
     def score(self, features: tuple[Tensor, ...], coarse: Tensor, full: Tensor) -> Tensor:
         """Returns a score for each image (B,): by default the maximum of the full map.
 

@@ -43,6 +43,7 @@ class Scoring(nn.Module):
     def __init__(self, detector: Detector, shape: tuple[int, int]) -> None:
         super().__init__()
         self.head = detector.head()
+        self.head.enlarge(shape, detector.interpolation)
         sigma = detector.smoothing * math.sqrt(shape[0] * shape[1]) / REFERENCE_SIDE
         rows, columns = (
             smoothing_matrix(full, sigma) @ resizing_matrix(coarse, full, detector.interpolation)

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+from scipy import ndimage
 from torch.nn import functional as F
 
 import blemish
+from blemish.backbones.backbone import Backbone
 from blemish.detectors import HFR, make_detector
 from blemish.detectors.hfr.network import Decoder, Reconstruction, residuals
+from blemish.detectors.scoring import Scoring
 from blemish.errors import SettingError
 from blemish.model import Model
 
@@ -46,6 +50,93 @@ def test_residuals_are_one_minus_the_cosine() -> None:
     for found, a, b in zip(residuals(one, other), one, other, strict=True):
         assert torch.allclose(found, 1 - F.cosine_similarity(a, b, dim=1), atol=1e-5)
     assert all(float(layer.abs().max()) < 1e-6 for layer in residuals(one, [3 * layer for layer in one]))
+
+
+def slow_convs(level: torch.nn.Module, maps: np.ndarray) -> np.ndarray:
+    """Convolutions of 1x1, 3x3 and 1x1, each with batch normalisation and LeakyReLU(0.1), and one of 1x1 (eq. 3)."""
+    layers = list(level)  # type: ignore[call-overload]
+    assert [type(layer).__name__ for layer in layers] == [*["Conv2d", "BatchNorm2d", "LeakyReLU"] * 3, "Conv2d"]
+    for place in (0, 3, 6, 9):
+        weight = layers[place].weight.detach().double().numpy()  # (out, in, k, k)
+        side = weight.shape[2]
+        assert side == {0: 1, 3: 3, 6: 1, 9: 1}[place]
+        padded = np.pad(maps, ((0, 0), (0, 0), (side // 2,) * 2, (side // 2,) * 2))
+        made = np.zeros((len(maps), len(weight), *maps.shape[2:]))
+        for down in range(side):
+            for across in range(side):
+                window = padded[:, :, down : down + maps.shape[2], across : across + maps.shape[3]]
+                made += np.einsum("oi,bihw->bohw", weight[:, :, down, across], window)
+        if place == 9:
+            return made + layers[9].bias.detach().double().numpy()[:, None, None]
+        norm = layers[place + 1]
+        shift, scale, mean, variance = (
+            tensor.detach().double().numpy()[:, None, None]
+            for tensor in (norm.bias, norm.weight, norm.running_mean, norm.running_var)
+        )
+        made = (made - mean) / np.sqrt(variance + norm.eps) * scale + shift
+        maps = np.where(made > 0, made, 0.1 * made)
+    raise AssertionError
+
+
+def test_each_layer_is_decoded_from_the_coarser_one_whose_values_are_repeated() -> None:
+    decoder = Decoder(GRIDS, 1.5)
+    with torch.no_grad():
+        for _ in range(3):
+            decoder(features()[-1])  # so that batch normalisation has moments of its own
+        made = decoder.eval()(features()[-1])
+    found = slow_convs(decoder.levels[2], features()[-1].double().numpy())  # the coarsest, without upsampling
+    assert np.allclose(made[2].numpy(), found, atol=1e-5)
+    for k in (1, 0):
+        rows, columns = (np.arange(size) * old // size for size, old in zip(GRIDS[k][1:], found.shape[2:], strict=True))
+        found = slow_convs(decoder.levels[k], found[:, :, rows][:, :, :, columns])  # eq. 4: the nearest value
+        assert np.allclose(made[k].numpy(), found, atol=1e-5)
+
+
+def test_a_residual_is_half_the_squared_distance_of_vectors_of_length_one_channel_by_channel() -> None:
+    one, other = features(2), [layer.flip(0) for layer in features(2)]
+    found = residuals(one, other)
+    for k, (channels, height, width) in enumerate(GRIDS):
+        for row in range(0, height, 3):
+            for column in range(0, width, 3):
+                a, b = (layer[k][0, :, row, column].double().numpy() for layer in (one, other))
+                a, b = a / np.sqrt(sum(a**2)), b / np.sqrt(sum(b**2))  # eq. 6
+                phi = [0.5 * (a[channel] - b[channel]) ** 2 for channel in range(channels)]  # eq. 5
+                assert float(found[k][0, row, column]) == pytest.approx(sum(phi), rel=1e-4)
+
+
+def test_the_map_is_the_smoothed_sum_of_residuals_resized_to_the_input_and_the_score_its_largest_value() -> None:
+    """Eqs. 9, 10 and 11; up to a factor, the finest layer's number of positions, which all maps share."""
+    size, sigma = (60, 52), 3.0
+    detector = fitted(power=None, smoothing=sigma * 224 / (size[0] * size[1]) ** 0.5)
+    whole = tuple(features())
+    with torch.no_grad():
+        score, full = Scoring(detector, size)(whole)
+        phi = residuals(whole, detector.decoder(whole[-1]))
+        together = torch.zeros(5, 1, *size)
+        for residual in phi:
+            height, width = residual.shape[1:]
+            resized = F.interpolate(residual[:, None] / (height * width), size, mode="bilinear", align_corners=False)
+            together += resized
+    wanted = 15 * 13 * ndimage.gaussian_filter(together[:, 0].numpy(), (0, sigma, sigma), mode="reflect")
+    assert np.allclose(full.numpy(), wanted, rtol=1e-4)
+    assert np.allclose(score.numpy(), wanted.max((1, 2)), rtol=1e-4)
+
+
+def test_it_is_trained_by_the_papers_sgd() -> None:
+    (optimizer,) = Reconstruction(Decoder(GRIDS, 1.0)).optimizers(HFR().learning_rate)
+    assert isinstance(optimizer, torch.optim.SGD)
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.4, 0.9, 1e-4)
+
+
+def test_the_backbone_is_frozen_and_only_the_decoder_is_trained() -> None:
+    weights = timm.create_model("resnet18", pretrained=False, features_only=True, out_indices=(1,)).state_dict()
+    encoder = Backbone("resnet18", [1], weights)
+    assert not encoder.training
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    detector = fitted()
+    trained = list(detector.objective().parameters())
+    assert {id(own) for own in trained} == {id(own) for own in detector.decoder.parameters()}
 
 
 def test_vectors_of_zeros_are_no_fault() -> None:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from blemish.detectors.detector import Features, Grid
-from blemish.detectors.head import Head, Part, to_grid
+from blemish.detectors.head import Head, Part
 from blemish.detectors.hfr.network import Decoder, Reconstruction, residuals
 from blemish.detectors.power_mean import power_mean
+from blemish.detectors.scoring import resizing_matrix
 from blemish.detectors.trained import Trained
 from blemish.errors import SettingError
 from blemish.statistics import Statistic
@@ -22,7 +23,8 @@ from blemish.statistics import Statistic
 class HFR(Trained):
     """A decoder learns on normal images to reconstruct a frozen backbone's layers from the coarsest of them.
 
-    The map is the sum over layers of half the squared distances of normalised features; the score is its power mean.
+    The map is the sum over layers, each resized to the input, of half the squared distances of normalised features; the
+    score is its power mean. It is trained by stochastic gradient descent with momentum, as in the paper.
 
     Attributes:
         width: channels inside the decoder's blocks, as a multiple of the layer's own. The paper does not give it.
@@ -30,8 +32,11 @@ class HFR(Trained):
         weighting: of the layers in the map: `area` divides each by its number of positions, as in the paper's eq. 9;
             `equal` does not.
         power: exponent of the power mean, 1 to 64; `None` takes the map's largest value, as the paper does.
-        epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
-            `training.Schedule`. With a `patience` it is judged by the loss on normal images that are held back.
+        learning_rate: of SGD with momentum 0.9 and weight decay 1e-4, constant. The paper calls 0.4 the initial rate
+            and does not say how it changes.
+        epochs, batch, drawn, minutes, precision, patience, seed: how long it is trained; see `training.Schedule`. With
+            a `patience` it is judged by the loss on normal images that are held back. The paper gives neither epochs
+            nor batch.
     """
 
     name: ClassVar[str] = "hfr"
@@ -104,11 +109,21 @@ class _HFRHead(Head):
         super().__init__()
         self.decoder = decoder
         self.power = power
-        self.grid = grids[0][1:]
+        self.grids = [(height, width) for _, height, width in grids]
         self.parts = [Part((layer,)) for layer in range(len(grids))]
-        areas = [height * width for _, height, width in grids]
+        areas = [height * width for height, width in self.grids]
         # Relative to the finest layer, so that scores are not tiny numbers.
         self.gains = [areas[0] / area if weighting == "area" else 1.0 for area in areas]
+        self.enlarge(self.grids[0], "bilinear")
+
+    def enlarge(self, shape: tuple[int, int], interpolation: str) -> None:
+        """Resizes each layer to the input at once (eq. 9); by way of the finest layer, peaks would be cut off."""
+        self.grid = shape
+        for index, grid in enumerate(self.grids):
+            sides = zip(grid, shape, strict=True)
+            rows, columns = (torch.from_numpy(resizing_matrix(*side, interpolation)).float() for side in sides)
+            self.register_buffer(f"rows{index}", rows)
+            self.register_buffer(f"columns{index}", columns.T.contiguous())
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         total: Tensor = torch.stack(self.layers(features)).sum(0)
@@ -116,7 +131,10 @@ class _HFRHead(Head):
 
     def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         found = residuals(features, self.decoder(features[-1]))
-        return [to_grid(gain * map, self.grid) for gain, map in zip(self.gains, found, strict=True)]
+        return [
+            self.get_buffer(f"rows{index}") @ (gain * phi) @ self.get_buffer(f"columns{index}")
+            for index, (gain, phi) in enumerate(zip(self.gains, found, strict=True))
+        ]
 
     def score(self, features: tuple[Tensor, ...], coarse: Tensor, full: Tensor) -> Tensor:
         if self.power is None:
