@@ -19,9 +19,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks docs/generator
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	rm -rf build/site
 	$(SITE) build/site
 
 site: $(VENV)/.installed-dev
+	rm -rf site
 	$(SITE) site
 	@echo "open site/index.html"
 

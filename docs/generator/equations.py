@@ -24,22 +24,21 @@ WORD = re.compile(r"(\\(?:log|ln|exp|det|min|max|sup|inf|sin|cos))(?=\s+[A-Za-z\
 ACCENT = re.compile(
     r"(\\(?:hat|bar|tilde|dot|vec|widehat|widetilde|overline)\s*(?:\{(?:[^{}]|\{[^{}]*\})*\}|\\[A-Za-z]+|\w))(?=\s*[_^])"
 )
-FENCE = re.compile(r"(\\(?:left|right|[bB]igg?[lrm])\s*)?(\\[lr]?Vert|\\\||\\[lr]floor|\\[lr]ceil)(?![A-Za-z])")
-FENCES = {"lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉"}
+FENCE = re.compile(r"(\\(?:left|right|[bB]igg?[lrm])\s*)?(\\\||\||\\(?:[lr]?[Vv]ert|[lr]floor|[lr]ceil)(?![A-Za-z]))")
+FENCES = {"|": "|", r"\lvert": "|", r"\rvert": "|", r"\vert": "|"}
+FENCES |= {r"\lfloor": "⌊", r"\rfloor": "⌋", r"\lceil": "⌈", r"\rceil": "⌉"}
+"""Signs that are drawn as they are; every other one that `FENCE` finds is the double bar."""
 
 
 def in_known_words(formula: str) -> str:
     r"""Returns a formula as the converter understands it best.
 
     It knows neither `\frac12` nor `\dots`, leaves no space after `\log`, sets an index of a letter with an accent below
-    the letter, and lets the bars of a norm grow without `\left`.
+    the letter, and lets the bars of a norm grow without `\left`, or stand apart like a sign between two terms.
     """
     formula = DIGITS.sub(r"\\\1{\2}{\3}", formula).replace(r"\dots", r"\ldots")
     formula = ACCENT.sub(r"{\1{}}", WORD.sub(r"\1\\,", formula))
-    return FENCE.sub(
-        lambda found: found[0] if found[1] else rf"\text{{{FENCES.get(found[2][1:], '‖')}}}",
-        formula,
-    )
+    return FENCE.sub(lambda found: found[0] if found[1] else rf"\text{{{FENCES.get(found[2], '‖')}}}", formula)
 
 
 def mathml(formula: str, block: bool, node: nodes.Element) -> str:

@@ -77,7 +77,8 @@ def home_of(module: str, name: str) -> str:
     """Returns the full name by which an entry of the reference is defined, which may be in a module further down."""
     outer, _, inner = name.partition(".")
     thing = getattr(import_module(module), outer)
-    return ".".join([thing.__module__, thing.__qualname__, *filter(None, [inner])])
+    names = [getattr(thing, "__module__", module), getattr(thing, "__qualname__", outer), inner]
+    return ".".join(filter(None, names))
 
 
 def address(app: Sphinx, path: str, line: int = 0) -> str:
@@ -85,6 +86,14 @@ def address(app: Sphinx, path: str, line: int = 0) -> str:
     named: set[str] = app.env.source_pages  # type: ignore[attr-defined]
     named.add(path)
     return app.builder.get_relative_uri(app.env.docname, f"source/{path}") + (f"#L-{line}" if line else "")
+
+
+def breakable(name: str) -> nodes.literal:
+    """Returns a name as code that may go on in the next line after a dot, a slash or a colon."""
+    code = nodes.literal()
+    for part in re.split(r"(?<=[./:])(?=\w)", name):
+        code += [nodes.Text(part), nodes.raw("", "<wbr>", format="html")]
+    return code
 
 
 def link(app: Sphinx, doctree: nodes.document) -> None:
@@ -104,7 +113,7 @@ def link(app: Sphinx, doctree: nodes.document) -> None:
     if app.env.docname.startswith("docs/papers/"):
         for code in list(doctree.findall(nodes.literal)):
             if not isinstance(code.parent, nodes.reference) and (place := place_of(root, code.astext())):
-                code.replace_self(nodes.reference("", "", code.deepcopy(), refuri=address(app, *place)))
+                code.replace_self(nodes.reference("", "", breakable(code.astext()), refuri=address(app, *place)))
 
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
