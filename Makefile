@@ -3,8 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A page that is in no list, a broken link, a formula that cannot be drawn: each warning fails.
+SITE := $(BIN)/sphinx-build -q -W --keep-going -E -a -c docs/generator -d build/doctrees .
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint site bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/blemish demo --report report.html --force
@@ -13,16 +15,23 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs/generator
+	$(BIN)/ruff check src tests benchmarks docs/generator
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	rm -rf build/site
+	$(SITE) build/site
+
+site: $(VENV)/.installed-dev
+	rm -rf site
+	$(SITE) site
+	@echo "open site/index.html"
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/accuracy.py
 
 clean:
-	rm -rf $(VENV) report.html
+	rm -rf $(VENV) report.html site build/site build/doctrees
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -135,8 +135,8 @@ class Explanation:
         Args:
             scale: the top of the components' colours, which start at 0. `fixed`: twice the `limit`, so that a good part
                 is dark. The others depend on this image alone, and show bright spots on good parts too:
-                    `per-component`, the 99th percentile of each map; `cross-component`, that of
-                all the maps shown together; `score`, that of the image's map.
+                `per-component`, the 99th percentile of each map; `cross-component`, that of all the maps shown
+                together; `score`, that of the image's map.
 
         Raises:
             SettingError: another scale.
