@@ -6,10 +6,11 @@
     python benchmarks/hfr.py ablation [--data DIR]
 
 `sets` fits and evaluates as a user does. `mnist` is `blemish bench run hfr-table-2 --preset hfr-lite0 --size 96` with
-`--set width=1` and `--set epochs=12`, on at most 2,000 training images a digit and all 10,000 test images. `speed` times epochs over 64
-images of 256×256 in turns: on kept features in memory and in a file, beside the decoder's own steps on features that
-are there already, and beside epochs that run the backbone; and the step itself in other ways. `ablation` trains
-decoders of several depths and widths on two sets, whose features are computed once. Each prints its table and appends
+`--set width=1` and `--set epochs=12`, on at most 2,000 training images a digit and all 10,000 test images. `speed`
+times epochs over 64 images of 256×256 in turns: on kept features in memory and in a file, beside the decoder's own
+steps on features that are there already, and beside epochs that run the backbone; and the step itself in other ways.
+`ablation` trains decoders of several depths and widths on two sets, whose features are computed once.
+Each prints its table and appends
 it to benchmarks/RESULTS.md.
 """
 

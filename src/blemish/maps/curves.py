@@ -26,20 +26,29 @@ Curve = tuple[Sequence[float], Sequence[float]]
 """Places across and values, as many of each, in order."""
 
 
-def curves(lines: Mapping[str, Curve], across: str, upright: str) -> Pixels:
+def curves(
+    lines: Mapping[str, Curve],
+    across: str,
+    upright: str,
+    errors: Mapping[str, Sequence[float]] | None = None,
+) -> Pixels:
     """Returns a chart of a few lines with their names, uint8 (300, 460, 3); its bounds are those of the numbers.
 
     Args:
         lines: by name; a line needs a point at least, and all numbers are finite.
         across: name of the axis across.
         upright: name of the other axis.
+        errors: of a line's values, by its name; they are shaded above and below it.
     """
+    errors = errors or {}
     top, right, bottom, left = (SCALE * margin for margin in MARGINS)
     size = (SCALE * WIDTH, SCALE * HEIGHT)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(SCALE * (LETTERS - 1))
-    places, values = (_bounds([number for line in lines.values() for number in line[axis]]) for axis in (0, 1))
+    bands = {name: _band(line, errors[name]) for name, line in lines.items() if name in errors}
+    every = [*lines.values(), *bands.values()]
+    places, values = (_bounds([number for line in every for number in line[axis]]) for axis in (0, 1))
 
     def at(place: float, value: float) -> tuple[float, float]:
         x = left + (size[0] - left - right) * (place - places[0]) / (places[1] - places[0])
@@ -56,6 +65,10 @@ def curves(lines: Mapping[str, Curve], across: str, upright: str) -> Pixels:
         draw.text((x - 4 * SCALE, y), f"{value:g}", "black", font, anchor="rm")
     draw.text(((left + size[0] - right) / 2, size[1] - 4 * SCALE), across, "black", font, anchor="ms")
     draw.text((4 * SCALE, 4 * SCALE), upright, "black", font, anchor="lt")
+    for number, name in enumerate(lines):
+        if name in bands and len(lines[name][0]) > 1:
+            pale = tuple((channel + 4 * 255) // 5 for channel in COLOURS[number % len(COLOURS)])
+            draw.polygon([at(*point) for point in zip(*bands[name], strict=True)], fill=pale)
     end = float(size[0] - right)  # of the names, which stand in a line above
     for number, (name, line) in reversed(list(enumerate(lines.items()))):
         colour = COLOURS[number % len(COLOURS)]
@@ -67,6 +80,13 @@ def curves(lines: Mapping[str, Curve], across: str, upright: str) -> Pixels:
         else:
             draw.circle(points[0], 2 * SCALE, colour)
     return np.asarray(picture.reduce(SCALE))
+
+
+def _band(line: Curve, errors: Sequence[float]) -> Curve:
+    """Returns the outline of what lies within the errors of a line: above from left to right, and below back."""
+    above = [value + error for value, error in zip(line[1], errors, strict=True)]
+    below = [value - error for value, error in zip(line[1], errors, strict=True)]
+    return [*line[0], *reversed(line[0])], [*above, *reversed(below)]
 
 
 def _bounds(numbers: Sequence[float]) -> tuple[float, float]:
