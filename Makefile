@@ -6,13 +6,17 @@ BIN := $(VENV)/bin
 # A page that is in no list, a broken link, a formula that cannot be drawn: each warning fails.
 SITE := $(BIN)/sphinx-build -q -W --keep-going -E -a -c docs/generator -d build/doctrees .
 
-.PHONY: demo test lint site bench clean
+.PHONY: demo test smoke lint site bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/blemish demo --report report.html --force
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+smoke: $(VENV)/.installed-dev
+	rm -f build/smoke.jsonl
+	$(BIN)/blemish bench run smoke -o build/smoke.jsonl
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks docs/generator
