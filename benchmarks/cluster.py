@@ -151,7 +151,9 @@ def measure(folder: Path, name: str, shards: int = SHARDS) -> Measured:
     detector, geometry = chosen.detector, chosen.geometry
     made = make_extractor(chosen.backbone, chosen.layers, detector.strides, geometry, "openvino")
     detector.expect(0)
-    recipe = Recipe(name, detector.settings(), chosen.backbone, made.asked, made.layers, geometry, 0, 0)
+    recipe = Recipe(
+        name, detector.settings(), chosen.backbone, made.normalisation, made.asked, made.layers, geometry, 0, 0
+    )
     engine = unpack_backbone(pack_backbone(made, recipe), recipe)
     paths = sorted(folder.iterdir())[: LARGEST * shards]
     summaries, decode, extract, learn = [], [], [], []

@@ -27,7 +27,8 @@ from PIL import Image
 
 import blemish
 from blemish.backbones import DEFAULT
-from blemish.backbones.backbone import Backbone, layers_of_strides
+from blemish.backbones.backbone import Backbone
+from blemish.backbones.levels import layers_of_strides
 from blemish.backbones.weights import find_weights
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.detectors import DETECTORS, Trained

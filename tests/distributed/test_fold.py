@@ -63,7 +63,9 @@ def recipe_of(model: blemish.Model, detector: str) -> Recipe:
 
 
 def fold_of(model: blemish.Model, recipe: Recipe, shard: int, **options) -> Fold:
-    extractor = Extractor(model.extractor, recipe.layers, recipe.shapes, model.learned.weights, "")
+    extractor = Extractor(
+        model.extractor, recipe.layers, recipe.shapes, model.learned.weights, "", recipe.normalisation
+    )
     return Fold(Cluster("local"), recipe, extractor, shard=shard, **options)
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from blemish.backbones import canonical_name
-from blemish.backbones.backbone import Backbone, layers_of_strides
+from blemish.backbones.backbone import Backbone
+from blemish.backbones.levels import layers_of_strides
 from blemish.backbones.pixels import PixelBackbone
 from blemish.detectors import DETECTORS, Trained, make_detector
 from blemish.detectors.scoring import Scoring

@@ -34,7 +34,7 @@ def test_a_rung_gives_the_backbone_and_the_size_that_nothing_else_gives(name: st
 
 def test_without_a_quality_it_is_balanced() -> None:
     assert chosen() == chosen(quality=BALANCED)
-    assert chosen().quality == QUALITIES[BALANCED]
+    assert chosen().copies == QUALITIES[BALANCED].copies
 
 
 def test_each_rung_costs_more_than_the_one_below() -> None:

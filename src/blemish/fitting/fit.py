@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blemish.backbones import side_step
 from blemish.calibration import Calibration, promised_rate
 from blemish.calibration.cross_fit import LIMIT
 from blemish.datasets import Dataset, read_source
@@ -82,18 +83,20 @@ def fit(
         source: a path, `layout:PATH`, or a data set that was read; its training part is used.
         detector: a name in `blemish.detectors.DETECTORS`, `fre` by default; or a new detector, such as `FRE(power=8)`.
         settings: of the named detector, by name; others keep their defaults.
-        backbone: a network of timm's that gives feature maps; by default that of the quality.
-        layers: levels, or names of modules; by default the detector's own choice.
+        backbone: a network of timm's that gives feature maps, with the tag of its weights or without
+            (`resnet18.tv_in1k`); by default that of the quality.
+        layers: levels, means of levels (`22-28`), or names of modules; by default the detector's own choice.
         size: side of a square with as many pixels as the model's input, by default that of the quality. The input has
-            the proportions of the median image, with sides that are multiples of 32; it is a square if the images vary
-            too much. `HxW` is the input's height and width whatever the images' are. With tiles the size is what each
-            is resized to, by default their own; with a crop it is the square that is cropped.
+            the proportions of the median image, with sides that are multiples of 32, or of the side of a transformer's
+            patches; it is a square if the images vary too much. `HxW` is the input's height and width whatever the
+            images' are. With tiles the size is what each is resized to, by default their own; with a crop it is the
+            square that is cropped.
         crop: side of a centre crop after resizing.
         tile: cut photographs into tiles of this many of their own pixels; each tile is a sample. Photographs are held
             out whole, and the rate is one of photographs: a photograph's score is the largest of its tiles' scores.
         overlap: pixels that neighbouring tiles share, at least; a quarter of the tile by default.
         trim: leave out images that look anomalous themselves, by the cross-fitted scores, and fit without them.
-        preset: name of a paper's settings; other arguments have precedence.
+        preset: name of a paper's settings; other arguments have precedence. Another architecture needs `layers`.
         quality: `fast`, `balanced` (the default) or `best`: the backbone, the size and the copies, as far as other
             arguments do not give them. Not for a preset, nor for a detector that looks at the images themselves.
         false_alarm_rate: the rate that the threshold promises; by default 1 %, or the lowest possible rate.
@@ -162,17 +165,28 @@ def fit(
     if len(dataset.train) > 1:  # fewer are refused in words of their own
         calibrating.check(len(dataset.train))  # before the backbone is made
     if chosen.in_proportion:
-        geometry = in_proportion(geometry, [sample.path for sample in dataset.train])
+        step = side_step(chosen.backbone)
+        geometry = in_proportion(geometry, [sample.path for sample in dataset.train], step)
     running = choose_engine(engine, gradients=learning.needs_gradients)
     file = Path(weights) if weights is not None else None
     extractor = make_extractor(
         chosen.backbone, chosen.layers, learning.strides, geometry, running, file, download=download
     )
     rows = count_rows(dataset, geometry)
-    drawn = copies_of_each(copies, chosen.quality.copies, learning, rows)
+    drawn = copies_of_each(copies, chosen.copies, learning, rows)
     learning.expect(drawn)
     settled = learning.settings()
-    recipe = Recipe(learning.name, settled, chosen.backbone, extractor.asked, extractor.layers, geometry, drawn, seed)
+    recipe = Recipe(
+        learning.name,
+        settled,
+        chosen.backbone,
+        extractor.normalisation,
+        extractor.asked,
+        extractor.layers,
+        geometry,
+        drawn,
+        seed,
+    )
     crosses = calibrating.crosses(learning, recipe.grids, rows * (1 + drawn))
     if trim and (isinstance(learning, Trained) or not crosses):
         raise SettingError(

@@ -1,4 +1,10 @@
-"""The papers' settings by name. A preset gives what the other arguments of `fit` do not."""
+"""The papers' settings by name. A preset gives what the other arguments of `fit` do not.
+
+Each group says where in its paper the settings stand, and what the paper leaves open. `docs/presets.md` lists all their
+values. Weights are named by timm's tags: the papers took torchvision's first ImageNet weights (`tv_in1k`), as was
+torchvision's only set until 2022. Of EfficientNet-B5 they took those of the package efficientnet-pytorch, which
+torchvision took over; these were trained on ImageNet alone, with AutoAugment (`aa_in1k`).
+"""
 
 from __future__ import annotations
 
@@ -15,57 +21,140 @@ Layers = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class Preset:
-    """Backbone, layers, geometry and detector settings, as a paper gives them."""
+    """A paper's detector, backbone, layers and geometry, and the settings that differ from the detector's defaults.
+
+    Attributes:
+        detector: its name.
+        backbone: timm's name, with the tag of the weights; `pixels` for a detector that takes the images themselves.
+        layers: of the backbone; `None` for `pixels`.
+        size: side of the square that an image is resized to.
+        crop: side of the centre crop; `None` for none.
+        sigma: standard deviation of the Gaussian filter over the map, in pixels of the model's input.
+        settings: of the detector, by name.
+    """
 
     detector: str
-    backbone: str
-    layers: Layers
+    backbone: str = PIXELS
+    layers: Layers | None = None
     size: int = 256
     crop: int | None = None
+    sigma: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def chosen(self) -> dict[str, Any]:
+        """Returns the detector's settings, its `smoothing` among them: the one that is `sigma` at the preset's size."""
+        from blemish.detectors.scoring import REFERENCE_SIDE
 
-def _padim(backbone: str, layers: Layers, **settings: Any) -> Preset:
-    return Preset("padim", backbone, layers, 256, 224, settings)
+        return {"smoothing": self.sigma * REFERENCE_SIDE / (self.crop or self.size), **self.settings}
+
+
+_R18, _R50, _WR50 = "resnet18.tv_in1k", "resnet50.tv_in1k", "wide_resnet50_2.tv_in1k"
+_VGG16, _B5 = "vgg16.tv_in1k", "tf_efficientnet_b5.aa_in1k"
+_FIRST_THREE: Layers = ("layer1", "layer2", "layer3")
+
+
+def _padim(backbone: str, layers: Layers, reduction: str, dims: int = 100, *, crop: int | None = 224) -> Preset:
+    """Returns PaDiM's: resized to 256 and cropped to 224, epsilon 0.01, maps resized bicubically and smoothed with
+    sigma 4 (Sec. IV, setup), the image's score the map's maximum (Sec. III-C).
+    """
+    settings = {"reduction": reduction, "dims": dims, "epsilon": 0.01, "interpolation": "bicubic"}
+    return Preset("padim", backbone, layers, 256, crop, 4.0, settings)
+
+
+# PaDiM, Sec. IV (setup) and V. The images of STC are resized to 256 and not cropped.
+_PADIM = {
+    "padim-r18-rd100": _padim(_R18, _FIRST_THREE, "random", 100),  # Table II, row 1
+    "padim-r18-pca100": _padim(_R18, _FIRST_THREE, "pca", 100),  # Table II, row 2
+    "padim-r18-rd200": _padim(_R18, _FIRST_THREE, "random", 200),  # Table II, row 3
+    "padim-r18-pca200": _padim(_R18, _FIRST_THREE, "pca", 200),  # Table II, row 4
+    "padim-r18": _padim(_R18, _FIRST_THREE, "all"),  # Tables I and II, last row: all 448
+    "padim-r18-layer1": _padim(_R18, ("layer1",), "all"),  # Table I, row 1
+    "padim-r18-layer2": _padim(_R18, ("layer2",), "all"),  # Table I, row 2
+    "padim-r18-layer3": _padim(_R18, ("layer3",), "all"),  # Table I, row 3
+    "padim-wr50-rd550": _padim(_WR50, _FIRST_THREE, "random", 550),  # Sec. V-B
+    "padim-effb5": _padim(_B5, ("block7", "block20", "block26"), "all"),  # Sec. IV, setup: no Rd in its name
+    "padim-r18-rd100-stc": _padim(_R18, _FIRST_THREE, "random", 100, crop=None),  # Sec. IV, setup
+    "padim-wr50-rd550-stc": _padim(_WR50, _FIRST_THREE, "random", 550, crop=None),
+}
+
+
+# SPADE with the PaDiM paper's geometry and smoothing (Sec. IV, setup). Of SPADE's own paper are K = 50, the last layer
+# pooled for the score, and layers 1 to 3 on the first one's grid for the map. Its K on STC is another.
+_SPADE = {
+    "spade-wr50": Preset(
+        "spade",
+        _WR50,
+        (*_FIRST_THREE, "layer4"),
+        256,
+        224,
+        4.0,
+        {"neighbours": 50, "correspondences": 1, "side": 56, "interpolation": "bicubic"},
+    )
+}
 
 
 def _fre(backbone: str, *layers: int | str) -> Preset:
-    """Returns the paper's FRE. The score is the norm of a layer's residual, or of several layers' geometric mean."""
-    return Preset("fre", backbone, layers, settings={"power": 1.0, "weights": (1.0,) * len(layers)})
+    """Returns FRE's: 256 without a crop (Sec. 4), the norm of the residual as the score and its squares as the map
+    (Sec. 3.1), eq. 3 for several layers, no smoothing. The share of variance is the published code's, 0.97; the paper
+    finds none better from 0.9 on (Sec. 4, "Sensitivity"). The map's interpolation is not stated.
+    """
+    settings = {"variance": 0.97, "power": 1.0, "weights": (1.0,) * len(layers)}
+    return Preset("fre", backbone, layers, settings=settings)
 
 
-def _hfr(backbone: str, layers: Layers) -> Preset:
-    """Returns the paper's HFR, whose score is the map's largest value."""
-    return Preset("hfr", backbone, layers, settings={"power": None})
-
-
-_R18, _WR50, _B5 = "resnet18", "wide_resnet50_2", "tf_efficientnet_b5"
-_FIRST_THREE: Layers = ("layer1", "layer2", "layer3")
-
-PRESETS: dict[str, Preset] = {
-    "padim-r18-rd100": _padim(_R18, _FIRST_THREE, dims=100),
-    "padim-r18-rd200": _padim(_R18, _FIRST_THREE, dims=200),
-    "padim-r18-pca100": _padim(_R18, _FIRST_THREE, reduction="pca", dims=100),
-    "padim-r18-pca200": _padim(_R18, _FIRST_THREE, reduction="pca", dims=200),
-    "padim-r18": _padim(_R18, _FIRST_THREE, reduction="all"),
-    "padim-wr50-rd550": _padim(_WR50, _FIRST_THREE, dims=550),
-    "padim-effb5": _padim(_B5, ("block7", "block20", "block26"), reduction="all"),
-    "fre-lite0-1l": _fre("efficientnet_lite0", 3),
+# FRE, Tables 5 to 8: 1L is "a layer in the middle", 3L it and its neighbours. Table 8's best is ResNet-50's layer2. The
+# paper does not name those of the other networks: ResNet-18's are the same, VGG16's the last map of each block at the
+# same strides. EfficientNet-B5's is stage 6 of 7, which the published code takes.
+_FRE = {
     "fre-r18-1l": _fre(_R18, "layer2"),
     "fre-r18-3l": _fre(_R18, *_FIRST_THREE),
-    "fre-r50-1l": _fre("resnet50", "layer2"),
-    "fre-r50-3l": _fre("resnet50", *_FIRST_THREE),
-    "fre-effb5": _fre(_B5, "block26"),
-    "hfr-lite0": Preset("hfr", "efficientnet_lite0", (1, 2, 3), settings={"weighting": "equal"}),
-    "hfr-r18": _hfr(_R18, _FIRST_THREE),
-    "hfr-wr50": _hfr(_WR50, _FIRST_THREE),
-    "mvg-r18-layer1": Preset("gaussian", _R18, ("layer1",), 224),
-    "mvg-r18-layer2": Preset("gaussian", _R18, ("layer2",), 224),
-    "mvg-r18-layer3": Preset("gaussian", _R18, ("layer3",), 224),
-    "mvg-r18-layer4": Preset("gaussian", _R18, ("layer4",), 224),
-    **{name: Preset(kind, PIXELS, (), settings=settings) for name, (kind, settings) in VAE_SETTINGS.items()},
+    "fre-r50-1l": _fre(_R50, "layer2"),
+    "fre-r50-3l": _fre(_R50, *_FIRST_THREE),
+    "fre-vgg16-1l": _fre(_VGG16, 3),
+    "fre-vgg16-3l": _fre(_VGG16, 2, 3, 4),
+    "fre-effb5-1l": _fre(_B5, "blocks.5"),
+    "fre-effb5-3l": _fre(_B5, "blocks.4", "blocks.5", "blocks.6"),
+    "fre-lite0-1l": _fre("efficientnet_lite0", 3),  # not the paper's: the same on a network whose weights are a package
+}
+
+# FRE by a linear autoencoder (FRE-AE, FRE-AEt), Sec. 3.2: the place for its presets.
+_FRE_AE: dict[str, Preset] = {}
+
+
+def _hfr(backbone: str, layers: Layers, weighting: str = "area") -> Preset:
+    """Returns HFR's: eq. 9's weighting, bilinear maps smoothed with sigma 4 (Sec. 3.3), the map's maximum as the score
+    (eq. 11), blocks 1x1, 3x3, 1x1 (Sec. 4, so `depth` 1), SGD with momentum 0.9, rate 0.4 and weight decay 1e-4.
+    The paper gives neither the input's size, nor the decoder's width, the batch or the epochs: they are ours.
+    """
+    power = None if weighting == "area" else 12.0
+    settings = {"weighting": weighting, "power": power, "depth": 1, "learning_rate": 0.4, "interpolation": "bilinear"}
+    return Preset("hfr", backbone, layers, sigma=4.0, settings=settings)
+
+
+_HFR = {
+    "hfr-r18": _hfr(_R18, _FIRST_THREE),  # Tables 1 to 4, "Ours (R18)"
+    "hfr-wr50": _hfr(_WR50, _FIRST_THREE),  # the same, "Ours (wR50)"
+    "hfr-lite0": _hfr("efficientnet_lite0", (1, 2, 3), "equal"),  # not the paper's: for maps, on packaged weights
+}
+
+
+def _mvg(layer: str) -> Preset:
+    """Returns that of one Gaussian for a layer, whitened: 224 without a crop, M² resized bilinearly (Sec. III-C), no
+    smoothing. An image's score is not stated: it is the map's maximum.
+    """
+    return Preset("gaussian", _R18, (layer,), 224, settings={"interpolation": "bilinear"})
+
+
+# "Visualization for Multivariate Gaussian Anomaly Detection", Sec. III-A: ResNet18_Weights.IMAGENET1K_V1, each layer.
+_MVG = {f"mvg-r18-{layer}": _mvg(layer) for layer in ("layer1", "layer2", "layer3", "layer4")}
+
+# VAE-GRF and the ordinary VAE by data set, and the VAE beside PaDiM: their sources are in `vae_presets`.
+_VAE = {
+    **{name: Preset(kind, settings=settings) for name, (kind, settings) in VAE_SETTINGS.items()},
     "padim-vae": Preset("vae", PIXELS, (), 292, 256, PADIM_VAE),
 }
+
+PRESETS: dict[str, Preset] = {**_PADIM, **_SPADE, **_FRE, **_FRE_AE, **_HFR, **_MVG, **_VAE}
 
 
 def find_preset(name: str) -> Preset:

@@ -47,7 +47,9 @@ def refit(
     calibrating = Calibrating(None, told.calibration_folds, told.calibration_share, *rates)
     crosses = told.held_out == 0
     images = divide(dataset, recipe.seed, calibrating, crosses=crosses, trained=isinstance(detector, Trained))
-    extractor = Extractor(model.extractor, recipe.layers, recipe.shapes, model.learned.weights, told.weights)
+    extractor = Extractor(
+        model.extractor, recipe.layers, recipe.shapes, model.learned.weights, told.weights, recipe.normalisation
+    )
     detector.expect(recipe.copies)
     changed = replace(recipe, detector=detector.name, settings=detector.settings())
     return run(prepare(detector, extractor, changed, images, Options(told.skipped > 0, bool(told.trimmed), progress)))

@@ -2,7 +2,8 @@
 
 A proportion is log(height / width): 0 for a square, and of the other sign if the image is transposed. The input has as
 many pixels as a square of the size asked for, so that it takes the same time and memory. Its sides are multiples of 32,
-the stride of the last level of common networks, so that all of their levels cover the whole image.
+the stride of the last level of common networks, so that all of their levels cover the whole image; or, for a
+transformer whose patches do not fit into these, multiples of its patches' side.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from blemish.images.remote import Location
 from blemish.images.tiling import LARGEST, SMALLEST
 
 STEP = 32
-"""The sides are multiples of it."""
+"""The sides are multiples of it, by default."""
 
 WORTH = 0.75
 """A shape other than the square is taken if the distortion is less than this share of the square's.
@@ -34,9 +35,9 @@ TOGETHER = 64
 """Headers that a thread reads at a time."""
 
 
-def in_proportion(geometry: Geometry, paths: Sequence[Location]) -> Geometry:
-    """Returns a geometry with as many pixels as this square one, in the images' proportions."""
-    height, width = input_shape(geometry.height, read_proportions(paths))
+def in_proportion(geometry: Geometry, paths: Sequence[Location], step: int = STEP) -> Geometry:
+    """Returns a geometry with as many pixels as this square one, in the images' proportions; see `input_shape`."""
+    height, width = input_shape(geometry.height, read_proportions(paths), step)
     return replace(geometry, height=height, width=width)
 
 
@@ -54,7 +55,7 @@ def read_proportions(paths: Sequence[Location]) -> list[float]:
     return [value for part in parts if isinstance(part, list) for value in part]
 
 
-def input_shape(size: int, proportions: Sequence[float]) -> tuple[int, int]:
+def input_shape(size: int, proportions: Sequence[float], step: int = STEP) -> tuple[int, int]:
     """Returns height and width of the input: the shape nearest to the median proportion, or a square.
 
     It is a square where the images vary so much that no one shape suits them: where the distortion that resizing
@@ -63,16 +64,17 @@ def input_shape(size: int, proportions: Sequence[float]) -> tuple[int, int]:
     Args:
         size: side of the square with as many pixels, 32 to 4096.
         proportions: of the images; without any, it is a square.
+        step: the sides are multiples of it.
     """
-    square = nearest_shape(size, 0.0)
+    square = nearest_shape(size, 0.0, step)
     if not proportions:
         return square
-    shape = nearest_shape(size, statistics.median(proportions))
+    shape = nearest_shape(size, statistics.median(proportions), step)
     return shape if _distortion(shape, proportions) < WORTH * _distortion(square, proportions) else square
 
 
-def nearest_shape(size: int, proportion: float) -> tuple[int, int]:
-    """Returns the height and width, multiples of 32, nearest to area and proportion together.
+def nearest_shape(size: int, proportion: float, step: int = STEP) -> tuple[int, int]:
+    """Returns the height and width, multiples of `step`, nearest to area and proportion together.
 
     Each side is rounded by itself, to the multiple whose quotient with the exact side is nearest to 1. This makes the
     sum of the squares least of what log(area) and log(height / width) are wrong by, since these are the sum and the
@@ -82,16 +84,17 @@ def nearest_shape(size: int, proportion: float) -> tuple[int, int]:
     Args:
         size: side of the square with as many pixels, 32 to 4096.
         proportion: of an image.
+        step: of the sides.
     """
     most = 2 * min(math.log(size / SMALLEST), math.log(LARGEST / size))
     half = max(-most, min(most, proportion)) / 2
-    return _nearest(math.log(size) + half), _nearest(math.log(size) - half)
+    return _nearest(math.log(size) + half, step), _nearest(math.log(size) - half, step)
 
 
-def _nearest(logarithm: float) -> int:
-    """Returns the multiple of 32, from 32 on, whose logarithm is nearest."""
-    below = max(STEP, math.floor(math.exp(logarithm) / STEP) * STEP)
-    above = below + STEP
+def _nearest(logarithm: float, step: int) -> int:
+    """Returns the multiple of `step`, within 32 to 4096, whose logarithm is nearest."""
+    below = max(math.ceil(SMALLEST / step) * step, math.floor(math.exp(logarithm) / step) * step)
+    above = min(below + step, LARGEST // step * step)
     return below if logarithm - math.log(below) <= math.log(above) - logarithm else above
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.backbones import Layer
+from blemish.backbones import Layer, Normalisation
 from blemish.calibration import Calibration
 from blemish.calibration.gathered import MOST as MOST_SCORES
 from blemish.errors import ModelError, SettingError
@@ -118,8 +118,25 @@ def _recipe(found: Any) -> Recipe:
     for name, value in geometry.items():
         if not (value is None and name in {"crop", "tile"}):
             _integer(f"recipe.geometry.{name}", value, 0)
-    read = {"layers": tuple(layers), "shapes": tuple(Layer(**layer) for layer in shapes)}
+    read = {
+        "layers": tuple(layers),
+        "shapes": tuple(Layer(**layer) for layer in shapes),
+        "normalisation": _normalisation(found["normalisation"]),
+    }
     return Recipe(**{**found, **read, "geometry": Geometry(**geometry)})
+
+
+def _normalisation(found: Any) -> Normalisation | None:
+    if found is None:
+        return None
+    _keys("recipe.normalisation", found, {field.name for field in fields(Normalisation)})
+    colours = []
+    for name, low in (("mean", -1.0), ("std", 1e-3)):
+        values = tuple(_number(f"recipe.normalisation.{name}", value, low, 1e3) for value in _listed(name, found[name]))
+        if len(values) != 3:
+            raise ValueError(f"recipe.normalisation.{name} has {len(values)} numbers, and there are 3 colours")
+        colours.append(values)
+    return Normalisation(*colours)
 
 
 def _calibration(found: Any) -> Calibration:

@@ -182,7 +182,7 @@ def _check_alike(model: Model, other: Model) -> None:
     """Raises `SettingError` if the models do not compute the same, by their recipes or the backbone's weights."""
     import torch
 
-    names = ["detector", "backbone", "geometry", "layers", "shapes", "copies", "settings"]
+    names = ["detector", "backbone", "normalisation", "geometry", "layers", "shapes", "copies", "settings"]
     if model.recipe.copies:
         names.append("seed")  # of the copies
     for name in names:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from blemish.backbones import Layer
+from blemish.backbones import PIXELS, Layer, Normalisation
 from blemish.images import Geometry
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from blemish.detectors import Detector
     from blemish.detectors.scoring import Scoring
@@ -24,7 +24,8 @@ class Recipe:
     Attributes:
         detector: its name.
         settings: of the detector, by name.
-        backbone: timm's name, or `pixels`.
+        backbone: timm's name, with a tag if one was asked for, or `pixels`.
+        normalisation: of the pixels, that of the backbone's weights; `None` for `pixels`.
         layers: as they were asked for: levels, or names of modules.
         shapes: of the layers, at the model's input size.
         geometry: how an image becomes the model's input.
@@ -35,6 +36,7 @@ class Recipe:
     detector: str
     settings: dict[str, Any]
     backbone: str
+    normalisation: Normalisation | None
     layers: tuple[int | str, ...]
     shapes: tuple[Layer, ...]
     geometry: Geometry
@@ -45,6 +47,19 @@ class Recipe:
     def grids(self) -> list[tuple[int, int, int]]:
         """Channels, height and width of each layer."""
         return [layer.grid for layer in self.shapes]
+
+    def network(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        """Returns the frozen backbone in torch, with weights that a fit has kept.
+
+        Raises:
+            BlemishError: the weights are of another backbone.
+        """
+        from blemish.backbones.backbone import Backbone
+        from blemish.backbones.pixels import PixelBackbone
+
+        if self.backbone == PIXELS:
+            return PixelBackbone()
+        return Backbone(self.backbone, self.layers, weights, self.geometry.shape, self.normalisation)
 
 
 @dataclass(frozen=True)

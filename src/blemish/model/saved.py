@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from blemish.backbones import PIXELS
 from blemish.engines import Engine, choose_engine
 from blemish.errors import BlemishError, ModelError, StorageError
 from blemish.model.card import GRAPHS, LEARNED
@@ -88,17 +87,14 @@ class Saved:
         if chosen == "openvino":
             return self._graphs(threads)
         check_files(self.folder, self.card)
-        from blemish.backbones.backbone import Backbone
-        from blemish.backbones.pixels import PixelBackbone
         from blemish.engines.torch_engine import TorchEngine
 
         if threads is not None:
             import torch
 
             torch.set_num_threads(threads)
-        recipe, found = self.recipe, self.learned()
-        pixels = recipe.backbone == PIXELS
-        extractor = TorchEngine(PixelBackbone() if pixels else Backbone(recipe.backbone, recipe.layers, found.weights))
+        found = self.learned()
+        extractor = TorchEngine(self.recipe.network(found.weights))
         return extractor.then(found.scoring), extractor
 
     def _graphs(self, threads: int | None) -> tuple[Engine, Engine]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from blemish.errors import StorageError
 
-FORMAT = 4
+FORMAT = 5
 """The only format that is read; folders of other formats are refused."""
 
 LARGEST_CARD = 64 << 20
