@@ -16,6 +16,7 @@ from blemish.fitting.choices import Choices, choose
 from blemish.fitting.presets import PRESETS, find_preset
 from blemish.fitting.virtual import copies_of_each
 from blemish.images import Geometry
+from conftest import ROOT
 
 NAMES = ("detector", "settings", "backbone", "layers", "size", "crop", "tile", "overlap", "preset", "quality")
 
@@ -37,7 +38,7 @@ def test_every_preset_is_taken_as_it_stands_and_makes_no_copies(name: str) -> No
 def test_every_preset_names_layers_of_a_network_and_weights_that_timm_knows() -> None:
     networks = {(preset.backbone, preset.layers) for preset in PRESETS.values() if preset.backbone != PIXELS}
     for backbone, layers in networks:
-        assert layers is not None
+        assert layers
         assert pretrained_config(backbone).tag or "lite" in backbone
         with torch.device("meta"), pytest.raises(WeightsError, match="the weights have no"):  # so the layers exist
             Backbone(backbone, layers, {})
@@ -89,3 +90,19 @@ def test_presets_follow_their_papers() -> None:
 def test_a_preset_that_is_not_known_is_refused_with_those_that_are() -> None:
     with pytest.raises(SettingError, match="padim-r18-rd100"):
         find_preset("padim")
+
+
+def test_the_page_lists_every_preset_with_its_network_layers_and_input() -> None:
+    page = (ROOT / "docs" / "presets.md").read_text()
+    rows = {cells[0].strip("`"): cells[1:5] for cells in map(_cells, page.splitlines()) if cells[0].startswith("`")}
+    for name, preset in PRESETS.items():
+        if preset.backbone == PIXELS:
+            continue
+        geometry = f"{preset.size} → {preset.crop}" if preset.crop else str(preset.size)
+        layers = ", ".join(map(str, preset.layers))
+        assert rows.pop(name) == [f"`{preset.backbone}`", layers, geometry, f"{preset.sigma:g}"], name
+    assert not rows.keys() - PRESETS.keys()
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")[1:-1]] or [""]

@@ -13,6 +13,9 @@ from blemish.backbones.levels import Levels, normalisation_of
 from blemish.backbones.names import PUBLISHED_LAYERS, architecture, canonical_name
 from blemish.errors import SettingError, WeightsError
 
+AVGPOOL = "avgpool"
+"""The name of the layer with the last level's mean."""
+
 
 class Backbone(nn.Module):
     """A timm network's feature maps from raw pixels; normalisation happens inside.
@@ -21,7 +24,8 @@ class Backbone(nn.Module):
         name: `efficientnet_lite0` … or any timm network that supports `features_only`, also with a tag.
         layers: levels as timm counts them (level l of most networks has stride 2^(l+1), so ResNet's `layer1` is level
             1; those of a transformer are its blocks, from 0), or the mean of levels (`22-28`), or names of modules
-            (`layer2`, `blocks.4.0`), or a paper's names (`block7`).
+            (`layer2`, `blocks.4.0`), or a paper's names (`block7`); or `avgpool`, the mean of the last level over all
+            positions, which has one.
         weights: tensors by parameter name; those of the classifier are ignored. Position embeddings must have the
             shape's grid (`positions.resized_positions`).
         shape: H and W of the images, for a transformer; by default the size that its weights were trained at. Other
@@ -72,8 +76,11 @@ class Backbone(nn.Module):
                 hook.remove()
         for index, places in self._places.items():
             found[index] = maps[places[0]] if len(places) == 1 else torch.stack([maps[at] for at in places]).mean(0)
-        ordered = (found[index] for index in range(len(self.layers)))
-        return tuple(layer.permute(0, 3, 1, 2) if self._channels_last else layer for layer in ordered)
+        ordered = [found[index] for index in range(len(self.layers))]
+        if self._channels_last:
+            ordered = [layer.permute(0, 3, 1, 2) for layer in ordered]
+        pairs = zip(self.layers, ordered, strict=True)
+        return tuple(layer.mean((2, 3), keepdim=True) if name == AVGPOOL else layer for name, layer in pairs)
 
     def shapes(self, height: int, width: int) -> tuple[Layer, ...]:
         """Returns the layers' shapes at an input of `height` × `width` pixels.
@@ -122,7 +129,7 @@ def _made(
     """Returns the network, and for each layer a module of it or the places of its levels among the maps it gives."""
     import timm  # slow to import, so only here
 
-    chosen = [levels.numbers(layer) for layer in layers]
+    chosen = [levels.numbers(len(levels) - 1 if layer == AVGPOOL else layer) for layer in layers]
     every = range(len(levels)) if None in chosen else {level for one in chosen if one is not None for level in one}
     indices = sorted(every)  # a network is cut off after the deepest
     options: dict[str, Any] = {}

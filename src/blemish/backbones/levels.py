@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ class Levels:
     sized: tuple[int, int] | None
 
     @classmethod
+    @cache
     def of(cls, name: str) -> Levels:
         """Returns the levels of a network.
 

@@ -37,7 +37,7 @@ class Detector(ABC):
 
     Attributes:
         smoothing: standard deviation of the Gaussian filter over the map, in pixels at an input of 224; it grows in
-            proportion to the input's shorter side. 0 means no filter.
+            proportion to the root of the input's pixels. 0 means no filter.
         interpolation: `nearest`, `bilinear` or `bicubic`, from the coarse map to the input.
     """
 

@@ -26,20 +26,20 @@ class Preset:
     Attributes:
         detector: its name.
         backbone: timm's name, with the tag of the weights; `pixels` for a detector that takes the images themselves.
-        layers: of the backbone; `None` for `pixels`.
+        layers: of the backbone; none for `pixels`.
         size: side of the square that an image is resized to.
         crop: side of the centre crop; `None` for none.
-        sigma: standard deviation of the Gaussian filter over the map, in pixels of the model's input.
         settings: of the detector, by name.
+        sigma: standard deviation of the Gaussian filter over the map, in pixels of the model's input.
     """
 
     detector: str
     backbone: str = PIXELS
-    layers: Layers | None = None
+    layers: Layers = ()
     size: int = 256
     crop: int | None = None
-    sigma: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
+    sigma: float = 0.0
 
     def chosen(self) -> dict[str, Any]:
         """Returns the detector's settings, its `smoothing` among them: the one that is `sigma` at the preset's size."""
@@ -58,7 +58,7 @@ def _padim(backbone: str, layers: Layers, reduction: str, dims: int = 100, *, cr
     sigma 4 (Sec. IV, setup), the image's score the map's maximum (Sec. III-C).
     """
     settings = {"reduction": reduction, "dims": dims, "epsilon": 0.01, "interpolation": "bicubic"}
-    return Preset("padim", backbone, layers, 256, crop, 4.0, settings)
+    return Preset("padim", backbone, layers, 256, crop, settings, sigma=4.0)
 
 
 # PaDiM, Sec. IV (setup) and V. The images of STC are resized to 256 and not cropped.
@@ -87,8 +87,8 @@ _SPADE = {
         (*_FIRST_THREE, "layer4"),
         256,
         224,
-        4.0,
         {"neighbours": 50, "correspondences": 1, "side": 56, "interpolation": "bicubic"},
+        sigma=4.0,
     )
 }
 
