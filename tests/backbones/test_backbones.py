@@ -90,6 +90,19 @@ def test_a_network_is_cut_off_after_the_deepest_level_also_when_this_is_named() 
     assert torch.equal(cut(pixels)[0], whole(pixels)[0])
 
 
+@pytest.mark.parametrize(("layer", "whole"), [("layer2/2", 2), ("2/2", 2), ("layer2.0.conv1/3", "layer2.0.conv1")])
+def test_a_layer_is_averaged_over_blocks_of_positions(layer: str, whole: int | str) -> None:
+    weights = timm.create_model("resnet18", features_only=True).state_dict()
+    backbone, block = Backbone("resnet18", [layer, whole], weights), int(layer[-1])
+    pooled, found = backbone(torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8))
+    side = 8 // block * block  # what fills no block is left out
+    wanted = found[:, :, :side, :side].unflatten(3, (-1, block)).unflatten(2, (-1, block)).mean((3, 5))
+    torch.testing.assert_close(pooled, wanted)
+    assert [shape.name for shape in backbone.shapes(64, 64)] == [layer, str(whole)]
+    with pytest.raises(SettingError, match="does not take images of 64x64"):
+        Backbone("resnet18", ["layer2/9"], weights).shapes(64, 64)
+
+
 def test_the_papers_blocks_are_counted_from_1_through_all_stages() -> None:
     with torch.device("meta"):
         stages = timm.create_model("tf_efficientnet_b5", features_only=True).blocks

@@ -136,7 +136,7 @@ def test_layers_that_a_transformer_does_not_have_are_refused(layers: list[int | 
 
 def test_levels_of_several_shapes_have_no_mean() -> None:
     with pytest.raises(SettingError, match="layer 1-2 of resnet18 is no mean"):
-        Levels.of("resnet18").numbers("1-2")
+        Levels.of("resnet18").taken("1-2")
 
 
 def test_channels_come_first_also_where_the_network_has_them_last() -> None:

@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from blemish.backbones.layer import Layer, Normalisation
-from blemish.backbones.levels import Levels, normalisation_of
+from blemish.backbones.levels import Levels, Taken, normalisation_of
 from blemish.backbones.names import PUBLISHED_LAYERS, architecture, canonical_name
 from blemish.errors import SettingError, WeightsError
-
-AVGPOOL = "avgpool"
-"""The name of the layer with the last level's mean."""
 
 
 class Backbone(nn.Module):
@@ -24,8 +22,8 @@ class Backbone(nn.Module):
         name: `efficientnet_lite0` … or any timm network that supports `features_only`, also with a tag.
         layers: levels as timm counts them (level l of most networks has stride 2^(l+1), so ResNet's `layer1` is level
             1; those of a transformer are its blocks, from 0), or the mean of levels (`22-28`), or names of modules
-            (`layer2`, `blocks.4.0`), or a paper's names (`block7`); or `avgpool`, the mean of the last level over all
-            positions, which has one.
+            (`layer2`, `blocks.4.0`), or a paper's names (`block7`). With `/2` it is averaged over blocks of 2 by 2
+            positions (`layer3/2`); `avgpool` is the mean of the last level over all positions, which has one.
         weights: tensors by parameter name; those of the classifier are ignored. Position embeddings must have the
             shape's grid (`positions.resized_positions`).
         shape: H and W of the images, for a transformer; by default the size that its weights were trained at. Other
@@ -54,9 +52,14 @@ class Backbone(nn.Module):
         levels = Levels.of(self.name)
         if not layers:
             raise SettingError(f"no layers were given; {self.name} has {levels}")
-        self.network, taken = _made(levels, layers, shape)
-        self._named = {index: module for index, module in enumerate(taken) if isinstance(module, nn.Module)}
-        self._places = {index: places for index, places in enumerate(taken) if isinstance(places, list)}
+        self._taken = [levels.taken(layer) for layer in layers]
+        self._levels = _levels(self._taken, len(levels))
+        self.network = _made(levels, self._levels, shape)
+        self._named = {
+            index: _module(self.network, one.source, levels)
+            for index, one in enumerate(self._taken)
+            if isinstance(one.source, str)
+        }
         self._channels_last = str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC")
         self._load(weights, levels.sized)
         self.normalisation = normalisation or normalisation_of(self.name)
@@ -74,13 +77,19 @@ class Backbone(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        for index, places in self._places.items():
-            found[index] = maps[places[0]] if len(places) == 1 else torch.stack([maps[at] for at in places]).mean(0)
-        ordered = [found[index] for index in range(len(self.layers))]
-        if self._channels_last:
-            ordered = [layer.permute(0, 3, 1, 2) for layer in ordered]
-        pairs = zip(self.layers, ordered, strict=True)
-        return tuple(layer.mean((2, 3), keepdim=True) if name == AVGPOOL else layer for name, layer in pairs)
+        return tuple(self._layer(one, maps, found.get(index)) for index, one in enumerate(self._taken))
+
+    def _layer(self, taken: Taken, maps: Sequence[Tensor], named: Tensor | None) -> Tensor:
+        """Returns one layer, from the maps of all levels that are run, or from what its module gave."""
+        if named is not None:
+            layer = named
+        else:
+            own = [maps[self._levels.index(level)] for level in taken.source]  # type: ignore[arg-type]
+            layer = own[0] if len(own) == 1 else torch.stack(own).mean(0)
+        layer = layer.permute(0, 3, 1, 2) if self._channels_last else layer
+        if taken.pool == 0:
+            return layer.mean((2, 3), keepdim=True)
+        return layer if taken.pool == 1 else F.avg_pool2d(layer, taken.pool)
 
     def shapes(self, height: int, width: int) -> tuple[Layer, ...]:
         """Returns the layers' shapes at an input of `height` × `width` pixels.
@@ -123,36 +132,34 @@ class Backbone(nn.Module):
         self.network.load_state_dict(chosen)
 
 
-def _made(
-    levels: Levels, layers: Sequence[int | str], shape: tuple[int, int] | None
-) -> tuple[nn.Module, list[nn.Module | list[int]]]:
-    """Returns the network, and for each layer a module of it or the places of its levels among the maps it gives."""
+def _levels(taken: Sequence[Taken], count: int) -> list[int]:
+    """Returns the levels that a network has to run: those that are taken, or all if a module is named."""
+    if any(isinstance(one.source, str) for one in taken):
+        return list(range(count))
+    return sorted({int(level) for one in taken for level in one.source})
+
+
+def _made(levels: Levels, run: Sequence[int], shape: tuple[int, int] | None) -> nn.Module:
+    """Returns a network that gives the maps of these levels, cut off after the deepest."""
     import timm  # slow to import, so only here
 
-    chosen = [levels.numbers(len(levels) - 1 if layer == AVGPOOL else layer) for layer in layers]
-    every = range(len(levels)) if None in chosen else {level for one in chosen if one is not None for level in one}
-    indices = sorted(every)  # a network is cut off after the deepest
     options: dict[str, Any] = {}
     if levels.sized is not None and shape is not None:
         levels.check_shape(*shape)
         options["img_size"] = shape
     network: nn.Module = timm.create_model(
-        levels.name, pretrained=False, features_only=True, out_indices=tuple(indices), **options
+        levels.name, pretrained=False, features_only=True, out_indices=tuple(run), **options
     )
+    return network
+
+
+def _module(network: nn.Module, name: str, levels: Levels) -> nn.Module:
     published = PUBLISHED_LAYERS.get(architecture(levels.name), {})
-    taken: list[nn.Module | list[int]] = []
-    for layer, one in zip(layers, chosen, strict=True):
-        if one is not None:
-            taken.append([indices.index(level) for level in one])
-            continue
-        try:
-            taken.append(network.get_submodule(published.get(str(layer), str(layer))))
-        except AttributeError:
-            raise SettingError(
-                f"{levels.name} has no layer {layer!r}; it has {levels}"
-                + (f", or {', '.join(published)}" if published else "")
-            ) from None
-    return network, taken
+    try:
+        return network.get_submodule(published.get(name, name))
+    except AttributeError:
+        more = f", or {', '.join(published)}" if published else ""
+        raise SettingError(f"{levels.name} has no layer {name!r}; it has {levels}{more}") from None
 
 
 def _keep(kept: dict[int, Tensor], index: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:

@@ -15,8 +15,27 @@ from blemish.backbones.layer import Normalisation
 from blemish.backbones.names import architecture, canonical_name
 from blemish.errors import SettingError
 
+AVGPOOL = "avgpool"
+"""The name of the layer with the last level's mean over all positions."""
+
 MEAN_OF = re.compile(r"(\d+)-(\d+)")
 """A layer `22-28` is the mean of levels 22 to 28."""
+
+POOLED = re.compile(r"(.+)/([1-9]\d?)")
+"""A layer `layer3/2` is `layer3`, averaged over blocks of 2 by 2 positions; what fills no block is left out."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a layer is made of.
+
+    Attributes:
+        source: the levels that it is the mean of, commonly one; or the name of a module that is no level.
+        pool: positions along a side of the blocks that it is averaged over: 1 for none, 0 for all positions.
+    """
+
+    source: range | str
+    pool: int = 1
 
 
 @dataclass(frozen=True)
@@ -88,19 +107,25 @@ class Levels:
             raise SettingError(f"{self.name} has no layer of stride {missing[0]}; name its layers with --layers")
         return tuple(len(self) - 1 - self.strides[::-1].index(stride) for stride in strides)
 
-    def numbers(self, layer: int | str) -> range | None:
-        """Returns the levels that a layer is the mean of: one, by its number or its module, or those of `22-28`; `None`
-        for another module's name.
+    def taken(self, layer: int | str) -> Taken:
+        """Returns what a layer is made of, by a level's number or its module, `22-28`, `layer3/2` or `avgpool`.
 
         Raises:
             SettingError: there is no such level, or those to be averaged have not one shape.
         """
+        if layer == AVGPOOL:
+            return Taken(self._levels(len(self) - 1, len(self) - 1, layer), 0)
+        if isinstance(layer, str) and (found := POOLED.fullmatch(layer)):
+            base = int(found[1]) if found[1].isdecimal() else found[1]
+            return Taken(self.taken(base).source, int(found[2]))
         if layer in self.modules:
             layer = self.modules.index(str(layer))
-        found = MEAN_OF.fullmatch(layer) if isinstance(layer, str) else None
-        if found is None and isinstance(layer, str):
-            return None
-        first, last = (int(found[1]), int(found[2])) if found else (int(layer), int(layer))
+        if isinstance(layer, int):
+            return Taken(self._levels(layer, layer, layer))
+        found = MEAN_OF.fullmatch(layer)
+        return Taken(self._levels(int(found[1]), int(found[2]), layer) if found else layer)
+
+    def _levels(self, first: int, last: int, layer: int | str) -> range:
         for level in (first, last):
             if not 0 <= level < len(self):
                 raise SettingError(f"{self.name} has no layer {level}; it has {self}")

@@ -71,6 +71,7 @@ def described(model: Model) -> dict[str, Any]:
     return {
         "detector": model.recipe.detector,
         "backbone": model.recipe.backbone,
+        "weights": model.provenance.weights,
         "layers": list(model.recipe.layers),
         "input": list(model.recipe.geometry.shape),
         "images": model.provenance.images,
@@ -135,6 +136,8 @@ def print_model(model: Model, output: str) -> None:
 
     told = described(model)
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
+    if told["weights"].startswith(("file", "timm hub")):
+        out.print(f"weights: {escape(told['weights'])}")
     copies = f" and {several(told['copies'], 'shifted copy', 'shifted copies')} of each" if told["copies"] else ""
     skipped = f", {told['skipped']} unreadable left out" if told["skipped"] else ""
     tile = model.recipe.geometry.tile

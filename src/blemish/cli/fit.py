@@ -26,9 +26,14 @@ def fit(
         str | None, typer.Option("--map", help="For a VAE: mad, sm, mad-sm, l2, gradient, gradient-sm or projection.")
     ] = None,
     method: Annotated[str | None, typer.Option(help="For FRE: pca (default), or trained: ae or tied.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="A network of timm's; by default that of --quality.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="A network of timm's, such as resnet18.tv_in1k; by default that of --quality.")
+    ] = None,
     layers: Annotated[
-        str | None, typer.Option(help="Levels, from 0, the finest, or names of modules; e.g. 2,3,4.")
+        str | None,
+        typer.Option(
+            help="Levels, from 0, the finest, or names of modules; e.g. 2,3,4 or layer1 or 22-28 (their mean)."
+        ),
     ] = None,
     size: Annotated[
         str | None, typer.Option(help="256: as many pixels as 256x256, in the images' shape. Or HEIGHTxWIDTH.")
@@ -63,7 +68,9 @@ def fit(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the hold-out, of splits and of the detector.", min=0)] = 0,
     engine: EngineName = "auto",
-    weights: Annotated[Path | None, typer.Option(help="A file with the backbone's weights.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A file with the backbone's weights; its SHA-256 is kept.")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="Let timm fetch the weights.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     checkpoints: Annotated[

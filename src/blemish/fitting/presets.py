@@ -93,13 +93,13 @@ _SPADE = {
 }
 
 
-def _fre(backbone: str, *layers: int | str) -> Preset:
+def _fre(backbone: str, *layers: int | str, size: int = 256) -> Preset:
     """Returns FRE's: 256 without a crop (Sec. 4), the norm of the residual as the score and its squares as the map
     (Sec. 3.1), eq. 3 for several layers, no smoothing. The share of variance is the published code's, 0.97; the paper
     finds none better from 0.9 on (Sec. 4, "Sensitivity"). The map's interpolation is not stated.
     """
     settings = {"variance": 0.97, "power": 1.0, "weights": (1.0,) * len(layers)}
-    return Preset("fre", backbone, layers, settings=settings)
+    return Preset("fre", backbone, layers, size, settings=settings)
 
 
 # FRE, Tables 5 to 8: 1L is "a layer in the middle", 3L it and its neighbours. Table 8's best is ResNet-50's layer2. The
@@ -114,6 +114,10 @@ _FRE = {
     "fre-vgg16-3l": _fre(_VGG16, 2, 3, 4),
     "fre-effb5-1l": _fre(_B5, "blocks.5"),
     "fre-effb5-3l": _fre(_B5, "blocks.4", "blocks.5", "blocks.6"),
+    # Tables 1 to 3, detection: the published code's layers, averaged over 2x2 positions, and its sizes.
+    "fre-r18-detection": _fre(_R18, "layer3/2"),
+    "fre-r50-detection": _fre(_R50, "layer3/2"),
+    "fre-effb5-detection": _fre(_B5, "blocks.5/2", size=456),
     "fre-lite0-1l": _fre("efficientnet_lite0", 3),  # not the paper's: the same on a network whose weights are a package
 }
 
