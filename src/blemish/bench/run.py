@@ -146,7 +146,7 @@ def arguments_of(entry: Entry, options: Options) -> dict[str, Any]:
     if options.backbone is not None and not sees_pixels:
         found["backbone"] = options.backbone
         if entry.strides:
-            from blemish.backbones.backbone import layers_of_strides
+            from blemish.backbones.levels import layers_of_strides
 
             found["layers"] = layers_of_strides(options.backbone, entry.strides)
     if not sees_pixels and (options.weights is not None or options.download):

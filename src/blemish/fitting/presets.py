@@ -96,9 +96,9 @@ _SPADE = {
 def _fre(backbone: str, *layers: int | str, size: int = 256) -> Preset:
     """Returns FRE's: 256 without a crop (Sec. 4), the norm of the residual as the score and its squares as the map
     (Sec. 3.1), eq. 3 for several layers, no smoothing. The share of variance is the published code's, 0.97; the paper
-    finds none better from 0.9 on (Sec. 4, "Sensitivity"). The map's interpolation is not stated.
+    finds none better from 0.9 on (Sec. 4, "Sensitivity"). The map's interpolation is not stated; it is bilinear.
     """
-    settings = {"variance": 0.97, "power": 1.0, "weights": (1.0,) * len(layers)}
+    settings = {"variance": 0.97, "power": 1.0, "weights": (1.0,) * len(layers), "interpolation": "bilinear"}
     return Preset("fre", backbone, layers, size, settings=settings)
 
 
