@@ -60,7 +60,7 @@ class Gaussian(Detector):
     name: ClassVar[str] = "gaussian"
     strides: ClassVar[tuple[int, ...]] = (16,)
 
-    rtol: float | str = "float64"
+    rtol: float | str = "float32"
     drop: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:

@@ -53,7 +53,7 @@ class SharedProjection(nn.Module):
         self.mean, self.basis = fixed(mean[:, None]), fixed(basis)  # (C, 1), (r, C)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        centred: Tensor = vectors.reshape(len(vectors), len(self.mean), -1) - self.mean  # (B, C, P)
+        centred: Tensor = torch.unflatten(vectors, 1, (len(self.mean), -1)) - self.mean  # (B, C, P)
         if not len(self.basis):
             return centred.flatten(1)
         return (centred - self.basis.T @ (self.basis @ centred)).flatten(1)
