@@ -9,7 +9,7 @@ from scipy.linalg import subspace_angles
 
 import blemish
 from blemish.detectors import FRE, FREAE
-from blemish.detectors.fre.fre import Projection
+from blemish.detectors.fre.head import Projection
 from blemish.detectors.fre.linear_autoencoder import LinearAutoencoder
 from blemish.errors import SettingError
 from blemish.model import Model

@@ -185,7 +185,8 @@ class FRE(Detector):
         shares = [0.0]
         for index, layer in enumerate(self.layers()):
             statistic = self.statistics_[f"layer{index}"]
-            if isinstance(statistic, Moments) and statistic.peak:
+            # A subspace of all dimensions leaves nothing, whatever the digits.
+            if isinstance(statistic, Moments) and statistic.peak and layer.directions < len(statistic.mean):
                 left = (1 - layer.kept) * layer.variance  # what the mean squared residual is
                 shares.append(len(statistic.mean) * statistic.rounding() / max(left, TINY))
         return max(shares)
