@@ -148,10 +148,10 @@ def test_channels_come_first_also_where_the_network_has_them_last() -> None:
 
 def test_a_model_on_a_transformer_is_saved_and_loaded_in_both_engines(tree: Path, tmp_path: Path) -> None:
     name = "eva02_tiny_patch14_224"  # with positions of both kinds
-    save_file(random_weights(name, 2), tmp_path / "w.safetensors")
-    fitted = blemish.fit(
-        tree, detector="gaussian", backbone=name, layers=[1], size=64, copies=0, weights=tmp_path / "w.safetensors"
-    )
+    file = tmp_path / "w.safetensors"
+    save_file(random_weights(name, 2), file)
+    shared = {"shared": True}  # as SubspaceAD
+    fitted = blemish.fit(tree, settings=shared, backbone=name, layers=["0-1"], size=64, copies=0, weights=file)
     assert fitted.recipe.geometry.shape == (70, 70), "the nearest that 14 divides"
     assert fitted.recipe.normalisation is not None
     assert fitted.provenance.weights.startswith("file w.safetensors, SHA-256 ")

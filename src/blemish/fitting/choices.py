@@ -66,7 +66,7 @@ def choose(
     if paper and quality is not None:
         raise SettingError(f"preset {preset} has a backbone and a size of its own; leave out --quality or --preset")
     chosen = _detector(detector, settings or {}, paper, seed)
-    if paper and paper.detector != chosen.name:
+    if paper and not paper.suits(chosen.name):
         raise SettingError(f"preset {preset} is of {paper.detector}, not of {chosen.name}; leave one of them out")
     name = _backbone(backbone, paper, rung)
     if chosen.sees_pixels:
@@ -100,7 +100,7 @@ def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset:
 
     if given is None or isinstance(given, str):
         name = given or (preset.detector if preset else "fre")
-        chosen = preset.chosen() if preset and preset.detector == name else {}
+        chosen = preset.chosen() if preset and preset.suits(name) else {}
         if name in DETECTORS and "seed" in DETECTORS[name].setting_names():
             chosen["seed"] = seed
         return make_detector(name, {**chosen, **settings})

@@ -47,6 +47,10 @@ class Preset:
 
         return {"smoothing": self.sigma * REFERENCE_SIDE / (self.crop or self.size), **self.settings}
 
+    def suits(self, detector: str) -> bool:
+        """Whether it is of this detector. Those of `fre` are also of `fre-ae`, which finds the same subspace."""
+        return detector == self.detector or (self.detector, detector) == ("fre", "fre-ae")
+
 
 _R18, _R50, _WR50 = "resnet18.tv_in1k", "resnet50.tv_in1k", "wide_resnet50_2.tv_in1k"
 _VGG16, _B5 = "vgg16.tv_in1k", "tf_efficientnet_b5.aa_in1k"
@@ -98,7 +102,13 @@ def _fre(backbone: str, *layers: int | str, size: int = 256) -> Preset:
     (Sec. 3.1), eq. 3 for several layers, no smoothing. The share of variance is the published code's, 0.97; the paper
     finds none better from 0.9 on (Sec. 4, "Sensitivity"). The map's interpolation is not stated; it is bilinear.
     """
-    settings = {"variance": 0.97, "power": 1.0, "weights": (1.0,) * len(layers), "interpolation": "bilinear"}
+    settings = {
+        "variance": 0.97,
+        "power": 1.0,
+        "weights": (1.0,) * len(layers),
+        "join": "product",
+        "interpolation": "bilinear",
+    }
     return Preset("fre", backbone, layers, size, settings=settings)
 
 
@@ -121,8 +131,20 @@ _FRE = {
     "fre-lite0-1l": _fre("efficientnet_lite0", 3),  # not the paper's: the same on a network whose weights are a package
 }
 
-# FRE by a linear autoencoder (FRE-AE, FRE-AEt), Sec. 3.2: the place for its presets.
-_FRE_AE: dict[str, Preset] = {}
+# SubspaceAD (Lendering et al., CVPR 2026): FRE with one subspace for all positions, on the mean of blocks 22 to 28 of
+# DINOv2's giant with registers. The settings are those of its published code, for all training images ("full shot").
+# There, an image's score is the mean of the map's highest hundredth, where this is a power mean; and sigma is 4 in a
+# window of 3x3 pixels, which is a filter of standard deviation 0.81.
+_SUBSPACEAD = {
+    "subspacead-dinov2g": Preset(
+        "fre",
+        "vit_giant_patch14_reg4_dinov2.lvd142m",
+        ("22-28",),
+        672,
+        settings={"shared": True, "variance": 0.99, "interpolation": "bilinear"},
+        sigma=0.81,
+    )
+}
 
 
 def _hfr(backbone: str, layers: Layers, weighting: str = "area") -> Preset:
@@ -144,9 +166,9 @@ _HFR = {
 
 def _mvg(layer: str) -> Preset:
     """Returns that of one Gaussian for a layer, whitened: 224 without a crop, M² resized bilinearly (Sec. III-C), no
-    smoothing. An image's score is not stated: it is the map's maximum.
+    smoothing, all components that float64 can tell. An image's score is not stated: it is the map's maximum.
     """
-    return Preset("gaussian", _R18, (layer,), 224, settings={"interpolation": "bilinear"})
+    return Preset("gaussian", _R18, (layer,), 224, settings={"rtol": "float64", "interpolation": "bilinear"})
 
 
 # "Visualization for Multivariate Gaussian Anomaly Detection", Sec. III-A: ResNet18_Weights.IMAGENET1K_V1, each layer.
@@ -158,7 +180,7 @@ _VAE = {
     "padim-vae": Preset("vae", PIXELS, (), 292, 256, PADIM_VAE),
 }
 
-PRESETS: dict[str, Preset] = {**_PADIM, **_SPADE, **_FRE, **_FRE_AE, **_HFR, **_MVG, **_VAE}
+PRESETS: dict[str, Preset] = {**_PADIM, **_SPADE, **_FRE, **_SUBSPACEAD, **_HFR, **_MVG, **_VAE}
 
 
 def find_preset(name: str) -> Preset:
