@@ -46,8 +46,8 @@ def main() -> int:
             table.row(correlation, f"{range_:g}", *figures, f"{worst:.2f} %", f"{variance:.4f}", share)
     note = (
         f"{arguments.fields} fields of {side}×{side} for each of {arguments.seeds} seeds, variance {VARIANCE}. With "
-        "the Gaussian correlation nearly all eigenvalues are at the floor, 1e-12 of the largest; the range is found by the "
-        "others, and by which they are. Real images have noise in their place, which ends that."
+        "the Gaussian correlation nearly all eigenvalues are at the floor, 1e-12 of the largest; the range is found by "
+        "the others, and by which they are. Real images have noise in their place, which ends that."
     )
     command = f"python benchmarks/range_recovery.py --side {side} --fields {arguments.fields} --seeds {arguments.seeds}"
     append("Ranges of random fields", command, [*table.lines, "", note])
