@@ -486,7 +486,12 @@ def test_a_damaged_list_of_images_is_refused(tmp_path: Path, content: bytes | di
 
 
 GRIDS = [(3, 4, 4), (4, 2, 2)]
-SETTINGS: dict[str, dict[str, Any]] = {"gaussian": {}, "padim": {"dims": 5}, "spade": {"neighbours": 3}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fre": {"shared": True},
+    "gaussian": {},
+    "padim": {"dims": 5},
+    "spade": {"neighbours": 3},
+}
 
 
 def drawn(seed: int, count: int = 1) -> list[torch.Tensor]:

@@ -25,7 +25,7 @@ from blemish.fitting.trained.image_files import ImageFiles
 from blemish.fitting.trained.kept_features import KeptFeatures
 from blemish.images import Geometry
 from blemish.training import Schedule, Step, train
-from blemish.training.loop import CHECKPOINT, LOG
+from blemish.training.loop import CHECKPOINT, JUDGED, LOG
 
 DATA = torch.randn(37, 5, generator=torch.Generator().manual_seed(0))
 
@@ -378,6 +378,16 @@ def test_training_ends_when_it_gets_no_better_and_keeps_the_best_weights() -> No
     module, steps, states = judged(values)
     assert [step.terms["judged"] for step in steps] == values[:7], "three in a row were no better than the fourth"
     assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), states[3].values(), strict=True))
+
+
+def test_training_ends_when_it_is_judged_good_enough_and_then_is_not_gone_on_with(tmp_path: Path) -> None:
+    def run(resume: bool) -> list[Step]:
+        judged = count(1.0)
+        schedule = replace(SCHEDULE, epochs=100, patience=99)
+        return trained(schedule=schedule, judge=lambda: next(judged), enough=3.0, folder=tmp_path, resume=resume)[1]
+
+    assert len(run(resume=False)) == 3 * JUDGED
+    assert run(resume=True) == []
 
 
 def test_judging_changes_nothing_in_the_steps_themselves() -> None:

@@ -13,6 +13,9 @@ from blemish.backbones.layer import Layer
 from blemish.backbones.names import PUBLISHED_LAYERS, canonical_name
 from blemish.errors import SettingError, WeightsError
 
+AVGPOOL = "avgpool"
+"""The name of the layer with the last level's mean."""
+
 
 class Backbone(nn.Module):
     """A timm network's feature maps from raw pixels; normalisation happens inside.
@@ -20,7 +23,8 @@ class Backbone(nn.Module):
     Args:
         name: `efficientnet_lite0` … or any timm network that supports `features_only`.
         layers: levels as timm counts them (level l of most networks has stride 2^(l+1), so ResNet's `layer1` is level
-            1), or names of modules (`layer2`, `blocks.4.0`), or a paper's names (`block7`).
+            1), or names of modules (`layer2`, `blocks.4.0`), or a paper's names (`block7`); or `avgpool`, the mean of
+            the last level over all positions, which has one.
         weights: tensors by parameter name; those of the classifier are ignored.
 
     Raises:
@@ -51,6 +55,9 @@ class Backbone(nn.Module):
         self._named: dict[str, nn.Module] = {}
         for layer in layers:
             module = published.get(str(layer), str(layer))
+            if layer == AVGPOOL:
+                self._taken.append(AVGPOOL)
+                continue
             if isinstance(layer, int):
                 self._taken.append(options["out_indices"].index(layer) if options else layer)
                 continue
@@ -79,6 +86,8 @@ class Backbone(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
+        if AVGPOOL in self._taken:
+            named[AVGPOOL] = maps[-1].mean((2, 3), keepdim=True)
         return tuple(maps[key] if isinstance(key, int) else named[key] for key in self._taken)
 
     def shapes(self, height: int, width: int) -> tuple[Layer, ...]:

@@ -82,6 +82,7 @@ def described(model: Model) -> dict[str, Any]:
         "repeated": model.provenance.repeated,
         "suspicious": [{"image": name, "p_value": p_value} for name, p_value in calibration.suspicious],
         "trimmed": list(model.provenance.trimmed),
+        "learned": model.provenance.learned,
         "threshold": model.threshold,
         "threshold_image": calibration.threshold_image,
         "false_alarm_rate": calibration.rate,
@@ -141,6 +142,13 @@ def print_model(model: Model, output: str) -> None:
     tiles = "" if tile is None else f" in tiles of {tile} pixels"
     shape = "x".join(map(str, told["input"]))
     out.print(f"fitted on {told['images']} images{tiles}{copies}, seen at {shape} pixels{skipped}")
+    asked = model.provenance.learned.get("variance_asked", 0)
+    for layer, kept in zip(told["layers"], model.provenance.learned.get("variance_kept", []), strict=False):
+        if kept < asked - 5e-4:
+            out.print(
+                f"[yellow]layer {escape(str(layer))} keeps {kept:.3f} of its variance, not the {asked:g} asked "
+                "for:[/yellow] there was no memory for more of its rows; give a coarser layer or a smaller --size"
+            )
     out.print(calibrated_by(model.calibration))
     out.print(verdicts(model.calibration))
     if model.provenance.asked_false_alarm_rate is None and told["false_alarm_rate"] > DEFAULT_RATE:

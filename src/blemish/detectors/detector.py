@@ -153,8 +153,13 @@ class Detector(ABC):
         merged.statistics_ = {name: own.merge(other.statistics_[name]) for name, own in self.statistics_.items()}
         return merged
 
-    def expect(self, copies: int) -> None:  # noqa: B027  # most have nothing to settle
-        """Settles, before a fit, the settings that depend on how many shifted copies of each image there will be."""
+    def expect(self, copies: int, free: int | None = None) -> None:  # noqa: B027  # most have nothing to settle
+        """Settles, before a fit, what depends on how many shifted copies of each image there will be, and on memory.
+
+        Args:
+            copies: of each image.
+            free: bytes of memory that are free; `None` if that is not known.
+        """
 
     def leaves_out(self, grids: list[Grid]) -> int:
         """Returns up to how many images it can learn from and still leave some of them out; 0 if it cannot."""

@@ -49,6 +49,7 @@ class Scoring(nn.Module):
             smoothing_matrix(full, sigma) @ resizing_matrix(coarse, full, detector.interpolation)
             for coarse, full in zip(self.head.grid, shape, strict=True)
         )
+        self.is_full = self.head.grid == shape and sigma == 0
         self.register_buffer("rows", torch.from_numpy(rows).float())
         self.register_buffer("columns", torch.from_numpy(columns.T.copy()).float())
         self.eval().requires_grad_(False)
@@ -68,6 +69,8 @@ class Scoring(nn.Module):
         grid = self.head.grid
         if maps.shape[-2:] != grid:
             maps = to_grid(maps.flatten(0, -3), grid).reshape(*maps.shape[:-2], *grid)
+        if self.is_full:
+            return maps
         full: Tensor = self.rows @ maps @ self.columns
         return full
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -29,6 +29,9 @@ class Trained(Detector):
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
             `training.Schedule`.
     """
+
+    holds_back: ClassVar[bool] = True
+    """Whether images are held back, of those that it is trained on, to judge it by."""
 
     epochs: int = 1
     batch: int = 16
@@ -59,6 +62,10 @@ class Trained(Detector):
     @abstractmethod
     def objective(self) -> nn.Module:
         """Returns the module to train; it takes a batch and returns the terms of its loss; `loss` is minimised."""
+
+    def enough(self) -> float | None:
+        """Returns the judgement at which training ends; `None` if it ends by its schedule alone."""
+        return None
 
     def judged_map(self, features: Features) -> Tensor:
         """Returns the map (B, h, w) of a batch at this stage of training, by which the training may be judged."""

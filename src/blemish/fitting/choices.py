@@ -66,7 +66,7 @@ def choose(
     if paper and quality is not None:
         raise SettingError(f"preset {preset} has a backbone and a size of its own; leave out --quality or --preset")
     chosen = _detector(detector, settings or {}, paper, seed)
-    if paper and paper.detector != chosen.name:
+    if paper and not paper.suits(chosen.name):
         raise SettingError(f"preset {preset} is of {paper.detector}, not of {chosen.name}; leave one of them out")
     name = canonical_name(backbone or (paper.backbone if paper else rung.backbone))
     if chosen.sees_pixels:
@@ -86,7 +86,7 @@ def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset:
 
     if given is None or isinstance(given, str):
         name = given or (preset.detector if preset else "fre")
-        chosen = dict(preset.settings) if preset and preset.detector == name else {}
+        chosen = dict(preset.settings) if preset and preset.suits(name) else {}
         if name in DETECTORS and "seed" in DETECTORS[name].setting_names():
             chosen["seed"] = seed
         return make_detector(name, {**chosen, **settings})

@@ -18,7 +18,7 @@ from blemish.fitting.kept import Kept
 from blemish.fitting.learn import learn
 from blemish.fitting.on_cluster import learn_and_hold_out, make_fold
 from blemish.fitting.passes import Passes
-from blemish.fitting.plan import Plan, plan_fit
+from blemish.fitting.plan import Plan, free_memory, plan_fit
 from blemish.fitting.split import Calibrating, Division, count_rows, divide, images_digest
 from blemish.fitting.trim import trim as leave_out_suspicious
 from blemish.fitting.virtual import copies_of_each
@@ -170,7 +170,7 @@ def fit(
     )
     rows = count_rows(dataset, geometry)
     drawn = copies_of_each(copies, chosen.quality.copies, learning, rows)
-    learning.expect(drawn)
+    learning.expect(drawn, free_memory())
     settled = learning.settings()
     recipe = Recipe(learning.name, settled, chosen.backbone, extractor.asked, extractor.layers, geometry, drawn, seed)
     crosses = calibrating.crosses(learning, recipe.grids, rows * (1 + drawn))

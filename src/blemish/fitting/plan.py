@@ -322,5 +322,11 @@ def memory_limits() -> tuple[int, int]:
     return used, available
 
 
+def free_memory() -> int:
+    """Returns the bytes that this process may still take; see `memory_limits`."""
+    used, available = memory_limits()
+    return max(0, available - used)
+
+
 def _gigabytes(count: int) -> str:
     return f"{max(count, 0) / 1e9:.1f} GB"

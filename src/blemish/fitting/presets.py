@@ -24,19 +24,32 @@ class Preset:
     crop: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def suits(self, detector: str) -> bool:
+        """Whether it is of this detector. Those of `fre` are also of `fre-ae`, which finds the same subspace."""
+        return detector == self.detector or (self.detector, detector) == ("fre", "fre-ae")
+
 
 def _padim(backbone: str, layers: Layers, **settings: Any) -> Preset:
     return Preset("padim", backbone, layers, 256, 224, settings)
 
 
 def _fre(backbone: str, *layers: int | str) -> Preset:
-    """Returns the paper's FRE. The score is the norm of a layer's residual, or of several layers' geometric mean."""
-    return Preset("fre", backbone, layers, settings={"power": 1.0, "weights": (1.0,) * len(layers)})
+    """Returns the paper's FRE. The score is the norm of a layer's residual, or of several layers' geometric mean.
+
+    Maps are resized before they are multiplied (eq. 3); the paper does not say how, the published code takes bilinear.
+    """
+    settings = {"power": 1.0, "weights": (1.0,) * len(layers), "join": "product", "interpolation": "bilinear"}
+    return Preset("fre", backbone, layers, settings=settings)
 
 
 def _hfr(backbone: str, layers: Layers) -> Preset:
     """Returns the paper's HFR, whose score is the map's largest value."""
     return Preset("hfr", backbone, layers, settings={"power": None})
+
+
+def _mvg(layer: int | str) -> Preset:
+    """Returns the paper's whitened Gaussian of one layer, with all components that float64 can tell."""
+    return Preset("gaussian", _R18, (layer,), 224, settings={"rtol": "float64"})
 
 
 _R18, _WR50, _B5 = "resnet18", "wide_resnet50_2", "tf_efficientnet_b5"
@@ -59,10 +72,7 @@ PRESETS: dict[str, Preset] = {
     "hfr-lite0": Preset("hfr", "efficientnet_lite0", (1, 2, 3), settings={"weighting": "equal"}),
     "hfr-r18": _hfr(_R18, _FIRST_THREE),
     "hfr-wr50": _hfr(_WR50, _FIRST_THREE),
-    "mvg-r18-layer1": Preset("gaussian", _R18, ("layer1",), 224),
-    "mvg-r18-layer2": Preset("gaussian", _R18, ("layer2",), 224),
-    "mvg-r18-layer3": Preset("gaussian", _R18, ("layer3",), 224),
-    "mvg-r18-layer4": Preset("gaussian", _R18, ("layer4",), 224),
+    **{f"mvg-r18-{layer}": _mvg(layer) for layer in (*_FIRST_THREE, "layer4")},
     **{name: Preset(kind, PIXELS, (), settings=settings) for name, (kind, settings) in VAE_SETTINGS.items()},
     "padim-vae": Preset("vae", PIXELS, (), 292, 256, PADIM_VAE),
 }

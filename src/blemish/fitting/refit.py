@@ -10,6 +10,7 @@ from blemish.calibration import lowest_rate
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SourceError
 from blemish.fitting.fit import Options, prepare, run
+from blemish.fitting.plan import free_memory
 from blemish.fitting.split import Calibrating, divide, images_digest
 from blemish.model import Model
 from blemish.model.change import asked_box_rate, asked_rate
@@ -48,7 +49,7 @@ def refit(
     crosses = told.held_out == 0
     images = divide(dataset, recipe.seed, calibrating, crosses=crosses, trained=isinstance(detector, Trained))
     extractor = Extractor(model.extractor, recipe.layers, recipe.shapes, model.learned.weights, told.weights)
-    detector.expect(recipe.copies)
+    detector.expect(recipe.copies, free_memory())
     changed = replace(recipe, detector=detector.name, settings=detector.settings())
     return run(prepare(detector, extractor, changed, images, Options(told.skipped > 0, bool(told.trimmed), progress)))
 

@@ -72,6 +72,7 @@ def train(
     note: Mapping[str, Any] | None = None,
     processes: int = 1,
     judge: Callable[[], float] | None = None,
+    enough: float | None = None,
     watch: Callable[[Step, int], None] | None = None,
 ) -> list[Step]:
     """Trains a module in place, and returns the steps that were done.
@@ -94,6 +95,7 @@ def train(
             checkpoint of so many may be gone on from by any number.
         judge: returns how good the module is now, higher where better; called if the schedule has a `patience`. The
             result is among the terms of the step just done, as `judged`.
+        enough: training ends when it is judged as good as this, or better.
         watch: called after every step with the step, and how many there will be at most.
 
     Raises:
@@ -124,7 +126,7 @@ def train(
         _Log(folder, done.step) as log,
         _others(processes, module, optimizers, schedule) as others,
     ):
-        left = range(done.step, done.step if patience is not None and best.since >= patience else total)
+        left = range(done.step, done.step if _is_done(best, patience, enough) else total)
         orders = schedule.order_from(left.start, count) if left else iter(())
         for number, batch in zip(left, batches(orders), strict=True):
             images = batch if others is None else others.give(number, batch)
@@ -143,7 +145,7 @@ def train(
                 device_module.eval()
                 told["judged"] = judge()
                 best = best.or_better(told["judged"], module)
-                last = last or best.since >= patience
+                last = last or _is_done(best, patience, enough)
             steps.append(Step(number, number // each, seconds, told))
             log.write(steps[-1])
             if watch:
@@ -160,6 +162,11 @@ def train(
         module.load_state_dict(best.state)
     module.to(memory_format=torch.contiguous_format)
     return steps
+
+
+def _is_done(best: Best, patience: int | None, enough: float | None) -> bool:
+    """Whether training ends by what was judged."""
+    return patience is not None and (best.since >= patience or (enough is not None and best.judged >= enough))
 
 
 def check_processes(processes: int, batch: int) -> None:

@@ -9,7 +9,7 @@ from scipy.linalg import subspace_angles
 
 import blemish
 from blemish.detectors import FRE, FREAE
-from blemish.detectors.fre.fre import Projection
+from blemish.detectors.fre.head import Projection
 from blemish.detectors.fre.linear_autoencoder import LinearAutoencoder
 from blemish.errors import SettingError
 from blemish.model import Model
@@ -162,3 +162,75 @@ def test_a_fit_from_files_saves_loads_and_explains(method: str, tree: Path, tmp_
     (before,), (after,) = list(model.predict(image)), list(Model.load(tmp_path / "m.blemish").predict(image))
     assert after.score == before.score
     assert len(model.explain(image).layers) == 2
+
+
+def test_with_its_directions_given_it_needs_no_principal_components() -> None:
+    detector = FREAE(directions=5, **QUICK)  # type: ignore[arg-type]
+    features = vectors().unflatten(1, SHAPE)
+    detector.update([features[:30]]).update([features[30:]])
+    assert not detector.subspaces_
+    assert detector.enough() is None
+    detector.objective()
+    assert [len(layer.decoder) for layer in detector.layers_] == [5]
+    assert torch.allclose(detector.layers_[0].mean, vectors().mean(0), atol=1e-5)
+    many = FREAE(directions=1000, **QUICK).update([features])  # type: ignore[arg-type]
+    many.objective()
+    assert len(many.layers_[0].decoder) == DIM, "no more than there are dimensions"
+
+
+def test_without_it_a_sample_says_how_many_directions_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blemish.detectors.fre.fre_ae.SAMPLE", 40)
+    detector = FREAE(variance=0.99, **QUICK)  # type: ignore[arg-type]
+    for start in range(0, 80, 16):
+        detector.update([vectors()[start : start + 16].unflatten(1, SHAPE)])
+    assert detector.subspaces_[0].count == 40
+    assert detector.enough() is None, "of the others nothing is known"
+    detector.objective()
+    assert len(detector.layers_[0].decoder) == len(Subspace.empty(DIM).update(vectors()[:40]).finish(0.99).mixing)
+
+
+def test_it_has_trained_enough_near_the_loss_of_principal_components_where_that_is_known() -> None:
+    detector = FREAE(variance=0.99, **QUICK)  # type: ignore[arg-type]
+    detector.update([vectors().unflatten(1, SHAPE)])
+    closed = float(Projection(principal())(vectors()).square().mean())
+    assert detector.enough() == pytest.approx(-1.3 * closed, rel=1e-4)
+
+
+def test_the_sample_is_not_kept_and_the_share_that_lies_in_the_subspace_is_told() -> None:
+    detector = fitted("tied")
+    detector.layers_ = [LinearAutoencoder.from_principal(principal(), tied=True)]
+    detector.settle([[vectors().unflatten(1, SHAPE)]])
+    assert detector.summary()["variance_kept"][0] == pytest.approx(principal().kept, abs=1e-4)
+    detector.compact()
+    assert sum(len(subspace.rows) for subspace in detector.subspaces_) == 0
+    again = FREAE(variance=0.99, **QUICK).restore(detector.grids_, detector.tensors())  # type: ignore[arg-type]
+    features = (vectors(5).unflatten(1, SHAPE),)
+    with torch.no_grad():
+        assert torch.equal(again.head()(features), detector.head()(features))
+
+
+@pytest.mark.parametrize("directions", [None, 8])
+def test_the_memory_it_foretells_covers_what_it_learned(directions: int | None) -> None:
+    detector = FREAE(variance=0.99, directions=directions, **QUICK)  # type: ignore[arg-type]
+    detector.update([vectors().unflatten(1, SHAPE)]).objective()
+    held = sum(tensor.numel() * tensor.element_size() for tensor in detector.tensors().values())
+    assert held < detector.memory(detector.grids_, 80, 32)
+    assert detector.memory([(512, 32, 32)], 10**3, 32) == detector.memory([(512, 32, 32)], 10**6, 32)
+
+
+def test_directions_are_a_count() -> None:
+    with pytest.raises(SettingError, match="directions 0 is out of range; give 1 or more"):
+        FREAE(directions=0)
+    with pytest.raises(SettingError, match="directions"):
+        FREAE(directions=2.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["fre", "fre-ae"])
+def test_a_papers_preset_is_of_both_ways_to_find_the_subspace(name: str) -> None:
+    from blemish.fitting.choices import choose
+
+    chosen = choose(name, None, None, None, None, None, None, None, "fre-r50-3l", None, False, 3)
+    told = chosen.detector.settings()
+    assert (chosen.detector.name, told["join"], told["power"], told["weights"]) == (name, "product", 1, (1, 1, 1))
+    with pytest.raises(SettingError, match="preset padim-r18 is of padim, not of fre-ae"):
+        choose("fre-ae", None, None, None, None, None, None, None, "padim-r18", None, False, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,28 +14,41 @@ from blemish.detectors.fre.fre import FRE
 from blemish.detectors.fre.linear_autoencoder import LinearAutoencoder
 from blemish.detectors.head import Head
 from blemish.detectors.trained import Trained
-from blemish.errors import SettingError
-from blemish.statistics import Statistic, Sums
+from blemish.errors import SettingError, as_count
+from blemish.statistics import Principal, Statistic, Subspace, Sums
 
 METHODS = ("ae", "tied")
+
+SAMPLE = 300
+"""Images whose principal components say how many directions there are to be; they come in an order drawn by seed."""
+
+NEAR = 1.3
+"""Training ends at this multiple of the loss of principal components, where that is known. With a constant learning
+rate the loss hardly falls further, and maps and scores no longer change (`benchmarks/fre_ae.py`)."""
 
 
 @dataclass(kw_only=True)
 class FREAE(FRE, Trained):
     """A linear autoencoder for each layer, trained on the mean squared error of its features (FRE-AE, FRE-AEt).
 
-    It has as many directions as principal components need to keep the share `variance`, and their mean; the weights
-    start at random. Map and score are those of FRE, from what the autoencoders do not reconstruct.
+    It needs no principal components of the data set, which may be larger than any memory. Map and score are those of
+    FRE, from what the autoencoders do not reconstruct. The weights start at random.
 
     Attributes:
         method: `tied`, where the decoder's weights are the encoder's, transposed; or `ae`, where it has its own.
+        directions: of each layer's subspace; `None` takes as many as principal components of `SAMPLE` images need to
+            keep the share `variance`. Of more images, more directions are needed for that.
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
-            `training.Schedule`. With a `patience` it is judged by the loss on normal images that are held back.
+            `training.Schedule`. With a `patience` it is judged by the loss on some of the images that it is trained on,
+            and also ends where that is at most `NEAR` times the loss of principal components. This is known where all
+            images are in the sample.
     """
 
     name: ClassVar[str] = "fre-ae"
+    holds_back: ClassVar[bool] = False  # the goal is the optimum on the images that it is trained on
 
     method: str = "tied"
+    directions: int | None = None
     epochs: int = 500
     batch: int = 64
 
@@ -44,47 +57,99 @@ class FREAE(FRE, Trained):
         self.layers_: list[LinearAutoencoder] = []
         if self.method not in METHODS:
             raise SettingError(f"method {self.method!r} is not known; give ae or tied, or take detector fre for pca")
+        if self.shared:
+            raise SettingError(
+                "fre-ae has a subspace for each layer as a whole; leave shared out, or take detector fre"
+            )
+        if self.directions is not None:
+            self.directions = as_count("directions", self.directions)
+            if self.directions < 1:
+                raise SettingError(f"directions {self.directions} is out of range; give 1 or more")
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
-        # Besides the subspace: weights, gradients, Adam's two moments and the best weights, of encoder and decoder.
-        directions = min(images, 256)
-        weights = sum(2 * 4 * channels * height * width * directions for channels, height, width in grids)
-        return super().memory(grids, images, batch) + 5 * weights
+        directions = self.directions or min(images, SAMPLE)
+        dims = [channels * height * width for channels, height, width in grids]
+        sample = 0 if self.directions else min(images, SAMPLE)
+        # Weights, gradients, Adam's two moments and the best weights, of encoder and decoder; and the mean.
+        return sum(4 * dim * (5 * 2 * min(directions, dim) + 2 * sample + 4) for dim in dims)
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
-        return {**super().empty(grids), "left": Sums.empty(len(grids))}
+        layers = range(len(grids))
+        dims = [channels * height * width for channels, height, width in grids]
+        found: dict[str, Statistic] = {f"mean{index}": Sums.empty(dims[index]) for index in layers}
+        if self.directions is None:
+            found |= {f"layer{index}": Subspace.empty(dims[index], 2 * SAMPLE) for index in layers}
+        super().empty(grids)  # refuses weights that do not fit
+        return found | {"left": Sums.empty(len(grids)), "variance": Sums.empty(len(grids))}
+
+    def batches(self, features: Features) -> Iterator[tuple[str, Tensor]]:
+        for index, layer in enumerate(features):
+            vectors = layer.flatten(1)
+            yield f"mean{index}", vectors
+            if self.directions is None and self.count < SAMPLE:
+                yield f"layer{index}", vectors[: SAMPLE - self.count]
 
     def networks(self) -> dict[str, nn.Module]:
         return {f"autoencoder{index}": layer for index, layer in enumerate(self.layers_)}
 
+    @property
+    def means_(self) -> list[Tensor]:
+        """The mean features (D,) of each layer."""
+        return [self.statistics_[f"mean{index}"].finish().float() for index in range(len(self.grids_))]
+
     def objective(self) -> nn.Module:
-        principals = [subspace.finish(self.share) for subspace in self.subspaces_]
+        means = self.means_
+        if self.directions is None:
+            directions = [len(principal.mixing) for principal in self._principals()]
+        else:
+            directions = [min(self.directions, len(mean)) for mean in means]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self.layers_ = [
-                LinearAutoencoder(len(principal.mean), len(principal.mixing), self.method == "tied")
-                for principal in principals
+                LinearAutoencoder(len(mean), count, self.method == "tied")
+                for mean, count in zip(means, directions, strict=True)
             ]
-        for layer, principal in zip(self.layers_, principals, strict=True):
-            layer.centre(principal.mean)
+        for layer, mean in zip(self.layers_, means, strict=True):
+            layer.centre(mean)
         return _Errors(self.layers_)
 
+    def _principals(self) -> list[Principal]:
+        """Returns the principal components of the sample, for each layer; none if `directions` were given."""
+        return [subspace.finish(self.share) for subspace in self.subspaces_]
+
+    def enough(self) -> float | None:
+        principals = self._principals()
+        if not principals or self.count > SAMPLE:
+            return None
+        losses = [(1 - own.kept) * own.energy / (max(self.count, 1) * len(own.mean)) for own in principals]
+        return -NEAR * sum(losses)
+
     def settle(self, batches: Iterable[Features]) -> None:
-        self.statistics_["left"] = Sums.empty(len(self.grids_))
+        left, variance = (Sums.empty(len(self.grids_)) for _ in range(2))
         with torch.inference_mode():
             for features in batches:
-                residuals = [own(layer.flatten(1)) for own, layer in zip(self.layers_, features, strict=True)]
-                left = torch.stack([residual.square().sum(1) for residual in residuals], 1)  # (B, layers)
-                self.statistics_["left"].update(left)
+                vectors = [layer.flatten(1) for layer in features]
+                own = zip(self.layers_, vectors, strict=True)
+                pairs = [(layer(batch), batch - layer.mean) for layer, batch in own]
+                left.update(torch.stack([residual.square().sum(1) for residual, _ in pairs], 1))  # (B, layers)
+                variance.update(torch.stack([centred.square().sum(1) for _, centred in pairs], 1))
+        self.statistics_ |= {"left": left, "variance": variance}
 
     def head(self) -> Head:
         if not self.layers_:
             raise SettingError("fre-ae has not been trained yet")
         areas = [height * width for _, height, width in self.grids_]
-        means = self.statistics_["left"].finish().tolist()
-        left = [own / area for own, area in zip(means, areas, strict=True)]
-        variances = self.variances([subspace.finish(self.share) for subspace in self.subspaces_])
+        left, variances = (
+            [own / area for own, area in zip(self.statistics_[name].finish().tolist(), areas, strict=True)]
+            for name in ("left", "variance")
+        )
         return self.joined(self.layers_, left, variances)
+
+    def compact(self) -> None:
+        """Drops the sample, whose principal components said how many directions there are."""
+        for name, statistic in self.statistics_.items():
+            if isinstance(statistic, Subspace):
+                self.statistics_[name] = Subspace.empty(len(statistic.mean))
 
     def restore(self, grids: list[Grid], tensors: Mapping[str, Tensor]) -> FREAE:
         shapes = [tensors[f"autoencoder{index}.encoder.weight"].shape for index in range(len(grids))]
@@ -92,7 +157,8 @@ class FREAE(FRE, Trained):
         return super().restore(grids, tensors)
 
     def summary(self) -> dict[str, Any]:
-        return {"directions": [len(layer.decoder) for layer in self.layers_]}
+        told = self.statistics_["left"].finish() / self.statistics_["variance"].finish().clamp_min(1e-300)
+        return {"directions": [len(layer.decoder) for layer in self.layers_], "variance_kept": (1 - told).tolist()}
 
 
 class _Errors(nn.Module):

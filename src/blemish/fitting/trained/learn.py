@@ -127,7 +127,7 @@ def make_training(
     if detector.sees_pixels:
         return Training(detector, files, how)
     decisive = {"backbone": recipe.backbone, "layers": list(recipe.layers), "backbone's weights": origin}
-    judged = detector.patience is not None
+    judged = detector.patience is not None and detector.holds_back
     kept = KeptFeatures(FeatureCache(memory), recipe.seed, judged, decisive, files, how.start.before)
     return Training(detector, kept, how)
 
@@ -176,6 +176,7 @@ def train_detector(
         note=note,
         processes=how.processes,
         judge=judge,
+        enough=detector.enough(),
         watch=watch,
     )
     if progress and steps:
