@@ -6,9 +6,9 @@
 pooled pixel AUROC, both of the maps as published; and how many photographs with animals are detected at a threshold of
 1 % false alarms, by the standardised map, and by the published one (its threshold from some 700 training images). The
 maps by gradients, which the paper has of the ordinary VAE and which take seconds an image, are judged on every
-thirty-second. With `--per-image` each image's AUROC is written to a file of JSON lines, and both detectors are compared on
-the same images: the mean difference, and its 95 % interval by 10,000 bootstrap samples of images. Prints tables and appends
-them to benchmarks/RESULTS.md.
+thirty-second. With `--per-image` each image's AUROC is written to a file of JSON lines. Both detectors are compared on
+the same images: the mean difference, and its 95 % interval by 10,000 bootstrap samples of images. Prints tables and
+appends them to benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/range_recovery.py [--side 128] [--fields 200] [--seeds 5]
 
-Ranges of 8, 12 and 20 pixels, of three correlations, variance 0.4. A seed's fields are drawn from the torus, and its range
-is fitted by their exact likelihood. Prints a table and appends it to benchmarks/RESULTS.md.
+Ranges of 8, 12 and 20 pixels, of three correlations, variance 0.4. A seed's fields are drawn from the torus, and their
+range is fitted by exact likelihood. Prints a table and appends it to benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def main() -> int:
             share = f"{100 * truth.floored / side**2:.1f} %"
             table.row(correlation, f"{range_:g}", *figures, f"{worst:.2f} %", f"{variance:.4f}", share)
     note = (
-        f"{arguments.fields} fields of {side}×{side} for each of {arguments.seeds} seeds, variance {VARIANCE}. The Gaussian "
-        "correlation's eigenvalues fall so fast that nearly all are at the floor, 1e-12 of the largest; its range is found "
-        "by the others, and by which they are. Real images have noise in their place, which ends that."
+        f"{arguments.fields} fields of {side}×{side} for each of {arguments.seeds} seeds, variance {VARIANCE}. With "
+        "the Gaussian correlation nearly all eigenvalues are at the floor, 1e-12 of the largest; the range is found by "
+        "the others, and by which they are. Real images have noise in their place, which ends that."
     )
     command = f"python benchmarks/range_recovery.py --side {side} --fields {arguments.fields} --seeds {arguments.seeds}"
     append("Ranges of random fields", command, [*table.lines, "", note])

@@ -31,7 +31,7 @@ from blemish.metrics import auroc, tally
 from blemish.training import Schedule, loop, train
 from results import HERE, Table, append, data_folder
 
-BETAS = (0.001, 0.1, 10.0)
+BETAS = (0.00075, 0.075, 7.5)
 PATIENCE = VAEGRF.patience
 READ = partial(read_image, geometry=Geometry())
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from blemish.detectors.vae.augmented import CHANGES, Augmented, Changes
+from blemish.training.share import Joined
 
 
 def ramps(count: int, height: int, width: int) -> Tensor:
@@ -60,3 +61,16 @@ def test_a_step_of_the_same_seed_changes_images_in_the_same_way() -> None:
         found.append(module(images))
     assert torch.equal(found[0], found[1])
     assert float((found[0] - found[2]).abs().max()) > 0.1
+
+
+def test_each_of_several_processes_changes_its_images_as_one_process_would() -> None:
+    images = torch.rand(6, 3, 16, 16)
+    torch.manual_seed(5)
+    whole = Augmented(CHANGES["turns"], (16, 16))(images)
+    for rank in range(2):
+        joined = Joined(lambda tensor: None, rank, 2)
+        share = joined.take(len(images))
+        module = Augmented(CHANGES["turns"], (16, 16))
+        module.noise.joined = joined
+        torch.manual_seed(5)
+        assert torch.allclose(module(images[share.rows]), whole[share.rows], atol=1e-6)
