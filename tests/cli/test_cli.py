@@ -147,9 +147,10 @@ def test_evaluate_prints_one_object_and_writes_a_report(
     fitted: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "report.html"
-    done = blemish("evaluate", fitted, tree, "--json", "--report", page)
+    done = blemish("evaluate", fitted, tree, "--json", "--report", page, "--images", tmp_path / "images.csv")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
+    assert len((tmp_path / "images.csv").read_text().splitlines()) == 1 + told["images"]
     assert {"auroc", "aupr", "f1_max"} <= set(told["image"])
     assert set(told["pixel"]) == {"auroc", "aupr", "f1_max", "aupro", "auroc_per_image", "aupimo"}
     assert {"threshold", "false_alarm_rate", "detection_rate"} <= set(told["decisions"])
@@ -159,6 +160,9 @@ def test_evaluate_prints_one_object_and_writes_a_report(
     for_people = inside(capsys, "evaluate", fitted, tree)
     assert for_people.returncode == 0
     assert "scratch" in for_people.stdout
+    assert "AUPIMO" in for_people.stdout
+    again = inside(capsys, "evaluate", fitted, tree, "--images", tmp_path / "images.csv")
+    assert "--force" in one_line_error(again)
     assert "--force" in one_line_error(inside(capsys, "evaluate", fitted, tree, "--report", page))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.datasets import Dataset, Sample, read_truth, true_boxes
-from blemish.datasets.sample import name_below
 from blemish.errors import ImageError
 from blemish.evaluation.per_image import PerImage
 from blemish.images import Geometry, decode_ahead, waiting
@@ -66,10 +66,12 @@ class Counts:
     def results(self) -> list[tuple[Sample, Prediction]]:
         return [(each.sample, each.prediction) for each in self.judged]
 
-    def per_image(self, root: str) -> PerImage:
-        """Returns the figures of each image, with its name below the root."""
+    def per_image(self, dataset: Dataset) -> PerImage:
+        """Returns the figures of each image that was judged, named below the folder that holds the whole test part."""
+        names = [_posix(sample) for sample in dataset.test]
+        root = _shared(min(names), max(names))
         return PerImage(
-            tuple(name_below(root, each.sample.path) for each in self.judged),
+            tuple(names[each.place][root:] for each in self.judged),
             np.array([each.sample.is_anomalous for each in self.judged], bool),
             np.array([each.prediction.score for each in self.judged]),
             np.array([each.pixel_auroc for each in self.judged], np.float64),  # None becomes not a number
@@ -121,6 +123,16 @@ def count(model: Model, dataset: Dataset, progress: Progress | None) -> Counts:
     for images in (counted.judged, counted.unreadable):
         images.sort(key=lambda each: each.place)
     return counted
+
+
+def _posix(sample: Sample) -> str:
+    return sample.path.as_posix() if isinstance(sample.path, Path) else str(sample.path)
+
+
+def _shared(first: str, last: str) -> int:
+    """Returns how many characters of folders two paths have in common."""
+    same = next((place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    return first.rfind("/", 0, same) + 1
 
 
 def _masks(samples: list[Sample], geometry: Geometry) -> Iterator[NDArray[np.bool_] | ImageError]:

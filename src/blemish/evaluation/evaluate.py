@@ -133,7 +133,7 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
     if not results:
         reason = counted.unreadable[0].prediction.error
         raise SourceError(f"{dataset.root}: none of its {len(samples)} test images can be read; {reason}")
-    per_image = counted.per_image(dataset.root)
+    per_image = counted.per_image(dataset)
     everything = reduce(PixelTally.merge, counted.tallies.values(), PixelTally())
     decisions = _decisions(results, model.threshold)
     per_class = _per_class(results, counted.tallies, per_image, model.threshold)

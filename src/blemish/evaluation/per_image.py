@@ -32,7 +32,7 @@ class PerImage:
     """Figures of images, in order; all (n,).
 
     Attributes:
-        names: of the images, below the root of their data set.
+        names: of the images, below the folder that holds the whole test part.
         anomalous: whether each is.
         scores: of the model.
         pixel_auroc: of each image's own pixels; not a number where it is undefined.

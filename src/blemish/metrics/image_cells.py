@@ -97,7 +97,7 @@ def _columns(counts: MapCounts) -> Floats:
 def _coarser(row: _Row, bits: int) -> _Row:
     """Returns a row with runs of cells joined; the columns (1 or 3, k) become (3, k)."""
     coarse = row[0] >> bits
-    starts = np.flatnonzero(np.diff(coarse, prepend=-1))
+    starts = np.concatenate([[0], np.flatnonzero(coarse[1:] != coarse[:-1]) + 1])
     columns = np.zeros((3, len(starts)), np.float32)
     columns[: len(row[1])] = np.add.reduceat(row[1], starts, axis=1)
     return coarse[starts], columns
