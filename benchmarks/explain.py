@@ -101,7 +101,7 @@ def pruned(model: blemish.Model, dataset: Dataset, name: str, **way: float) -> l
 
 
 def figures(evaluation: Evaluation | None) -> list[str]:
-    found = evaluation.pixel.values() if evaluation else []
+    found = [evaluation.pixel[kind] for kind in ("auroc", "aupr", "aupro")] if evaluation else []
     return ["–" if figure is None else f"{100 * figure:.2f}" for figure in found]
 
 

@@ -40,6 +40,7 @@ def test_the_page_shows_the_figures_of_the_evaluation(page: Path, model: blemish
     assert "<b>100.00</b><span>image AUROC" in text
     assert f"{model.threshold:.4g}" in text
     assert "detected: 5 of 5" in text
+    assert "pixel AUROC, mean over images" in text
 
 
 def test_the_page_compares_rates_and_boxes_and_says_whose_threshold_it_is(

@@ -18,7 +18,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from blemish.calibration import Calibration
     from blemish.components import Diagnosis, Pruning
-    from blemish.evaluation import Evaluation
     from blemish.explanation import Explanation
     from blemish.model import Model, Prediction
     from blemish.progress import Progress
@@ -180,54 +179,6 @@ def print_model(model: Model, output: str) -> None:
     out.print(f"saved to {escape(str(output))}")
 
 
-def print_evaluation(model: Model, evaluation: Evaluation) -> None:
-    table = Table(box=None, pad_edge=False)
-    longest = max(map(len, ["all", *evaluation.per_class]))
-    for column in ("", "images", "AUROC", "AUPR", "best F1", "detected", "pixel AUROC", "pixel AUPR", "AUPRO"):
-        table.add_column(column, justify="right" if column else "left", min_width=0 if column else longest)
-
-    def row(name: str, count: int, image: dict[str, Any], detected: float | None, pixel: dict[str, Any]) -> None:
-        figures = [image["auroc"], image["aupr"], image["f1_max"], detected, *pixel.values()]
-        table.add_row(
-            escape(name), str(count), *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures)
-        )
-
-    decisions = evaluation.decisions
-    row("all", len(evaluation.results), evaluation.image, decisions["detection_rate"], evaluation.pixel)
-    for kind, figures in evaluation.per_class.items():
-        row(kind, figures["count"], figures["image"], figures["detection_rate"], figures["pixel"])
-    out.print(table)
-
-    def percent(rate: float | None) -> str:
-        return "undefined" if rate is None else f"{100 * rate:.2f} %"
-
-    out.print(calibrated_by(model.calibration))
-    out.print(verdicts(model.calibration))
-    out.print(f"false alarms {percent(decisions['false_alarm_rate'])}, detected {percent(decisions['detection_rate'])}")
-    if decisions["false_alarms_by_chance"]:
-        low, high = decisions["false_alarms_by_chance"]
-        normal = evaluation.image["normal"]
-        out.print(f"(on {normal} good images the stated rate gives {low} to {high} false alarms by chance)")
-    if evaluation.rates:
-        table = Table(box=None, pad_edge=False)
-        for column in ("stated rate", "threshold", "false alarms", "detected"):
-            table.add_column(column, justify="right")
-        for row_at in evaluation.rates:
-            realised = (percent(row_at["false_alarm_rate"]), percent(row_at["detection_rate"]))
-            table.add_row(f"{100 * row_at['rate']:g} %", f"{row_at['threshold']:.6g}", *realised)
-        out.print(table)
-    boxes = evaluation.boxes
-    if boxes:
-        shown = percent(boxes["good_with_boxes"])
-        out.print(f"boxes: {boxes['found']} found, {boxes['true']} true; on good images {shown}")
-        for at in boxes["overlaps"]:
-            out.print(
-                f"at an overlap of {at['iou']}: {at['matched']} matched, precision {percent(at['precision'])}, recall "
-                f"{percent(at['recall'])}, F1 {percent(at['f1'])}; {at['false_per_image']:.2f} false boxes an image"
-            )
-    out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")
-
-
 def print_prediction(prediction: Prediction) -> None:
     """Prints one line for an image, on the error stream if it could not be read."""
     from blemish.maps import counted
@@ -278,10 +229,11 @@ def print_pruning(pruning: Pruning, output: str) -> None:
         out.print(f"layer {escape(str(layer))}: {len(dropped)} components left out{listed}")
     if pruning.before is not None and pruning.after is not None:
         table = Table(box=None, pad_edge=False)
-        for column in ("", "image AUROC", "pixel AUROC", "pixel AUPR", "AUPRO"):
+        kinds = {"auroc": "pixel AUROC", "aupr": "pixel AUPR", "aupro": "AUPRO"}
+        for column in ("", "image AUROC", *kinds.values()):
             table.add_column(column, justify="right" if column else "left")
         for name, found in (("before", pruning.before), ("after", pruning.after)):
-            figures = [found.image["auroc"], *found.pixel.values()]
+            figures = [found.image["auroc"], *(found.pixel[kind] for kind in kinds)]
             table.add_row(name, *("–" if figure is None else f"{100 * figure:.2f}" for figure in figures))
         out.print(table)
     out.print(f"saved to {escape(str(output))}")

@@ -16,12 +16,12 @@ from blemish.cli.console import (
     err,
     looking_anomalous,
     out,
-    print_evaluation,
     print_json,
     print_prediction,
     verdicts,
     whoever_reads,
 )
+from blemish.cli.evaluation import print_evaluation
 from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold, check_report
 from blemish.errors import SettingError, require
 
@@ -143,6 +143,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="What fit wrote.")],
     source: Annotated[str, typer.Argument(help="A tree with labels, or layout:PATH.")],
     report: Annotated[Path | None, typer.Option(help="Write a self-contained page, FILE.html.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Write the figures of each image, FILE.csv.")] = None,
     false_alarm_rate: FalseAlarmRate = None,
     threshold: Threshold = None,
     box_rate: BoxRate = None,
@@ -157,13 +158,20 @@ def evaluate(
     import blemish
     from blemish.datasets import read_source
     from blemish.model import Model
+    from blemish.storage import check_free_file
 
     _check_page(report, force)
+    if images is not None:
+        check_free_file(images, force=force, has_mark=False)
     loaded = Model.load(model, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
     dataset = read_source(source, loaded.recipe.seed)
     err.print(escape(str(dataset)))
     with bars() as progress:
         evaluation = blemish.evaluate(loaded, dataset, progress)
+    if images is not None:
+        from blemish.report import write_image_figures
+
+        write_image_figures(evaluation, images, force=force)
     _finish_evaluation(loaded, evaluation, report, force, as_json)
 
 

@@ -211,8 +211,8 @@ def _title(model: Model, layer: int, judged: Survey) -> str:
     height, width = judged.total.shape[1:]
     figures = judged.tally.figures()
     told = ", ".join(
-        f"{name} {'–' if value is None else f'{100 * value:.2f}'}"
-        for name, value in zip(("pixel AUROC", "AUPR", "AUPRO"), figures.values(), strict=True)
+        f"{name} {'–' if (value := figures[key]) is None else f'{100 * value:.2f}'}"
+        for key, name in {"auroc": "pixel AUROC", "aupr": "AUPR", "aupro": "AUPRO"}.items()
     )
     return f"{model.recipe.backbone}, layer {model.recipe.layers[layer]}, {height}x{width}\n{told}"
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial, reduce
+from dataclasses import dataclass
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration import Calibration, lowest_rate
-from blemish.datasets import GOOD, Dataset, Sample, read_source, read_truth, true_boxes
-from blemish.errors import ImageError, SourceError, require
-from blemish.images import Geometry, decode_ahead, waiting
-from blemish.images.files import MAX_PIXELS
-from blemish.maps import Box, matched
-from blemish.metrics import Decisions, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
+from blemish.datasets import GOOD, Dataset, Sample, read_source
+from blemish.errors import SourceError, require
+from blemish.evaluation.counting import OVERLAPS, Counts, count
+from blemish.evaluation.per_image import Difference, PerImage, differences
+from blemish.metrics import Decisions, Interval, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
 from blemish.model import Model, Prediction
 from blemish.progress import Progress
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
 """False-alarm rates that are compared, as far as the calibration allows them."""
-
-OVERLAPS = (0.3, 0.5)
-"""Least overlaps at which a box matches a true one."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,9 @@ class Evaluation:
     Attributes:
         dataset: what was evaluated on.
         image: `auroc`, `aupr`, `f1_max`, and the counts `normal` and `anomalous`.
-        pixel: `auroc`, `aupr`, `aupro`; all `None` if there are no masks.
+        pixel: of all pixels together `auroc`, `aupr`, `f1_max`, and `aupro`; and the means over anomalous images of
+            `auroc_per_image` and `aupimo`. All are `None` if there are no masks; `aupimo` also if the normal images
+            do not resolve false positive rates of 1e-5 to 1e-4.
         decisions: `threshold`, the `stated_rate`, the realised `false_alarm_rate` and `detection_rate`, and
             `false_alarms_by_chance`, the range of counts that the stated rate gives in 95 of 100 cases.
         rates: for each of `RATES` that the calibration allows: the `rate`, its `threshold`, and the realised
@@ -47,6 +44,9 @@ class Evaluation:
             `f1`, and `false_per_image`, boxes without a match for each image. Empty if there are no masks.
         per_class: for each class of anomaly against all good images `image`, `pixel` and `detection_rate`, and the
             `count` of its images.
+        class_means: the means over these classes of `image_auroc`, `pixel_auroc` and `aupro`, where each class counts
+            the same; `None` if it is undefined for one of them.
+        per_image: the figures of each of `results`.
         seconds_per_image: wall time, with decoding and ground truth.
         results: samples with their predictions (without maps), in order.
         unreadable: predictions that have an error instead of a score.
@@ -60,6 +60,8 @@ class Evaluation:
     rates: list[dict[str, Any]]
     boxes: dict[str, Any]
     per_class: dict[str, dict[str, Any]]
+    class_means: dict[str, float | None]
+    per_image: PerImage
     seconds_per_image: float
     results: list[tuple[Sample, Prediction]]
     unreadable: list[Prediction]
@@ -74,10 +76,21 @@ class Evaluation:
             "rates": self.rates,
             "boxes": self.boxes,
             "per_class": self.per_class,
+            "class_means": self.class_means,
+            "intervals": {name: found and found.as_dict() for name, found in self.intervals.items()},
             "seconds_per_image": self.seconds_per_image,
             "images": len(self.results),
             "unreadable": len(self.unreadable),
         }
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval | None]:
+        """For each figure that has one, the interval that holds its true value in 95 of 100 samples of images.
+
+        The figures are `image_auroc`, `pixel_auroc`, `pixel_auroc_per_image`, `aupro` and `aupimo`, those of them that
+        are defined. An interval is `None` if the images are too few, or tell nothing (`metrics.interval`).
+        """
+        return self.per_image.intervals()
 
     @property
     def counts(self) -> RankCounts:
@@ -114,18 +127,20 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
             "give a tree with test/good and test/<defect> folders"
         )
     start = time.perf_counter()
-    counted = _counted(model, dataset, progress)
+    counted = count(model, dataset, progress)
     seconds = (time.perf_counter() - start) / len(samples)
     results = counted.results
     if not results:
-        reason = counted.unreadable[0].error
+        reason = counted.unreadable[0].prediction.error
         raise SourceError(f"{dataset.root}: none of its {len(samples)} test images can be read; {reason}")
+    per_image = counted.per_image(dataset)
     everything = reduce(PixelTally.merge, counted.tallies.values(), PixelTally())
     decisions = _decisions(results, model.threshold)
+    per_class = _per_class(results, counted.tallies, per_image, model.threshold)
     return Evaluation(
         dataset=dataset,
         image={**_image_figures(results), "normal": decisions.normal, "anomalous": decisions.anomalous},
-        pixel=everything.figures(),
+        pixel={**everything.figures(), **_image_means(per_image)},
         decisions={
             "threshold": model.threshold,
             "stated_rate": model.calibration.rate,
@@ -137,78 +152,67 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
         },
         rates=_by_rate(model.calibration, results),
         boxes=_box_figures(model.calibration, counted) if dataset.has_masks else {},
-        per_class=_per_class(results, counted.tallies, model.threshold),
+        per_class=per_class,
+        class_means=_class_means(per_class),
+        per_image=per_image,
         seconds_per_image=seconds,
         results=results,
-        unreadable=counted.unreadable,
+        unreadable=[each.prediction for each in counted.unreadable],
         pixels=everything,
     )
 
 
-@dataclass
-class _Counted:
-    """Results without maps, pixels by class, and counts of boxes.
+def compared(first: Evaluation | PerImage, second: Evaluation | PerImage) -> list[Difference]:
+    """Returns how two models differ on the same images: the figures of both, and intervals of their differences.
 
-    Attributes:
-        found, true: boxes in all images.
-        matched: boxes that match a true one, at each of `OVERLAPS`.
-        good_with_boxes: good images in which any box was found.
+    Both see the same draws of images, so what is hard for both alike makes no interval wider. Each interval is at 95 %
+    by itself: of twenty comparisons of equals, one differs by chance.
+
+    Args:
+        first, second: evaluations on one test part, or their `per_image`.
+
+    Raises:
+        SettingError: the images are not the same, by name, or their labels differ.
     """
-
-    results: list[tuple[Sample, Prediction]] = field(default_factory=list)
-    unreadable: list[Prediction] = field(default_factory=list)
-    tallies: dict[str, PixelTally] = field(default_factory=dict)
-    found: int = 0
-    true: int = 0
-    matched: list[int] = field(default_factory=lambda: [0] * len(OVERLAPS))
-    good_with_boxes: int = 0
-
-    def update_boxes(self, found: list[Box], true: list[Box], sample: Sample) -> None:
-        self.found += len(found)
-        self.true += len(true)
-        self.matched = [count + matched(found, true, iou) for count, iou in zip(self.matched, OVERLAPS, strict=True)]
-        self.good_with_boxes += bool(found) and not sample.is_anomalous
+    return differences(*(each.per_image if isinstance(each, Evaluation) else each for each in (first, second)))
 
 
-def _counted(model: Model, dataset: Dataset, progress: Progress | None) -> _Counted:
-    """Returns counts over the predicted test part. Raises `ImageError` if a mask cannot be used."""
-    samples, counted = dataset.test, _Counted()
-    predictions = model.judge([sample.path for sample in samples], progress)
-    masks = _masks(samples, model.recipe.geometry) if dataset.has_masks else iter([None] * len(samples))
-    for sample, prediction, mask in zip(samples, predictions, masks, strict=True):
-        if prediction.error is not None or prediction.map is None:
-            counted.unreadable.append(prediction)
-            continue
-        if isinstance(mask, ImageError):
-            raise mask
-        if mask is not None:
-            counted.tallies.setdefault(sample.kind, PixelTally()).update(prediction.map, mask)
-            true = true_boxes(sample, mask, model.recipe.geometry)
-            counted.update_boxes(model.boxes(prediction.map), true, sample)
-        counted.results.append((sample, replace(prediction, map=None, boxes=())))
-    return counted
+def _image_means(per_image: PerImage, among: NDArray[np.bool_] | None = None) -> dict[str, float | None]:
+    return {"auroc_per_image": per_image.mean("pixel_auroc", among), "aupimo": per_image.mean("aupimo", among)}
+
+
+def _class_means(per_class: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    """Returns means over the classes of anomaly, where each class counts the same."""
+
+    def mean(figures: list[float | None]) -> float | None:
+        defined = [figure for figure in figures if figure is not None]
+        return sum(defined) / len(defined) if defined and len(defined) == len(figures) else None
+
+    return {
+        "image_auroc": mean([figures["image"]["auroc"] for figures in per_class.values()]),
+        "pixel_auroc": mean([figures["pixel"]["auroc"] for figures in per_class.values()]),
+        "aupro": mean([figures["pixel"]["aupro"] for figures in per_class.values()]),
+    }
 
 
 def _per_class(
-    results: list[tuple[Sample, Prediction]], tallies: dict[str, PixelTally], threshold: float
+    results: list[tuple[Sample, Prediction]], tallies: dict[str, PixelTally], per_image: PerImage, threshold: float
 ) -> dict[str, dict[str, Any]]:
     """Returns the figures of each class of anomaly, against all good images."""
     good, found = tallies.get(GOOD, PixelTally()), {}
     for kind in sorted({sample.kind for sample, _ in results} - {GOOD}):
         chosen = [result for result in results if result[0].kind in {kind, GOOD}]
+        own = np.array([sample.kind == kind for sample, _ in results])
         found[kind] = {
-            "count": sum(sample.kind == kind for sample, _ in chosen),
+            "count": int(own.sum()),
             "image": _image_figures(chosen),
-            "pixel": good.merge(tallies.get(kind, PixelTally())).figures(),
+            "pixel": {
+                **good.merge(tallies.get(kind, PixelTally())).figures(),
+                **_image_means(per_image, own),
+            },
             "detection_rate": _decisions(chosen, threshold).detection_rate,
         }
     return found
-
-
-def _masks(samples: list[Sample], geometry: Geometry) -> Iterator[NDArray[np.bool_] | ImageError]:
-    """Yields ground truth of the size of the maps, in order, or its error; an image without a mask has no defect."""
-    size = geometry.shape[0] * geometry.shape[1] if geometry.tile is None else MAX_PIXELS
-    return decode_ahead(partial(read_truth, geometry=geometry), samples, ahead=waiting(size, 32))
 
 
 def _tally(results: list[tuple[Sample, Prediction]]) -> RankCounts:
@@ -235,8 +239,8 @@ def _by_rate(calibration: Calibration, results: list[tuple[Sample, Prediction]])
     return rows
 
 
-def _box_figures(calibration: Calibration, counted: _Counted) -> dict[str, Any]:
-    found, true, images = counted.found, counted.true, len(counted.results)
+def _box_figures(calibration: Calibration, counted: Counts) -> dict[str, Any]:
+    found, true, images = counted.found, counted.true, len(counted.judged)
     good = sum(not sample.is_anomalous for sample, _ in counted.results)
     overlaps = [
         {

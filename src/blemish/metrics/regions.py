@@ -1,8 +1,7 @@
-"""Pixels and defect regions: counts in bounded memory for any number of maps, and AUPRO.
+"""Pixels and defect regions of many maps: counts in bounded memory, and AUPRO.
 
-Values are counted in cells of their float32 representation, cut to 15 bits of mantissa: neighbours closer than 3 in
-100,000 of their value share a cell and count as ties. `tie_error` bounds what that can change in an AUROC; in practice
-it changes the seventh digit.
+Values share the cells of `cells.py`. `tie_error` bounds what that can change in an AUROC; in practice it changes the
+seventh digit.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import ShapeError
+from blemish.metrics.cells import MapCounts, grown, values_of
+from blemish.metrics.decisions import f1_max
 from blemish.metrics.ranking import Floats, RankCounts, auroc, average_precision, partial_area, roc_curve
 
-_DROPPED_BITS = 8
-_SIGN = np.uint32(1 << 31)
 AUPRO_LIMIT = 0.3
 
 
@@ -24,8 +22,7 @@ AUPRO_LIMIT = 0.3
 class PixelTally:
     """Counts of pixels by the cell of their value: normal ones, defective ones, and shares of defect regions.
 
-    `start` is the first cell; the three columns (k,) grow to the range of values seen. A region is a connected
-    component of a mask, diagonals included; its pixels together weigh 1.
+    `start` is the first cell; the three columns (k,) grow to the range of values seen.
     """
 
     start: int = 0
@@ -39,24 +36,16 @@ class PixelTally:
         Raises:
             ShapeError: the two differ in shape, or a value is not finite.
         """
-        from scipy import ndimage
+        return self.add(MapCounts.count(values, mask))
 
-        if values.shape != mask.shape:
-            raise ShapeError(f"a map of shape {values.shape} and a mask of shape {mask.shape} do not belong together")
-        if not np.isfinite(values).all():
-            raise ShapeError("map values must be finite; found one that is not")
-        cells = _cells(values)
-        self._cover(int(cells.min()), int(cells.max()))
-        cells -= self.start
-        size = len(self.negatives)
-        if mask.any():
-            labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-            inside = labels[mask]
-            shares = 1 / np.bincount(inside)[inside]
-            self.positives += np.bincount(cells[mask], minlength=size)
-            self.regions += np.bincount(cells[mask], weights=shares, minlength=size)
-            cells = cells[~mask]
-        self.negatives += np.bincount(cells.ravel(), minlength=size)
+    def add(self, counts: MapCounts) -> PixelTally:
+        """Takes in the counts of one map, in place."""
+        self._cover(int(counts.cells[0]), int(counts.cells[-1]))
+        place = counts.cells - self.start
+        self.negatives[place] += counts.negatives
+        if counts.has_defect:
+            self.positives[place] += counts.positives
+            self.regions[place] += counts.regions
         return self
 
     def merge(self, other: PixelTally) -> PixelTally:
@@ -80,10 +69,12 @@ class PixelTally:
         return float((self.negatives * self.positives).sum() / 2 / pairs) if pairs else 0.0
 
     def figures(self) -> dict[str, float | None]:
-        """Returns AUROC and AUPR of pixels, and AUPRO: mean overlap of regions by false positive rate, up to 0.3."""
+        """Returns AUROC, AUPR and best F1 of pixels, and AUPRO: overlap of regions by false positive rate, to 0.3."""
+        pixels = self.pixels()
         return {
-            "auroc": auroc(self.pixels()),
-            "aupr": average_precision(self.pixels()),
+            "auroc": auroc(pixels),
+            "aupr": average_precision(pixels),
+            "f1_max": f1_max(pixels),
             "aupro": partial_area(self._counts(self.regions), AUPRO_LIMIT),
         }
 
@@ -98,30 +89,11 @@ class PixelTally:
 
     def _counts(self, positives: Floats) -> RankCounts:
         used = np.flatnonzero((self.negatives > 0) | (positives > 0))
-        return RankCounts(_values(used + self.start), self.negatives[used], positives[used])
+        return RankCounts(values_of(used + self.start), self.negatives[used], positives[used])
 
     def _cover(self, first: int, last: int) -> None:
         """Grows the columns to hold the cells from `first` to `last`."""
-        if not len(self.negatives):
-            self.start = first
-        before = max(0, self.start - first)
-        after = max(0, last + 1 - self.start - len(self.negatives))
-        if before or after:
-            self.start -= before
-            self.negatives, self.positives, self.regions = (
-                np.pad(column, (before, after)) for column in (self.negatives, self.positives, self.regions)
-            )
-
-
-def _cells(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Returns cell numbers, in the order of the values: float32 bits, made monotone over the sign."""
-    bits = (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32)  # the sum makes one zero of -0 and +0
-    ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-    return (ordered >> _DROPPED_BITS).astype(np.int64)
-
-
-def _values(cells: NDArray[np.int64]) -> Floats:
-    """Returns the value at the lower edge of each cell."""
-    ordered = (cells << _DROPPED_BITS).astype(np.uint32)
-    bits = np.where(ordered & _SIGN, ordered ^ _SIGN, ~ordered)
-    return bits.astype(np.uint32).view(np.float32).astype(np.float64)
+        start = self.start
+        self.start, self.negatives = grown(start, self.negatives, first, last)
+        _, self.positives = grown(start, self.positives, first, last)
+        _, self.regions = grown(start, self.regions, first, last)

@@ -3,6 +3,14 @@
 from blemish.report.comparison import write_comparison
 from blemish.report.layers import write_layers
 from blemish.report.page import write_report
-from blemish.report.results import write_explanations, write_grid, write_results
+from blemish.report.results import write_explanations, write_grid, write_image_figures, write_results
 
-__all__ = ["write_comparison", "write_explanations", "write_grid", "write_layers", "write_report", "write_results"]
+__all__ = [
+    "write_comparison",
+    "write_explanations",
+    "write_grid",
+    "write_image_figures",
+    "write_layers",
+    "write_report",
+    "write_results",
+]

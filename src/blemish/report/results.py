@@ -1,7 +1,8 @@
-"""Writes predictions and explanations as files: lines of JSON, and a map or a picture for each image."""
+"""Writes predictions, evaluations and explanations as files: lines of JSON or CSV, and a map or a picture an image."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blemish.errors import SettingError
+from blemish.evaluation import Evaluation
 from blemish.explanation import Explanation
 from blemish.images import Location
+from blemish.log import guarded
 from blemish.maps import Panel, sheet, write_picture
 from blemish.model import Model, Prediction
 from blemish.model.picture import drawn
-from blemish.storage import new_folder
+from blemish.storage import new_file, new_folder
 
 RESULTS = "results.jsonl"
 EXPLANATIONS = "explanations.jsonl"
@@ -62,6 +65,23 @@ def write_results(
             lines.write(json.dumps(line, allow_nan=False) + "\n")
             yield prediction
             del prediction  # maps of large photographs take room
+
+
+def write_image_figures(evaluation: Evaluation, path: Path, *, force: bool = False) -> None:
+    """Writes one line of CSV for each image of an evaluation, in order; a figure that is undefined is empty.
+
+    Raises:
+        StorageError: the file exists and may not be replaced, or cannot be written.
+    """
+    with (
+        new_file(path, force=force, has_mark=False) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "class", "score", "p_value", "is_anomaly", "pixel_auroc", "aupimo"))
+        for (sample, found), own in zip(evaluation.results, evaluation.per_image.rows(), strict=True):
+            verdict = (found.score, found.p_value, str(found.is_anomaly).lower())
+            writer.writerow((guarded(own["name"]), guarded(sample.kind), *verdict, own["pixel_auroc"], own["aupimo"]))
 
 
 def write_explanations(

@@ -1,0 +1,121 @@
+"""Prints an evaluation: tables of images and of pixels, intervals, decisions at the threshold, and boxes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from blemish.cli.console import calibrated_by, out, verdicts
+
+if TYPE_CHECKING:
+    from blemish.calibration import Calibration
+    from blemish.evaluation import Evaluation
+    from blemish.model import Model
+
+IMAGES = {"auroc": "AUROC", "aupr": "AUPR", "f1_max": "best F1"}
+PIXELS = {
+    "auroc": "pixel AUROC",
+    "auroc_per_image": "by image",
+    "aupr": "AUPR",
+    "f1_max": "best F1",
+    "aupro": "AUPRO",
+    "aupimo": "AUPIMO",
+}
+"""Columns of the two tables, and what stands above them."""
+
+MEAN = "mean of classes"
+
+
+def print_evaluation(model: Model, evaluation: Evaluation) -> None:
+    _print_images(evaluation)
+    if evaluation.dataset.has_masks:
+        _print_pixels(evaluation)
+    _print_intervals(evaluation)
+    _print_decisions(model.calibration, evaluation)
+    _print_boxes(evaluation.boxes)
+    out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")
+
+
+def _print_images(evaluation: Evaluation) -> None:
+    table = _table(evaluation, "images", *IMAGES.values(), "detected")
+
+    def row(name: str, count: int, image: dict[str, Any], detected: float | None) -> None:
+        table.add_row(escape(name), str(count), *(_figure(image[kind]) for kind in IMAGES), _figure(detected))
+
+    row("all", len(evaluation.results), evaluation.image, evaluation.decisions["detection_rate"])
+    for kind, figures in evaluation.per_class.items():
+        row(kind, figures["count"], figures["image"], figures["detection_rate"])
+    if len(evaluation.per_class) > 1:
+        table.add_row(MEAN, "", _figure(evaluation.class_means["image_auroc"]))
+    out.print(table)
+
+
+def _print_pixels(evaluation: Evaluation) -> None:
+    table = _table(evaluation, *PIXELS.values())
+    pixel = {"all": evaluation.pixel, **{kind: figures["pixel"] for kind, figures in evaluation.per_class.items()}}
+    for name, figures in pixel.items():
+        table.add_row(escape(name), *(_figure(figures[kind]) for kind in PIXELS))
+    if len(evaluation.per_class) > 1:
+        means = {"auroc": evaluation.class_means["pixel_auroc"], "aupro": evaluation.class_means["aupro"]}
+        table.add_row(MEAN, *(_figure(means[kind]) if kind in means else "" for kind in PIXELS))
+    out.print(table)
+
+
+def _print_intervals(evaluation: Evaluation) -> None:
+    from blemish.evaluation.per_image import FIGURES
+
+    for name, found in evaluation.intervals.items():
+        if found is not None:
+            out.print(f"{FIGURES[name]}: {_figure(found.low)} to {_figure(found.high)}, the interval at 95 %")
+
+
+def _print_decisions(calibration: Calibration, evaluation: Evaluation) -> None:
+    decisions = evaluation.decisions
+    out.print(calibrated_by(calibration))
+    out.print(verdicts(calibration))
+    out.print(
+        f"false alarms {_percent(decisions['false_alarm_rate'])}, detected {_percent(decisions['detection_rate'])}"
+    )
+    if decisions["false_alarms_by_chance"]:
+        low, high = decisions["false_alarms_by_chance"]
+        normal = evaluation.image["normal"]
+        out.print(f"(on {normal} good images the stated rate gives {low} to {high} false alarms by chance)")
+    if evaluation.rates:
+        table = Table(box=None, pad_edge=False)
+        for column in ("stated rate", "threshold", "false alarms", "detected"):
+            table.add_column(column, justify="right")
+        for at in evaluation.rates:
+            realised = (_percent(at["false_alarm_rate"]), _percent(at["detection_rate"]))
+            table.add_row(f"{100 * at['rate']:g} %", f"{at['threshold']:.6g}", *realised)
+        out.print(table)
+
+
+def _print_boxes(boxes: dict[str, Any]) -> None:
+    if not boxes:
+        return
+    shown = _percent(boxes["good_with_boxes"])
+    out.print(f"boxes: {boxes['found']} found, {boxes['true']} true; on good images {shown}")
+    for at in boxes["overlaps"]:
+        out.print(
+            f"at an overlap of {at['iou']}: {at['matched']} matched, precision {_percent(at['precision'])}, recall "
+            f"{_percent(at['recall'])}, F1 {_percent(at['f1'])}; {at['false_per_image']:.2f} false boxes an image"
+        )
+
+
+def _table(evaluation: Evaluation, *columns: str) -> Table:
+    """Returns an empty table whose first column holds the names of classes."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", min_width=max(map(len, [MEAN, *evaluation.per_class])))
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _figure(figure: float | None) -> str:
+    return "–" if figure is None else f"{100 * figure:.2f}"
+
+
+def _percent(rate: float | None) -> str:
+    return "undefined" if rate is None else f"{100 * rate:.2f} %"
