@@ -17,9 +17,10 @@ from blemish.bench.protocol import AUPRO, PIXEL_AUROC, Entry, Protocol
 from blemish.bench.results import Result, append_result, read_results
 from blemish.bench.run import Options, run
 from blemish.bench.sources import all_classes, categories
-from blemish.bench.table import make_table
+from blemish.bench.table import make_differences, make_table
 from blemish.datasets import read_source, read_truth
 from blemish.errors import SettingError, SourceError, StorageError, WeightsError
+from blemish.evaluation import PerImage
 from blemish.metrics import PixelTally
 from conftest import write_tree
 
@@ -244,7 +245,8 @@ def test_entries_with_the_same_fit_share_it_and_a_view_changes_what_is_computed(
     narrow = fit_and_evaluate(bench, arguments, {"variance": 0.3})
     assert whole.seconds["fit"] == narrow.seconds["fit"], "there was one fit"
     assert whole.figures["images_per_second"] > 0
-    scores = [[image["score"] for image in found.images.values()] for found in (whole, narrow)]
+    scores = [[] if found.per_image is None else found.per_image.scores for found in (whole, narrow)]
+    assert len(scores[0]) == 4
     assert all(less < more for less, more in zip(*scores, strict=True)), "fewer directions leave more"
     model, _ = bench.fitted(arguments)
     fitted_so = blemish.fit(dataset, **{**arguments, "settings": {"variance": 0.3, "power": 1.0}})  # type: ignore[arg-type]
@@ -253,6 +255,32 @@ def test_entries_with_the_same_fit_share_it_and_a_view_changes_what_is_computed(
     assert again == pytest.approx([prediction.score for prediction in fitted_so.judge(paths)], rel=1e-3)
     with pytest.raises(SettingError, match="fre has no setting 'map'"):
         viewed(model, {"map": "sm"})
+
+
+def test_entries_are_compared_with_the_reference_on_the_same_images(trees: Path, tmp_path: Path) -> None:
+    class Scored(Counting):
+        def __call__(self, bench: Bench, arguments: Mapping[str, Any], view: Mapping[str, Any]) -> Measured:
+            super().__call__(bench, arguments, view)
+            anomalous = np.arange(40) >= 20
+            shift = 0.0 if arguments["preset"] == "padim-r18" else 3.0
+            scores = anomalous * shift + np.random.default_rng(0).normal(size=40)
+            undefined = np.full(40, np.nan)
+            images = PerImage(tuple(map(str, range(40))), anomalous, scores, undefined, undefined)
+            return Measured({"pixel.auroc": 0.5}, images)
+
+    measure, path = Scored(), tmp_path / "r.jsonl"
+    protocol = protocol_of(measure, reference="Fixed")
+    for _ in range(2):
+        (fixed, drawn) = run(protocol, str(trees), path, Options(categories=["one"], seeds=1))
+        assert (fixed.entry, fixed.against) == ("Fixed", []), "the reference is measured first"
+        (found,) = drawn.against
+        assert found["differs"] is True
+        assert found["difference"] > 0.3
+        lines = [line for line in path.read_text().splitlines() if '"Drawn"' not in line]
+        path.write_text("\n".join(lines) + "\n")  # the second time the reference is read from the results
+    table = make_differences(protocol, [fixed, drawn])
+    assert table.rows[0][:4] == ["Drawn", "one", "0", "image AUROC"]
+    assert table.rows[0][-1] == "differs"
 
 
 def test_results_hold_no_number_that_json_has_not(trees: Path, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def _table(number: int, title: str, figure: Shown) -> Protocol:
         by_category=True,
         reference=ENTRIES[0].name,
         draw=draw,
+        pictured=tuple(entry.name for entry in ENTRIES),
         differs=DIFFERS,
     )
 

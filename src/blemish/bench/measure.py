@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from blemish.datasets import Dataset, evenly_spaced
-from blemish.datasets.sample import name_below
 from blemish.detectors.scoring import OUTPUTS, Scoring
 from blemish.errors import SettingError
-from blemish.evaluation import Evaluation, evaluate
+from blemish.evaluation import Evaluation, PerImage, evaluate
 from blemish.fitting import fit
 from blemish.model import Fitted, Learned, Model
 from blemish.progress import Progress
@@ -30,13 +29,13 @@ class Measured:
 
     Attributes:
         figures: by name.
-        images: figures of each test image, by its name.
+        per_image: figures of each test image.
         seconds: of the fit and of the evaluation.
         model: that was fitted; `None` if there were several.
     """
 
     figures: dict[str, Any]
-    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    per_image: PerImage | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     model: Model | None = None
 
@@ -112,7 +111,7 @@ def evaluated(bench: Bench, model: Model, seconds: Mapping[str, float]) -> Measu
     start = time.perf_counter()
     evaluation = evaluate(model, bench.dataset, bench.progress)
     taken = {**seconds, "evaluate": time.perf_counter() - start}
-    return Measured(figures(evaluation), of_images(evaluation, bench.dataset), taken, model)
+    return Measured(figures(evaluation), evaluation.per_image, taken, model)
 
 
 def fit_and_time(bench: Bench, arguments: Mapping[str, Any], view: Mapping[str, Any]) -> Measured:
@@ -153,14 +152,9 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
     """Returns the figures of an evaluation by names such as `image.auroc`."""
     found: dict[str, Any] = {f"image.{name}": value for name, value in evaluation.image.items()}
     found |= {f"pixel.{name}": value for name, value in evaluation.pixel.items()}
+    found |= {f"classes.{name}": value for name, value in evaluation.class_means.items()}
+    for name, bounds in evaluation.intervals.items():
+        found[f"interval.{name}"] = None if bounds is None else [bounds.low, bounds.high]
     for at in evaluation.boxes.get("overlaps", []):
         found |= {f"boxes.{name}@{at['iou']}": at[name] for name in ("f1", "precision", "recall")}
     return found
-
-
-def of_images(evaluation: Evaluation, dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """Returns class and score of each test image, by its name below the root."""
-    return {
-        name_below(dataset.root, sample.path): {"kind": sample.kind, "score": prediction.score}
-        for sample, prediction in evaluation.results
-    }

@@ -41,6 +41,7 @@ FIGURES = Protocol(
     groups=MEAN,
     published=published("mvg-figures"),
     draw=draw,
+    pictured=tuple(STRIDES),
 )
 
 PROTOCOLS = (FIGURES,)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from typing import Any
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from blemish.bench.measure import Bench, Measured
+from blemish.bench.measure import Bench, Measured, evaluated
 from blemish.bench.mvtec import GROUPS
 from blemish.bench.protocol import AUPRO, IMAGE_AUROC, PIXEL_AUROC, Entry, Protocol
 from blemish.bench.published import published
 from blemish.bench.sources import categories, scenes
-from blemish.datasets import read_truth
-from blemish.errors import SourceError
-from blemish.metrics import PixelTally, auroc, tally
+from blemish.engines import Arrays, Engine
+from blemish.model import Model
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FIRST_THREE = ("layer1", "layer2", "layer3")
 STRIDES = (4, 8, 16)
@@ -25,29 +30,33 @@ LARGE = (
 )
 
 
+class SummedMaps:
+    """An engine that runs several models, and gives the sum of their maps; the score is its largest value."""
+
+    name = "sum"
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.models = models
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
+        for batch in batches:
+            outputs = [next(iter(model.engine.run([batch]))) for model in self.models]
+            summed = np.asarray(np.sum([maps for _, maps in outputs], 0), np.float32)
+            yield summed.max((1, 2)), summed
+
+    def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> Engine:
+        raise NotImplementedError
+
+    def save(self, folder: Path, shape: tuple[int, int]) -> None:
+        raise NotImplementedError
+
+
 def sum_of_layers(bench: Bench, arguments: Mapping[str, Any], view: Mapping[str, Any]) -> Measured:
-    """Returns the figures of the summed maps of one model for each layer; the score is the sum's largest value."""
-    layers = arguments.get("layers", FIRST_THREE)
-    models, seconds = [], 0.0
-    for layer in layers:
-        model, taken = bench.fitted({**arguments, "layers": [layer]})
-        models.append(model)
-        seconds += taken
-    start = time.perf_counter()
-    samples, pixels = bench.dataset.test, PixelTally()
-    scores, images = [], {}
-    judged = zip(*(model.judge([sample.path for sample in samples]) for model in models), strict=True)
-    for sample, predictions in zip(samples, judged, strict=True):
-        maps = [prediction.map for prediction in predictions if prediction.map is not None]
-        if len(maps) < len(models):
-            raise SourceError(f"{sample.path}: cannot be read ({predictions[0].error}); see `blemish check`")
-        summed = np.asarray(np.sum(maps, 0), np.float32)
-        pixels.update(summed, read_truth(sample, models[0].recipe.geometry))
-        scores.append(float(summed.max()))
-        images[str(sample.path)] = {"kind": sample.kind, "score": scores[-1]}
-    figures = {f"pixel.{name}": value for name, value in pixels.figures().items()}
-    figures["image.auroc"] = auroc(tally(scores, [sample.is_anomalous for sample in samples]))
-    return Measured(figures, images, {"fit": seconds, "evaluate": time.perf_counter() - start})
+    """Returns the figures of the summed maps of a model for each layer."""
+    fitted = [bench.fitted({**arguments, "layers": [layer]}) for layer in arguments["layers"]]
+    model = copy.copy(fitted[0][0])
+    model.engine = SummedMaps([one for one, _ in fitted])
+    return replace(evaluated(bench, model, {"fit": sum(seconds for _, seconds in fitted)}), model=None)
 
 
 def _single(number: int) -> Entry:

@@ -106,6 +106,7 @@ class Protocol:
         by_category: whether categories are the table's rows and entries its columns.
         reference: the entry that others are compared with, image by image.
         draw: draws the figure, and returns the names of the pictures; `None` if there is none.
+        pictured: entries whose models the figure is drawn from.
         differs: what differs from the paper, whatever is run.
     """
 
@@ -120,6 +121,7 @@ class Protocol:
     by_category: bool = False
     reference: str | None = None
     draw: Callable[[Drawing], list[str]] | None = None
+    pictured: tuple[str, ...] = ()
     differs: str = ""
 
     def entry(self, name: str) -> Entry:

@@ -23,7 +23,8 @@ class Result:
     Attributes:
         protocol, entry, category, seed: what it is of.
         figures: by name, such as `pixel.auroc`; shares between 0 and 1, an undefined one is `None`.
-        images: by name of the test image: its class, score, and figures of its own.
+        images: a row for each test image: its name, label and score, and the figures of its own pixels.
+        against: differences from the protocol's reference on the same images, with their intervals at 95 %.
         absent: why nothing could be measured; `None` if it was.
         fit: settings, backbone, weights, size, images: what decides the figures.
         data: the source, the numbers of images, and a digest of their names and sizes.
@@ -39,7 +40,8 @@ class Result:
     category: str
     seed: int
     figures: dict[str, Any] = field(default_factory=dict)
-    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    against: list[dict[str, Any]] = field(default_factory=list)
     absent: str | None = None
     fit: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -137,7 +139,7 @@ def _parsed(line: bytes, place: str) -> Result:
     except (ValueError, TypeError, RecursionError):
         raise StorageError(f"{place} is not a result of `blemish bench run`; give a file that it wrote") from None
     kinds: dict[str, type | tuple[type, ...]] = {
-        "protocol": str, "entry": str, "category": str, "seed": int, "figures": dict, "images": dict,
+        "protocol": str, "entry": str, "category": str, "seed": int, "figures": dict, "images": list, "against": list,
         "absent": (str, type(None)), "fit": dict, "data": dict, "seconds": dict, "peak_bytes": (int, type(None)),
         "model": (str, type(None)), "versions": dict, "time": str,
     }  # fmt: skip

@@ -17,6 +17,7 @@ from blemish.bench.protocol import Entry, Protocol
 from blemish.bench.results import Result, append_result, check_writable, read_results
 from blemish.datasets import Dataset, read_source
 from blemish.errors import BlemishError, SettingError, SourceError, as_count
+from blemish.evaluation import PerImage, compared
 from blemish.fitting.split import images_digest
 from blemish.model.provenance import now, versions
 from blemish.progress import Progress
@@ -93,20 +94,29 @@ def run(
     check_writable(output)
     sources = chosen_sources(protocol, root, options.categories)
     done = {result.key: result for result in read_results(output, protocol.name) if result.absent is None}
+    if protocol.reference is not None:  # first, since others are compared with it
+        entries.sort(key=lambda entry: entry.name != protocol.reference)
     for category, source in sources.items():
         bench: Bench | None = None
+        reference: PerImage | None = None
         for seed in range(max(_seeds(entry, options) for entry in entries)):
             for entry in (entry.on(category) for entry in entries):
                 if seed >= _seeds(entry, options):
                     continue
                 arguments = arguments_of(entry, options)
                 former = done.get((protocol.name, entry.name, category, seed))
-                if former is not None and _is_done(former, arguments, entry, options):
+                if former is not None and _is_done(former, arguments, entry, protocol, options):
+                    if entry.name == protocol.reference and former.images:
+                        reference = PerImage.from_rows(former.images)
                     continue
                 told(f"{entry.name}, {category}" + (f", seed {seed}" if entry.draws else ""))
                 if bench is None or bench.seed != seed:
                     bench = Bench(_read(source, seed, options), seed, progress, options.models)
-                result = _measured(protocol, entry, category, bench, arguments, options)
+                result, per_image = _measured(protocol, entry, category, bench, arguments, options)
+                if entry.name == protocol.reference:
+                    reference = per_image
+                elif reference is not None and per_image is not None:
+                    result = replace(result, against=_plain([one.as_dict() for one in compared(per_image, reference)]))
                 append_result(output, result)
                 told(result)
     return read_results(output, protocol.name)
@@ -182,10 +192,11 @@ def _weights(entry: Entry, options: Options) -> str | None:
     return None
 
 
-def _is_done(former: Result, arguments: dict[str, Any], entry: Entry, options: Options) -> bool:
+def _is_done(former: Result, arguments: dict[str, Any], entry: Entry, protocol: Protocol, options: Options) -> bool:
     """Whether a result is of the same fit on as many images, and its model was kept if it is to be."""
     same = former.fit.get("arguments") == _plain({**arguments, **entry.view})
-    return same and former.data.get("drawn") == options.images and (options.models is None or former.model is not None)
+    keeps = options.models is not None and entry.name in protocol.pictured
+    return same and former.data.get("drawn") == options.images and (former.model is not None or not keeps)
 
 
 def _seeds(entry: Entry, options: Options) -> int:
@@ -202,7 +213,7 @@ def _read(source: str, seed: int, options: Options) -> Dataset:
 
 def _measured(
     protocol: Protocol, entry: Entry, category: str, bench: Bench, arguments: dict[str, Any], options: Options
-) -> Result:
+) -> tuple[Result, PerImage | None]:
     dataset = bench.dataset
     base = Result(
         protocol.name,
@@ -225,16 +236,17 @@ def _measured(
     try:
         found = (entry.measure or fit_and_evaluate)(bench, arguments, entry.view)
     except BlemishError as error:
-        return replace(base, absent=str(error))
-    return replace(
+        return replace(base, absent=str(error)), None
+    result = replace(
         base,
         figures=_plain(found.figures),
-        images=_plain(found.images),
+        images=[] if found.per_image is None else _plain(found.per_image.rows()),
         seconds=found.seconds,
         peak_bytes=peak_bytes(),
         fit={**base.fit, **_described(found), "training": None if bench.training is None else str(bench.training)},
-        model=_kept(found, base, options),
+        model=_kept(found, base, options) if entry.name in protocol.pictured else None,
     )
+    return result, found.per_image
 
 
 def _described(found: Measured) -> dict[str, Any]:

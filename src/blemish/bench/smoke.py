@@ -25,7 +25,7 @@ from blemish.storage import Scratch
 SMOKE = "smoke"
 SIDE = 96
 CATEGORY = "hazelnut"  # one that every table on MVTec AD has
-TRAIN, TEST = 24, 4
+TRAIN, TEST = 12, 4
 """Images to fit, and to test of each kind."""
 
 SHORT = {"epochs": 1, "drawn": 8, "patience": None, "batch": 8, "dims": 8, "neighbours": 3, "directions": 2}

@@ -16,6 +16,7 @@ import numpy as np
 from blemish.bench.protocol import Protocol, Shown
 from blemish.bench.results import Result, select
 from blemish.errors import SettingError
+from blemish.evaluation.per_image import FIGURES
 
 FORMATS = ("markdown", "csv", "latex")
 NONE = "–"
@@ -157,6 +158,28 @@ def _notes(protocol: Protocol, results: Sequence[Result]) -> list[str]:
             entries.append(result.entry)
     notes += [f"{', '.join(entries)}: {text}" for text, entries in told.items() if text]
     return notes
+
+
+def make_differences(protocol: Protocol, results: Sequence[Result]) -> Table:
+    """Returns how entries differ from the protocol's reference on the same images, by intervals at 95 %."""
+    rows = [
+        [
+            result.entry,
+            result.category,
+            str(result.seed),
+            FIGURES.get(one["figure"], one["figure"]),
+            f"{100 * one['difference']:+.2f}",
+            NONE
+            if one["interval"] is None
+            else f"{100 * one['interval']['low']:+.2f} to {100 * one['interval']['high']:+.2f}",
+            {True: "differs", False: "does not differ"}.get(one["differs"], "cannot be told"),
+        ]
+        for result in results
+        for one in result.against
+    ]
+    header = ["", "category", "seed", "figure", f"less {protocol.reference}, points", "95 % interval", ""]
+    notes = ["Both see the same images. Of twenty comparisons of equals, one differs by chance."]
+    return Table(f"{protocol.title}: differences from {protocol.reference}", header, rows, notes)
 
 
 def _absent(result: Result) -> str:

@@ -111,6 +111,10 @@ def table(
     name: Name,
     results: Results,
     form: Annotated[str, typer.Option("--format", help="markdown, csv or latex.")] = "markdown",
+    differences: Annotated[
+        bool,
+        typer.Option("--differences", help="How rows differ from the main one on the same images, with intervals."),
+    ] = False,
 ) -> None:
     """Print a protocol's table; what was not measured is a dash.
 
@@ -118,12 +122,13 @@ def table(
     """
     from blemish.bench.names import find_protocol
     from blemish.bench.results import check_complete, read_results
-    from blemish.bench.table import make_table
+    from blemish.bench.table import make_differences, make_table
 
     protocol = find_protocol(name)
     found = read_results(results, name)
     check_complete(found, results, name)
-    out.print(escape(make_table(protocol, found).written(form)), soft_wrap=True, end="")
+    made = (make_differences if differences else make_table)(protocol, found)
+    out.print(escape(made.written(form)), soft_wrap=True, end="")
 
 
 def figure(
