@@ -18,7 +18,7 @@ ENTRIES = (
     Entry("HFR (Wide ResNet-50-2)", {"preset": "hfr-wr50"}, strides=STRIDES, draws=True),
 )
 DIFFERS = (
-    "The paper does not give epochs, batch or the width inside its blocks. Here a fifth of the normal images is held "
+    "The paper does not give epochs, batch or the width inside its blocks. Here 20 of the normal images are held "
     "out for the threshold. Training stops early, by the loss on a tenth of the others, 64 at most. The learning rate "
     "stays at 0.4."
 )

@@ -67,7 +67,7 @@ class Bench:
             return self.last[1:]
         self.last = self.training = None  # before the next one takes its memory
         begun = [time.perf_counter()]
-        if self.trainings is not None and _trains(wanted):
+        if self.trainings is not None and trains(wanted):
             told = json.dumps([wanted, self.seed, self.dataset.root, len(self.dataset.train)], default=str)
             self.training = self.trainings / hashlib.sha256(told.encode()).hexdigest()[:16]
             wanted |= {"checkpoints": self.training, "resume": True}
@@ -94,7 +94,8 @@ def detector_of(arguments: Mapping[str, Any]) -> str:
     return str(arguments.get("detector") or (find_preset(preset).detector if preset else "fre"))
 
 
-def _trains(arguments: Mapping[str, Any]) -> bool:
+def trains(arguments: Mapping[str, Any]) -> bool:
+    """Whether these arguments of `fit` name a trained detector."""
     from blemish.detectors import DETECTORS, Trained
 
     return issubclass(DETECTORS[detector_of(arguments)], Trained)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from blemish.bench.measure import Bench, Measured, detector_of, fit_and_evaluate
+from blemish.bench.measure import Bench, Measured, detector_of, fit_and_evaluate, trains
 from blemish.bench.peak import peak_bytes, reset_peak
 from blemish.bench.protocol import Entry, Protocol
 from blemish.bench.results import Result, append_result, check_writable, read_results
@@ -21,6 +21,10 @@ from blemish.evaluation import PerImage, compared
 from blemish.fitting.split import images_digest
 from blemish.model.provenance import now, versions
 from blemish.progress import Progress
+
+LEAST_SHARE = 1e-3
+"""Of the normal images that a trained detector holds out for its threshold, or 20 if these are more: a table needs no
+threshold, and the paper trains on all."""
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 """Suffixes of files with weights, in a folder that holds several."""
@@ -163,6 +167,8 @@ def arguments_of(entry: Entry, options: Options) -> dict[str, Any]:
         found |= {"weights": _weights(entry, options), "download": options.download}
     if options.engine != "auto":
         found["engine"] = options.engine
+    if trains(found):
+        found.setdefault("calibration_share", LEAST_SHARE)
     return {name: value for name, value in found.items() if value is not None and value is not False}
 
 

@@ -29,7 +29,7 @@ MAPS = {
 TEXTURES = ("leather", "wood", "tile", "carpet", "grid", "hazelnut")
 DIFFERS = (
     "The paper is silent about epochs; the presets have those of its published code, 1,000 of 1,024 images. Of the "
-    "normal images 200 at most, or a fifth, are held out for the threshold."
+    "normal images 20 are held out for the threshold."
 )
 
 
