@@ -320,7 +320,7 @@ def test_a_pruning_on_other_images_is_refused_before_any_work(
             with pytest.raises(SourceError, match=r"parts: holds other images .* \(23 now, 24 then\); give the images"):
                 prune(model, **ways)  # type: ignore[arg-type]
             with pytest.raises(SourceError, match="holds other images"):
-                prune(model, tree.parent, **ways)  # type: ignore[arg-type]
+                prune(model, tree / "test" / "good", **ways)  # type: ignore[arg-type]
     shutil.copy(tree / "train" / "good" / "023.png", tmp_path / "there" / "parts" / "train" / "good")
     assert prune(model, drop=["0"]).dropped == ((0,),), "the same images elsewhere"
 

@@ -151,7 +151,9 @@ def _notes(protocol: Protocol, results: Sequence[Result]) -> list[str]:
     notes = [protocol.differs] if protocol.differs else []
     notes += [f"{entry.name}: {entry.note}" for entry in protocol.entries if entry.note]
     told: dict[str, list[str]] = {}
-    for result in results:
+    names = [entry.name for entry in protocol.entries]
+    order = {name: number for number, name in enumerate(names)}
+    for result in sorted(results, key=lambda result: order.get(result.entry, len(order))):
         text = _absent(result) if result.absent else _made(result)
         entries = told.setdefault(text, [])
         if result.entry not in entries:
