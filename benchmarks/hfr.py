@@ -36,7 +36,8 @@ from blemish.backbones import DEFAULT
 from blemish.backbones.backbone import Backbone
 from blemish.backbones.weights import find_weights
 from blemish.bench.names import find_protocol
-from blemish.bench.run import Options, run
+from blemish.bench.options import Options
+from blemish.bench.run import run
 from blemish.datasets import Dataset, read_source
 from blemish.detectors import HFR
 from blemish.detectors.scoring import Scoring

@@ -4,22 +4,26 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import blemish
-from blemish.bench.measure import Bench, Measured, fit_and_evaluate, fit_and_time, viewed
+from blemish.bench import measure as measure_module
+from blemish.bench.measure import Bench, Measured, evaluated, fit_and_evaluate, fit_and_time, viewed
 from blemish.bench.names import find_protocol
+from blemish.bench.options import Options
 from blemish.bench.padim import sum_of_layers
 from blemish.bench.protocol import AUPRO, PIXEL_AUROC, Entry, Protocol
 from blemish.bench.results import Result, append_result, read_results
-from blemish.bench.run import Options, run
+from blemish.bench.run import run
 from blemish.bench.sources import all_classes, categories
 from blemish.bench.table import make_differences, make_table
+from blemish.cli.bench import figure
 from blemish.datasets import read_source, read_truth
-from blemish.errors import SettingError, SourceError, StorageError, WeightsError
+from blemish.errors import BlemishError, SettingError, SourceError, StorageError, WeightsError
 from blemish.evaluation import PerImage
 from blemish.metrics import PixelTally
 from conftest import write_tree
@@ -169,15 +173,23 @@ def test_a_table_is_written_as_markdown_csv_and_latex(trees: Path, tmp_path: Pat
         (Options(images=1), "1 images are too few to fit"),
         (Options(preset="padim-r99"), "no preset is called 'padim-r99'"),
         (Options(preset="padim-r18", entries=["Fixed"]), "leave out one of them"),
+        (Options(size=7), "size 7 is out of range"),
+        (Options(settings={"epsilonn": 1}), "no detector has a setting 'epsilonn'"),
+        (Options(settings={"dims": -1}), "dims -1 is out of range"),
+        (Options(engine="abacus"), "no engine is called 'abacus'"),
+        (Options(weights=Path("nowhere")), "nowhere: no such file or folder"),
+        (Options(models=Path("/proc/models")), "may not be written to"),
+        (Options(preset="padim-effb5", backbone="efficientnet_lite0"), "leave out --backbone"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is_measured(
     options: Options, words: str, trees: Path, tmp_path: Path
 ) -> None:
     measure = Counting()
-    with pytest.raises((SettingError, SourceError), match=words):
+    with pytest.raises(BlemishError, match=words):
         run(protocol_of(measure), str(trees), tmp_path / "r.jsonl", options)
     assert not measure.asked
+    assert not (tmp_path / "r.jsonl").exists()
 
 
 def test_no_protocol_of_that_name_names_those_there_are() -> None:
@@ -292,3 +304,19 @@ def test_results_hold_no_number_that_json_has_not(trees: Path, tmp_path: Path) -
     run(protocol_of(NotFinite()), str(trees), path, Options(categories=["one"], seeds=1))
     figures = json.loads(path.read_text().splitlines()[0])["figures"]
     assert figures == {"pixel.auroc": None, "pixel.aupro": 0.5}
+
+
+def test_figures_are_of_all_test_images_or_of_none(trees: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = SimpleNamespace(unreadable=[SimpleNamespace(path="x.png", error="is not an image")])
+    monkeypatch.setattr(measure_module, "evaluate", lambda *arguments: bad)
+    bench = Bench(read_source(trees / "one"))
+    with pytest.raises(SourceError, match=r"1 of 4 test images cannot be read, such as x.png \(is not an image\)"):
+        evaluated(bench, SimpleNamespace(), {})  # type: ignore[arg-type]
+
+
+def test_a_figure_that_would_show_nothing_is_refused_and_leaves_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append_result(path, Result("fre-figure-2-shares", "layer1 0.5", "bottle", 0, absent="no weights"))
+    with pytest.raises(SettingError, match="nothing of fre-figure-2-shares was measured that the figure shows"):
+        figure("fre-figure-2-shares", path, str(tmp_path / "figures"))
+    assert not (tmp_path / "figures").exists()

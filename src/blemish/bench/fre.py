@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from blemish.bench.kept import kept_models
+from blemish.bench.kept import free, kept_models
 from blemish.bench.measure import fit_and_time
 from blemish.bench.mvtec import MEAN
 from blemish.bench.protocol import AUPRO, IMAGE_AUROC, PIXEL_AUROC, Drawing, Entry, Protocol, Shown
@@ -81,8 +81,9 @@ def draw_maps(drawing: Drawing) -> list[str]:
 
     names = []
     for result, model, dataset in kept_models(drawing):
-        names.append(f"figure-3-{result.category}-{result.entry.replace(' ', '-')}.png")
-        Image.fromarray(draw_layers(model, dataset, drawing.pick or 4)).save(drawing.folder / names[-1])
+        place = free(drawing, "figure-3", result.category, result.entry)
+        Image.fromarray(draw_layers(model, dataset, drawing.pick or 4)).save(place)
+        names.append(place.name)
     return names
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from blemish.bench.kept import kept_models
+from blemish.bench.kept import free, kept_models
 from blemish.bench.mvtec import MEAN
 from blemish.bench.protocol import AUPRO, IMAGE_AUROC, PIXEL_AUROC, Drawing, Entry, Protocol, Shown
 from blemish.bench.published import published
@@ -30,8 +30,9 @@ def draw(drawing: Drawing) -> list[str]:
 
     names = []
     for result, model, dataset in kept_models(drawing):
-        names.append(f"{result.category.replace('/', '-')}-{result.entry}.png")
-        Image.fromarray(draw_layers(model, dataset, drawing.pick or 3)).save(drawing.folder / names[-1])
+        place = free(drawing, result.category, result.entry)
+        Image.fromarray(draw_layers(model, dataset, drawing.pick or 3)).save(place)
+        names.append(place.name)
     return names
 
 

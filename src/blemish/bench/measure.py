@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import hashlib
 import json
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 from blemish.datasets import Dataset, evenly_spaced
 from blemish.detectors.scoring import OUTPUTS, Scoring
-from blemish.errors import SettingError
+from blemish.errors import SettingError, SourceError
 from blemish.evaluation import Evaluation, PerImage, evaluate
 from blemish.fitting import fit
 from blemish.model import Fitted, Learned, Model
@@ -63,9 +64,10 @@ class Bench:
     def fitted(self, arguments: Mapping[str, Any]) -> tuple[Model, float]:
         """Returns a model, and the seconds of its fit since its network was ready; the last one, if it is the same."""
         wanted = dict(arguments)
-        if self.last is not None and self.last[0] == wanted:
+        self.release(wanted)  # before the next one takes its memory
+        if self.last is not None:
             return self.last[1:]
-        self.last = self.training = None  # before the next one takes its memory
+        self.training = None
         begun = [time.perf_counter()]
         if self.trainings is not None and trains(wanted):
             told = json.dumps([wanted, self.seed, self.dataset.root, len(self.dataset.train)], default=str)
@@ -80,6 +82,12 @@ class Bench:
         )
         self.last = (dict(arguments), model, time.perf_counter() - begun[-1])
         return self.last[1:]
+
+    def release(self, arguments: Mapping[str, Any] | None = None) -> None:
+        """Lets go of the last fit, and frees its memory, unless it is the one with these arguments."""
+        if self.last is not None and self.last[0] != arguments:
+            self.last = self.training = None
+            gc.collect()
 
 
 Measure = Callable[[Bench, Mapping[str, Any], Mapping[str, Any]], Measured]
@@ -108,9 +116,19 @@ def fit_and_evaluate(bench: Bench, arguments: Mapping[str, Any], view: Mapping[s
 
 
 def evaluated(bench: Bench, model: Model, seconds: Mapping[str, float]) -> Measured:
-    """Returns the figures of a model on the test part, with the seconds that it took before and the evaluation's."""
+    """Returns the figures of a model on the test part, with the seconds that it took before and the evaluation's.
+
+    Raises:
+        SourceError: a test image cannot be read.
+    """
     start = time.perf_counter()
     evaluation = evaluate(model, bench.dataset, bench.progress)
+    if evaluation.unreadable:
+        first, bad = evaluation.unreadable[0], len(evaluation.unreadable)
+        raise SourceError(
+            f"{bench.dataset.root}: {bad} of {len(bench.dataset.test)} test images cannot be read, such as "
+            f"{first.path} ({first.error}); a table needs all of them"
+        )
     taken = {**seconds, "evaluate": time.perf_counter() - start}
     return Measured(figures(evaluation), evaluation.per_image, taken, model)
 

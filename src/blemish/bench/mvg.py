@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from blemish.bench.kept import kept_models
+from blemish.bench.kept import free, kept_models
 from blemish.bench.mvtec import MEAN
 from blemish.bench.protocol import AUPRO, PIXEL_AUPR, PIXEL_AUROC, Drawing, Entry, Protocol
 from blemish.bench.published import published
@@ -26,8 +26,10 @@ def draw(drawing: Drawing) -> list[str]:
             model, dataset, drawing.folder, images=drawing.pick or 3, components=drawing.components or 3
         )
         for name in drawn:
-            names.append(f"{result.category}-{result.entry}-{name.removeprefix('layer-')}")
-            (drawing.folder / name).rename(drawing.folder / names[-1])
+            plain, dot, ending = name.removeprefix("layer-").rpartition(".")
+            place = free(drawing, result.category, result.entry, plain, ending=dot + ending)
+            (drawing.folder / name).rename(place)
+            names.append(place.name)
     return names
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from blemish.errors import SettingError, StorageError
 from blemish.storage.cards import reason_of
+from blemish.storage.scratch import held
 
 LONGEST_LINE = 16 << 20
 """Bytes of a line, at most."""
+
+IMAGE_FIGURES = ("score", "pixel_auroc", "aupimo")
+"""Figures of each test image."""
+
+BEGINNING = b'{"protocol": "'
+"""What each line begins with."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Result:
 def read_results(path: str | Path, protocol: str | None = None) -> list[Result]:
     """Returns the results in a file, of one protocol if it is named; of several of the same key the last one.
 
-    A last line that is not whole is left out.
+    What is absent stands in the place of no measurement. A last line that is not whole is left out.
 
     Raises:
         StorageError: the file cannot be read, or a line is no result.
@@ -68,29 +75,36 @@ def read_results(path: str | Path, protocol: str | None = None) -> list[Result]:
     found: dict[tuple[str, str, str, int], Result] = {}
     for result in _lines(Path(path)):
         if protocol is None or result.protocol == protocol:
-            found.pop(result.key, None)
-            found[result.key] = result
+            former = found.get(result.key)
+            if former is None or former.absent is not None or result.absent is None:
+                found.pop(result.key, None)
+                found[result.key] = result
     return list(found.values())
 
 
 def append_result(path: str | Path, result: Result) -> None:
     """Writes a line and flushes it to the disk; a last line that is not whole is cut off first.
 
+    Several processes may write to one file.
+
     Raises:
-        StorageError: the file cannot be written.
+        StorageError: the file cannot be written, or the line would be too long to be read.
     """
     line = json.dumps(asdict(result), allow_nan=False).encode() + b"\n"
+    if len(line) > LONGEST_LINE:
+        raise StorageError(
+            f"{path}: a result with {len(result.images)} test images has over {LONGEST_LINE} bytes; measure on fewer"
+        )
     try:
-        with open(path, "ab+") as file:
-            end = file.tell()
-            whole = _whole(file, end)
-            if whole < end:
-                file.truncate(whole)
+        with open(path, "ab+", buffering=0) as file, held(Path(path).absolute().parent):
+            whole = _whole(file)
+            file.truncate(whole)
             try:
-                file.write(line)
-                file.flush()
+                left = memoryview(line if whole == 0 or _ends(file, whole) else b"\n" + line)
+                while left:
+                    left = left[file.write(left) :]
                 os.fsync(file.fileno())
-            except OSError:
+            except BaseException:
                 file.truncate(whole)
                 raise
     except OSError as error:
@@ -99,20 +113,28 @@ def append_result(path: str | Path, result: Result) -> None:
 
 def check_writable(path: str | Path) -> None:
     """Raises `StorageError` if results cannot be appended to a file, or it holds something else; makes it if absent."""
+    path = Path(path)
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab"):
+        if path.exists() and not path.is_file():
+            raise StorageError(f"{path}: is no regular file; give another one with --output")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
             pass
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({reason_of(error)}); give another file with --output") from None
-    for _ in _lines(Path(path)):
+    for _ in _lines(path):
         pass
 
 
 def select(results: Sequence[Result], entry: str, category: str) -> list[Result]:
-    """Returns the measured results of an entry on a category, by seed."""
+    """Returns the measured results of an entry on a category, by seed; only those measured as the last of them was."""
     chosen = [found for found in results if (found.entry, found.category) == (entry, category) and not found.absent]
-    return sorted(chosen, key=lambda result: result.seed)
+    alike = [found for found in chosen if _made(found) == _made(chosen[-1])]
+    return sorted(alike, key=lambda result: result.seed)
+
+
+def _made(result: Result) -> tuple[Any, ...]:
+    return result.fit.get("arguments"), result.data.get("drawn"), result.data.get("test")
 
 
 def _lines(path: Path) -> Iterable[Result]:
@@ -121,21 +143,20 @@ def _lines(path: Path) -> Iterable[Result]:
             number = 0
             while line := file.readline(LONGEST_LINE):
                 number += 1
-                if not line.endswith(b"\n"):
-                    if len(line) == LONGEST_LINE:
-                        raise StorageError(
-                            f"{path}: line {number} is longer than {LONGEST_LINE} bytes; is it a result?"
-                        )
-                    return
-                yield _parsed(line, f"{path}: line {number}")
+                place = f"{path}: line {number}"
+                if line.endswith(b"\n") or _is_whole(line):
+                    yield _parsed(line, place)
+                elif len(line) == LONGEST_LINE:
+                    raise StorageError(f"{place} is longer than {LONGEST_LINE} bytes; is it a result?")
+                elif not (line.startswith(BEGINNING) or BEGINNING.startswith(line)):
+                    raise StorageError(f"{place} is not a result of `blemish bench run`; give a file that it wrote")
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
 
 
 def _parsed(line: bytes, place: str) -> Result:
     try:
-        content = json.loads(line)
-        result = Result(**content)
+        result = Result(**json.loads(line, parse_constant=_no_number))
     except (ValueError, TypeError, RecursionError):
         raise StorageError(f"{place} is not a result of `blemish bench run`; give a file that it wrote") from None
     kinds: dict[str, type | tuple[type, ...]] = {
@@ -143,29 +164,106 @@ def _parsed(line: bytes, place: str) -> Result:
         "absent": (str, type(None)), "fit": dict, "data": dict, "seconds": dict, "peak_bytes": (int, type(None)),
         "model": (str, type(None)), "versions": dict, "time": str,
     }  # fmt: skip
-    for name, kind in kinds.items():
-        if not isinstance(getattr(result, name), kind):
-            raise StorageError(f"{place}: {name} is of the wrong type; give a file that `blemish bench run` wrote")
-    wrong = [name for name, value in result.figures.items() if not isinstance(value, (int, float, list, type(None)))]
-    if wrong:
-        raise StorageError(f"{place}: {wrong[0]} is no number; give a file that `blemish bench run` wrote")
+    odd = [
+        f"{name} is of the wrong type" for name, kind in kinds.items() if not isinstance(getattr(result, name), kind)
+    ]
+    wrong = next(iter(odd or _wrong(result)), None)
+    if wrong is not None:
+        raise StorageError(f"{place}: {wrong}; give a file that `blemish bench run` wrote")
     return result
 
 
-def _whole(file: Any, end: int) -> int:
-    """Returns where the last whole line ends."""
-    place = end
+def _wrong(result: Result) -> Iterator[str]:
+    """Yields what is not as `blemish bench run` writes it."""
+    for name, value in result.figures.items():
+        if not (value is None or isinstance(value, list) or _is_number(value)):
+            yield f"{name} is no number"
+    for name, seconds in result.seconds.items():
+        if not _is_number(seconds):
+            yield f"seconds of {name} are no number"
+    size, told = result.fit.get("size", []), {"source": result.data, "backbone": result.fit, "training": result.fit}
+    if not (isinstance(size, list) and all(type(side) is int for side in size)):
+        yield "size is no height and width"
+    for name, place in told.items():
+        if not isinstance(place.get(name), (str, type(None))):
+            yield f"{name} is no text"
+    for number, row in enumerate(result.images):
+        if not _is_image(row):
+            yield f"image {number} is not complete"
+    if not all(map(_is_difference, result.against)):
+        yield "a difference is not complete"
+
+
+def _is_image(row: Any) -> bool:
+    """Whether it is a row of `PerImage.rows`."""
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and isinstance(row.get("is_anomalous"), bool)
+        and all(name in row and (row[name] is None or _is_number(row[name])) for name in IMAGE_FIGURES)
+    )
+
+
+def _is_difference(row: Any) -> bool:
+    """Whether it has what a table of differences shows."""
+    if not (isinstance(row, dict) and isinstance(row.get("figure"), str) and _is_number(row.get("difference"))):
+        return False
+    bounds = row.get("interval")
+    if bounds is None:
+        return True
+    return isinstance(bounds, dict) and _is_number(bounds.get("low")) and _is_number(bounds.get("high"))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < 1 << 53  # neither is one that is not finite
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(text)
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line without its end is a whole result: an editor may have taken the end away."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _whole(file: Any) -> int:
+    """Returns where the last whole line ends, in a file that is open for reading."""
+    end = place = file.seek(0, os.SEEK_END)
     while place:
         start = max(0, place - 65536)
         file.seek(start)
         at = file.read(place - start).rfind(b"\n")
+        place = start + at + 1 if at >= 0 else start
         if at >= 0:
-            return int(start + at + 1)
-        place = start
-    return 0
+            break
+    file.seek(place)
+    return int(end) if end - place <= LONGEST_LINE and _is_whole(file.read(end - place)) else int(place)
 
 
-def check_complete(results: Sequence[Result], path: str | Path, protocol: str) -> None:
-    """Raises `SettingError` if there is no result of a protocol."""
+def _ends(file: Any, end: int) -> bool:
+    """Whether the last byte before a place ends a line."""
+    file.seek(end - 1)
+    return bool(file.read(1) == b"\n")
+
+
+def check_complete(
+    results: Sequence[Result],
+    path: str | Path,
+    protocol: str,
+    categories: Sequence[str] = (),
+    entries: Sequence[str] = (),
+) -> None:
+    """Raises `SettingError` if there is no result of a protocol, or of a category or an entry of it."""
     if not results:
         raise SettingError(f"{path}: has no results of {protocol}; `blemish bench run {protocol} -o {path}` measures")
+    for kind, wanted, there in (
+        ("category", categories, {result.category for result in results}),
+        ("entry", entries, {result.entry for result in results}),
+    ):
+        if missing := [name for name in wanted if name not in there]:
+            known = ", ".join(sorted(there))
+            raise SettingError(f"{path}: has no results of the {kind} {missing[0]!r}; there are those of {known}")

@@ -2,65 +2,30 @@
 
 from __future__ import annotations
 
-import gc
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from blemish.bench.measure import Bench, Measured, detector_of, fit_and_evaluate, trains
-from blemish.bench.peak import peak_bytes, reset_peak
+from blemish.bench.measure import Bench
+from blemish.bench.options import (
+    Options,
+    arguments_of,
+    check_options,
+    chosen_entries,
+    chosen_sources,
+    fitted_with,
+)
 from blemish.bench.protocol import Entry, Protocol
+from blemish.bench.record import data_of, measured, plain
 from blemish.bench.results import Result, append_result, check_writable, read_results
 from blemish.datasets import Dataset, read_source
-from blemish.errors import BlemishError, SettingError, SourceError, as_count
+from blemish.errors import SourceError
 from blemish.evaluation import PerImage, compared
-from blemish.fitting.split import images_digest
-from blemish.model.provenance import now, versions
+from blemish.model.provenance import now
 from blemish.progress import Progress
-
-LEAST_SHARE = 1e-3
-"""Of the normal images that a trained detector holds out for its threshold, or 20 if these are more: a table needs no
-threshold, and the paper trains on all."""
-
-WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
-"""Suffixes of files with weights, in a folder that holds several."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is changed of a protocol's entries.
-
-    Attributes:
-        categories: to run on; all that are there by default.
-        entries: to run, by name; all by default.
-        seeds: how many for entries that draw; by default the protocol's number.
-        preset: is fitted in the place of the entries.
-        backbone: in the place of the paper's, with the layers of the same strides.
-        weights: a file, or a folder with `<backbone>.safetensors` for each.
-        download: allow timm to fetch weights.
-        images: training images at most, drawn by the seed.
-        size: in the place of the paper's.
-        settings: of the detectors, in the place of the paper's, as far as a detector has them.
-        engine: `auto`, `openvino` or `torch`.
-        models: a folder to keep the models in.
-    """
-
-    categories: Sequence[str] = ()
-    entries: Sequence[str] = ()
-    seeds: int | None = None
-    preset: str | None = None
-    backbone: str | None = None
-    weights: Path | None = None
-    download: bool = False
-    images: int | None = None
-    size: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    engine: str = "auto"
-    models: Path | None = None
 
 
 def run(
@@ -93,116 +58,96 @@ def run(
     options = options or Options()
     told = announce or (lambda what: None)
     entries = chosen_entries(protocol, options)
-    if options.images is not None and as_count("images", options.images) < 2:
-        raise SettingError(f"{options.images} images are too few to fit; give 2 or more")
-    check_writable(output)
     sources = chosen_sources(protocol, root, options.categories)
+    check_options(entries, sources, options)
+    check_writable(output)
     done = {result.key: result for result in read_results(output, protocol.name) if result.absent is None}
-    if protocol.reference is not None:  # first, since others are compared with it
-        entries.sort(key=lambda entry: entry.name != protocol.reference)
+    entries.sort(key=lambda entry: entry.name != protocol.reference)  # first, since others are compared with it
     for category, source in sources.items():
-        bench: Bench | None = None
-        reference: PerImage | None = None
+        own = [entry.on(category) for entry in entries]
+        before = _Before(protocol, category, options, done)
         for seed in range(max(_seeds(entry, options) for entry in entries)):
-            for entry in (entry.on(category) for entry in entries):
-                if seed >= _seeds(entry, options):
-                    continue
-                arguments = arguments_of(entry, options)
-                former = done.get((protocol.name, entry.name, category, seed))
-                if former is not None and _is_done(former, arguments, entry, protocol, options):
-                    if entry.name == protocol.reference and former.images:
-                        reference = PerImage.from_rows(former.images)
+            try:
+                bench = Bench(_read(source, seed, options), seed, progress, options.models)
+            except SourceError as error:
+                for entry in own:
+                    result = Result(protocol.name, entry.name, category, seed, absent=str(error), time=now())
+                    append_result(output, result)
+                    told(result)
+                break
+            before.data[seed] = data_of(bench, options.images)
+            for entry in own:
+                if seed >= _seeds(entry, options) or before.has(entry, seed):
                     continue
                 told(f"{entry.name}, {category}" + (f", seed {seed}" if entry.draws else ""))
-                if bench is None or bench.seed != seed:
-                    bench = Bench(_read(source, seed, options), seed, progress, options.models)
-                result, per_image = _measured(protocol, entry, category, bench, arguments, options)
+                result, per_image = measured(
+                    protocol,
+                    entry,
+                    category,
+                    bench,
+                    arguments_of(entry, options),
+                    drawn=options.images,
+                    models=options.models,
+                )
                 if entry.name == protocol.reference:
-                    reference = per_image
-                elif reference is not None and per_image is not None:
-                    result = replace(result, against=_plain([one.as_dict() for one in compared(per_image, reference)]))
+                    before.fresh = (seed, per_image)
+                elif per_image is not None and (main := before.reference(seed)) is not None:
+                    result = replace(result, against=plain([one.as_dict() for one in compared(per_image, main)]))
                 append_result(output, result)
                 told(result)
+            bench.release()
     return read_results(output, protocol.name)
 
 
-def chosen_entries(protocol: Protocol, options: Options) -> list[Entry]:
-    """Returns the entries to run. Raises `SettingError` if a name is not known, or a preset and entries are given."""
-    if options.seeds is not None and as_count("seeds", options.seeds) < 1:
-        raise SettingError(f"seeds {options.seeds} is out of range; give 1 or more")
-    if options.preset is not None:
-        if options.entries:
-            raise SettingError("a preset is fitted in the place of the entries; leave out one of them")
-        from blemish.fitting.presets import find_preset
+@dataclass
+class _Before:
+    """What was measured of a protocol on one category before.
 
-        find_preset(options.preset)
-        return [Entry(options.preset, {"preset": options.preset}, draws=options.seeds is not None)]
-    return [protocol.entry(name) for name in options.entries] or list(protocol.entries)
+    Attributes:
+        protocol, category, options: of this run.
+        done: results of earlier runs.
+        data: what results say of the images, by seed.
+        fresh: the seed of the reference's last measurement in this run, and the figures of its test images.
+    """
 
+    protocol: Protocol
+    category: str
+    options: Options
+    done: Mapping[tuple[str, str, str, int], Result]
+    data: dict[int, dict[str, Any]] = field(default_factory=dict)
+    fresh: tuple[int, PerImage | None] | None = None
 
-def chosen_sources(protocol: Protocol, root: str, wanted: Sequence[str]) -> dict[str, str]:
-    """Returns the sources of the categories, in order. Raises `SourceError` if one that is wanted is not there."""
-    found = protocol.sources(root)
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise SourceError(f"{root}: has no category {missing[0]!r}; there are {', '.join(found)}")
-    return {name: found[name] for name in wanted} if wanted else found
+    def has(self, entry: Entry, seed: int) -> bool:
+        """Whether an entry was measured, and what its figure is drawn from is there if it is to be kept."""
+        former = self._former(entry, seed)
+        if former is None or self.options.models is None or self.protocol.draw is None:
+            return former is not None
+        training = former.fit.get("training")
+        there = training is None or Path(training).exists()
+        pictured = entry.name in self.protocol.pictured
+        return there and (not pictured or (former.model is not None and Path(former.model).exists()))
 
+    def reference(self, seed: int) -> PerImage | None:
+        """Returns the figures of the test images by the protocol's reference; `None` if it was not measured so."""
+        if self.protocol.reference is None:
+            return None
+        entry = self.protocol.entry(self.protocol.reference).on(self.category)
+        own = seed if entry.draws else 0
+        if self.fresh is not None and self.fresh[0] == own:
+            return self.fresh[1]
+        former = self._former(entry, own)
+        return PerImage.from_rows(former.images) if former is not None and former.images else None
 
-def arguments_of(entry: Entry, options: Options) -> dict[str, Any]:
-    """Returns the arguments of `fit` for an entry on a category, with what the options change."""
-    found = dict(entry.fit)
-    if options.settings:
-        found["settings"] = {**found.get("settings", {}), **_own(entry, options.settings)}
-    if options.size is not None:
-        found |= {"size": options.size}
-    sees_pixels = detector_of(entry.fit) in {"vae", "vae-grf"}
-    if options.backbone is not None and not sees_pixels:
-        found["backbone"] = options.backbone
-        if entry.strides:
-            from blemish.backbones.levels import layers_of_strides
-
-            found["layers"] = layers_of_strides(options.backbone, entry.strides)
-    if not sees_pixels and (options.weights is not None or options.download):
-        found |= {"weights": _weights(entry, options), "download": options.download}
-    if options.engine != "auto":
-        found["engine"] = options.engine
-    if trains(found):
-        found.setdefault("calibration_share", LEAST_SHARE)
-    return {name: value for name, value in found.items() if value is not None and value is not False}
-
-
-def _own(entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those of the settings that the entry's detector has."""
-    from blemish.detectors import DETECTORS
-
-    return {
-        name: value for name, value in settings.items() if name in DETECTORS[detector_of(entry.fit)].setting_names()
-    }
-
-
-def _weights(entry: Entry, options: Options) -> str | None:
-    """Returns the file of an entry's weights; of a folder that of its backbone's name, or `None` if it has none."""
-    if options.weights is None:
-        return None
-    if not options.weights.is_dir():
-        return str(options.weights)
-    from blemish.fitting.presets import find_preset
-
-    preset = entry.fit.get("preset")
-    name = options.backbone or entry.fit.get("backbone") or (find_preset(preset).backbone if preset else None)
-    for suffix in WEIGHTS:
-        file = options.weights / f"{name}{suffix}"
-        if file.exists():
-            return str(file)
-    return None
-
-
-def _is_done(former: Result, arguments: dict[str, Any], entry: Entry, protocol: Protocol, options: Options) -> bool:
-    """Whether a result is of the same fit on as many images, and its model was kept if it is to be."""
-    same = former.fit.get("arguments") == _plain({**arguments, **entry.view})
-    keeps = options.models is not None and entry.name in protocol.pictured
-    return same and former.data.get("drawn") == options.images and (former.model is not None or not keeps)
+    def _former(self, entry: Entry, seed: int) -> Result | None:
+        """Returns the result of the same fit on the same images, a preset's settings of today included."""
+        former = self.done.get((self.protocol.name, entry.name, self.category, seed))
+        arguments = arguments_of(entry, self.options)
+        if former is None or former.fit.get("arguments") != plain({**arguments, **entry.view}):
+            return None
+        if any(former.data.get(name) != self.data[seed][name] for name in ("drawn", "digest")):
+            return None
+        today = fitted_with(entry, arguments, seed)
+        return former if all(former.fit.get(name, value) == value for name, value in today.items()) else None
 
 
 def _seeds(entry: Entry, options: Options) -> int:
@@ -215,84 +160,3 @@ def _read(source: str, seed: int, options: Options) -> Dataset:
         return dataset
     drawn = sorted(np.random.default_rng(seed).permutation(len(dataset.train))[: options.images].tolist())
     return replace(dataset, train=[dataset.train[index] for index in drawn])
-
-
-def _measured(
-    protocol: Protocol, entry: Entry, category: str, bench: Bench, arguments: dict[str, Any], options: Options
-) -> tuple[Result, PerImage | None]:
-    dataset = bench.dataset
-    base = Result(
-        protocol.name,
-        entry.name,
-        category,
-        bench.seed,
-        fit={"arguments": _plain({**arguments, **entry.view})},
-        data={
-            "source": dataset.root,
-            "train": len(dataset.train),
-            "test": len(dataset.test),
-            "drawn": options.images,
-            "digest": images_digest([sample.path for sample in (*dataset.train, *dataset.test)]),
-        },
-        versions={**versions(), "processor": platform.processor() or platform.machine()},
-        time=now(),
-    )
-    gc.collect()
-    reset_peak()
-    try:
-        found = (entry.measure or fit_and_evaluate)(bench, arguments, entry.view)
-    except BlemishError as error:
-        return replace(base, absent=str(error)), None
-    result = replace(
-        base,
-        figures=_plain(found.figures),
-        images=[] if found.per_image is None else _plain(found.per_image.rows()),
-        seconds=found.seconds,
-        peak_bytes=peak_bytes(),
-        fit={**base.fit, **_described(found), "training": None if bench.training is None else str(bench.training)},
-        model=_kept(found, base, options) if entry.name in protocol.pictured else None,
-    )
-    return result, found.per_image
-
-
-def _described(found: Measured) -> dict[str, Any]:
-    """Returns what was fitted: backbone, layers, size, settings and weights."""
-    if found.model is None:
-        return {}
-    recipe = found.model.recipe
-    geometry = recipe.geometry
-    described: dict[str, Any] = _plain(
-        {
-            "detector": recipe.detector,
-            "settings": recipe.settings,
-            "backbone": recipe.backbone,
-            "layers": list(recipe.layers),
-            "size": list(geometry.shape),
-            "weights": found.model.provenance.weights,
-            "engine": found.model.provenance.engine,
-            "images": found.model.provenance.images,
-        }
-    )
-    return described
-
-
-def _kept(found: Measured, result: Result, options: Options) -> str | None:
-    if options.models is None or found.model is None:
-        return None
-    plain = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in "-".join(map(str, result.key)))
-    path = options.models / f"{plain}.blemish"
-    found.model.save(path, force=path.exists())
-    return str(path.absolute())
-
-
-def _plain(value: Any) -> Any:
-    """Returns a value as JSON gives it back: lists for tuples, and no number that is not finite."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int, bool)) else str(value)

@@ -12,9 +12,10 @@ from PIL import Image
 
 from blemish.backbones import DEFAULT
 from blemish.bench.names import PROTOCOLS
+from blemish.bench.options import Options
 from blemish.bench.protocol import Drawing
 from blemish.bench.results import Result
-from blemish.bench.run import Options, run
+from blemish.bench.run import run
 from blemish.bench.sources import all_classes, scenes
 from blemish.bench.table import FORMATS, make_table
 from blemish.errors import BlemishError

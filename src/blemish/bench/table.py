@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,9 +17,27 @@ from blemish.bench.protocol import Protocol, Shown
 from blemish.bench.results import Result, select
 from blemish.errors import SettingError
 from blemish.evaluation.per_image import FIGURES
+from blemish.log import guarded
 
 FORMATS = ("markdown", "csv", "latex")
 NONE = "–"
+
+_COMMANDS = ("textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar")
+_LINES = {ord(letter): " " for letter in "\n\r\v\f\x1b\x85\u2028\u2029"}
+"""What ends a line, or writes to a terminal."""
+
+_MARKDOWN = {**_LINES, **{ord(letter): f"\\{letter}" for letter in "\\`*[]<|"}}
+_LATEX = {
+    **_LINES,
+    **{ord(letter): f"\\{letter}" for letter in "&%_#${}"},
+    **{ord(letter): rf"\{name}{{}}" for letter, name in zip("\\~^<>|", _COMMANDS, strict=True)},
+    ord("["): "{[}",  # at the start of a row it would be an argument of the one before
+    ord("–"): "--",
+    ord("±"): r"$\pm$",
+    ord("×"): r"$\times$",
+    ord("·"): r"$\cdot$",
+}
+"""What stands in a cell for a letter that means something else there."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +63,22 @@ class Table:
         return {"markdown": self._markdown, "csv": self._csv, "latex": self._latex}[form]()
 
     def _markdown(self) -> str:
-        lines = [self.header, ["---"] + ["---:"] * (len(self.header) - 1), *self.rows]
-        body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-        return "\n".join([f"**{self.title}**", "", *body, "", *(f"- {note}" for note in self.notes)]).rstrip() + "\n"
+        rule = ["---"] + ["---:"] * (len(self.header) - 1)
+        header, *rows = ([cell.translate(_MARKDOWN) for cell in line] for line in (self.header, *self.rows))
+        body = ["| " + " | ".join(line) + " |" for line in (header, rule, *rows)]
+        notes = [f"- {note.translate(_LINES)}" for note in self.notes]
+        return "\n".join([f"**{self.title}**", "", *body, "", *notes]).rstrip() + "\n"
 
     def _csv(self) -> str:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        rows = [[*map(guarded, line[:2]), *line[2:]] for line in self.rows]  # the rest are figures
+        csv.writer(text, lineterminator="\n").writerows([list(map(guarded, self.header)), *rows])
         return text.getvalue()
 
     def _latex(self) -> str:
         columns = "l" + "r" * (len(self.header) - 1)
         lines = [" & ".join(map(_escaped, line)) + r" \\" for line in (self.header, *self.rows)]
-        notes = [f"% {note}" for note in self.notes]
+        notes = [f"% {note.translate(_LINES)}" for note in self.notes]
         return "\n".join(
             [
                 *notes,
@@ -174,7 +195,7 @@ def make_differences(protocol: Protocol, results: Sequence[Result]) -> Table:
             NONE
             if one["interval"] is None
             else f"{100 * one['interval']['low']:+.2f} to {100 * one['interval']['high']:+.2f}",
-            {True: "differs", False: "does not differ"}.get(one["differs"], "cannot be told"),
+            _verdict(one["interval"]),
         ]
         for result in results
         for one in result.against
@@ -182,6 +203,12 @@ def make_differences(protocol: Protocol, results: Sequence[Result]) -> Table:
     header = ["", "category", "seed", "figure", f"less {protocol.reference}, points", "95 % interval", ""]
     notes = ["Both see the same images. Of twenty comparisons of equals, one differs by chance."]
     return Table(f"{protocol.title}: differences from {protocol.reference}", header, rows, notes)
+
+
+def _verdict(bounds: Mapping[str, float] | None) -> str:
+    if bounds is None:
+        return "cannot be told"
+    return "does not differ" if bounds["low"] <= 0 <= bounds["high"] else "differs"
 
 
 def _absent(result: Result) -> str:
@@ -193,7 +220,7 @@ def _made(result: Result) -> str:
     fit = result.fit
     if not fit.get("backbone"):
         return ""
-    size = "×".join(map(str, fit["size"]))
+    size = "×".join(map(str, fit.get("size", ())))
     weights = f" and {fit['weights']}" if fit.get("weights") else ""
     drawn = result.data.get("drawn")
     images = f", on {drawn} training images at most" if drawn else ""
@@ -201,6 +228,4 @@ def _made(result: Result) -> str:
 
 
 def _escaped(text: str) -> str:
-    for letter in "&%_#$":
-        text = text.replace(letter, "\\" + letter)
-    return text.replace("–", "--").replace("±", r"$\pm$").replace("×", r"$\times$")
+    return text.translate(_LATEX)

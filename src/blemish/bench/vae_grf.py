@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from blemish.bench.kept import kept_models
+from blemish.bench.kept import free, kept_models
 from blemish.bench.measure import Bench, Measured, evaluated
 from blemish.bench.protocol import Drawing, Entry, Protocol, Shown
 from blemish.bench.published import published
 from blemish.bench.sources import categories
-from blemish.errors import SourceError
+from blemish.errors import SettingError, SourceError
 
 PER_IMAGE = Shown("pixel.auroc_per_image", "pixel AUROC, mean over images")
 BOXES = (Shown("boxes.f1@0.5", "F1"), Shown("boxes.recall@0.5", "recall"), Shown("boxes.precision@0.5", "precision"))
@@ -68,12 +69,17 @@ def draw_training(drawing: Drawing) -> list[str]:
     names = ["figure-1-correlations.png"]
     trainings: dict[str, dict[str, str]] = {}
     for result in drawing.results:
-        if result.fit.get("training"):
+        training = result.fit.get("training")
+        if training:
+            if not Path(training).is_dir():
+                again = f"run `blemish bench run {result.protocol}` anew with --models FOLDER"
+                raise SettingError(f"{training}: the log of a training is no longer there; {again}")
             own = trainings.setdefault(result.category, {})
-            own.setdefault(result.entry.split(",")[0], result.fit["training"])
+            own.setdefault(result.entry.split(",")[0], training)
     for category, folders in trainings.items():
-        names.append(f"figure-3-{category}.png")
-        Image.fromarray(loss_curves(folders)).save(drawing.folder / names[-1])
+        place = free(drawing, "figure-3", category)
+        Image.fromarray(loss_curves(folders)).save(place)
+        names.append(place.name)
     return [*names, *_drawn(drawing, "4")]
 
 
@@ -95,10 +101,9 @@ def _drawn(drawing: Drawing, figure: str) -> list[str]:
     for result, model, dataset in kept_models(drawing):
         anomalous = [number for number, sample in enumerate(dataset.test) if sample.is_anomalous]
         chosen = drawing.pick or [anomalous[place] for place in evenly_spaced(len(anomalous), 6)]
-        names.append(f"figure-{figure}-{result.category}.png")
-        Image.fromarray(reconstructions(model, picked(dataset, chosen), FIGURES[figure])).save(
-            drawing.folder / names[-1]
-        )
+        place = free(drawing, f"figure-{figure}", result.category)
+        Image.fromarray(reconstructions(model, picked(dataset, chosen), FIGURES[figure])).save(place)
+        names.append(place.name)
     return names
 
 

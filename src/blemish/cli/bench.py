@@ -73,7 +73,7 @@ def run(
     Example: [bold]blemish bench run padim-table-1 --data mvtec --download -o results.jsonl[/bold]
     """
     from blemish.bench.names import find_protocol
-    from blemish.bench.run import Options
+    from blemish.bench.options import Options
     from blemish.bench.run import run as run_protocol
     from blemish.bench.smoke import SMOKE
     from blemish.bench.table import make_table
@@ -156,14 +156,18 @@ def figure(
     if protocol.draw is None:
         raise SettingError(f"{name} is a table; give `blemish bench table {name} {results}`")
     found = read_results(results, name)
+    check_complete(found, results, name, category or (), entry or ())
     found = [
         result
         for result in found
         if (not category or result.category in category) and (not entry or result.entry in entry)
     ]
-    check_complete(found, results, name)
     with new_folder(out_folder, "figures", force=force) as folder:
         names = protocol.draw(Drawing(found, folder, _numbers("pick", pick), _numbers("components", components)))
+        if not names:
+            raise SettingError(
+                f"{results}: nothing of {name} was measured that the figure shows; see `blemish bench table`"
+            )
     out.print("\n".join(escape(f"{out_folder}/{picture}") for picture in names))
 
 
