@@ -82,6 +82,29 @@ def test_what_a_kill_during_a_save_leaves_is_removed_by_the_next_run(parts: Path
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+REMOVED = """
+import os, signal, time
+from blemish import interrupts
+
+interrupts.install()
+class Removed:
+    def __del__(self):  # Python lets no exception out of here
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+try:
+    Removed()
+    time.sleep(30)
+except interrupts.Interrupted as interrupt:
+    print(interrupt.status, flush=True)
+"""
+
+
+def test_ctrl_c_while_an_object_is_removed_is_not_lost(tmp_path: Path) -> None:
+    process = started(["-c", REMOVED], tmp_path)
+    told, said = process.communicate(timeout=20)
+    assert (told, said) == ("130\n", "")
+
+
 @pytest.mark.parametrize("delay", [0.05, 0.1, 0.15, 0.3, 0.6, 1.0, 1.5])
 def test_ctrl_c_during_imports_ends_with_a_line_and_without_a_traceback(
     parts: Path, tmp_path: Path, delay: float

@@ -8,6 +8,7 @@ likewise within `hold`, where a library calls back and would make an error of it
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from contextlib import contextmanager
 
@@ -48,6 +49,7 @@ def install() -> None:
             signal.signal(number, _interrupt)
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, _again)
+        sys.unraisablehook = _unraised
 
 
 @contextmanager
@@ -85,6 +87,16 @@ def _again(number: int, frame: FrameType | None) -> None:
         return
     pending, _pending, _raised = _pending, None, time.monotonic()
     raise Interrupted(pending)
+
+
+def _unraised(found: sys.UnraisableHookArgs) -> None:
+    """Tries an interrupt again that came where Python lets no exception out: while an object is removed."""
+    global _pending, _raised
+    if isinstance(found.exc_value, Interrupted):
+        _pending, _raised = found.exc_value.status - 128, float("-inf")
+        signal.setitimer(signal.ITIMER_REAL, WAIT)
+    else:
+        sys.__unraisablehook__(found)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -110,6 +110,22 @@ def test_a_root_without_a_category_is_refused_with_the_names_of_all(
     assert len(read_source(f"folder:{root}").train) == 14
 
 
+@pytest.mark.parametrize("layout", ["visa", "btad", "mvtec_ad2", "mvtec_loco"])
+def test_the_folder_above_data_sets_is_not_taken_for_good_images(layout: str, roots: dict[str, Path]) -> None:
+    root = roots[layout].parent
+    with pytest.raises(
+        SourceError, match=f"holds the trees .*{roots[layout].name}.*, with defects among them; give one"
+    ):
+        read_source(root)
+    assert read_source(f"folder:{root}").train
+
+
+def test_images_with_boxes_beside_them_are_not_taken_for_good_ones(roots: dict[str, Path]) -> None:
+    with pytest.raises(SourceError, match=r"has boxes in annotations.sea\.json; give coco:"):
+        read_source(roots["coco"])
+    assert len(read_source(f"folder:{roots['coco']}").train) == 6
+
+
 def test_a_scene_of_campus_frames_is_named_after_the_path(roots: dict[str, Path]) -> None:
     dataset = read_source(f"stc:{roots['stc']}:02")
     assert (len(dataset.train), len(dataset.test)) == (2, 3)

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from blemish.datasets.listing import folders_in, matching
 from blemish.datasets.sample import GOOD
 from blemish.errors import SourceError
 
+BEGINNING = 1 << 16
+"""Bytes of a JSON file that are looked at."""
+
 
 def recognise(path: Path) -> str:
     """Returns the layout of a folder or a file, `folder` if it has the names of no other.
 
     Raises:
-        SourceError: it holds several trees, whose defects would be taken for good images; or it may not be read.
+        SourceError: it holds several data sets, or boxes that would be left out, so defects would be taken for good
+            images; or it may not be read.
     """
+    if (named := _named(path)) is not None:
+        return named
+    if path.is_dir():
+        _check_plain(path)
+    return "folder"
+
+
+def _named(path: Path) -> str | None:
+    """Returns the layout whose names a folder has; `None` if it has those of none."""
     if (path / "test_public").is_dir() and (path / "train").is_dir():
         return "mvtec_ad2"
     if any((path / "test" / f"{kind}_anomalies").is_dir() for kind in ("logical", "structural")):
@@ -34,25 +49,47 @@ def recognise(path: Path) -> str:
         return "mtd"
     if (path / "Train").is_dir() and (path / "Test").is_dir() and matching(path / "Test", "*_gt.png"):
         return "livestock"
-    return _recognise_others(path)
-
-
-def _recognise_others(path: Path) -> str:
     if (path / "Data" / "Images" / "Anomaly").is_dir():
         return "visa"
     if (path / "testing" / "test_frame_mask").is_dir():
         return "stc"
     if (path / "images").is_dir() and (path / "labels").is_dir() and any((path / "labels").rglob("*.txt")):
         return "yolo"
-    if path.is_dir():
-        folders = folders_in(path)
-        if any(folder.name.startswith("kos") and matching(folder, "part*_label.bmp") for folder in folders):
-            return "ksdd"
-        parts = "train/good", "test"  # by `os.path`, which does not raise where a folder may not be read
-        trees = [folder.name for folder in folders if all(os.path.isdir(folder / part) for part in parts)]
-        if trees:
-            raise SourceError(
-                f"{path}: holds the trees {', '.join(trees)}, with defects among them; give one, {path / trees[0]}, or "
-                f"folder:{path} to take all images below it for good ones"
-            )
-    return "folder"
+    if path.is_dir() and any(
+        folder.name.startswith("kos") and matching(folder, "part*_label.bmp") for folder in folders_in(path)
+    ):
+        return "ksdd"
+    return None
+
+
+def _check_plain(path: Path) -> None:
+    """Raises `SourceError` if defects lie below a folder, by the names in it."""
+    trees = [folder.name for folder in folders_in(path) if _has_defects(folder)]
+    if trees:
+        raise SourceError(
+            f"{path}: holds the trees {', '.join(trees)}, with defects among them; give one, {path / trees[0]}, or "
+            f"folder:{path} to take all images below it for good ones"
+        )
+    boxes = [file for folder in (path, path / "annotations") for file in _with_boxes(folder)]
+    if boxes:
+        raise SourceError(
+            f"{path}: has boxes in {boxes[0].relative_to(path)}; give coco:{path}, or folder:{path} to take all images "
+            "below it for good ones"
+        )
+
+
+def _with_boxes(folder: Path) -> Iterator[Path]:
+    """Yields files in a folder that begin as COCO's do; one that may not be read is not known to."""
+    for file in matching(folder, "*.json") if folder.is_dir() else []:
+        with suppress(OSError), open(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as content:
+            if file.is_file() and b'"images"' in content.read(BEGINNING):
+                yield file
+
+
+def _has_defects(folder: Path) -> bool:
+    """Whether a folder is a data set with defects; one that may not be read is not known to be."""
+    try:
+        named = _named(folder)
+    except (SourceError, OSError):
+        return False
+    return named is not None and (named != "tree" or os.path.isdir(folder / "test"))
