@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,21 @@ def test_bad_weights_are_refused_and_nothing_in_them_runs(tmp_path: Path) -> Non
     assert not harmed.exists()
 
 
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {1: torch.zeros(1)},
+        {"conv1.weight": torch.zeros(2, device="meta")},
+        {"conv1.weight": torch.zeros(2, dtype=torch.complex64)},
+        {"conv1.weight": 1.0},
+    ],
+)
+def test_what_is_no_tensor_of_real_numbers_by_name_is_refused(tensors: object, tmp_path: Path) -> None:
+    torch.save(tensors, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match="holds no state dict; expected tensors of real numbers by parameter name"):
+        find_weights("resnet18", tmp_path / "odd.pth")
+
+
 def test_weights_of_another_network_are_refused_by_the_first_tensor_that_differs() -> None:
     with pytest.raises(WeightsError, match=r"layer1\.0\.conv1\.weight of shape \(64, 64, 3, 3\)"):
         Backbone("resnet50", [1], timm.create_model("resnet18").state_dict())
@@ -218,3 +235,22 @@ def test_networks_and_layers_that_do_not_exist_are_refused_with_those_that_do(
 ) -> None:
     with pytest.raises(SettingError, match=expected):
         Backbone(name, layers, {})
+
+
+def test_a_download_without_a_network_ends_at_once_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    def unknown(*arguments: object) -> object:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("blemish.backbones.weights.getproxies", dict)
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with pytest.raises(WeightsError, match=r"huggingface.co is not known here; is there a network\?\); use --weights"):
+        find_weights("resnet18.tv_in1k", download=True)
+    assert not waited, "nothing was tried again"
+    assert constants.HF_HUB_OFFLINE is False

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import socket
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from safetensors.torch import load_file
@@ -13,6 +16,7 @@ from torch import Tensor
 from blemish.backbones.names import PACKAGED, PACKAGED_TAG, PackagedWeights, architecture, canonical_name
 from blemish.errors import SettingError, WeightsError
 from blemish.storage import digest
+from blemish.storage.cards import reason_of
 
 Weights = dict[str, Tensor]
 
@@ -105,14 +109,23 @@ def _from_file(path: Path) -> Weights:
             f"{path}: holds more than tensors, so reading it could run code; save its state dict as safetensors"
         ) from None
     except Exception as error:  # the readers raise many kinds of errors for other files
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
-        raise WeightsError(f"{path}: not a weights file that can be read ({reason})") from None
+        raise WeightsError(f"{path}: not a weights file that can be read ({reason_of(error)})") from None
     for key in ("state_dict", "model"):  # keys under which training scripts save it
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise WeightsError(f"{path}: holds no state dict; expected tensors by parameter name")
+    if not isinstance(content, dict) or not content or not all(map(_is_parameter, *zip(*content.items(), strict=True))):
+        raise WeightsError(f"{path}: holds no state dict; expected tensors of real numbers by parameter name")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _is_parameter(name: object, value: object) -> bool:
+    """Whether it is a name and a tensor of real numbers that are all there: none left out as zeros, or without data."""
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_meta or value.is_complex() or value.is_quantized)
+    )
 
 
 def _renamed(timm_name: str, stored: Weights) -> Weights:
@@ -133,9 +146,24 @@ def _from_hub(timm_name: str) -> Weights:
     from huggingface_hub import constants
 
     constants.HF_HUB_DISABLE_TELEMETRY = True  # only the download was asked for
+    host = urlsplit(constants.ENDPOINT).hostname or ""
+    before = constants.HF_HUB_OFFLINE
+    alone = not before and not getproxies() and not _is_known(host)
+    constants.HF_HUB_OFFLINE = before or alone  # what was fetched before is still there
     try:
         weights: Weights = timm.create_model(timm_name, pretrained=True).state_dict()
     except Exception as error:  # the hub's client raises many kinds of errors
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        reason = f"{host} is not known here; is there a network?" if alone else reason_of(error).strip()
         raise WeightsError(f"the weights of {timm_name} cannot be downloaded ({reason}); use --weights PATH") from None
+    finally:
+        constants.HF_HUB_OFFLINE = before
     return weights
+
+
+def _is_known(host: str) -> bool:
+    """Whether a host has an address; without one the hub's client would try for a minute."""
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
