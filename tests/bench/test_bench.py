@@ -20,7 +20,7 @@ from blemish.bench.protocol import AUPRO, PIXEL_AUROC, Entry, Protocol
 from blemish.bench.results import Result, append_result, read_results
 from blemish.bench.run import run
 from blemish.bench.sources import all_classes, categories
-from blemish.bench.table import make_differences, make_table
+from blemish.bench.table import make_differences, make_list, make_table
 from blemish.cli.bench import figure
 from blemish.datasets import read_source, read_truth
 from blemish.errors import BlemishError, SettingError, SourceError, StorageError, WeightsError
@@ -109,9 +109,7 @@ def test_a_run_goes_on_where_it_was_and_tries_again_what_was_absent(trees: Path,
 def test_options_take_the_place_of_what_the_paper_has(trees: Path, tmp_path: Path) -> None:
     measure = Counting()
     entry = Entry("Fixed", {"preset": "padim-r18"}, strides=(4, 8), measure=measure)
-    options = Options(
-        backbone="efficientnet_lite0", size=96, settings={"epsilon": 0.1, "epochs": 3}, images=5, engine="torch"
-    )
+    options = Options(backbone="efficientnet_lite0", size=96, settings={"epsilon": 0.1}, images=5, engine="torch")
     (result, _) = run(protocol_of(measure, entries=(entry,)), str(trees), tmp_path / "r.jsonl", options)
     assert measure.asked[0][2] == {
         "preset": "padim-r18",
@@ -126,12 +124,15 @@ def test_options_take_the_place_of_what_the_paper_has(trees: Path, tmp_path: Pat
 
 def test_weights_are_a_file_or_one_of_a_folder_by_the_name_of_the_network(trees: Path, tmp_path: Path) -> None:
     measure = Counting()
-    entry = Entry("Fixed", {"detector": "padim", "backbone": "resnet18"}, measure=measure)
+    entry = Entry("Fixed", {"detector": "padim", "backbone": "resnet18.tv_in1k"}, measure=measure)
     protocol = protocol_of(measure, entries=(entry,))
-    (tmp_path / "resnet18.safetensors").touch()
-    for weights in (tmp_path, tmp_path / "resnet18.safetensors"):
-        run(protocol, str(trees), tmp_path / f"{weights.name}.jsonl", Options(["one"], weights=weights))
-        assert measure.asked[-1][2]["weights"] == str(tmp_path / "resnet18.safetensors")
+    for name in ("resnet18.safetensors", "resnet18-f37072fd.pth", "resnet18.tv_in1k.bin"):
+        folder = tmp_path / name / "weights"
+        folder.mkdir(parents=True)
+        (folder / name).touch()
+        for weights in (folder, folder / name):
+            run(protocol, str(trees), tmp_path / f"{name}-{weights.name}.jsonl", Options(["one"], weights=weights))
+            assert measure.asked[-1][2]["weights"] == str(folder / name)
 
 
 def test_a_table_has_means_over_seeds_and_groups_and_dashes_for_what_is_absent(trees: Path, tmp_path: Path) -> None:
@@ -160,6 +161,10 @@ def test_a_table_is_written_as_markdown_csv_and_latex(trees: Path, tmp_path: Pat
     latex = table.written("latex")
     assert r"Drawn & 70.0 $\pm$ 5.8, -- & " in latex
     assert r"pixel AUROC \%" in latex
+    listed = make_list(protocol, run(protocol, str(trees), tmp_path / "r.jsonl")).written("csv").splitlines()
+    assert listed[0] == "row,category,figure,unit,value,standard error,seeds,published,measured with"
+    assert listed[1] == "Drawn,both,pixel AUROC,%,70,5.7735,3,,"
+    assert "Fixed,both,AUPRO,%,,,,70.5," in listed
     with pytest.raises(SettingError, match="give one of markdown, csv, latex"):
         table.written("html")
 
@@ -174,7 +179,7 @@ def test_a_table_is_written_as_markdown_csv_and_latex(trees: Path, tmp_path: Pat
         (Options(preset="padim-r99"), "no preset is called 'padim-r99'"),
         (Options(preset="padim-r18", entries=["Fixed"]), "leave out one of them"),
         (Options(size=7), "size 7 is out of range"),
-        (Options(settings={"epsilonn": 1}), "no detector has a setting 'epsilonn'"),
+        (Options(settings={"epsilonn": 1}), "no row has a setting 'epsilonn'"),
         (Options(settings={"dims": -1}), "dims -1 is out of range"),
         (Options(engine="abacus"), "no engine is called 'abacus'"),
         (Options(weights=Path("nowhere")), "nowhere: no such file or folder"),
@@ -293,6 +298,10 @@ def test_entries_are_compared_with_the_reference_on_the_same_images(trees: Path,
     table = make_differences(protocol, [fixed, drawn])
     assert table.rows[0][:4] == ["Drawn", "one", "0", "image AUROC"]
     assert table.rows[0][-1] == "differs"
+    with pytest.raises(SettingError, match="no row was compared with Fixed as it is; run both again"):
+        make_differences(protocol, [replace(fixed, time="measured again"), drawn])
+    with pytest.raises(SettingError, match="made-up has no main row to compare others with"):
+        make_differences(replace(protocol, reference=None), [fixed, drawn])
 
 
 def test_results_hold_no_number_that_json_has_not(trees: Path, tmp_path: Path) -> None:

@@ -32,13 +32,15 @@ class Measured:
         figures: by name.
         per_image: figures of each test image.
         seconds: of the fit and of the evaluation.
-        model: that was fitted; `None` if there were several.
+        model: that was fitted.
+        is_whole: whether the model is all there is to keep; not if others are run beside it.
     """
 
     figures: dict[str, Any]
     per_image: PerImage | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     model: Model | None = None
+    is_whole: bool = True
 
 
 @dataclass

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
+from blemish.backbones import DEFAULT, canonical_name
+from blemish.backbones.names import architecture
 from blemish.bench.measure import detector_of, trains
 from blemish.bench.protocol import Entry, Protocol
 from blemish.bench.record import plain
@@ -116,9 +119,10 @@ def check_options(entries: Sequence[Entry], sources: Mapping[str, str], options:
     if options.images is not None and as_count("images", options.images) < 2:
         raise SettingError(f"{options.images} images are too few to fit; give 2 or more")
     choose_engine(options.engine)
-    known = {name for detector in DETECTORS.values() for name in detector.setting_names()}
+    chosen = {detector_of(entry.on(category).fit) for entry in entries for category in sources}
+    known = {name for detector in chosen for name in DETECTORS[detector].setting_names()}
     if unknown := sorted(set(options.settings) - known):
-        raise SettingError(f"no detector has a setting {unknown[0]!r}; see docs/detectors.md")
+        raise SettingError(f"{', '.join(sorted(chosen))}: no row has a setting {unknown[0]!r}; see docs/detectors.md")
     if options.weights is not None and not options.weights.exists():
         raise WeightsError(f"{options.weights}: no such file or folder; check the path of --weights")
     for entry in entries:
@@ -162,20 +166,20 @@ def _own(entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _weights(entry: Entry, options: Options) -> str | None:
-    """Returns the file of an entry's weights; of a folder that of its backbone's name, or `None` if it has none."""
+    """Returns the file of an entry's weights: of a folder the one with its network's name, or as it is published."""
     if options.weights is None:
         return None
     if not options.weights.is_dir():
         return str(options.weights)
+    from blemish.backbones.levels import pretrained_config
     from blemish.fitting.presets import find_preset
 
     preset = entry.fit.get("preset")
-    name = options.backbone or entry.fit.get("backbone") or (find_preset(preset).backbone if preset else None)
-    for suffix in WEIGHTS:
-        file = options.weights / f"{name}{suffix}"
-        if file.exists():
-            return str(file)
-    return None
+    name = str(options.backbone or entry.fit.get("backbone") or (find_preset(preset).backbone if preset else DEFAULT))
+    published = PurePosixPath(urlsplit(pretrained_config(canonical_name(name)).url or "").path).name
+    names = [f"{stem}{suffix}" for stem in (name, architecture(name)) for suffix in WEIGHTS]
+    files = [options.weights / file for file in (*names, published) if file]
+    return next((str(file) for file in files if file.is_file()), str(files[0]))
 
 
 def _strides(preset: str) -> tuple[int, ...]:

@@ -55,8 +55,9 @@ def sum_of_layers(bench: Bench, arguments: Mapping[str, Any], view: Mapping[str,
     """Returns the figures of the summed maps of a model for each layer."""
     fitted = [bench.fitted({**arguments, "layers": [layer]}) for layer in arguments["layers"]]
     model = copy.copy(fitted[0][0])
+    model.recipe = replace(model.recipe, layers=tuple(arguments["layers"]))
     model.engine = SummedMaps([one for one, _ in fitted])
-    return replace(evaluated(bench, model, {"fit": sum(seconds for _, seconds in fitted)}), model=None)
+    return replace(evaluated(bench, model, {"fit": sum(seconds for _, seconds in fitted)}), is_whole=False)
 
 
 def _single(number: int) -> Entry:

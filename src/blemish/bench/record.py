@@ -104,6 +104,7 @@ def _described(found: Measured) -> dict[str, Any]:
             "backbone": recipe.backbone,
             "layers": list(recipe.layers),
             "size": list(geometry.shape),
+            "resized": [geometry.height, geometry.width],
             "weights": found.model.provenance.weights,
             "engine": found.model.provenance.engine,
             "images": found.model.provenance.images,
@@ -114,7 +115,7 @@ def _described(found: Measured) -> dict[str, Any]:
 
 def _kept(found: Measured, result: Result, models: Path) -> str | None:
     """Saves a model under a name that tells its fit, so that none takes another one's place; returns its path."""
-    if found.model is None:
+    if found.model is None or not found.is_whole:
         return None
     told = json.dumps([result.key, result.fit, result.data])
     words = "-".join(map(str, result.key))[:LONGEST_NAME]

@@ -31,7 +31,8 @@ class Result:
         protocol, entry, category, seed: what it is of.
         figures: by name, such as `pixel.auroc`; shares between 0 and 1, an undefined one is `None`.
         images: a row for each test image: its name, label and score, and the figures of its own pixels.
-        against: differences from the protocol's reference on the same images, with their intervals at 95 %.
+        against: differences from the protocol's reference on the same images, with their intervals at 95 %; in `of`
+            the time of the reference's result.
         absent: why nothing could be measured; `None` if it was.
         fit: settings, backbone, weights, size, images: what decides the figures.
         data: the source, the numbers of images, and a digest of their names and sizes.

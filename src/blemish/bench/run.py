@@ -90,9 +90,10 @@ def run(
                     models=options.models,
                 )
                 if entry.name == protocol.reference:
-                    before.fresh = (seed, per_image)
+                    before.fresh = (seed, per_image, result.time)
                 elif per_image is not None and (main := before.reference(seed)) is not None:
-                    result = replace(result, against=plain([one.as_dict() for one in compared(per_image, main)]))
+                    found = [{**one.as_dict(), "of": main[1]} for one in compared(per_image, main[0])]
+                    result = replace(result, against=plain(found))
                 append_result(output, result)
                 told(result)
             bench.release()
@@ -107,7 +108,7 @@ class _Before:
         protocol, category, options: of this run.
         done: results of earlier runs.
         data: what results say of the images, by seed.
-        fresh: the seed of the reference's last measurement in this run, and the figures of its test images.
+        fresh: the seed of the reference's last measurement in this run, the figures of its test images, and its time.
     """
 
     protocol: Protocol
@@ -115,7 +116,7 @@ class _Before:
     options: Options
     done: Mapping[tuple[str, str, str, int], Result]
     data: dict[int, dict[str, Any]] = field(default_factory=dict)
-    fresh: tuple[int, PerImage | None] | None = None
+    fresh: tuple[int, PerImage | None, str] | None = None
 
     def has(self, entry: Entry, seed: int) -> bool:
         """Whether an entry was measured, and what its figure is drawn from is there if it is to be kept."""
@@ -127,16 +128,19 @@ class _Before:
         pictured = entry.name in self.protocol.pictured
         return there and (not pictured or (former.model is not None and Path(former.model).exists()))
 
-    def reference(self, seed: int) -> PerImage | None:
-        """Returns the figures of the test images by the protocol's reference; `None` if it was not measured so."""
+    def reference(self, seed: int) -> tuple[PerImage, str] | None:
+        """Returns the figures of the test images by the protocol's reference, and the time of its measurement.
+
+        `None` if it was not measured so.
+        """
         if self.protocol.reference is None:
             return None
         entry = self.protocol.entry(self.protocol.reference).on(self.category)
         own = seed if entry.draws else 0
         if self.fresh is not None and self.fresh[0] == own:
-            return self.fresh[1]
+            return None if self.fresh[1] is None else (self.fresh[1], self.fresh[2])
         former = self._former(entry, own)
-        return PerImage.from_rows(former.images) if former is not None and former.images else None
+        return (PerImage.from_rows(former.images), former.time) if former is not None and former.images else None
 
     def _former(self, entry: Entry, seed: int) -> Result | None:
         """Returns the result of the same fit on the same images, a preset's settings of today included."""

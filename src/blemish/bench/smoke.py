@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from blemish.backbones import DEFAULT
+from blemish.bench.measure import detector_of
 from blemish.bench.names import PROTOCOLS
 from blemish.bench.options import Options
-from blemish.bench.protocol import Drawing
+from blemish.bench.protocol import Drawing, Protocol
 from blemish.bench.results import Result
 from blemish.bench.run import run
 from blemish.bench.sources import all_classes, scenes
@@ -73,7 +74,7 @@ def smoke(
                 seeds=2 if protocol.name == "padim-table-2" else 1,
                 backbone=DEFAULT,
                 size=SIDE,
-                settings=SHORT,
+                settings=_short(protocol, category),
                 engine="torch",  # compiling graphs would take longer than running them
                 models=scratch.path / "models" if protocol.draw else None,
             )
@@ -90,6 +91,15 @@ def smoke(
             except BlemishError as error:
                 faults.append(str(error))
             yield Smoked(protocol.name, len(results), len(pictures), tuple(faults))
+
+
+def _short(protocol: Protocol, category: str) -> dict[str, Any]:
+    """Returns those of `SHORT` that a detector of the protocol has."""
+    from blemish.detectors import DETECTORS
+
+    detectors = {detector_of(entry.on(category).fit) for entry in protocol.entries}
+    known = {name for detector in detectors for name in DETECTORS[detector].setting_names()}
+    return {name: value for name, value in SHORT.items() if name in known}
 
 
 def write_tree(root: Path) -> Path:

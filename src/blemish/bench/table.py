@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -78,10 +79,10 @@ class Table:
     def _latex(self) -> str:
         columns = "l" + "r" * (len(self.header) - 1)
         lines = [" & ".join(map(_escaped, line)) + r" \\" for line in (self.header, *self.rows)]
-        notes = [f"% {note.translate(_LINES)}" for note in self.notes]
+        notes = [rf"\par\footnotesize {_escaped(note)}" for note in self.notes]
         return "\n".join(
             [
-                *notes,
+                "% needs \\usepackage{booktabs}",
                 r"\begin{table}",
                 rf"\caption{{{_escaped(self.title)}}}",
                 rf"\begin{{tabular}}{{{columns}}}",
@@ -91,6 +92,7 @@ class Table:
                 *lines[1:],
                 r"\bottomrule",
                 r"\end{tabular}",
+                *notes,
                 r"\end{table}",
                 "",
             ]
@@ -123,6 +125,29 @@ def make_table(protocol: Protocol, results: Sequence[Result]) -> Table:
         header = ["", *places]
         rows = [[name, *cells] for name, cells in lines]
     return Table(title, header, rows, _notes(protocol, results))
+
+
+def make_list(protocol: Protocol, results: Sequence[Result]) -> Table:
+    """Returns the same figures, one in a row: for programs that read CSV."""
+    table = make_table(protocol, results)
+    header = ["row", "category", "figure", "unit", "value", "standard error", "seeds", "published", "measured with"]
+    rows = []
+    for name in dict.fromkeys([*(entry.name for entry in protocol.entries), *(one.entry for one in results)]):
+        for place in _places(protocol, results):
+            printed = protocol.published.get(name, {}).get(place, ())
+            made = [_made(protocol, one) for one in results if one.entry == name and not one.absent]
+            for number, shown in enumerate(protocol.figures):
+                values = over_seeds(protocol, results, name, place, shown.key)
+                scale = 100 if shown.unit == "%" else 1
+                mean, error = mean_and_error([scale * value for value in values]) if values else (None, None)
+                figures = ["" if figure is None else f"{figure:.6g}" for figure in (mean, error)]
+                told = printed[number] if number < len(printed) else ""
+                if values or told:
+                    seeds = str(len(values)) if values else ""
+                    rows.append(
+                        [name, place, shown.title, shown.unit, *figures, seeds, told, made[0] if values else ""]
+                    )
+    return Table(table.title, header, rows)
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -175,56 +200,102 @@ def _notes(protocol: Protocol, results: Sequence[Result]) -> list[str]:
     names = [entry.name for entry in protocol.entries]
     order = {name: number for number, name in enumerate(names)}
     for result in sorted(results, key=lambda result: order.get(result.entry, len(order))):
-        text = _absent(result) if result.absent else _made(result)
+        text = f"absent: {result.absent}" if result.absent else _made(protocol, result)
         entries = told.setdefault(text, [])
         if result.entry not in entries:
             entries.append(result.entry)
-    notes += [f"{', '.join(entries)}: {text}" for text, entries in told.items() if text]
+    rows = {result.entry for result in results}
+    notes += [
+        f"{'All rows' if len(rows) > 1 and set(entries) == rows else '; '.join(entries)}: {text}"
+        for text, entries in told.items()
+        if text
+    ]
+    if any(_is_partial(protocol, results, group) for group in protocol.groups):
+        notes.append(f"A mean ({', '.join(protocol.groups)}) is shown once all of its categories were measured.")
     return notes
 
 
+def _is_partial(protocol: Protocol, results: Sequence[Result], group: str) -> bool:
+    measured = {result.category for result in results if not result.absent}
+    return not set(protocol.groups[group]) <= measured
+
+
+def _made(protocol: Protocol, result: Result) -> str:
+    """Returns what was measured, in words: network, layers, size, weights, and what else is not the paper's."""
+    fit = result.fit
+    if not fit.get("size"):
+        return ""
+    size, resized = ("×".join(map(str, fit.get(name, fit["size"]))) for name in ("size", "resized"))
+    told = [f"{size} pixels" + (f", the centre of {resized}" if resized != size else "")]
+    if fit.get("weights") not in {None, "none"}:
+        told.insert(0, f"{fit['backbone']}, layers {', '.join(map(str, fit['layers']))}, {fit['weights']}")
+    changed = _changed(protocol, result)
+    told += [f"with {changed}"] if changed else []
+    drawn = result.data.get("drawn")
+    told += [f"{drawn} normal images at most"] if drawn else []
+    return "; ".join(told)
+
+
+def _changed(protocol: Protocol, result: Result) -> str:
+    """Returns the settings that were given in the place of the row's own."""
+    own: Mapping[str, Any] = {}
+    for entry in protocol.entries:
+        if entry.name == result.entry:
+            own = entry.fit.get("settings", {})
+    given = result.fit.get("arguments", {}).get("settings", {})
+    return ", ".join(f"{name}={value}" for name, value in given.items() if own.get(name) != value)
+
+
 def make_differences(protocol: Protocol, results: Sequence[Result]) -> Table:
-    """Returns how entries differ from the protocol's reference on the same images, by intervals at 95 %."""
-    rows = [
-        [
-            result.entry,
-            result.category,
-            str(result.seed),
-            FIGURES.get(one["figure"], one["figure"]),
-            f"{100 * one['difference']:+.2f}",
-            NONE
-            if one["interval"] is None
-            else f"{100 * one['interval']['low']:+.2f} to {100 * one['interval']['high']:+.2f}",
-            _verdict(one["interval"]),
-        ]
-        for result in results
-        for one in result.against
+    """Returns how entries differ from the protocol's reference on the same images, by intervals at 95 %.
+
+    Raises:
+        SettingError: the protocol has no reference, or nothing was compared with it.
+    """
+    if protocol.reference is None:
+        raise SettingError(f"{protocol.name} has no main row to compare others with; give it without --differences")
+    main = {(one.category, one.seed): one.time for one in results if one.entry == protocol.reference}
+    rows, others = [], set()
+    for result in results:
+        for one in result.against:
+            if one.get("of") not in {main.get((result.category, seed)) for seed in (result.seed, 0)}:
+                others.add(result.entry)
+                continue
+            rows.append(
+                [
+                    result.entry,
+                    result.category,
+                    str(result.seed),
+                    FIGURES.get(one["figure"], one["figure"]),
+                    f"{100 * one['difference']:+.2f}",
+                    _bounds(one["interval"]),
+                    _verdict(one["interval"]),
+                ]
+            )
+    if not rows:
+        raise SettingError(
+            f"{protocol.name}: no row was compared with {protocol.reference} as it is; run both again, into a new file"
+        )
+    header = ["", "category", "seed", "figure", f"minus {protocol.reference}, points", "95 % interval", "verdict"]
+    notes = [
+        "Both rows were measured on the same images. Where an interval holds 0, they cannot tell which is better.",
+        "Each interval is at 95 % by itself: of twenty comparisons of equals, one differs by chance.",
+        "Figures of all pixels together are compared where both rows were measured in one run.",
+        *_notes(protocol, results),
     ]
-    header = ["", "category", "seed", "figure", f"less {protocol.reference}, points", "95 % interval", ""]
-    notes = ["Both see the same images. Of twenty comparisons of equals, one differs by chance."]
+    if others:
+        notes.append(f"{'; '.join(sorted(others))}: was compared with another measurement of {protocol.reference}")
     return Table(f"{protocol.title}: differences from {protocol.reference}", header, rows, notes)
+
+
+def _bounds(interval: Mapping[str, float] | None) -> str:
+    return NONE if interval is None else f"{100 * interval['low']:+.2f} to {100 * interval['high']:+.2f}"
 
 
 def _verdict(bounds: Mapping[str, float] | None) -> str:
     if bounds is None:
         return "cannot be told"
     return "does not differ" if bounds["low"] <= 0 <= bounds["high"] else "differs"
-
-
-def _absent(result: Result) -> str:
-    return f"absent: {result.absent}"
-
-
-def _made(result: Result) -> str:
-    """Returns what was measured, in words: network, size, weights, and images."""
-    fit = result.fit
-    if not fit.get("backbone"):
-        return ""
-    size = "×".join(map(str, fit.get("size", ())))
-    weights = f" and {fit['weights']}" if fit.get("weights") else ""
-    drawn = result.data.get("drawn")
-    images = f", on {drawn} training images at most" if drawn else ""
-    return f"measured with {fit['backbone']} at {size}{weights}{images}"
 
 
 def _escaped(text: str) -> str:

@@ -10,10 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from blemish.cli.console import bars, err, out, print_json, several
-from blemish.cli.options import EngineName, Force, Json, parse_settings
+from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, parse_settings
 from blemish.errors import SettingError
 
 if TYPE_CHECKING:
+    from blemish.bench.protocol import Protocol
     from blemish.bench.results import Result
 
 Name = Annotated[str, typer.Argument(help="The protocol; `blemish bench list` shows them.")]
@@ -99,12 +100,15 @@ def run(
         models,
     )
     with bars() as progress:
-        results = run_protocol(protocol, data, output, options, progress=progress, announce=_announce)
+        announced = Announced(protocol)
+        results = run_protocol(protocol, data, output, options, progress=progress, announce=announced)
     if as_json:
         for result in results:
             print_json({"entry": result.entry, "category": result.category, "seed": result.seed, **_told(result)})
     else:
         out.print(escape(make_table(protocol, results).written("markdown")), soft_wrap=True)
+    if announced.absent:
+        raise typer.Exit(SOME_FAILED)
 
 
 def table(
@@ -122,12 +126,13 @@ def table(
     """
     from blemish.bench.names import find_protocol
     from blemish.bench.results import check_complete, read_results
-    from blemish.bench.table import make_differences, make_table
+    from blemish.bench.table import make_differences, make_list, make_table
 
     protocol = find_protocol(name)
     found = read_results(results, name)
     check_complete(found, results, name)
-    made = (make_differences if differences else make_table)(protocol, found)
+    make = make_differences if differences else make_list if form == "csv" else make_table
+    made = make(protocol, found)
     out.print(escape(made.written(form)), soft_wrap=True, end="")
 
 
@@ -176,7 +181,7 @@ def _smoke(output: Path) -> None:
 
     failed = 0
     with bars() as progress:
-        for smoked in smoke(output, progress=progress, announce=_announce):
+        for smoked in smoke(output, progress=progress, announce=Announced(None)):
             pictures = several(smoked.pictures, "picture", "pictures")
             out.print(f"{smoked.name}: {several(smoked.results, 'result', 'results')}, {pictures}")
             for fault in smoked.faults:
@@ -193,18 +198,32 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-def _announce(what: Result | str) -> None:
-    if isinstance(what, str):
-        err.print(escape(what))
-    elif what.absent is not None:
-        err.print(f"  [yellow]absent:[/yellow] {escape(what.absent)}")
-    else:
-        told = [f"{name} {100 * value:.2f}" for name, value in what.figures.items() if _is_main(name, value)]
-        err.print("  " + escape(", ".join(told)) + f"; {sum(what.seconds.values()):.1f} s")
+class Announced:
+    """Prints what is measured next, and its figures then.
 
+    Attributes:
+        absent: reasons why rows could not be measured, each printed once.
+    """
 
-def _is_main(name: str, value: object) -> bool:
-    return name in {"image.auroc", "pixel.auroc", "pixel.aupro"} and isinstance(value, float)
+    def __init__(self, protocol: Protocol | None) -> None:
+        self.figures = () if protocol is None else protocol.figures
+        self.absent: set[str] = set()
+
+    def __call__(self, what: Result | str) -> None:
+        if isinstance(what, str):
+            err.print(escape(what))
+        elif what.absent is not None:
+            reason = "the same reason" if what.absent in self.absent else what.absent
+            err.print(f"  [yellow]absent:[/yellow] {escape(reason)}")
+            self.absent.add(what.absent)
+        else:
+            found = [(shown, what.figures.get(shown.key)) for shown in self.figures]
+            told = [
+                f"{shown.title} {100 * value:.2f} %" if shown.unit == "%" else f"{shown.title} {value:.2f} {shown.unit}"
+                for shown, value in found
+                if isinstance(value, (int, float))
+            ]
+            err.print("  " + escape(", ".join([*told, f"{sum(what.seconds.values()):.1f} s"])))
 
 
 def _told(result: Result) -> dict[str, object]:

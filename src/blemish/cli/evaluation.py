@@ -32,6 +32,10 @@ def print_evaluation(model: Model, evaluation: Evaluation) -> None:
     _print_images(evaluation)
     if evaluation.dataset.has_masks:
         _print_pixels(evaluation)
+        if evaluation.pixel["aupimo"] is None:
+            out.print(
+                "(AUPIMO needs more good images: theirs are too few pixels to tell 1 in 100,000; see docs/metrics.md)"
+            )
     _print_intervals(evaluation)
     _print_decisions(model.calibration, evaluation)
     _print_boxes(evaluation.boxes)
