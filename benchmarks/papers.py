@@ -67,7 +67,6 @@ RUNS = (
             ("FRE-PCA", *(f"{form} {epochs}" for form in ("FRE-AE", "FRE-AEt") for epochs in (100, 200, 300))),
             backbone=LITE,
         ),
-        {"figure-2-forms.png": "fre-forms.png"},
     ),
     Run(
         "vae-grf-table-3",

@@ -50,9 +50,9 @@ def _trained(form: str, epochs: int) -> Entry:
 def draw_shares(drawing: Drawing) -> list[str]:
     """Draws Fig. 2, middle and right: detection and segmentation over the share of variance, a line for each layer."""
     names = []
-    for shown, kind in ((IMAGE_AUROC, "detection"), (AUPRO, "segmentation")):
+    for shown, kind, layers in ((IMAGE_AUROC, "detection", LINES), (AUPRO, "segmentation", tuple(LAYERS))):
         lines = {}
-        for layer in LINES:
+        for layer in layers:
             points = [(share, _by_category(drawing, f"{layer} {share}", shown)) for share in SHARES]
             points = [(share, values) for share, values in points if values]
             if points:

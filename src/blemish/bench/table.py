@@ -228,7 +228,8 @@ def _made(protocol: Protocol, result: Result) -> str:
     size, resized = ("×".join(map(str, fit.get(name, fit["size"]))) for name in ("size", "resized"))
     told = [f"{size} pixels" + (f", the centre of {resized}" if resized != size else "")]
     if fit.get("weights") not in {None, "none"}:
-        told.insert(0, f"{fit['backbone']}, layers {', '.join(map(str, fit['layers']))}, {fit['weights']}")
+        layers = f"layer{'s' if len(fit['layers']) > 1 else ''} {', '.join(map(str, fit['layers']))}"
+        told.insert(0, f"{fit['backbone']}, {layers}, {fit['weights']}")
     changed = _changed(protocol, result)
     told += [f"with {changed}"] if changed else []
     drawn = result.data.get("drawn")
