@@ -47,7 +47,9 @@ RUNS = (
     Run("padim-table-2", "mtd:{data}/mtd", Options(entries=RANDOM, backbone=LITE)),
     Run("hfr-table-3", "{data}/mvtec", Options(entries=["HFR (ResNet-18)"], backbone=LITE)),
     Run("fre-table-2", "mtd:{data}/mtd", Options(backbone=LITE)),
+    Run("fre-table-2", "mtd:{data}/mtd", Options(preset="fre-lite0-1l")),
     Run("fre-table-3", "elpv:mono", Options(entries=["ResNet-50"], backbone=LITE)),
+    Run("fre-table-3", "elpv:mono", Options(preset="fre-lite0-1l")),
     Run("fre-table-6", "{data}/mvtec", Options(backbone=LITE), differences=True),
     Run("fre-table-8", "{data}/mvtec", Options(backbone=LITE)),
     Run(
@@ -92,7 +94,7 @@ def main() -> int:
         protocol, chosen = find_protocol(name), [each for each in RUNS if each.protocol == name]
         for each in chosen:
             results = run(protocol, each.source.format(data=arguments.data), arguments.results, each.options)
-        tables = [make_table(protocol, results)]
+        tables = [make_table(protocol, results, intervals=True)]
         tables += [make_differences(protocol, results)] if any(each.differences for each in chosen) else []
         lines = "\n".join(table.written("markdown") for table in tables).splitlines()
         print("\n".join(lines), flush=True)

@@ -21,6 +21,14 @@ from blemish.evaluation.per_image import FIGURES
 from blemish.log import guarded
 
 FORMATS = ("markdown", "csv", "latex")
+INTERVALS = {
+    "image.auroc": "interval.image_auroc",
+    "pixel.auroc": "interval.pixel_auroc",
+    "pixel.auroc_per_image": "interval.pixel_auroc_per_image",
+    "pixel.aupro": "interval.aupro",
+}
+"""Figures that have intervals, and the names of these in a result."""
+
 NONE = "–"
 
 _COMMANDS = ("textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar")
@@ -99,8 +107,14 @@ class Table:
         )
 
 
-def make_table(protocol: Protocol, results: Sequence[Result]) -> Table:
-    """Returns the table of a protocol's results."""
+def make_table(protocol: Protocol, results: Sequence[Result], *, intervals: bool = False) -> Table:
+    """Returns the table of a protocol's results.
+
+    Args:
+        protocol: of the results.
+        results: measured and absent ones.
+        intervals: show those at 95 % of figures that were measured with one seed.
+    """
     places = _places(protocol, results)
     measured = {entry.name for entry in protocol.entries} | {result.entry for result in results}
     names = [entry.name for entry in protocol.entries]
@@ -109,7 +123,7 @@ def make_table(protocol: Protocol, results: Sequence[Result]) -> Table:
     lines: list[tuple[str, list[str]]] = []
     for name in names:
         if name in measured:
-            lines.append((name, [_ours(protocol, results, name, place) for place in places]))
+            lines.append((name, [_ours(protocol, results, name, place, intervals) for place in places]))
         if name in protocol.published:
             figures = protocol.published[name]
             cells = [", ".join(figures.get(place, (NONE,))) for place in places]
@@ -180,9 +194,22 @@ def _places(protocol: Protocol, results: Sequence[Result]) -> list[str]:
     return [*categories, *groups] if protocol.by_category else [*groups, *categories]
 
 
-def _ours(protocol: Protocol, results: Sequence[Result], entry: str, place: str) -> str:
-    cells = [_cell(shown, over_seeds(protocol, results, entry, place, shown.key)) for shown in protocol.figures]
+def _ours(protocol: Protocol, results: Sequence[Result], entry: str, place: str, intervals: bool) -> str:
+    cells = [
+        _cell(shown, over_seeds(protocol, results, entry, place, shown.key))
+        + (_interval(shown, select(results, entry, place)) if intervals else "")
+        for shown in protocol.figures
+    ]
     return NONE if all(cell == NONE for cell in cells) else ", ".join(cells)
+
+
+def _interval(shown: Shown, results: Sequence[Result]) -> str:
+    """Returns the interval at 95 % of a figure in one category with one seed; nothing if it has none."""
+    bounds = results[0].figures.get(INTERVALS.get(shown.key, "")) if len(results) == 1 else None
+    if not isinstance(bounds, list):
+        return ""
+    low, high = (f"{100 * bound:.{shown.digits}f}" for bound in bounds)
+    return f" ({low} to {high})"
 
 
 def _cell(shown: Shown, values: Sequence[float]) -> str:

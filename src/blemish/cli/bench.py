@@ -115,6 +115,7 @@ def table(
     name: Name,
     results: Results,
     form: Annotated[str, typer.Option("--format", help="markdown, csv or latex.")] = "markdown",
+    intervals: Annotated[bool, typer.Option("--intervals", help="Show the interval at 95 % of each figure.")] = False,
     differences: Annotated[
         bool,
         typer.Option("--differences", help="How rows differ from the main one on the same images, with intervals."),
@@ -131,8 +132,10 @@ def table(
     protocol = find_protocol(name)
     found = read_results(results, name)
     check_complete(found, results, name)
-    make = make_differences if differences else make_list if form == "csv" else make_table
-    made = make(protocol, found)
+    if differences:
+        made = make_differences(protocol, found)
+    else:
+        made = make_list(protocol, found) if form == "csv" else make_table(protocol, found, intervals=intervals)
     out.print(escape(made.written(form)), soft_wrap=True, end="")
 
 
