@@ -48,7 +48,6 @@ RUNS = (
     Run("hfr-table-3", "{data}/mvtec", Options(entries=["HFR (ResNet-18)"], backbone=LITE)),
     Run("fre-table-2", "mtd:{data}/mtd", Options(backbone=LITE)),
     Run("fre-table-2", "mtd:{data}/mtd", Options(preset="fre-lite0-1l")),
-    Run("fre-table-3", "elpv:mono", Options(entries=["ResNet-50"], backbone=LITE)),
     Run("fre-table-3", "elpv:mono", Options(preset="fre-lite0-1l")),
     Run("fre-table-6", "{data}/mvtec", Options(backbone=LITE), differences=True),
     Run("fre-table-8", "{data}/mvtec", Options(backbone=LITE)),
