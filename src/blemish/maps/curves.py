@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from blemish.images import Pixels
 from blemish.maps.charts import SCALE
@@ -68,7 +68,9 @@ def curves(
     for number, name in enumerate(lines):
         if name in bands and len(lines[name][0]) > 1:
             pale = tuple((channel + 4 * 255) // 5 for channel in COLOURS[number % len(COLOURS)])
-            draw.polygon([at(*point) for point in zip(*bands[name], strict=True)], fill=pale)
+            shade = Image.new("RGB", size, "white")
+            ImageDraw.Draw(shade).polygon([at(*point) for point in zip(*bands[name], strict=True)], fill=pale)
+            picture.paste(ImageChops.multiply(picture, shade))  # so that bands that meet are both seen
     end = float(size[0] - right)  # of the names, which stand in a line above
     for number, (name, line) in reversed(list(enumerate(lines.items()))):
         colour = COLOURS[number % len(COLOURS)]
