@@ -17,10 +17,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from blemish.bench.differences import make_differences
 from blemish.bench.names import find_protocol
 from blemish.bench.protocol import Drawing
+from blemish.bench.rows import make_table
 from blemish.bench.run import Options, run
-from blemish.bench.table import make_differences, make_table
 from results import HERE, append, data_folder
 
 LITE = "efficientnet_lite0"

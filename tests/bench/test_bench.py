@@ -12,15 +12,16 @@ import pytest
 
 import blemish
 from blemish.bench import measure as measure_module
+from blemish.bench.differences import make_differences
 from blemish.bench.measure import Bench, Measured, evaluated, fit_and_evaluate, fit_and_time, viewed
 from blemish.bench.names import find_protocol
 from blemish.bench.options import Options
 from blemish.bench.padim import sum_of_layers
 from blemish.bench.protocol import AUPRO, PIXEL_AUROC, Entry, Protocol
 from blemish.bench.results import Result, append_result, read_results
+from blemish.bench.rows import make_list, make_table
 from blemish.bench.run import run
 from blemish.bench.sources import all_classes, categories
-from blemish.bench.table import make_differences, make_list, make_table
 from blemish.cli.bench import figure
 from blemish.datasets import read_source, read_truth
 from blemish.errors import BlemishError, SettingError, SourceError, StorageError, WeightsError

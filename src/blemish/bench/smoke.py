@@ -16,9 +16,10 @@ from blemish.bench.names import PROTOCOLS
 from blemish.bench.options import Options
 from blemish.bench.protocol import Drawing, Protocol
 from blemish.bench.results import Result
+from blemish.bench.rows import make_table
 from blemish.bench.run import run
 from blemish.bench.sources import all_classes, scenes
-from blemish.bench.table import FORMATS, make_table
+from blemish.bench.table import FORMATS
 from blemish.errors import BlemishError
 from blemish.images import Pixels
 from blemish.progress import Progress

@@ -75,9 +75,9 @@ def run(
     """
     from blemish.bench.names import find_protocol
     from blemish.bench.options import Options
+    from blemish.bench.rows import make_table
     from blemish.bench.run import run as run_protocol
     from blemish.bench.smoke import SMOKE
-    from blemish.bench.table import make_table
 
     if name == SMOKE:
         _smoke(output)
@@ -125,9 +125,10 @@ def table(
 
     Example: [bold]blemish bench table padim-table-1 results.jsonl --format latex[/bold]
     """
+    from blemish.bench.differences import make_differences
     from blemish.bench.names import find_protocol
     from blemish.bench.results import check_complete, read_results
-    from blemish.bench.table import make_differences, make_list, make_table
+    from blemish.bench.rows import make_list, make_table
 
     protocol = find_protocol(name)
     found = read_results(results, name)

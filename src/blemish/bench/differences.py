@@ -1,0 +1,64 @@
+"""How the rows of a table differ from its main one, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from blemish.bench.notes import notes_of
+from blemish.bench.protocol import Protocol
+from blemish.bench.results import Result
+from blemish.bench.table import NONE, Table
+from blemish.errors import SettingError
+from blemish.evaluation.per_image import FIGURES
+
+
+def make_differences(protocol: Protocol, results: Sequence[Result]) -> Table:
+    """Returns how entries differ from the protocol's reference on the same images, by intervals at 95 %.
+
+    Raises:
+        SettingError: the protocol has no reference, or nothing was compared with it.
+    """
+    if protocol.reference is None:
+        raise SettingError(f"{protocol.name} has no main row to compare others with; give it without --differences")
+    main = {(one.category, one.seed): one.time for one in results if one.entry == protocol.reference}
+    rows, others = [], set()
+    for result in results:
+        for one in result.against:
+            if one.get("of") not in {main.get((result.category, seed)) for seed in (result.seed, 0)}:
+                others.add(result.entry)
+                continue
+            rows.append(
+                [
+                    result.entry,
+                    result.category,
+                    str(result.seed),
+                    FIGURES.get(one["figure"], one["figure"]),
+                    f"{100 * one['difference']:+.2f}",
+                    _bounds(one["interval"]),
+                    _verdict(one["interval"]),
+                ]
+            )
+    if not rows:
+        raise SettingError(
+            f"{protocol.name}: no row was compared with {protocol.reference} as it is; run both again, into a new file"
+        )
+    header = ["", "category", "seed", "figure", f"minus {protocol.reference}, points", "95 % interval", "verdict"]
+    notes = [
+        "Both rows were measured on the same images. Where an interval holds 0, they cannot tell which is better.",
+        "Each interval is at 95 % by itself: of twenty comparisons of equals, one differs by chance.",
+        "Figures of all pixels together are compared where both rows were measured in one run.",
+        *notes_of(protocol, results),
+    ]
+    if others:
+        notes.append(f"{'; '.join(sorted(others))}: was compared with another measurement of {protocol.reference}")
+    return Table(f"{protocol.title}: differences from {protocol.reference}", header, rows, notes)
+
+
+def _bounds(interval: Mapping[str, float] | None) -> str:
+    return NONE if interval is None else f"{100 * interval['low']:+.2f} to {100 * interval['high']:+.2f}"
+
+
+def _verdict(bounds: Mapping[str, float] | None) -> str:
+    if bounds is None:
+        return "cannot be told"
+    return "does not differ" if bounds["low"] <= 0 <= bounds["high"] else "differs"
