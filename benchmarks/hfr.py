@@ -5,7 +5,7 @@
     python benchmarks/hfr.py speed [--rounds 5] [--compile]
     python benchmarks/hfr.py ablation [--data DIR]
 
-`sets` fits and evaluates as a user does. `mnist` is `blemish bench run hfr-table-2 --preset hfr-lite0 --size 96` with
+`sets` fits and evaluates as a user does. `mnist` is `blemish bench run hfr-table-2 --detector hfr --size 96` with
 `--set width=1` and `--set epochs=12`, on at most 2,000 training images a digit and all 10,000 test images. `speed`
 times epochs over 64 images of 256×256 in turns: on kept features in memory and in a file, beside the decoder's own
 steps on features that are there already, and beside epochs that run the backbone; and the step itself in other ways.
@@ -128,7 +128,7 @@ def mnist(data: str) -> int:
     table = Table(["digit", "images to train", "to test", "AUROC", "fit s", "predict s"], 1)
     protocol = find_protocol("hfr-table-2")
     with tempfile.TemporaryDirectory() as folder:
-        options = Options(preset="hfr-lite0", size=96, images=2000, settings=DIGITS)
+        options = Options(detector="hfr", size=96, images=2000, settings=DIGITS)
         results = run(protocol, f"{data}/mnist/mnist.npz", Path(folder) / "results.jsonl", options)
     for result in results:
         seconds = (f"{result.seconds['fit']:.0f}", f"{result.seconds['evaluate']:.0f}")

@@ -34,6 +34,7 @@ class Options:
         entries: to run, by name; all by default.
         seeds: how many for entries that draw; by default the protocol's number.
         preset: is fitted in the place of the entries.
+        detector: is fitted with its own settings in their place.
         backbone: in the place of the paper's, with the layers of the same strides.
         weights: a file, or a folder with `<backbone>.safetensors` for each.
         download: allow timm to fetch weights.
@@ -56,19 +57,27 @@ class Options:
     settings: Mapping[str, Any] = field(default_factory=dict)
     engine: str = "auto"
     models: Path | None = None
+    detector: str | None = None
 
 
 def chosen_entries(protocol: Protocol, options: Options) -> list[Entry]:
     """Returns the entries to run, each once.
 
     Raises:
-        SettingError: a name is not known, a preset and entries are given, or the seeds are none.
+        SettingError: a name is not known, several of a preset, a detector and entries are given, or the seeds are none.
     """
     if options.seeds is not None and as_count("seeds", options.seeds) < 1:
         raise SettingError(f"seeds {options.seeds} is out of range; give 1 or more")
+    ways = {"a preset": options.preset, "a detector": options.detector, "entries": options.entries}
+    given = [way for way, value in ways.items() if value]
+    if len(given) > 1:
+        raise SettingError(f"{' and '.join(given)} are given, and only one of them is fitted; leave out the others")
+    if options.detector is not None:
+        from blemish.detectors import make_detector
+
+        make_detector(options.detector)
+        return [Entry(options.detector, {"detector": options.detector}, draws=options.seeds is not None)]
     if options.preset is not None:
-        if options.entries:
-            raise SettingError("a preset is fitted in the place of the entries; leave out one of them")
         strides = _strides(options.preset) if options.backbone is not None else ()
         return [Entry(options.preset, {"preset": options.preset}, strides=strides, draws=options.seeds is not None)]
     return [protocol.entry(name) for name in dict.fromkeys(options.entries)] or list(protocol.entries)

@@ -53,6 +53,9 @@ def run(
     entry: Annotated[list[str] | None, typer.Option(help="Only this row of the table; may be repeated.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds of rows that draw; by default as in the paper.")] = None,
     preset: Annotated[str | None, typer.Option(help="Fit this preset in the place of the paper's rows.")] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Fit this detector with its own settings in the place of the paper's rows.")
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Take this network in the place of the paper's, with layers of the same strides.")
     ] = None,
@@ -98,6 +101,7 @@ def run(
         parse_settings(settings or []),
         engine,
         models,
+        detector,
     )
     with bars() as progress:
         announced = Announced(protocol)
