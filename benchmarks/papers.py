@@ -46,6 +46,11 @@ RUNS = (
     Run("padim-table-1", "{data}/mvtec", Options(backbone=LITE), differences=True),
     Run("padim-table-2", "{data}/mvtec", Options(["bottle"], RANDOM, backbone=LITE)),
     Run("padim-table-2", "mtd:{data}/mtd", Options(entries=RANDOM, backbone=LITE)),
+    Run(
+        "hfr-table-2",
+        "{data}/mnist/mnist.npz",
+        Options(detector="hfr", size=96, images=2000, settings={"width": 1.0, "epochs": 12}),
+    ),
     Run("hfr-table-3", "{data}/mvtec", Options(entries=["HFR (ResNet-18)"], backbone=LITE)),
     Run("fre-table-2", "mtd:{data}/mtd", Options(backbone=LITE)),
     Run("fre-table-2", "mtd:{data}/mtd", Options(preset="fre-lite0-1l")),
