@@ -57,6 +57,7 @@ RUNS = (
     Run("fre-table-3", "elpv:mono", Options(preset="fre-lite0-1l")),
     Run("fre-table-6", "{data}/mvtec", Options(backbone=LITE), differences=True),
     Run("fre-table-8", "{data}/mvtec", Options(backbone=LITE)),
+    Run("fre-table-9", "{data}/mvtec/bottle", Options(backbone=LITE)),
     Run(
         "fre-figure-2-shares",
         "{data}/mvtec",

@@ -21,7 +21,7 @@ NETWORKS = {"ResNet-18": "r18", "ResNet-50": "r50", "VGG16": "vgg16", "Efficient
 LAYERS = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
 LINES = (*LAYERS, "avgpool")
 SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
-"""Of variance that is kept, along the axis of Fig. 2."""
+"""Shares of variance that are kept, along the axis of Fig. 2."""
 EPOCHS = (100, 200, 300, 400, 500, 600)
 FORMS = {"FRE-AE": "ae", "FRE-AEt": "tied"}
 

@@ -18,8 +18,9 @@ from blemish.errors import SettingError, SourceError, WeightsError, as_count
 from blemish.storage import check_free
 
 LEAST_SHARE = 1e-3
-"""Of the normal images that a trained detector holds out for its threshold, or 20 if these are more: a table needs no
-threshold, and the paper trains on all."""
+"""Share of the normal images that a trained detector holds out for its threshold; 20 images at least.
+
+A table needs no threshold, and the papers train on all images."""
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 """Suffixes of files with weights, in a folder that holds several."""

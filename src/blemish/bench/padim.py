@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FIRST_THREE = ("layer1", "layer2", "layer3")
 STRIDES = (4, 8, 16)
-LARGE = (
+DIFFERS = (
     "The paper averages ten random choices of channels for Rd, and runs everything else once; standard errors are over "
     "the seeds."
 )
@@ -105,7 +105,7 @@ TABLE_2 = Protocol(
     groups=GROUPS,
     published=published("padim-table-2"),
     reference="all (448)",
-    differs=LARGE,
+    differs=DIFFERS,
 )
 
 BASELINES = Protocol(

@@ -16,7 +16,7 @@ from blemish.errors import SourceError
 from blemish.images.files import MAX_PIXELS
 
 MAX_BYTES = 256 << 20
-"""Of a JSON file."""
+"""Bytes of a JSON file, at most."""
 
 
 def read_coco(path: str, seed: int = 0) -> Dataset:

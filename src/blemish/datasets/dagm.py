@@ -12,7 +12,7 @@ from blemish.datasets.texts import read_text
 from blemish.errors import SourceError
 
 MAX_BYTES = 4 << 20
-"""Of a list of labels; a published one has 30 kB."""
+"""Bytes of a list of labels, at most; a published one has 30 kB."""
 
 ENDING = "_label"
 

@@ -13,7 +13,7 @@ from blemish.datasets.texts import path_below, read_text
 from blemish.errors import SourceError
 
 MAX_BYTES = 64 << 20
-"""Of the table; the published one has 1 MB."""
+"""Bytes of the table, at most; the published one has 1 MB."""
 
 COLUMNS = ("object", "split", "label", "image", "mask")
 

@@ -16,7 +16,7 @@ from blemish.errors import SourceError
 from blemish.images.files import SUFFIXES
 
 MAX_BYTES = 4 << 20
-"""Of the labels of one image."""
+"""Bytes of the labels of one image, at most."""
 
 NAMES = ("classes.txt", "obj.names")
 """Files with the names of classes, a line each."""

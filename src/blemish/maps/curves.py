@@ -17,7 +17,7 @@ MARGINS = (26, 16, 40, 64)
 """Pixels above, right, below and left of what is drawn."""
 
 COLOURS = ((20, 70, 150), (200, 60, 30), (30, 130, 60), (130, 60, 150), (150, 110, 20), (90, 90, 90))
-"""Of the lines, in order; then they begin again."""
+"""Colours of the lines, in order; a seventh line has the first one again."""
 
 TICKS = 5
 """About how many values are written beside each axis."""

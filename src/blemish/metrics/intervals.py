@@ -24,7 +24,7 @@ LEVEL = 0.95
 RESAMPLES = 2000
 
 LEAST_IMAGES = 6
-"""Of each class: with five, all of which favour one detector, even a sign test cannot tell at 95 %."""
+"""Images of each class, at least: with five, all of which favour one detector, even a sign test cannot tell at 95 %."""
 
 _LEFT_OUT = 200
 """Groups of a class that are left out in turn, to measure skewness, at most."""
