@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # A page that is in no list, a broken link, a formula that cannot be drawn: each warning fails.
 SITE := $(BIN)/sphinx-build -q -W --keep-going -E -a -c docs/generator -d build/doctrees .
 
-.PHONY: demo test smoke lint site bench clean
+.PHONY: demo test smoke lint packages site bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/blemish demo --report report.html --force
@@ -25,6 +25,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	rm -rf build/site
 	$(SITE) build/site
+
+packages: $(VENV)/.installed-dev
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python .ci/packages
 
 site: $(VENV)/.installed-dev
 	rm -rf site
