@@ -14,7 +14,7 @@ from blemish.engines import choose_engine
 from blemish.errors import SettingError, as_count
 from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
-from blemish.fitting.frames import Source, name_of, read_images
+from blemish.fitting.frames import Source, read_images, said_of
 from blemish.fitting.kept import Kept
 from blemish.fitting.learn import learn
 from blemish.fitting.on_cluster import learn_and_hold_out, make_fold
@@ -84,7 +84,8 @@ def fit(
         source: a path, `layout:PATH`, or a data set that was read; its training part is used. Or good images, as
             `Model.predict` takes them; those in memory are written to a temporary folder first.
         bgr: whether the channels of arrays and tensors are blue, green, red, as OpenCV has them.
-        detector: a name in `blemish.detectors.DETECTORS`, `fre` by default; or a new detector, such as `FRE(power=8)`.
+        detector: a name in `blemish.detectors.DETECTORS`, `fre` by default; a new detector, such as `FRE(power=8)`; or
+            a class of your own, `module:Class`, whose module is then imported.
         settings: of the named detector, by name; others keep their defaults.
         backbone: a network of timm's that gives feature maps, with the tag of its weights or without
             (`resnet18.tv_in1k`); by default that of the quality.
@@ -132,7 +133,7 @@ def fit(
     Raises:
         BlemishError: one of its kinds; the message says what was found, what was expected and what to do.
     """
-    from blemish.detectors import Trained
+    from blemish.detectors import Trained, name_of
     from blemish.engines.extractor import make_extractor
     from blemish.fitting.trained.learn import Run
     from blemish.fitting.trained.start import find_start
@@ -184,7 +185,7 @@ def fit(
     LOG.info("weights: %s", extractor.origin)
     settled = learning.settings()
     recipe = Recipe(
-        learning.name,
+        name_of(learning),
         settled,
         chosen.backbone,
         extractor.normalisation,
@@ -267,10 +268,12 @@ class Work:
 
 
 def _check_cluster(ray: str, detector: Detector) -> None:
-    from blemish.detectors import Trained
+    from blemish.detectors import Trained, name_of
     from blemish.distributed.cluster import check_address
 
     check_address(ray)
+    if ":" in name_of(detector):
+        raise SettingError(f"{detector.name} is a class of your own, which a cluster's workers lack; leave --ray out")
     if isinstance(detector, Trained):
         raise SettingError(
             f"{detector.name} is trained, which --ray does not do; give --processes, or a detector that learns in one "
@@ -368,7 +371,7 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], ins
     shape = work.recipe.geometry.shape
     detector.compact()
     engine = extractor.engine.then(Scoring(detector, shape), OUTPUTS)
-    created, source = now(), name_of(images.dataset)
+    created, source = now(), said_of(images.dataset)
     provenance = Provenance(
         created=created,
         source=source,

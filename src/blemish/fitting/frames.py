@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from blemish.datasets import Dataset, Sample, read_source
-from blemish.errors import StorageError
+from blemish.errors import SourceError, StorageError
 from blemish.images import Frame, Given, Remote, each
 from blemish.images.reading import whole_image
 from blemish.model.intake import MEMORY
@@ -52,9 +52,11 @@ def read_images(source: Source, seed: int, *, bgr: bool = False) -> tuple[Datase
         except OSError as error:
             raise StorageError(f"no space for the images that were given ({reason_of(error)}); set TMPDIR") from error
         samples.append(Sample(path))
+    if not samples:
+        raise SourceError("no image was given; give a folder, a data set, or good images")
     return Dataset(MEMORY, MEMORY if scratch is None else str(scratch.path), samples), scratch
 
 
-def name_of(dataset: Dataset) -> str:
+def said_of(dataset: Dataset) -> str:
     """Returns what a model keeps of where its images came from."""
     return MEMORY if dataset.layout == MEMORY else dataset.root

@@ -10,7 +10,7 @@ from blemish.datasets import Dataset
 from blemish.datasets.sample import name_below
 from blemish.engines.stream import stream, whole
 from blemish.errors import NAMED, BadImagesError, DegenerateError, ImageError, SourceError, as_number
-from blemish.fitting.frames import Source, name_of, read_images
+from blemish.fitting.frames import Source, read_images, said_of
 from blemish.model import Model
 from blemish.model.change import asked_box_rate, asked_rate
 from blemish.model.provenance import HISTORY, CalibratedOn, FormerCalibration, now
@@ -70,7 +70,7 @@ def calibrate(
     )
     provenance = replace(
         told,
-        calibrated_on=CalibratedOn(now(), name_of(dataset), len(paths), seen),
+        calibrated_on=CalibratedOn(now(), said_of(dataset), len(paths), seen),
         history=(*told.history, before)[-HISTORY:],
     )
     calibration = gathered.finish(promised_rate(len(paths), None) if rate is None else rate, boxes)
