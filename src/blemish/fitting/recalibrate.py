@@ -14,7 +14,7 @@ from blemish.fitting.frames import Source, read_images, said_of
 from blemish.model import Model
 from blemish.model.change import asked_box_rate, asked_rate
 from blemish.model.provenance import HISTORY, CalibratedOn, FormerCalibration, now
-from blemish.progress import Progress
+from blemish.progress import Progress, reported
 
 
 def calibrate(
@@ -23,7 +23,7 @@ def calibrate(
     *,
     false_alarm_rate: float | None = None,
     box_rate: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Model:
     """Returns the model with a calibration from other good images, which it scores; what it learned stays.
 
@@ -39,7 +39,7 @@ def calibrate(
             lowest possible rate.
         box_rate: the share of good images that may show a box; by default the one that was asked for before, or else
             10 % or the lowest possible share.
-        progress: called with the stage, and how many images of how many are done.
+        progress: called with the stage, and how many images of how many are done; `True` prints it.
 
     Raises:
         SourceError: there are fewer than two images.
@@ -57,7 +57,7 @@ def calibrate(
         if asked is not None:
             check_rate(name, asked, len(paths))
     told, former = model.provenance, model.calibration
-    gathered, seen = gather_scores(model, dataset, progress)
+    gathered, seen = gather_scores(model, dataset, reported(progress))
     if _all_same(gathered):
         raise DegenerateError(f"{dataset.root}: all {len(paths)} images are the same picture; give different ones")
     before = FormerCalibration(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from blemish.calibration import Calibration
-from blemish.datasets import read_source
+from blemish.datasets import Dataset, read_source
 from blemish.engines import Engine
 from blemish.engines.stream import NOT_FINITE, Chunk, NotFiniteError, Scored, stream, whole
 from blemish.errors import DegenerateError, ImageError, ModelError, SettingError, StorageError, WeightsError
@@ -54,14 +54,13 @@ from blemish.storage.remote import fetch_folder, is_address_in_a_path, is_remote
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from blemish.datasets import Dataset
     from blemish.detectors.scoring import Scoring
     from blemish.explanation import Explanation
 
 TRIES, AGAIN = 5, 0.1
 """How often reading is tried if the folder is replaced meanwhile, and the seconds between."""
 
-AT_HAND = (str, os.PathLike, Remote, bytes, bytearray, memoryview, Image.Image, HoldsArray, list, tuple)
+AT_HAND = (str, os.PathLike, Remote, bytes, bytearray, memoryview, Image.Image, HoldsArray, Dataset, list, tuple)
 """What is taken apart before the first image is predicted; all else, such as a generator, is so as it goes."""
 
 Errors = Literal["raise", "keep"]
@@ -160,7 +159,7 @@ class Model:
 
     def predict(
         self,
-        sources: Given | Iterable[Given],
+        sources: Given | Iterable[Given] | Dataset,
         progress: Progress | bool | None = None,
         *,
         errors: Errors = "raise",
@@ -172,9 +171,9 @@ class Model:
         is better asked frame by frame, with `predict_one`.
 
         Args:
-            sources: a source, which is an image, a folder or a data set; an image in memory, or a batch of them, as
-                `blemish.images.frames` says; the bytes of an image file; or any number of these. Of a source that has a
-                test part, that part is predicted.
+            sources: a source, which is an image, a folder or a data set; a data set that was read; an image in memory, or a
+                batch of them, as `blemish.images.frames` says; the bytes of an image file; or any number of these. Of a
+                source that has a test part, that part is predicted.
             progress: called with the stage, and how many images of how many are done; `True` prints it.
             errors: what an image does that cannot be scored. `raise` stops there; `keep` goes on, after a prediction
                 whose `error` says why, whose score is not a number and whose `is_anomaly` is `None`.
@@ -230,8 +229,11 @@ class Model:
         """
         return self._predicted(images, progress, "keep")
 
-    def _found(self, sources: Given | Iterable[Given], bgr: bool) -> Iterator[ImageLike]:
+    def _found(self, sources: Given | Iterable[Given] | Dataset, bgr: bool) -> Iterator[ImageLike]:
         """Yields the images of all sources."""
+        if isinstance(sources, Dataset):
+            yield from (sample.path for sample in sources.test or sources.train)
+            return
         for source in each(sources, bgr=bgr):
             if isinstance(source, (str, Path)):
                 dataset = read_source(source, self.recipe.seed)
