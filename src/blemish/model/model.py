@@ -171,9 +171,9 @@ class Model:
         is better asked frame by frame, with `predict_one`.
 
         Args:
-            sources: a source, which is an image, a folder or a data set; a data set that was read; an image in memory, or a
-                batch of them, as `blemish.images.frames` says; the bytes of an image file; or any number of these. Of a
-                source that has a test part, that part is predicted.
+            sources: a source, which is an image, a folder or a data set; a data set that was read; an image in memory,
+                or a batch of them, as `blemish.images.frames` says; the bytes of an image file; or any number of these.
+                Of a source that has a test part, that part is predicted.
             progress: called with the stage, and how many images of how many are done; `True` prints it.
             errors: what an image does that cannot be scored. `raise` stops there; `keep` goes on, after a prediction
                 whose `error` says why, whose score is not a number and whose `is_anomaly` is `None`.
