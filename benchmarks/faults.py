@@ -96,7 +96,7 @@ PROBES = {
         verdict("not finite" not in told, told.strip().splitlines()[-1])"""),
     "a frame of floats is called normal": ("model/test_model", """
         parts("good"); fit(); import blemish as b
-        (p,) = b.load("m").predict(np.zeros((64, 64, 3), np.float32))
+        (p,) = b.load("m").predict(np.full((64, 64, 3), np.nan), errors="keep")
         verdict(p.is_anomaly is False, f"score {p.score}, is_anomaly {p.is_anomaly}")"""),
     "a last step that diverges goes unnoticed": ("training/test_training", """
         parts("good")

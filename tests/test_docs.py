@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from command import inside
 from conftest import ROOT, write_parts, write_photographs, write_tree
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILE = re.compile(r"# (\w+\.py)\n")
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -45,15 +47,18 @@ def test_the_examples_of_a_page_run(
     write_photographs(tmp_path / "fields")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trained, "Schedule", Short)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     names: dict[str, object] = {}
     for language, code in BLOCK.findall(page.read_text()):
-        if language == "python":
+        if file := FILE.match(code):  # a module, which later examples import
+            Path(file[1]).write_text(code)
+        elif language == "python":
             exec(compile(code, str(page), "exec"), names)
-            continue
-        for line in code.splitlines():
-            if line.startswith("$ blemish "):
-                done = inside(capsys, *shlex.split(line, comments=True)[2:])
-                assert done.returncode == 0, f"{line}\n{done.stderr}"
+        else:
+            for line in code.splitlines():
+                if line.startswith("$ blemish "):
+                    done = inside(capsys, *shlex.split(line, comments=True)[2:])
+                    assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
 def test_every_page_is_in_the_readme_and_every_link_leads_somewhere() -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from blemish.fitting import calibrate, fit, with_map
     from blemish.model import Model, Prediction
 
+    __version__: str
+
 __all__ = [
     "FRE",
     "FREAE",
@@ -57,6 +59,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("blemish")
     if name not in _HOMES:
         raise AttributeError(f"module 'blemish' has no attribute {name!r}")
     from importlib import import_module

@@ -117,7 +117,7 @@ def test_an_image_whose_numbers_are_not_finite_is_an_error_and_never_good(
 ) -> None:
     model = blemish.load(str(saved))
     model.engine = Broken(model.engine, bad, where)  # type: ignore[assignment]
-    found = list(model.predict(tree))
+    found = list(model.predict(tree, errors="keep"))
     assert [prediction.error is not None for prediction in found] == 5 * [True, False]
     for prediction in found[::2]:
         assert prediction.is_anomaly is None

@@ -303,7 +303,7 @@ def test_arrays_of_images_are_taken(array: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((40, 48), np.float32),
+        np.zeros((40, 48), bool),
         np.zeros((40, 48, 2), np.uint8),
         np.zeros((3,), np.uint8),
         np.zeros((0, 4, 3), np.uint8),

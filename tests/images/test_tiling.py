@@ -255,7 +255,7 @@ def test_a_photograph_smaller_than_a_tile_is_named(tiled: Model, photographs: Pa
     Image.new("RGB", (50, 300)).save(small)
     paths: list[str | Path] = [small, photographs / "test" / "good" / "0.png", tmp_path / "none.png"]
     Image.new("RGB", (9, 9)).save(tmp_path / "none.png")
-    first, second, third = tiled.predict(paths)  # type: ignore[arg-type]
+    first, second, third = tiled.predict(paths, errors="keep")  # type: ignore[arg-type]
     assert first.error == (
         "is 300x50, smaller than the model's tiles of 64; leave it out, or fit with a smaller --tile"
     )
@@ -272,7 +272,7 @@ def test_a_full_disk_is_said_to_be_full(
 ) -> None:
     monkeypatch.setattr("blemish.images.photographs.IN_MEMORY", 1)
     monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", _full)
-    (prediction,) = tiled.predict(photographs / "test" / "good" / "0.png")
+    (prediction,) = tiled.predict(photographs / "test" / "good" / "0.png", errors="keep")
     assert prediction.error is not None
     assert "for its pixels (No space left on device); make some, or set TMPDIR" in prediction.error
 

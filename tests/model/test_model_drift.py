@@ -125,7 +125,7 @@ def line(model: blemish.Model, **changed: object) -> dict[str, object]:
 
 def test_predictions_are_read_back_as_they_were_printed(model: blemish.Model, tree: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"x")
-    made = list(model.predict([tree / "test", tmp_path / "bad.png"]))
+    made = list(model.predict([tree / "test", tmp_path / "bad.png"], errors="keep"))
     printed = "\n".join(json.dumps(prediction.as_dict()) for prediction in made)
     (tmp_path / "results.jsonl").write_text(f"\n{printed}\n\n")
     read = list(read_lines(tmp_path / "results.jsonl", model.calibration))

@@ -98,4 +98,4 @@ def _predicted(model: Model, sources: list[str], progress: Progress) -> Iterable
         if lines:
             yield from read_lines(Path(source), model.calibration)
         else:
-            yield from model.predict(source, progress)
+            yield from model.predict(source, progress, errors="keep")

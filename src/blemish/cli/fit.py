@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from blemish.cli.console import bars, described, err, print_json, print_model
 from blemish.cli.options import EngineName, Force, Json, parse_layers, parse_settings
+from blemish.cli.own import look_here
 from blemish.errors import SettingError
 
 
@@ -17,7 +18,10 @@ def fit(
     source: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the model goes, a new folder.")],
     detector: Annotated[
-        str | None, typer.Option(help="fre (default), fre-ae, padim, gaussian, spade, hfr, vae or vae-grf.")
+        str | None,
+        typer.Option(
+            help="fre (default), fre-ae, padim, gaussian, spade, hfr, vae, vae-grf; or your own, module:Class."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of the detector; may be repeated.")
@@ -109,6 +113,8 @@ def fit(
             raise SettingError(f"--method is a way to find FRE's subspace, not of {detector}; leave one of them out")
         detector = "fre" if method == "pca" else "fre-ae"
         chosen |= {} if method == "pca" else {"method": method}
+    if detector is not None and ":" in detector:
+        look_here()
     dataset = read_source(source, seed)
     err.print(escape(str(dataset)))
     with bars() as progress:

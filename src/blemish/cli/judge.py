@@ -76,7 +76,7 @@ def predict(
         err.print(verdicts(loaded.calibration))
     failed = 0
     with bars() as progress:
-        predictions = loaded.predict(list(sources), progress)
+        predictions = loaded.predict(list(sources), progress, errors="keep")
         if out_folder is not None:
             from blemish.report import write_results
 
@@ -229,7 +229,7 @@ def _suspects(dataset: Dataset, folder: str | None, force: bool) -> list[Predict
 
     with bars() as progress:
         model, paths = find_suspects(dataset, progress)
-        predictions = model.predict(paths) if paths else iter(())
+        predictions = model.predict(paths, errors="keep") if paths else iter(())
         if folder is not None and paths:
             predictions = write_results(model, predictions, folder, force=force)
         return [replace(prediction, map=None) for prediction in predictions]

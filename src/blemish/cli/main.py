@@ -26,6 +26,7 @@ from blemish.cli.export import export
 from blemish.cli.fit import fit
 from blemish.cli.judge import check, demo, evaluate, predict
 from blemish.cli.log import log
+from blemish.cli.own import take_imports
 from blemish.cli.serve import serve
 from blemish.cli.watch import watch
 from blemish.errors import BlemishError, is_out_of_memory
@@ -77,9 +78,10 @@ def run() -> NoReturn:
 
 def main() -> NoReturn:
     """Runs the command; an error becomes one line and a status above 0, or with `--debug` a traceback."""
-    words = [word for word in sys.argv[1:] if word != "--debug"]
-    debug = len(words) < len(sys.argv) - 1
+    debug = "--debug" in sys.argv
     try:
+        take_imports()
+        words = [word for word in sys.argv[1:] if word != "--debug"]
         status = app(words, standalone_mode=False) or 0
         if status == INTERRUPTED:  # how the parser reports Ctrl-C
             raise KeyboardInterrupt

@@ -18,6 +18,7 @@ from blemish.detectors.gaussian import Gaussian
 from blemish.detectors.generative import Generative
 from blemish.detectors.head import ComponentsHead, Head
 from blemish.detectors.hfr import HFR
+from blemish.detectors.own import import_own, imported
 from blemish.detectors.padim import PaDiM
 from blemish.detectors.spade import SPADE
 from blemish.detectors.trained import Trained
@@ -40,7 +41,10 @@ __all__ = [
     "Head",
     "PaDiM",
     "Trained",
+    "find_detector",
+    "imported",
     "make_detector",
+    "name_of",
 ]
 
 DETECTORS: dict[str, type[Detector]] = {
@@ -56,14 +60,13 @@ DETECTORS: dict[str, type[Detector]] = {
 
 
 def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detector:
-    """Returns a new detector by its name.
+    """Returns a new detector by its name; one of somebody's own, `module:Class`, if its module is imported.
 
     Raises:
+        ModelError: it is somebody's own, and its module is not imported.
         SettingError: no detector has this name, it has no such setting, or a value is out of range.
     """
-    if name not in DETECTORS:
-        raise SettingError(f"no detector is called {name!r}; give one of {', '.join(DETECTORS)}")
-    kind = DETECTORS[name]
+    kind = _named(name)
     known = kind.setting_names()
     for setting in settings or {}:
         if setting not in known:
@@ -72,3 +75,27 @@ def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detec
         return kind(**(settings or {}))
     except (TypeError, ValueError) as error:
         raise SettingError(f"{name} cannot be set to {dict(settings or {})}: {error}") from None
+
+
+def find_detector(name: str) -> type[Detector]:
+    """Returns the class that a person named; the module of one of their own, `module:Class`, is imported.
+
+    Raises:
+        SettingError: no detector has this name, or it cannot be imported.
+    """
+    return import_own(name) if ":" in name else _named(name)
+
+
+def name_of(detector: Detector) -> str:
+    """Returns the name by which `make_detector` makes such a detector."""
+    kind = type(detector)
+    own = f"{kind.__module__}:{kind.__qualname__}"
+    return next((name for name, known in DETECTORS.items() if known is kind), own)
+
+
+def _named(name: str) -> type[Detector]:
+    if ":" in name:
+        return imported(name)
+    if name not in DETECTORS:
+        raise SettingError(f"no detector is called {name!r}; give one of {', '.join(DETECTORS)}, or module:Class")
+    return DETECTORS[name]

@@ -6,7 +6,7 @@ Photographs that are cut into tiles give one result for each tile, and `whole` j
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -107,7 +107,7 @@ class Scored:
 
 def stream(
     engine: Engine,
-    sources: Sequence[ImageLike],
+    sources: Iterable[ImageLike],
     geometry: Geometry,
     copies: Copies | None = None,
     known: Container[str] | None = None,
@@ -216,7 +216,7 @@ class _Row:
 
 
 def _images(
-    sources: Sequence[ImageLike], geometry: Geometry, known: Container[str] | None
+    sources: Iterable[ImageLike], geometry: Geometry, known: Container[str] | None
 ) -> Iterator[tuple[int, _Row | str | ImageError]]:
     """Yields the rows of each source, its digest alone if it is left out, or its error."""
     came: set[str] = set()

@@ -209,19 +209,19 @@ def enter(qualities: Sequence[str] | None, detectors: Sequence[str] | None) -> l
     Raises:
         SettingError: no rung or no detector has one of the names, or none is named.
     """
-    from blemish.detectors import DETECTORS, make_detector
+    from blemish.detectors import find_detector
 
     for name in qualities or ():
         find_quality(name)
     for name in detectors or ():
-        make_detector(name)
+        find_detector(name)
     if (qualities is not None and not qualities) or (detectors is not None and not detectors):
         raise SettingError("nothing is named to compare; give one or more, or leave the choice to blemish")
     if qualities is None and detectors is None:
         found = [Entrant(DETECTOR, rung) for rung in QUALITIES] + [Entrant(other, BALANCED) for other in OTHERS]
     else:
         pairs = itertools.product(detectors or (DETECTOR,), qualities or (BALANCED,))
-        found = [Entrant(name, None if DETECTORS[name].sees_pixels else rung) for name, rung in pairs]
+        found = [Entrant(name, None if find_detector(name).sees_pixels else rung) for name, rung in pairs]
     return list(dict.fromkeys(found))
 
 
@@ -274,10 +274,12 @@ def _seconds_per_image(model: Model, dataset: Dataset) -> float:
     """Returns the mean time of some images spread over the test part, or else the training part."""
     samples = dataset.test or dataset.train
     paths = [samples[index].path for index in evenly_spaced(len(samples), TIMED)]
-    for _ in model.predict(paths):  # compiles the graphs, and fills the system's cache of files for all alike
+    for _ in model.predict(
+        paths, errors="keep"
+    ):  # compiles the graphs, and fills the system's cache of files for all alike
         pass
     start = time.perf_counter()
-    for _ in model.predict(paths):
+    for _ in model.predict(paths, errors="keep"):
         pass
     return (time.perf_counter() - start) / len(paths)
 

@@ -18,7 +18,7 @@ from blemish.evaluation.counting import OVERLAPS, Counts, count
 from blemish.evaluation.per_image import Difference, PerImage, differences
 from blemish.metrics import Decisions, Interval, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
 from blemish.model import Model, Prediction
-from blemish.progress import Progress
+from blemish.progress import Progress, reported
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
 """False-alarm rates that are compared, as far as the calibration allows them."""
@@ -67,6 +67,25 @@ class Evaluation:
     unreadable: list[Prediction]
     pixels: PixelTally
 
+    def __repr__(self) -> str:
+        """Returns the figures that matter, in up to five lines."""
+
+        def told(figures: dict[str, Any], *names: str) -> str:
+            found = ((name, figures.get(name)) for name in names)
+            return ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in found)
+
+        unreadable = f", {len(self.unreadable)} without a score" if self.unreadable else ""
+        good, anomalous = self.image["normal"], self.image["anomalous"]
+        lines = [
+            f"Evaluation: {good} good and {anomalous} anomalous images of {self.dataset.root}{unreadable}",
+            f"  images: {told(self.image, 'auroc', 'aupr', 'f1_max')}",
+            f"  pixels: {told(self.pixel, 'auroc', 'aupro', 'aupimo')}" if self.dataset.has_masks else "",
+            f"  at threshold {self.decisions['threshold']:.6g}, stated rate {self.decisions['stated_rate']:.3g}: "
+            + told(self.decisions, "false_alarm_rate", "detection_rate"),
+            f"  {1000 * self.seconds_per_image:.0f} ms an image",
+        ]
+        return "\n".join(filter(None, lines))
+
     def as_dict(self) -> dict[str, Any]:
         """Returns the figures, as JSON can hold them."""
         return {
@@ -103,7 +122,7 @@ def require_scipy() -> None:
     require("scipy.ndimage", "scipy.stats", of="evaluating", extra="report")
 
 
-def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | None = None) -> Evaluation:
+def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | bool | None = None) -> Evaluation:
     """Returns the figures of a model on the test part of a source.
 
     Pixels are counted at the model's input size, or at a photograph's own if it is cut into tiles.
@@ -111,7 +130,7 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
     Args:
         model: fitted; its seed decides the split of sources that have none of their own.
         source: a path, `layout:PATH`, or a data set that was read.
-        progress: called with the stage, and how many images of how many are done.
+        progress: called with the stage, and how many images of how many are done; `True` prints it.
 
     Raises:
         MissingExtraError: scipy is not installed; no image is scored then.
@@ -127,7 +146,7 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | No
             "give a tree with test/good and test/<defect> folders"
         )
     start = time.perf_counter()
-    counted = count(model, dataset, progress)
+    counted = count(model, dataset, reported(progress))
     seconds = (time.perf_counter() - start) / len(samples)
     results = counted.results
     if not results:

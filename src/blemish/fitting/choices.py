@@ -96,12 +96,12 @@ def _backbone(given: str | None, preset: Preset | None, quality: Quality) -> str
 
 def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset: Preset | None, seed: int) -> Detector:
     """Returns the detector given, or makes the one named; `settings` have precedence over the preset's."""
-    from blemish.detectors import DETECTORS, make_detector
+    from blemish.detectors import find_detector, make_detector
 
     if given is None or isinstance(given, str):
         name = given or (preset.detector if preset else "fre")
         chosen = preset.chosen() if preset and preset.suits(name) else {}
-        if name in DETECTORS and "seed" in DETECTORS[name].setting_names():
+        if "seed" in find_detector(name).setting_names():
             chosen["seed"] = seed
         return make_detector(name, {**chosen, **settings})
     if settings:

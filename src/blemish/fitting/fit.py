@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from blemish.backbones import side_step
 from blemish.calibration import Calibration, promised_rate
 from blemish.calibration.cross_fit import LIMIT
-from blemish.datasets import Dataset, read_source
 from blemish.engines import choose_engine
 from blemish.errors import SettingError, as_count
 from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
+from blemish.fitting.frames import Source, read_images, said_of
 from blemish.fitting.kept import Kept
 from blemish.fitting.learn import learn
 from blemish.fitting.on_cluster import learn_and_hold_out, make_fold
@@ -27,7 +27,7 @@ from blemish.images import Copies, in_proportion
 from blemish.model import Fitted, Learned, Model, Provenance, Recipe
 from blemish.model.inside import Inside
 from blemish.model.provenance import CalibratedOn, Change, now, versions
-from blemish.progress import Progress
+from blemish.progress import LOG, Progress, reported
 
 if TYPE_CHECKING:
     from blemish.detectors import Detector
@@ -40,8 +40,9 @@ LARGEST_SEED = (1 << 32) - 1
 
 
 def fit(
-    source: str | Path | Dataset,
+    source: Source,
     *,
+    bgr: bool = False,
     detector: str | Detector | None = None,
     settings: Mapping[str, Any] | None = None,
     backbone: str | None = None,
@@ -64,7 +65,7 @@ def fit(
     weights: str | Path | None = None,
     download: bool = False,
     skip_bad: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     announce: Callable[[Plan], None] | None = None,
     checkpoints: str | Path | None = None,
     resume: bool = False,
@@ -80,8 +81,11 @@ def fit(
     detector (`hfr`, `vae`, `vae-grf`, `fre-ae`) holds out a share and never sees it, unless `folds` are asked for.
 
     Args:
-        source: a path, `layout:PATH`, or a data set that was read; its training part is used.
-        detector: a name in `blemish.detectors.DETECTORS`, `fre` by default; or a new detector, such as `FRE(power=8)`.
+        source: a path, `layout:PATH`, or a data set that was read; its training part is used. Or good images, as
+            `Model.predict` takes them; those in memory are written to a temporary folder first.
+        bgr: whether the channels of arrays and tensors are blue, green, red, as OpenCV has them.
+        detector: a name in `blemish.detectors.DETECTORS`, `fre` by default; a new detector, such as `FRE(power=8)`; or
+            a class of your own, `module:Class`, whose module is then imported.
         settings: of the named detector, by name; others keep their defaults.
         backbone: a network of timm's that gives feature maps, with the tag of its weights or without
             (`resnet18.tv_in1k`); by default that of the quality.
@@ -113,7 +117,7 @@ def fit(
         weights: a file with the backbone's weights.
         download: allow timm to fetch them.
         skip_bad: leave out images that cannot be read, rather than stop; their count is kept in the model.
-        progress: called with the stage, and how many images or steps of how many are done.
+        progress: called with the stage, and how many images or steps of how many are done; `True` prints it.
         announce: called with what the fit will need, before the pass over the images.
         checkpoints: a folder for the checkpoint and the log of a trained detector; with `ray`, for summaries of what
             was learned so far, if a share is held out.
@@ -129,7 +133,7 @@ def fit(
     Raises:
         BlemishError: one of its kinds; the message says what was found, what was expected and what to do.
     """
-    from blemish.detectors import Trained
+    from blemish.detectors import Trained, name_of
     from blemish.engines.extractor import make_extractor
     from blemish.fitting.trained.learn import Run
     from blemish.fitting.trained.start import find_start
@@ -160,7 +164,7 @@ def fit(
         check_processes(processes, learning.batch)
     elif processes != 1:
         raise SettingError(f"{learning.name} is not trained, so further processes have no share; leave --processes out")
-    dataset = source if isinstance(source, Dataset) else read_source(source, seed)
+    dataset, _scratch = read_images(source, seed, bgr=bgr)  # the folder stays as long as its name
     calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate, box_rate)
     if len(dataset.train) > 1:  # fewer are refused in words of their own
         calibrating.check(len(dataset.train))  # before the backbone is made
@@ -175,9 +179,13 @@ def fit(
     rows = count_rows(dataset, geometry)
     drawn = copies_of_each(copies, chosen.copies, learning, rows)
     learning.expect(drawn, free_memory())
+    LOG.info("%s", dataset)
+    layers_told = ", ".join(map(str, extractor.asked))
+    LOG.info("%s on %s, layers %s, engine %s", learning.name, chosen.backbone, layers_told, running)
+    LOG.info("weights: %s", extractor.origin)
     settled = learning.settings()
     recipe = Recipe(
-        learning.name,
+        name_of(learning),
         settled,
         chosen.backbone,
         extractor.normalisation,
@@ -199,7 +207,7 @@ def fit(
     learned_from = start.learned_from(paths, geometry)
     images = divide(dataset, seed, calibrating, crosses=crosses, trained=trained, learned_from=learned_from)
     how = Run(folder, resume, start, processes)
-    options = Options(skip_bad, trim, progress, announce, how, memory)
+    options = Options(skip_bad, trim, reported(progress), announce, how, memory)
     if ray is None:
         return run(prepare(learning, extractor, recipe, images, options))
     from blemish.distributed.cluster import connect
@@ -260,10 +268,12 @@ class Work:
 
 
 def _check_cluster(ray: str, detector: Detector) -> None:
-    from blemish.detectors import Trained
+    from blemish.detectors import Trained, name_of
     from blemish.distributed.cluster import check_address
 
     check_address(ray)
+    if ":" in name_of(detector):
+        raise SettingError(f"{detector.name} is a class of your own, which a cluster's workers lack; leave --ray out")
     if isinstance(detector, Trained):
         raise SettingError(
             f"{detector.name} is trained, which --ray does not do; give --processes, or a detector that learns in one "
@@ -301,6 +311,7 @@ def prepare(
     plan = replace(plan, start=how.folder if how.start.warm else None)
     training = make_training(detector, recipe, extractor.origin, images, plan.cache, how)
     plan.check()
+    LOG.info("%s", plan)
     if options.announce:
         options.announce(plan)
     copies = Copies(recipe.copies, recipe.seed)
@@ -360,7 +371,7 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], ins
     shape = work.recipe.geometry.shape
     detector.compact()
     engine = extractor.engine.then(Scoring(detector, shape), OUTPUTS)
-    created, source = now(), images.dataset.root
+    created, source = now(), said_of(images.dataset)
     provenance = Provenance(
         created=created,
         source=source,
@@ -382,4 +393,8 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], ins
         changes=(Change(created, "fit", source, len(inside), work.passes.repeated, skipped, engine=engine.name),),
     )
     store = Fitted(Learned(detector, extractor.weights, shape), engine)
+    LOG.info(
+        "learned from %d images, %d skipped, %d repeated, %d left out; threshold %.6g at a false-alarm rate of %.3g",
+        *(len(inside), skipped, work.passes.repeated, len(trimmed), calibration.threshold, calibration.rate),
+    )
     return Model(work.recipe, calibration, provenance, inside, engine, extractor.engine, store)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 from blemish.calibration import Gathered, check_rate, promised_rate
-from blemish.datasets import Dataset, read_source
+from blemish.datasets import Dataset
 from blemish.datasets.sample import name_below
 from blemish.engines.stream import stream, whole
 from blemish.errors import NAMED, BadImagesError, DegenerateError, ImageError, SourceError, as_number
+from blemish.fitting.frames import Source, read_images, said_of
 from blemish.model import Model
 from blemish.model.change import asked_box_rate, asked_rate
 from blemish.model.provenance import HISTORY, CalibratedOn, FormerCalibration, now
-from blemish.progress import Progress
+from blemish.progress import Progress, reported
 
 
 def calibrate(
     model: Model,
-    source: str | Path | Dataset,
+    source: Source,
     *,
     false_alarm_rate: float | None = None,
     box_rate: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Model:
     """Returns the model with a calibration from other good images, which it scores; what it learned stays.
 
@@ -33,13 +33,13 @@ def calibrate(
 
     Args:
         model: fitted, or loaded.
-        source: a path, `layout:PATH`, or a data set that was read; its training part is used. The images may have
-            another size than those of the fit, or another layout.
+        source: what `fit` takes; of a data set its training part is used. The images may have another size than those
+            of the fit, or another layout.
         false_alarm_rate: what the threshold promises; by default the rate that was asked for before, or else 1 % or the
             lowest possible rate.
         box_rate: the share of good images that may show a box; by default the one that was asked for before, or else
             10 % or the lowest possible share.
-        progress: called with the stage, and how many images of how many are done.
+        progress: called with the stage, and how many images of how many are done; `True` prints it.
 
     Raises:
         SourceError: there are fewer than two images.
@@ -47,7 +47,7 @@ def calibrate(
         BadImagesError: images cannot be read, or have no finite score; up to ten are named.
         DegenerateError: all images are the same picture.
     """
-    dataset = source if isinstance(source, Dataset) else read_source(source, model.recipe.seed)
+    dataset, _scratch = read_images(source, model.recipe.seed)
     paths = [sample.path for sample in dataset.train]
     if len(paths) < 2:
         raise SourceError(f"{dataset.root}: has {len(paths)} good image to calibrate on; give at least 2")
@@ -57,7 +57,7 @@ def calibrate(
         if asked is not None:
             check_rate(name, asked, len(paths))
     told, former = model.provenance, model.calibration
-    gathered, seen = gather_scores(model, dataset, progress)
+    gathered, seen = gather_scores(model, dataset, reported(progress))
     if _all_same(gathered):
         raise DegenerateError(f"{dataset.root}: all {len(paths)} images are the same picture; give different ones")
     before = FormerCalibration(
@@ -70,7 +70,7 @@ def calibrate(
     )
     provenance = replace(
         told,
-        calibrated_on=CalibratedOn(now(), dataset.root, len(paths), seen),
+        calibrated_on=CalibratedOn(now(), said_of(dataset), len(paths), seen),
         history=(*told.history, before)[-HISTORY:],
     )
     calibration = gathered.finish(promised_rate(len(paths), None) if rate is None else rate, boxes)

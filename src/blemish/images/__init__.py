@@ -2,6 +2,7 @@
 
 from blemish.images.ahead import decode_ahead, decoding_peak, waiting
 from blemish.images.copies import Copies
+from blemish.images.frames import Frame, Given, each, only
 from blemish.images.geometry import Geometry
 from blemish.images.photographs import count_tiles, open_photograph, read_tile, read_tiles
 from blemish.images.proportions import in_proportion, input_shape
@@ -25,7 +26,9 @@ from blemish.images.tiling import Mosaic, Place, Tiling
 
 __all__ = [
     "Copies",
+    "Frame",
     "Geometry",
+    "Given",
     "Header",
     "ImageLike",
     "Location",
@@ -37,12 +40,14 @@ __all__ = [
     "count_tiles",
     "decode_ahead",
     "decoding_peak",
+    "each",
     "fit_mask",
     "in_proportion",
     "input_shape",
     "located",
     "marks_anything",
     "name_of",
+    "only",
     "open_photograph",
     "read_format",
     "read_header",

@@ -8,6 +8,8 @@ The rule by which every image becomes uint8 (H, W, 3):
 - 16-bit values v become round(v / 257), so that 65535 is always white. Floating point is refused: the file does not
   state its range.
 
+Images in memory come in by the rule of `frames`.
+
 Resizing is Pillow's bicubic, which widens its kernel when it shrinks (antialiased). Where at least twice the wanted
 size remains, an image is first shrunk by a whole number: a JPEG while it is decoded, by two, four or eight, any other
 by averaging. The result then differs from resizing in one step by at most 2 grey levels on average over an image
@@ -33,6 +35,7 @@ from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 from blemish.errors import ImageError
 from blemish.images.ahead import DECODING
 from blemish.images.files import DECODING_ERRORS, damaged, opened
+from blemish.images.frames import Frame
 from blemish.images.geometry import Geometry
 from blemish.images.remote import Location, Remote, RemoteFile
 from blemish.storage.remote import is_remote
@@ -52,8 +55,8 @@ LYING = (5, 6, 7, 8)
 
 Pixels = NDArray[np.uint8]
 
-ImageLike = Location | Pixels | bytes
-"""A file here or elsewhere, an array, or the bytes of a file."""
+ImageLike = Location | Pixels | bytes | Frame
+"""A file here or elsewhere, an array, the bytes of a file, or another image in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +75,24 @@ class Header:
 
 def name_of(source: ImageLike) -> Location | str:
     """Returns the name of an image for messages."""
-    return source if isinstance(source, (Path, Remote)) else "<bytes>" if isinstance(source, bytes) else "<array>"
+    if isinstance(source, (Path, Remote)):
+        return source
+    return "<bytes>" if isinstance(source, bytes) else _frame(source).name
 
 
 def read_image(source: str | ImageLike, geometry: Geometry) -> Pixels:
     """Returns the image as uint8 RGB (H, W, 3) of the geometry's shape.
 
     Args:
-        source: a file's path, address or bytes, or an array: uint8 (H, W), (H, W, 3) or (H, W, 4), or uint16 (H, W).
+        source: a file's path, address or bytes, an array, or another frame, as `frames` says.
 
     Raises:
         ImageError: the file is missing, empty, truncated, too large, or not an image of a known format; or the array
-            has another shape or type.
+            has another shape or type, or values out of range.
     """
-    if isinstance(source, np.ndarray):
-        return _shrunk(_from_array(source), "<array>", geometry)
+    if isinstance(source, (np.ndarray, Frame)):
+        frame = _frame(source)
+        return _shrunk(frame.image(), frame.name, geometry)
     file = located(source) if isinstance(source, str) else source
     name = name_of(file)
     with opened(file) as image, _decoding(image, name, geometry):
@@ -101,8 +107,9 @@ def whole_image(source: ImageLike) -> Iterator[Image.Image]:
     Raises:
         ImageError: as `read_image` does.
     """
-    if isinstance(source, np.ndarray):
-        yield _to_rgb(_from_array(source), "<array>")
+    if isinstance(source, (np.ndarray, Frame)):
+        frame = _frame(source)
+        yield _to_rgb(frame.image(), frame.name)
         return
     name = name_of(source)
     with opened(source) as image:
@@ -134,8 +141,10 @@ def read_header(path: Location, geometry: Geometry) -> Header:
         return Header(height, width, _share(image, geometry if geometry.tile is None else None))
 
 
-def read_size(source: Location | bytes) -> tuple[int, int]:
+def read_size(source: ImageLike) -> tuple[int, int]:
     """Returns height and width of the upright image. Raises `ImageError` as `read_image` does."""
+    if isinstance(source, (np.ndarray, Frame)):
+        return _frame(source).size
     with opened(source) as image:
         stored = image.height, image.width
         if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow has rotated these already
@@ -150,8 +159,9 @@ def read_proportion(source: ImageLike) -> float:
 
     A rotation that a PNG has after its pixels is not seen. Raises `ImageError` as `read_image` does.
     """
-    if isinstance(source, np.ndarray):
-        return math.log(source.shape[0]) - math.log(source.shape[1])
+    if isinstance(source, (np.ndarray, Frame)):
+        height, width = _frame(source).size
+        return math.log(height) - math.log(width)
     with opened(source) as image, _faults_of(name_of(source)):
         found = math.log(image.height) - math.log(image.width)
         return -found if _lies(image) else found
@@ -351,14 +361,5 @@ def _visible(image: Image.Image, path: Location | str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_array(array: NDArray[np.generic]) -> Image.Image:
-    """Returns a uint8 or uint16 array as Pillow's image."""
-    grey = array.ndim == 2 and array.dtype in (np.dtype(np.uint8), np.dtype(np.uint16))
-    colour = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8
-    if not (grey or colour) or 0 in array.shape:
-        raise ImageError(
-            "<array>",
-            f"has shape {array.shape} and type {array.dtype}; expected uint8 (H, W), (H, W, 3) or (H, W, 4), "
-            "or uint16 (H, W)",
-        )
-    return Image.fromarray(np.ascontiguousarray(array))
+def _frame(source: Pixels | Frame) -> Frame:
+    return source if isinstance(source, Frame) else Frame(source)

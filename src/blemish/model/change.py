@@ -41,13 +41,14 @@ def update(
     only_normal: bool = False,
     newest: int | None = None,
     skip_bad: bool = False,
+    bgr: bool = False,
     progress: Progress | None = None,
 ) -> Model:
     """Returns the model after it learned from more good images; see `Model.update`."""
     detector = _closed_form(model, "updated")
     if newest is not None and (newest := as_count("newest", newest)) < 1:
         raise SettingError(f"newest {newest} is out of range; give how many of the newest scores calibrate, 1 or more")
-    given = NewImages.of(images, model.recipe.seed)
+    given = NewImages.of(images, model.recipe.seed, bgr=bgr)
     judged, intake, fresh = Intake(model, given, skip_bad), Intake(model, given, skip_bad), detector.emptied()
     if only_normal:
         judged.run(None, {}, progress)
@@ -97,13 +98,13 @@ def merge(model: Model, other: Model) -> Model:
     )
 
 
-def forget(model: Model, images: Images, *, progress: Progress | None = None) -> Model:
+def forget(model: Model, images: Images, *, bgr: bool = False, progress: Progress | None = None) -> Model:
     """Returns the model as if it had never learned from these images; see `Model.forget`."""
     import torch
 
     rest = _closed_form(model, "changed")
     _check_forgets(model, rest)
-    given = NewImages.of(images, model.recipe.seed)
+    given = NewImages.of(images, model.recipe.seed, bgr=bgr)
     rows_of: dict[str, Iterator[int]] = {}  # the numbers of the rows of each image that are still to come
     is_left = np.ones(int(model.inside.rows.sum()), bool)
     ends = np.cumsum(model.inside.rows, dtype=np.int64)

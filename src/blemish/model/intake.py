@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +13,19 @@ from blemish.datasets import Dataset, read_source
 from blemish.datasets.sample import name_below
 from blemish.engines.stream import Chunk, NotFiniteError, stream, tensors, whole
 from blemish.errors import BadImagesError, DegenerateError, ImageError, SourceError
-from blemish.images import Copies, ImageLike, Remote
+from blemish.images import Copies, Given, ImageLike, Remote, each
 from blemish.model.inside import Arrivals
-from blemish.model.model import ONE, Given, Model
+from blemish.model.model import Model
 from blemish.model.provenance import NAMED
 from blemish.progress import Progress
 
 if TYPE_CHECKING:
     from blemish.detectors import Detector
 
-Images = Given | Sequence[Given] | Dataset
+Images = Given | Iterable[Given] | Dataset
+
+MEMORY = "memory"
+"""Where images come from that were given themselves."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +37,22 @@ class NewImages:
     names: list[str]
 
     @classmethod
-    def of(cls, given: Images, seed: int) -> NewImages:
-        """Returns the good images of a source or a data set, or arrays and bytes as they are.
+    def of(cls, given: Images, seed: int, *, bgr: bool = False) -> NewImages:
+        """Returns the good images of sources or a data set, and images in memory as they are.
 
         Raises:
             SourceError: a source is missing or empty.
         """
         if isinstance(given, Dataset):
             return cls._of_dataset(given)
-        if isinstance(given, (str, Path, Remote)):
-            return cls._of_dataset(read_source(str(given), seed))
         roots: dict[str, None] = {}  # each once, in order
         images: list[ImageLike] = []
         names: list[str] = []
-        for one in [given] if isinstance(given, ONE) else given:
+        for one in each(given, bgr=bgr):
             if isinstance(one, (str, Path, Remote)):
                 more = cls._of_dataset(read_source(str(one), seed))
             else:
-                image = bytes(one) if isinstance(one, (bytearray, memoryview)) else one
-                more = cls("memory", [image], [f"image {len(images) + 1}"])
+                more = cls(MEMORY, [one], [f"image {len(images) + 1}"])
             roots[more.root] = None
             images += more.images
             names += more.names

@@ -4,42 +4,49 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from blemish.calibration import Calibration
 from blemish.datasets import Dataset, read_source
 from blemish.engines import Engine
-from blemish.engines.stream import NOT_FINITE, Scored, stream, whole
-from blemish.errors import DegenerateError, ModelError, SettingError, StorageError, WeightsError
+from blemish.engines.stream import NOT_FINITE, Chunk, NotFiniteError, Scored, stream, whole
+from blemish.errors import DegenerateError, ImageError, ModelError, SettingError, StorageError, WeightsError
 from blemish.images import (
+    Given,
     ImageLike,
     Location,
     Place,
     Remote,
+    each,
     located,
     name_of,
+    only,
     read_image,
     read_proportion,
     read_size,
     read_tile,
 )
+from blemish.images.copies import digest_of
+from blemish.images.frames import HoldsArray
 from blemish.maps import Box, find_boxes
 from blemish.maps.boxes import LEAST_AREA
 from blemish.model.card import card_content, read_content
 from blemish.model.drift import DEFAULT_LEVEL, DEFAULT_WINDOW, Drift, find_drift
 from blemish.model.inside import Inside
-from blemish.model.prediction import Prediction
+from blemish.model.prediction import Origin, Prediction
 from blemish.model.provenance import Provenance
 from blemish.model.recipe import Learned, Recipe
 from blemish.model.saved import Saved, Store
-from blemish.progress import Progress
+from blemish.progress import LOG, Progress, reported
 from blemish.storage import Scratch, new_folder, read_card, write_card
 from blemish.storage.cards import reason_of
 from blemish.storage.remote import fetch_folder, is_address_in_a_path, is_remote
@@ -53,9 +60,10 @@ if TYPE_CHECKING:
 TRIES, AGAIN = 5, 0.1
 """How often reading is tried if the folder is replaced meanwhile, and the seconds between."""
 
-Given = str | ImageLike | bytearray | memoryview
-ONE = (str, Path, Remote, bytes, bytearray, memoryview, np.ndarray)
-"""What one source or image may be given as; anything else holds several."""
+AT_HAND = (str, os.PathLike, Remote, bytes, bytearray, memoryview, Image.Image, HoldsArray, Dataset, list, tuple)
+"""What is taken apart before the first image is predicted; all else, such as a generator, is so as it goes."""
+
+Errors = Literal["raise", "keep"]
 
 
 class Model:
@@ -88,6 +96,21 @@ class Model:
         self.engine = engine
         self.extractor = extractor
         self.store = store
+
+    def __repr__(self) -> str:
+        """Returns what it is, what it learned from, and what it promises, in five lines."""
+        recipe, calibration, told = self.recipe, self.calibration, self.provenance
+        height, width = recipe.geometry.shape
+        tiles = "" if recipe.geometry.tile is None else f", tiles of {recipe.geometry.tile} pixels"
+        layers = ", ".join(map(str, recipe.layers))
+        return (
+            f"Model: {recipe.detector} on {recipe.backbone}, layers {layers}\n"
+            f"  input {height}x{width}{tiles}, engine {self.engine.name}\n"
+            f"  learned from {len(self.inside)} good images of {told.source}, {told.created}\n"
+            f"  threshold {calibration.threshold:.6g}: a false-alarm rate of {calibration.rate:.3g}, "
+            f"by {len(calibration.scores)} scores of good images\n"
+            f"  boxes above {calibration.box_level:.6g}: on {calibration.box_rate:.3g} of good images"
+        )
 
     @property
     def threshold(self) -> float:
@@ -136,40 +159,108 @@ class Model:
 
     def predict(
         self,
-        sources: Given | Sequence[Given],
-        progress: Progress | None = None,
+        sources: Given | Iterable[Given] | Dataset,
+        progress: Progress | bool | None = None,
+        *,
+        errors: Errors = "raise",
+        bgr: bool = False,
     ) -> Iterator[Prediction]:
-        """Yields one prediction for each image, in order; an unreadable image gives a prediction with an error.
+        """Yields one prediction for each image, in order.
+
+        Images are decoded ahead: of a generator, up to a hundred are taken before the first is predicted, so a camera
+        is better asked frame by frame, with `predict_one`.
 
         Args:
-            sources: one or several of these: a source, which is an image, a folder or a data set; an array as
-                `read_image` takes it; the bytes of an image file. Of a source that has a test part, that part is
-                predicted.
-            progress: called with the stage, and how many images of how many are done.
+            sources: a source, which is an image, a folder or a data set; a data set that was read; an image in memory,
+                or a batch of them, as `blemish.images.frames` says; the bytes of an image file; or any number of these.
+                Of a source that has a test part, that part is predicted.
+            progress: called with the stage, and how many images of how many are done; `True` prints it.
+            errors: what an image does that cannot be scored. `raise` stops there; `keep` goes on, after a prediction
+                whose `error` says why, whose score is not a number and whose `is_anomaly` is `None`.
+            bgr: whether the channels of arrays and tensors are blue, green, red, as OpenCV has them.
 
         Raises:
             SourceError: a source is missing or empty.
+            ImageError: an image cannot be read, or its score is not finite.
+            SettingError: `errors` is another word.
         """
-        images: list[ImageLike] = []
-        given: Sequence[Given] = [sources] if isinstance(sources, ONE) else sources
-        for source in given:
-            if isinstance(source, (bytearray, memoryview)):
-                images.append(bytes(source))
-            elif isinstance(source, (bytes, Remote, np.ndarray)):
-                images.append(source)
-            else:
-                dataset = read_source(source, self.recipe.seed)
-                images += [sample.path for sample in dataset.test or dataset.train]
-        return self.judge(images, progress)
+        _check_errors(errors)
+        found = self._found(sources, bgr)
+        images = list(found) if isinstance(sources, AT_HAND) else found
+        return self._predicted(images, reported(progress), errors)
 
-    def judge(self, images: Sequence[ImageLike], progress: Progress | None = None) -> Iterator[Prediction]:
-        """Yields one prediction for each image, in order, as `predict` does; here none is looked for as a source."""
-        for scored in whole(stream(self.engine, images, self.recipe.geometry), self.recipe.geometry):
-            done = scored.index + 1
-            yield self._judged(scored, images[scored.index])
+    def predict_one(self, image: Given, *, errors: Errors = "raise", bgr: bool = False) -> Prediction:
+        """Returns the prediction of one image at once; what a loop over a camera's frames calls.
+
+        Args:
+            image: a file, its bytes, or an image in memory, as `predict` takes them.
+            errors: as in `predict`.
+            bgr: whether the channels of an array or a tensor are blue, green, red, as OpenCV has them.
+
+        Raises:
+            ImageError: it cannot be read, or its score is not finite.
+            SourceError: it is no image, or several.
+            SettingError: `errors` is another word.
+        """
+        _check_errors(errors)
+        source = _one(image, bgr)
+        geometry = self.recipe.geometry
+        if geometry.tile is None:
+            chunk = Chunk.empty()
+            try:
+                pixels = read_image(source, geometry)
+            except ImageError as error:
+                chunk.errors[0] = error
+            else:
+                (arrays,) = self.engine.run([np.stack([pixels])])  # a copy, which OpenVINO may write to
+                chunk = Chunk([0], [], arrays, {}, [False], {0: digest_of(pixels).hex()})
+            chunks: Iterable[Chunk] = [chunk]
+        else:
+            chunks = stream(self.engine, [source], geometry)
+        (scored,) = whole(chunks, geometry)
+        if scored.error is not None and errors == "raise":
+            raise _refused(scored.error, name_of(source))
+        return self._judged(scored, source)
+
+    def judge(self, images: Iterable[ImageLike], progress: Progress | None = None) -> Iterator[Prediction]:
+        """Yields one prediction for each image, in order; an image that cannot be scored gives one with an error.
+
+        Nothing is looked for as a source.
+        """
+        return self._predicted(images, progress, "keep")
+
+    def _found(self, sources: Given | Iterable[Given] | Dataset, bgr: bool) -> Iterator[ImageLike]:
+        """Yields the images of all sources."""
+        if isinstance(sources, Dataset):
+            yield from (sample.path for sample in sources.test or sources.train)
+            return
+        for source in each(sources, bgr=bgr):
+            if isinstance(source, (str, Path)):
+                dataset = read_source(source, self.recipe.seed)
+                yield from (sample.path for sample in dataset.test or dataset.train)
+            else:
+                yield source
+
+    def _predicted(
+        self, images: Iterable[ImageLike], progress: Progress | None, errors: Errors
+    ) -> Iterator[Prediction]:
+        total = len(images) if isinstance(images, Sized) else 0
+        held: dict[int, ImageLike] = {}  # those that were taken, until they are predicted
+
+        def taken() -> Iterator[ImageLike]:
+            for index, image in enumerate(images):
+                held[index] = image
+                yield image
+
+        geometry = self.recipe.geometry
+        for scored in whole(stream(self.engine, taken(), geometry), geometry):
+            done, image = scored.index + 1, held.pop(scored.index)
+            if scored.error is not None and errors == "raise":
+                raise _refused(scored.error, _path(image) or f"image {done}")
+            yield self._judged(scored, image)
             del scored  # maps of large photographs take room
             if progress:
-                progress("predict", done, len(images))
+                progress("predict", done, total)
 
     def _judged(self, scored: Scored, image: ImageLike) -> Prediction:
         used = (self.threshold, self.calibration.rate)
@@ -178,10 +269,42 @@ class Model:
             return Prediction(_path(image), math.nan, math.nan, None, *used, None, reason)
         (p_value,) = self.calibration.p_values([scored.score])
         is_anomaly = scored.score > self.threshold
-        boxes = tuple(self._in_image(self.boxes(scored.map), image))
+        boxes = self.boxes(scored.map)
         known = scored.digest in self.inside
         verdict = (scored.score, float(p_value), is_anomaly, *used)
-        return Prediction(_path(image), *verdict, scored.map, None, boxes, known, scored.digest)
+        origin = Origin(image, self.recipe.geometry, self.calibration.display, tuple(boxes))
+        in_image = tuple(self._in_image(boxes, image))
+        return Prediction(_path(image), *verdict, scored.map, None, in_image, known, scored.digest, origin)
+
+    def features(
+        self, images: Given | Iterable[Given], *, bgr: bool = False, progress: Progress | bool | None = None
+    ) -> list[NDArray[np.float32]]:
+        """Returns the features that the detector looks at, for each layer (N, C_l, H_l, W_l).
+
+        The rows are in the order of the images; of photographs in tiles each tile is a row. All are held in memory at
+        once. The layers are those of `recipe.shapes`; a detector that takes the images themselves has their pixels as
+        its only one.
+
+        Args:
+            images: as `predict` takes them.
+            bgr: whether the channels of arrays and tensors are blue, green, red.
+            progress: called with the stage, and how many images of how many are done; `True` prints it.
+
+        Raises:
+            SourceError: a source is missing or empty.
+            ImageError: an image cannot be read.
+        """
+        found, tell, done = list(self._found(images, bgr)), reported(progress), 0
+        rows: list[list[NDArray[np.float32]]] = [[np.empty((0, *grid), np.float32)] for grid in self.recipe.grids]
+        for chunk in stream(self.extractor, found, self.recipe.geometry):
+            for index, error in chunk.errors.items():
+                raise ImageError(_path(found[index]) or f"image {index + 1}", error.reason)
+            for layer, array in zip(rows, chunk.arrays, strict=True):
+                layer.append(array)
+            done += chunk.finished
+            if tell:
+                tell("features", done, len(found))
+        return [np.concatenate(layer) for layer in rows]
 
     def boxes(self, values: NDArray[np.float32]) -> list[Box]:
         """Returns boxes around parts of a map (H, W) above the level for boxes, in its pixels, highest peak first.
@@ -206,18 +329,21 @@ class Model:
         if tile is not None:
             scale = (geometry.tiling.side / geometry.height, geometry.tiling.side / geometry.width)
             return (tile.top / scale[0], tile.left / scale[1]), scale
-        size = image.shape[:2] if isinstance(image, np.ndarray) else read_size(image)
+        size = read_size(image)
         return geometry.margins, (size[0] / geometry.height, size[1] / geometry.width)
 
-    def explain(self, image: Given, components: int | str | Sequence[int] | None = None) -> Explanation:
+    def explain(
+        self, image: Given, components: int | str | Sequence[int] | None = None, *, bgr: bool = False
+    ) -> Explanation:
         """Returns why an image has its score: the maps of layers, and of components if the detector has them.
 
         If photographs are cut into tiles, the tile with the highest score is explained.
 
         Args:
-            image: a file, its bytes, or an array as `read_image` takes it.
+            image: a file, its bytes, or an image in memory, as `predict` takes them.
             components: how many of those that add the most where the map is largest; `best`, which is twelve of these,
                 the default; `worst`, the twelve that add the least there; or indices, for every layer that has them.
+            bgr: whether the channels of an array or a tensor are blue, green, red.
 
         Raises:
             ImageError: the image cannot be read.
@@ -229,9 +355,7 @@ class Model:
         from blemish.detectors import Generative
         from blemish.explanation import explain
 
-        source = located(image) if isinstance(image, str) else image
-        if isinstance(source, (bytearray, memoryview)):
-            source = bytes(source)
+        source = _one(image, bgr)
         geometry = self.recipe.geometry
         place = None if geometry.tile is None else self._worst(source)
         pixels = read_image(source, geometry) if place is None else read_tile(source, place, geometry)
@@ -319,12 +443,13 @@ class Model:
 
     def update(
         self,
-        images: Given | Sequence[Given] | Dataset,
+        images: Given | Iterable[Given] | Dataset,
         *,
         only_normal: bool = False,
         newest: int | None = None,
         skip_bad: bool = False,
-        progress: Progress | None = None,
+        bgr: bool = False,
+        progress: Progress | bool | None = None,
     ) -> Model:
         """Returns the model after it learned from more good images; this one is not changed.
 
@@ -340,7 +465,8 @@ class Model:
                 of the lowest of them calibrate all the same, or the threshold would fall from update to update.
             newest: calibrate on so many of the newest scores alone, where the line changes slowly.
             skip_bad: leave out images that cannot be read, rather than stop.
-            progress: called with the stage, and how many images of how many are done.
+            bgr: whether the channels of arrays and tensors are blue, green, red.
+            progress: called with the stage, and how many images of how many are done; `True` prints it.
 
         Raises:
             SettingError: the detector is a trained one.
@@ -350,7 +476,8 @@ class Model:
         """
         from blemish.model.change import update
 
-        return update(self, images, only_normal=only_normal, newest=newest, skip_bad=skip_bad, progress=progress)
+        tell = reported(progress)
+        return update(self, images, only_normal=only_normal, newest=newest, skip_bad=skip_bad, bgr=bgr, progress=tell)
 
     def merge(self, other: Model) -> Model:
         """Returns a model of the images of both, calibrated on the scores of both; neither of the two is changed.
@@ -366,7 +493,13 @@ class Model:
 
         return merge(self, other)
 
-    def forget(self, images: Given | Sequence[Given] | Dataset, *, progress: Progress | None = None) -> Model:
+    def forget(
+        self,
+        images: Given | Iterable[Given] | Dataset,
+        *,
+        bgr: bool = False,
+        progress: Progress | bool | None = None,
+    ) -> Model:
         """Returns the model as if it had never learned from these images; this one is not changed.
 
         It equals one that was fitted on the others, to 1e-4 of the scores. Their scores leave the calibration too. If
@@ -374,7 +507,8 @@ class Model:
 
         Args:
             images: as `update` takes them.
-            progress: called with the stage, and how many images of how many are done.
+            bgr: whether the channels of arrays and tensors are blue, green, red.
+            progress: called with the stage, and how many images of how many are done; `True` prints it.
 
         Raises:
             SettingError: the detector cannot forget (`fre`, and those that are trained), fewer than 2 images would be
@@ -384,7 +518,7 @@ class Model:
         """
         from blemish.model.change import forget
 
-        return forget(self, images, progress=progress)
+        return forget(self, images, bgr=bgr, progress=reported(progress))
 
     def save(self, path: str | Path, *, force: bool = False, replaces: Model | None = None) -> None:
         """Writes the model as a folder, whole or not at all.
@@ -426,7 +560,9 @@ class Model:
             SettingError: the engine is unknown or not installed.
         """
         if is_remote(path):
-            return cls._fetched(str(path), engine, threads)
+            loaded = cls._fetched(str(path), engine, threads)
+            LOG.info("loaded %s: %s, engine %s", path, loaded.recipe.detector, loaded.engine.name)
+            return loaded
         folder = Path(path)
         if is_address_in_a_path(folder):
             raise ModelError(f"{folder}: looks like an address; give it as text, such as 's3://bucket/model'")
@@ -442,6 +578,7 @@ class Model:
                     raise ModelError(told) from None
             else:
                 if _identity(folder) == before:
+                    LOG.info("loaded %s: %s, engine %s", folder, loaded.recipe.detector, loaded.engine.name)
                     return loaded
             time.sleep(AGAIN)  # it was replaced while it was read, so its parts may be of two models
         raise ModelError(f"{folder}: was replaced again and again while it was read; load it again later")
@@ -481,6 +618,23 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
 def _pixels(images: Tensor) -> NDArray[np.uint8]:
     """Returns images (B, 3, H, W) between 0 and 1 as uint8 (B, H, W, 3)."""
     return np.asarray((255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy())
+
+
+def _one(image: Given, bgr: bool) -> ImageLike:
+    """Returns the only image that was given. Raises `SourceError` if it is none, or several."""
+    found = only(image, bgr=bgr)
+    return located(found) if isinstance(found, str) else found
+
+
+def _check_errors(errors: str) -> None:
+    if errors not in ("raise", "keep"):
+        raise SettingError(f"errors={errors!r} is not known; give 'raise' or 'keep'")
+
+
+def _refused(error: ImageError, name: object) -> ImageError:
+    """Returns the error that ends a prediction, with the image's name."""
+    kind = NotFiniteError if isinstance(error, NotFiniteError) else ImageError
+    return kind(name, f"{error.reason}; errors='keep' would go on without its verdict")
 
 
 def _path(source: ImageLike) -> Location | None:

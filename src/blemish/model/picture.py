@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.images import ImageLike, Pixels
-from blemish.maps import in_view, outlined, overlay, view
+from blemish.images import Geometry, ImageLike, Pixels
+from blemish.maps import Box, in_view, outlined, overlay, view
 
 if TYPE_CHECKING:
     from blemish.model.model import Model
@@ -31,6 +32,16 @@ def drawn(model: Model, source: ImageLike, values: NDArray[np.float32]) -> Pixel
     Raises:
         ImageError: the image can no longer be read.
     """
-    pixels, shown = view(source, values, model.recipe.geometry, LONGEST)
-    boxes = in_view(model.boxes(values), values.shape, pixels.shape)
-    return outlined(overlay(pixels, shown, model.calibration.display), boxes)
+    return draw(source, values, model.recipe.geometry, model.calibration.display, model.boxes(values))
+
+
+def draw(
+    source: ImageLike,
+    values: NDArray[np.float32],
+    geometry: Geometry,
+    display: tuple[float, float],
+    boxes: Sequence[Box],
+) -> Pixels:
+    """Returns the same picture from its parts; the boxes are in pixels of the map. Raises as `drawn` does."""
+    pixels, shown = view(source, values, geometry, LONGEST)
+    return outlined(overlay(pixels, shown, display), in_view(boxes, values.shape, pixels.shape))

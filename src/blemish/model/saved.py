@@ -118,9 +118,11 @@ class Saved:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from blemish.detectors import make_detector
+        from blemish.detectors import imported, make_detector
 
         recipe = self.recipe
+        if ":" in recipe.detector:
+            imported(recipe.detector)  # or it says what to import
         # Again, since the model may have been loaded long ago.
         try:
             check_files(self.folder, {"files": {LEARNED: self.card["files"][LEARNED]}})

@@ -153,7 +153,9 @@ def _gallery(evaluation: Evaluation) -> list[Result]:
 def _tiles(model: Model, results: Sequence[Result]) -> list[Shown]:
     """Returns pictures of these images and their maps, which are computed again, so that few are in memory."""
     tiles = []
-    for (sample, _), prediction in zip(results, model.predict([sample.path for sample, _ in results]), strict=True):
+    for (sample, _), prediction in zip(
+        results, model.predict([sample.path for sample, _ in results], errors="keep"), strict=True
+    ):
         if prediction.map is None:
             continue  # it could be read before
         pixels, values = view(sample.path, prediction.map, model.recipe.geometry, LONGEST)
