@@ -3,6 +3,7 @@
 from blemish.images.ahead import decode_ahead, decoding_peak, waiting
 from blemish.images.copies import Copies
 from blemish.images.geometry import Geometry
+from blemish.images.georeference import Georeference, ground_of, read_georeference
 from blemish.images.photographs import count_tiles, open_photograph, read_tile, read_tiles
 from blemish.images.proportions import in_proportion, input_shape
 from blemish.images.reading import (
@@ -26,6 +27,7 @@ from blemish.images.tiling import Mosaic, Place, Tiling
 __all__ = [
     "Copies",
     "Geometry",
+    "Georeference",
     "Header",
     "ImageLike",
     "Location",
@@ -38,6 +40,7 @@ __all__ = [
     "decode_ahead",
     "decoding_peak",
     "fit_mask",
+    "ground_of",
     "in_proportion",
     "input_shape",
     "located",
@@ -45,6 +48,7 @@ __all__ = [
     "name_of",
     "open_photograph",
     "read_format",
+    "read_georeference",
     "read_header",
     "read_image",
     "read_mask",
