@@ -34,7 +34,7 @@ OUTLINE = (0, 255, 255)
 CONTOUR = (120, 255, 80)
 """Colour of a line around what lies above the level for boxes."""
 
-CLEAR, STRONGEST = 0.5, 0.6
+CLEAR, STRONGEST = 0.5, 0.5
 """Colours begin at this share of the scale, where good images end, and are never mixed in by more than this share."""
 
 LETTERS = 13
@@ -89,7 +89,7 @@ def marked(
     layer = heat_layer(values, display)
     share = layer[..., 3:].astype(np.float32) / 255
     mixed = np.asarray((image + share * (layer[..., :3].astype(np.float32) - image)).round(), np.uint8)
-    width = max(1, round(max(image.shape[:2]) / 400))
+    width = max(1, round(max(image.shape[:2]) / 300))
     mixed[_edge(values > level, width)] = CONTOUR
     return outlined(mixed, boxes, width=width)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from typing import IO
 
 from blemish.results.found import Found
 
 CATEGORY = {"id": 1, "name": "anomaly", "supercategory": "anomaly"}
-IN_MEMORY = 16 << 20
 
 
 class Coco:
@@ -17,11 +15,14 @@ class Coco:
 
     An image that could not be read has no size, and stands in `unreadable` alone. The score of an annotation is the
     box's peak, by which boxes of one model rank; its p-value stands beside it.
+
+    Args:
+        file: for the document.
+        boxes: an empty file, in which boxes wait for the end.
     """
 
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-        self._boxes = tempfile.SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8")  # noqa: SIM115  closed by `close`
+    def __init__(self, file: IO[str], boxes: IO[str]) -> None:
+        self._file, self._boxes = file, boxes
         self._images, self._count = 0, 0
         self._unreadable: list[str] = []
         file.write('{"info": {"description": "predictions by blemish"}, "images": [')
@@ -65,5 +66,4 @@ class Coco:
         self._boxes.seek(0)
         while block := self._boxes.read(1 << 16):
             self._file.write(block)
-        self._boxes.close()
         self._file.write('],\n"unreadable": ' + json.dumps(self._unreadable) + "}\n")

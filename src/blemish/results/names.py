@@ -1,4 +1,4 @@
-"""Names of what is written for an image: its path below its source, made safe for every system."""
+"""Names of what is written for an image: by its path below its source."""
 
 from __future__ import annotations
 
@@ -45,14 +45,17 @@ class Names:
                 return "/".join([prefix, *inner] if prefix else inner)
             text, slash, name = text.rpartition("/")
             if not slash and (name in {"", "."} or "." not in self._prefixes):
-                return safe(path.name)
-            inner.insert(0, safe(name))
+                return path.name
+            inner.insert(0, name)
             if not slash:
                 text = "."  # a path relative to the working folder, which is the source
 
     def free(self, path: Location) -> str:
-        """Returns that path as a name that no other image has, whatever its ending: `scratch/000_2.png`."""
-        return str(_free(PurePosixPath(self.below(path)), self._taken))
+        """Returns that path as a name that every system takes and no other image has, whatever its ending.
+
+        `scratch/000_2.png` is the second of `scratch/000`.
+        """
+        return str(_free(PurePosixPath(*map(safe, self.below(path).split("/"))), self._taken))
 
 
 def _free(name: PurePosixPath, taken: set[str]) -> PurePosixPath:

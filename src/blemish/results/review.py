@@ -10,7 +10,7 @@ import json
 import secrets
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -32,15 +32,16 @@ class Review:
 
     Args:
         model: that predicted.
-        folder: for the page.
+        file: for the page.
+        folder: of the page.
     """
 
-    def __init__(self, model: Model, folder: Path) -> None:
+    def __init__(self, model: Model, file: IO[str], folder: Path) -> None:
         self._model, self._folder = model, folder
         self._count, self._unreadable = 0, 0
         page = resources.files("blemish.results").joinpath(PAGE).read_text("utf-8")
         before, self._after = page.split(ROWS)
-        self._file = (folder / PAGE).open("w", encoding="utf-8", newline="\n")
+        self._file = file
         head = {"id": secrets.token_hex(8), "threshold": model.threshold, "rate": model.calibration.rate}
         self._file.write(before.replace(HEAD, _embedded(head)))
 
@@ -68,7 +69,6 @@ class Review:
     def close(self) -> None:
         """Writes the end of the page."""
         self._file.write(self._after.replace("/*unreadable*/", str(self._unreadable)))
-        self._file.close()
 
     def _pictures(self, found: Found, values: NDArray[np.float32]) -> tuple[str, str | None]:
         """Writes the photograph and its colours, if there are any; returns how the page refers to them."""

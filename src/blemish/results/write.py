@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,13 +17,16 @@ from blemish.results.coco import Coco
 from blemish.results.found import Found
 from blemish.results.geojson import GeoJson
 from blemish.results.names import Names
-from blemish.results.review import Review
+from blemish.results.review import PAGE, Review
 from blemish.results.tables import Tables
 from blemish.results.yolo import Yolo
 from blemish.storage import new_folder
 
 RESULTS = "results.jsonl"
 DRAWN = "maps"
+IN_MEMORY = 16 << 20
+"""Bytes of boxes that wait in memory."""
+
 FORMATS = ("jsonl", "csv", "coco", "yolo", "geojson")
 
 
@@ -80,7 +84,8 @@ def write_results(
     ):
         writers: list[Writer] = [_writer(name, temporary, files) for name in formats if name != "jsonl"]
         if review:
-            writers.append(Review(model, temporary))
+            page = (temporary / PAGE).open("w", encoding="utf-8", newline="\n")
+            writers.append(Review(model, files.enter_context(page), temporary))
         for prediction in predictions:
             found = _found(model, prediction, names)
             line = prediction.as_dict()
@@ -111,16 +116,19 @@ def stream_results(
         SettingError: the format is not known, or is no single document.
     """
     _check_formats([form])
-    made = {"csv": Tables, "coco": Coco, "geojson": GeoJson}
-    if form not in made:
-        raise SettingError(f"{form} is a file for each image; give --out DIR, or another format")
-    names, writer = Names(sources), made[form](file)
-    for prediction in predictions:
-        if (found := _found(model, prediction, names)) is not None:
-            writer.add(found)
-        yield prediction
-        del prediction, found
-    writer.close()
+    if form == "yolo":
+        raise SettingError("yolo is a file for each image; give --out DIR, or another format")
+    names = Names(sources)
+    with ExitStack() as files:
+        writer: Writer = (
+            Coco(file, _waiting(files)) if form == "coco" else GeoJson(file) if form == "geojson" else Tables(file)
+        )
+        for prediction in predictions:
+            if (found := _found(model, prediction, names)) is not None:
+                writer.add(found)
+            yield prediction
+            del prediction, found
+        writer.close()
 
 
 def _check_formats(formats: Sequence[str]) -> None:
@@ -136,8 +144,13 @@ def _writer(form: str, folder: Path, files: ExitStack) -> Writer:
     if form == "csv":
         return Tables(opened("images.csv"), opened("boxes.csv"))
     if form == "coco":
-        return Coco(opened("coco.json"))
+        return Coco(opened("coco.json"), _waiting(files))
     return Yolo(folder) if form == "yolo" else GeoJson(opened("boxes.geojson"))
+
+
+def _waiting(files: ExitStack) -> IO[str]:
+    """Returns an empty file that is in memory as long as it is small."""
+    return files.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8"))
 
 
 def _found(model: Model, prediction: Prediction, names: Names) -> Found | None:
