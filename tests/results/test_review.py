@@ -70,7 +70,7 @@ def text(page: Any, name: str) -> str:
 
 
 def test_the_page_shows_one_image_with_its_boxes_and_loads_no_other_but_the_next_two(page: Any, out: Path) -> None:
-    assert text(page, "verdict") == "Model: anomalous. Is it?"
+    assert text(page, "verdict") == "Model: anomalous. Do you agree?"
     assert text(page, "progress") == "0 of 4 reviewed"
     assert "1 of 4 · a/0.png · score 50.000, threshold 19.002, p-value 0.050" in text(page, "about")
     assert page.locator(".box").count() == 2
