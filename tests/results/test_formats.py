@@ -3,7 +3,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +80,22 @@ def test_a_spreadsheet_takes_no_name_for_a_formula(tmp_path: Path) -> None:
     name = "=HYPERLINK(1).png"
     told = streamed("csv", [predicted(tmp_path / name, 2.0)], tmp_path)
     assert next(csv.DictReader(io.StringIO(told)))["image"] == f"'{name}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+def test_a_name_that_no_encoding_has_is_in_every_file(tmp_path: Path) -> None:
+    found = predicted(tmp_path / "new" / "x.png", 50.0, (FIRST,))
+    assert isinstance(found.path, Path)
+    path = found.path.rename(found.path.with_name(os.fsdecode(b"caf\xe9.png")))
+    found = replace(found, path=path)
+    formats = ["csv", "coco", "yolo", "geojson"]
+    model = made_up_model()
+    list(write_results(model, [found], tmp_path / "out", "npy", sources=[tmp_path], formats=formats, review=True))
+    assert table(tmp_path / "out" / "images.csv")[0]["image"] == r"new/caf\udce9.png"
+    assert json.loads((tmp_path / "out" / "coco.json").read_text())["images"][0]["file_name"] == "new/caf\udce9.png"
+    assert (tmp_path / "out" / "maps" / "new" / "caf_.npy").is_file()
+    assert (tmp_path / "out" / "review" / "new" / "caf_.jpg").is_file()
+    list(write_results(model, [found], tmp_path / "out", "none", force=True))
 
 
 def test_cocos_json_is_read_back_beside_the_images(written: Path, images: Path) -> None:

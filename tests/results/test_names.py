@@ -31,6 +31,8 @@ def test_the_same_name_is_numbered_whatever_its_ending_and_its_capitals(tmp_path
 def test_the_working_folder_and_addresses_are_sources_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert Names(["."]).below(Path("a/0.png")) == "a/0.png"
+    assert Names([".", "../other"]).below(Path("../0.png")) == "0.png"
+    assert Names(["/"]).below(Path("a.png")) == "a.png"
     names = Names(["s3://bucket/line"])
     assert names.below(Remote("s3://bucket/line/day/0.png")) == "day/0.png"
 

@@ -83,7 +83,7 @@ def predict(
     """
     from blemish.model import Model
 
-    if as_json and form not in {None, Format.jsonl}:
+    if as_json and form not in {None, Format.jsonl} and out_folder is None:
         raise SettingError(f"--json prints lines of JSON, and --format {form.value} was given too; give one of them")
     if ray is not None:
         if form is not None or review:

@@ -44,7 +44,7 @@ class Names:
                 prefix = self._prefixes[text]
                 return "/".join([prefix, *inner] if prefix else inner)
             text, slash, name = text.rpartition("/")
-            if not slash and (name in {"", "."} or "." not in self._prefixes):
+            if not slash and (name in {"", ".", ".."} or "." not in self._prefixes):
                 return path.name
             inner.insert(0, name)
             if not slash:

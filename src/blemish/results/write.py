@@ -139,7 +139,8 @@ def _check_formats(formats: Sequence[str]) -> None:
 
 def _writer(form: str, folder: Path, files: ExitStack) -> Writer:
     def opened(name: str) -> IO[str]:
-        return files.enter_context((folder / name).open("w", encoding="utf-8", newline=""))
+        # Names of files may hold what no encoding has.
+        return files.enter_context((folder / name).open("w", encoding="utf-8", errors="backslashreplace", newline=""))
 
     if form == "csv":
         return Tables(opened("images.csv"), opened("boxes.csv"))
