@@ -302,4 +302,4 @@ def test_the_command_fits_and_predicts_on_tiles(photographs: Path, tmp_path: Pat
     assert "24 images in 360 tiles" in fitted.stderr
     words = ["predict", model, str(photographs / "test" / "animal"), "--json", "--out", str(tmp_path / "o"), "--maps"]
     CliRunner().invoke(app, [*words, "npy"], catch_exceptions=False)
-    assert np.load(tmp_path / "o" / "0_map.npy").shape == SHAPE
+    assert np.load(tmp_path / "o" / "maps" / "0.npy").shape == SHAPE
