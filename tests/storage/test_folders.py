@@ -226,7 +226,9 @@ def test_only_a_regular_file_that_says_it_is_ours_is_replaced(tmp_path: Path) ->
         pass
 
 
-@pytest.mark.parametrize("name", ["../payload.sh", "/etc/x", "a/../../b", "a//b", "..", "", "a\\b", "C:x", "line\nbreak", "nul\0"])
+@pytest.mark.parametrize(
+    "name", ["../payload.sh", "/etc/x", "a/../../b", "a//b", "..", "", "a\\b", "C:x", "line\nbreak", "nul\0"]
+)
 def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     from blemish.storage.cards import digest_of
 
