@@ -126,7 +126,7 @@ def test_predict_goes_on_after_an_unreadable_image_and_ends_with_status_3(
     assert "bad.png" in for_people.stderr
 
 
-@pytest.mark.parametrize(("maps", "count"), [("png", 10), ("npy", 10), ("none", 0)])
+@pytest.mark.parametrize(("maps", "count"), [("overlay", 10), ("heat", 10), ("npy", 10), ("none", 0)])
 def test_predict_writes_results_and_maps_into_a_new_folder(
     fitted: Path, tree: Path, tmp_path: Path, maps: str, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,8 +137,9 @@ def test_predict_writes_results_and_maps_into_a_new_folder(
     names = [line["map"] for line in lines if "map" in line]
     assert len(set(names)) == count, "two folders have images of the same names"
     for name in names:
+        assert (out / name).parent.parent == out / "maps", "in the folders of the source"
         values = np.load(out / name) if maps == "npy" else np.asarray(Image.open(out / name))
-        assert values.shape == ((64, 64) if maps == "npy" else (64, 64, 3))
+        assert values.shape == {"npy": (64, 64), "heat": (64, 64, 3), "overlay": (96, 96, 3)}[maps]
     assert "--force" in one_line_error(inside(capsys, "predict", fitted, tree / "test", "--out", out))
     assert inside(capsys, "predict", fitted, tree / "test", "--out", out, "--force").returncode == 0
 
@@ -439,7 +440,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1(
         ("predict", tmp_path / "none", tree): "no such model",
         ("predict", tree, tree): "not a saved model",
         ("predict", fitted, tmp_path / "empty"): "no images",
-        ("predict", fitted, tree, "--maps", "png"): "--out",
+        ("predict", fitted, tree, "--maps", "heat"): "--out",
         ("evaluate", fitted, tree / "train" / "good"): "no labelled images",
         ("evaluate", fitted, root): "the mask is 40x50 and its image 000.png is 96x96",
         ("explain", fitted): "give images to explain",

@@ -245,15 +245,15 @@ def test_the_command_prints_counts_and_draws_maps(
     saved: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    done = inside(capsys, "predict", saved, cells, "--ray", "local", "--out", out, "--maps", "png", "--json")
+    done = inside(capsys, "predict", saved, cells, "--ray", "local", "--out", out, "--maps", "overlay", "--json")
     assert done.returncode == 3, done.stderr
     told = json.loads(done.stdout)
     assert (told["images"], told["errors"], told["parts"], told["computed"]) == (25, 1, 1, 1)
     drawn = [row["map"] for row in rows(out) if row["map"]]
     assert len(drawn) == 24
     with Image.open(out / drawn[0]) as picture:
-        assert picture.size == (64, 64)
-    done = inside(capsys, "predict", saved, cells, "--ray", "local", "--out", out, "--maps", "png")
+        assert picture.size == (96, 96), "the image's own pixels"
+    done = inside(capsys, "predict", saved, cells, "--ray", "local", "--out", out, "--maps", "overlay")
     assert done.stdout.startswith("25 images, ")
     assert "1 could not be read" in done.stdout
     assert "1 Parquet files, 1 of them there already" in done.stdout
@@ -284,10 +284,10 @@ def test_a_part_is_the_same_here_and_elsewhere(
     loaded = blemish.load(saved)
     names = [f"{source}/{name}" for name in ("000.png", "bad.png")]
     (part,) = make_parts([(name, None) for name in names], SIZE, {})
-    counts = judge_part(loaded, part, "png", Place(where))
+    counts = judge_part(loaded, part, "overlay", Place(where))
     assert counts == Counts(2, counts.anomalies, 1)
     assert Place(where).names() == ["_maps/", part.name]
-    assert Place(where).names(f"_maps/{part.stem}") == ["00000_000.png"]
+    assert Place(where).names(f"_maps/{part.stem}") == ["00000_000.jpg"]
     table = parquet.read_table(io.BytesIO(Place(where).read(part.name, 1 << 20))).to_pylist()
     assert [row["path"] for row in table] == names
     assert table[0]["score"] == next(iter(model.predict(cells / "scratch" / "000.png"))).score

@@ -20,7 +20,8 @@ from blemish.detectors import DETECTORS, Trained
 from blemish.errors import BadImagesError, ImageError, SettingError, ShapeError
 from blemish.images import Geometry, Mosaic, Tiling, read_image, read_size, read_tile, read_tiles
 from blemish.model import Model
-from blemish.report import write_report, write_results
+from blemish.report import write_report
+from blemish.results import write_results
 
 TILE, OVERLAP = 64, 16
 SHAPE = (150, 210)
@@ -287,7 +288,7 @@ def test_large_photographs_are_shown_small_with_their_peaks(
     monkeypatch.setattr("blemish.model.picture.LONGEST", 70)
     predictions = tiled.predict(photographs / "test" / "animal")
     list(write_results(tiled, predictions, tmp_path / "out"))
-    with Image.open(tmp_path / "out" / "0_map.png") as picture:
+    with Image.open(tmp_path / "out" / "maps" / "0.jpg") as picture:
         assert picture.size == (70, 50)
 
 
@@ -301,4 +302,4 @@ def test_the_command_fits_and_predicts_on_tiles(photographs: Path, tmp_path: Pat
     assert "24 images in 360 tiles" in fitted.stderr
     words = ["predict", model, str(photographs / "test" / "animal"), "--json", "--out", str(tmp_path / "o"), "--maps"]
     CliRunner().invoke(app, [*words, "npy"], catch_exceptions=False)
-    assert np.load(tmp_path / "o" / "0_map.npy").shape == SHAPE
+    assert np.load(tmp_path / "o" / "maps" / "0.npy").shape == SHAPE

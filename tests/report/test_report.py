@@ -15,7 +15,9 @@ from PIL import Image
 import blemish
 from blemish.maps import heat_map, in_view, overlay
 from blemish.maps.pictures import OUTLINE
-from blemish.report import write_report, write_results
+from blemish.model.picture import drawn
+from blemish.report import write_report
+from blemish.results import write_results
 from browser import open_page
 
 
@@ -61,14 +63,16 @@ def test_the_page_compares_rates_and_boxes_and_says_whose_threshold_it_is(
     assert "At most 95.00 % of good images show any" in text
 
 
-def test_boxes_are_drawn_on_the_pictures_of_predictions(model: blemish.Model, tree: Path, tmp_path: Path) -> None:
+def test_boxes_are_drawn_on_the_pictures_of_predictions(model: blemish.Model, tree: Path) -> None:
     defect = tree / "test" / "scratch" / "000.png"
-    (found,) = write_results(model, model.predict(defect), tmp_path / "out")
-    drawn = np.asarray(Image.open(tmp_path / "out" / "000_map.png"))
+    (found,) = model.predict(defect)
     assert found.map is not None
-    (box, *_) = in_view(model.boxes(found.map), found.map.shape, drawn.shape)
-    for row, column in ((box.top, box.left), (box.bottom - 1, box.right - 1)):
-        assert tuple(drawn[row, column]) == OUTLINE
+    for longest, side in ((None, 64), (1024, 96), (48, 48)):
+        picture = drawn(model, defect, found.map, longest)
+        assert picture.shape == (side, side, 3)
+        (box, *_) = in_view(model.boxes(found.map), found.map.shape, picture.shape)
+        for row, column in ((box.top, box.left), (box.bottom - 1, box.right - 1)):
+            assert tuple(picture[row, column]) == OUTLINE
 
 
 def test_names_from_the_data_are_text_in_the_page_not_markup(model: blemish.Model, tree: Path, tmp_path: Path) -> None:
@@ -214,8 +218,8 @@ def test_heat_maps_have_the_proportions_of_the_image_not_of_the_models_input(
 ) -> None:
     part = long_tree / "test" / "scratch"
     for used, folder, shape in ((long_model, "own", (35, 88)), (model, "square", (40, 101))):
-        list(write_results(used, used.predict(part), tmp_path / folder))
-        assert np.asarray(Image.open(tmp_path / folder / "000_map.png")).shape == (*shape, 3), folder
+        list(write_results(used, used.predict(part), tmp_path / folder, "heat"))
+        assert np.asarray(Image.open(tmp_path / folder / "maps" / "000.png")).shape == (*shape, 3), folder
     write_report(model, blemish.evaluate(model, long_tree), tmp_path / "r.html")
     (sizes,) = {
         Image.open(io.BytesIO(base64.b64decode(found))).size

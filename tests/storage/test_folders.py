@@ -226,7 +226,9 @@ def test_only_a_regular_file_that_says_it_is_ours_is_replaced(tmp_path: Path) ->
         pass
 
 
-@pytest.mark.parametrize("name", ["../payload.sh", "/etc/x", "a/b", "..", "", "a\\b", "C:x", "line\nbreak", "nul\0"])
+@pytest.mark.parametrize(
+    "name", ["../payload.sh", "/etc/x", "a/../../b", "a//b", "..", "", "a\\b", "C:x", "line\nbreak", "nul\0"]
+)
 def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     from blemish.storage.cards import digest_of
 
@@ -238,3 +240,21 @@ def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str
     file.write_text(json.dumps({**card, "digest": digest_of(card)}))
     with pytest.raises(StorageError, match="not a plain name"):
         read_card(tmp_path / "m", "predictions")
+
+
+def test_only_results_and_trees_have_folders_in_them(tmp_path: Path) -> None:
+    for kind in ("predictions", "figures"):
+        with new_folder(tmp_path / kind, kind) as folder:
+            (folder / "a").mkdir()
+            (folder / "a" / "b.txt").write_text("x")
+    assert list(read_card(tmp_path / "predictions", "predictions")["files"]) == ["a/b.txt"]
+    with pytest.raises(StorageError, match="lists the file 'a/b.txt', not a plain name"):
+        read_card(tmp_path / "figures", "figures")
+    (tmp_path / "predictions" / "a").rename(tmp_path / "elsewhere")
+    (tmp_path / "predictions" / "a").symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(StorageError, match="holds a, which blemish did not write"),
+        new_folder(tmp_path / "predictions", "predictions", force=True),
+    ):
+        pass
+    assert (tmp_path / "elsewhere" / "b.txt").read_text() == "x"

@@ -157,9 +157,17 @@ class Calibration:
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Returns (1 + #{scores >= s}) / (n + 1) for each score s; `ROUNDING` counts as no difference."""
-        known = _rounded_up(self.scores)
-        at_least = len(known) - np.searchsorted(known, np.asarray(scores, np.float64), side="left")
-        return np.asarray((1 + at_least) / (len(self.scores) + 1), np.float64)
+        return _share_at_least(_rounded_up(self.scores), scores)
+
+    def box_p_values(self, peaks: ArrayLike) -> NDArray[np.float64]:
+        """Returns for each peak of a box the share of good images that show one as high, as `p_values` for scores."""
+        return _share_at_least(_rounded_up(np.sort(self.maxima)), peaks)
+
+
+def _share_at_least(known: NDArray[np.float64], values: ArrayLike) -> NDArray[np.float64]:
+    """Returns (1 + #{known >= v}) / (n + 1) for each value v; the n known ones ascend, rounded up."""
+    at_least = len(known) - np.searchsorted(known, np.asarray(values, np.float64), side="left")
+    return np.asarray((1 + at_least) / (len(known) + 1), np.float64)
 
 
 def default_box_rate(count: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from enum import Enum
@@ -33,8 +34,17 @@ if TYPE_CHECKING:
 
 class Maps(str, Enum):
     none = "none"
-    png = "png"
+    overlay = "overlay"
+    heat = "heat"
     npy = "npy"
+
+
+class Format(str, Enum):
+    jsonl = "jsonl"
+    csv = "csv"
+    coco = "coco"
+    yolo = "yolo"
+    geojson = "geojson"
 
 
 def predict(
@@ -42,12 +52,21 @@ def predict(
     sources: Annotated[list[str], typer.Argument(help="Images, folders, or layout:PATH.")],
     out_folder: Annotated[
         str | None,
-        typer.Option("--out", help="A new folder for results.jsonl and maps, or with --ray for Parquet."),
+        typer.Option("--out", help="A new folder for results.jsonl and pictures, or with --ray for Parquet."),
     ] = None,
     maps: Annotated[
         Maps | None,
-        typer.Option(help="With --out: none (default with --ray), png (heat maps; default) or npy (values)."),
+        typer.Option(
+            help="With --out: overlay (marks on the photograph; default), heat (the heat map), npy (its values) or "
+            "none (default with --ray and --review)."
+        ),
     ] = None,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="How results are printed, or with --out also written.")
+    ] = None,
+    review: Annotated[
+        bool, typer.Option("--review", help="With --out: a page, review.html, to accept or reject verdicts and boxes.")
+    ] = False,
     false_alarm_rate: FalseAlarmRate = None,
     threshold: Threshold = None,
     box_rate: BoxRate = None,
@@ -64,34 +83,64 @@ def predict(
     """
     from blemish.model import Model
 
+    if as_json and form not in {None, Format.jsonl} and out_folder is None:
+        raise SettingError(f"--json prints lines of JSON, and --format {form.value} was given too; give one of them")
     if ray is not None:
+        if form is not None or review:
+            raise SettingError("--ray writes Parquet alone; leave --format and --review out, or predict without --ray")
         rates = (false_alarm_rate, threshold, box_rate)
         return _predict_on_ray(model, sources, out_folder, maps, rates, engine, ray, part, threads, force, as_json)
     if part is not None or threads is not None:
         raise SettingError("--part and --threads are for a cluster; give --ray local, or leave them out")
-    if maps and maps != Maps.none and out_folder is None:
-        raise SettingError(f"--maps {maps.value} needs a folder to write to; give --out DIR")
+    if out_folder is None:
+        _check_no_folder(maps, form, review)
+    as_json = as_json or (form == Format.jsonl and out_folder is None)
     loaded = Model.load(model, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
     if not as_json:
         err.print(verdicts(loaded.calibration))
     failed = 0
+    streamed = form is not None and not as_json and out_folder is None
     with bars() as progress:
         predictions = loaded.predict(list(sources), progress, errors="keep")
         if out_folder is not None:
-            from blemish.report import write_results
+            from blemish.results import write_results
 
-            predictions = write_results(loaded, predictions, out_folder, (maps or Maps.png).value, force=force)
+            predictions = write_results(
+                loaded,
+                predictions,
+                out_folder,
+                (maps or (Maps.none if review else Maps.overlay)).value,
+                sources=sources,
+                formats=[] if form is None else [form.value],
+                review=review,
+                force=force,
+            )
+        elif form is not None and streamed:
+            from blemish.results import stream_results
+
+            predictions = stream_results(loaded, predictions, sys.stdout, form.value, sources=sources)
         for prediction in predictions:
             failed += prediction.error is not None
             with whoever_reads() if out_folder is not None else nullcontext():
                 if as_json:
                     print_json(prediction.as_dict())
-                else:
+                elif not streamed or prediction.error is not None:
                     print_prediction(prediction)
             del prediction  # maps of large photographs take room
+    if review:
+        err.print(f"review them in a browser: {escape(str(out_folder))}/review.html")
     if failed:
         raise typer.Exit(SOME_FAILED)
     return None
+
+
+def _check_no_folder(maps: Maps | None, form: Format | None, review: bool) -> None:
+    """Raises `SettingError` if something is asked for that is written to a folder, and none was given."""
+    asked = "--review" if review else "--format yolo" if form == Format.yolo else None
+    if asked is None and maps is not None and maps != Maps.none:
+        asked = f"--maps {maps.value}"
+    if asked is not None:
+        raise SettingError(f"{asked} needs a folder to write to; give --out DIR")
 
 
 def _predict_on_ray(
@@ -225,13 +274,13 @@ def check(
 def _suspects(dataset: Dataset, folder: str | None, force: bool) -> list[Prediction]:
     """Returns predictions, without maps, of the good images that look anomalous; writes heat maps if there are any."""
     from blemish.fitting import find_suspects
-    from blemish.report import write_results
+    from blemish.results import write_results
 
     with bars() as progress:
         model, paths = find_suspects(dataset, progress)
         predictions = model.predict(paths, errors="keep") if paths else iter(())
         if folder is not None and paths:
-            predictions = write_results(model, predictions, folder, force=force)
+            predictions = write_results(model, predictions, folder, sources=[dataset.root], force=force)
         return [replace(prediction, map=None) for prediction in predictions]
 
 

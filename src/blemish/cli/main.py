@@ -27,6 +27,7 @@ from blemish.cli.fit import fit
 from blemish.cli.judge import check, demo, evaluate, predict
 from blemish.cli.log import log
 from blemish.cli.own import take_imports
+from blemish.cli.review import review
 from blemish.cli.serve import serve
 from blemish.cli.watch import watch
 from blemish.errors import BlemishError, is_out_of_memory
@@ -43,7 +44,7 @@ app = typer.Typer(
     help="Finds what does not belong in images, having seen only normal ones.",
     epilog="Add --debug to any command to see the traceback of an error.",
 )
-for judging in (demo, check, fit, predict, watch, explain, evaluate, drift, export):
+for judging in (demo, check, fit, predict, review, watch, explain, evaluate, drift, export):
     app.command()(judging)
 app.command()(log)
 for changing in (update, forget, merge, calibrate, compare, prune, sample):

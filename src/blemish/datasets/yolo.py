@@ -1,4 +1,7 @@
-"""Boxes around what is unusual in YOLO's texts: a line `class x y width height` for each, as shares of the image."""
+"""Boxes around what is unusual in YOLO's texts: a line `class x y width height` for each, as shares of the image.
+
+A sixth number, the confidence of a box that a program found, is not read.
+"""
 
 from __future__ import annotations
 
@@ -105,9 +108,12 @@ def _boxes(file: Path, names: list[str] | None) -> list[tuple[Rectangle, str]]:
         if not words:
             continue
         place = f"{file}, line {number}"
-        if len(words) != 5:
-            raise SourceError(f"{place}: has {len(words)} numbers; expected five: class, x, y, width, height")
-        found.append((_box(words[1:], place), _class(words[0], names, place)))
+        if len(words) not in (5, 6):
+            raise SourceError(
+                f"{place}: has {len(words)} numbers; expected five: class, x, y, width, height; or six, "
+                "with a confidence"
+            )
+        found.append((_box(words[1:5], place), _class(words[0], names, place)))
     return found
 
 

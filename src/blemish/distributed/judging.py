@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import socket
 from collections.abc import Mapping
@@ -10,14 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from blemish.distributed.cluster import load_ray
 from blemish.distributed.parts import DRAWN, Counts, Part, parquet_of, read_counts, row_of
 from blemish.errors import BlemishError, ModelError, SourceError
 from blemish.images import Location, Remote
 from blemish.images.array_files import file_of
 from blemish.model import Model
+from blemish.model.picture import MAPS, map_file
 from blemish.model.saved import Saved
 from blemish.storage import Scratch
 from blemish.storage.cards import digest_of
@@ -121,8 +119,8 @@ def judge_part(model: Model, part: Part, maps: str, place: Place) -> Counts:
         index = len(rows)
         row = row_of(prediction)
         if maps != "none" and prediction.map is not None and prediction.path is not None:
-            name = f"{DRAWN}/{part.stem}/{index:05d}_{prediction.path.stem}.{maps}"
-            place.put(name, _drawn(model, prediction.path, prediction.map, maps))
+            name = f"{DRAWN}/{part.stem}/{index:05d}_{prediction.path.stem}{MAPS[maps]}"
+            place.put(name, map_file(model, prediction.path, prediction.map, maps))
             row["map"] = name
         rows.append(row)
         del prediction  # maps of large photographs take room
@@ -131,20 +129,6 @@ def judge_part(model: Model, part: Part, maps: str, place: Place) -> Counts:
     )
     place.write(part.name, parquet_of(rows, counts))
     return counts
-
-
-def _drawn(model: Model, path: Location, values: np.ndarray, kind: str) -> bytes:
-    """Returns the content of a map's file."""
-    content = io.BytesIO()
-    if kind == "npy":
-        np.save(content, values)
-    else:
-        from PIL import Image
-
-        from blemish.model.picture import drawn
-
-        Image.fromarray(drawn(model, path, values)).save(content, "PNG")
-    return content.getvalue()
 
 
 def card_of(model: Model) -> str:

@@ -30,7 +30,7 @@ LARGEST_PART = 256 << 20
 
 _PART = re.compile(r"part-\d{6}-[0-9a-f]{16}\.parquet")
 _FOLDER_OF_MAPS = re.compile(r"\d{6}-[0-9a-f]{16}/")
-_MAP = re.compile(r"\d{5,}_.*\.(png|npy)", re.DOTALL)
+_MAP = re.compile(r"\d{5,}_.*\.(jpg|png|npy)", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from blemish.distributed.parts import SUMMARY, Counts, Part, check_folder, make_
 from blemish.errors import ClusterError, SettingError, StorageError, require
 from blemish.images import Remote
 from blemish.model import Model
+from blemish.model.picture import MAPS
 from blemish.progress import Progress
 from blemish.storage.place import UNFINISHED, Place
 from blemish.storage.remote import is_remote
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 IMAGES = 256
 """Images in a part, by default: minutes of work at most, and a file that is not tiny."""
-
-MAPS = ("none", "png", "npy")
 
 TRIES = 4
 """How often a part is tried again whose worker was killed, as one image too many for the memory may do each time."""
@@ -92,7 +91,7 @@ def predict(
             on every machine of the cluster, and so must the folder.
         folder: for the parts, here or elsewhere. It is made if it is absent.
         address: of the cluster, as `connect` takes it.
-        maps: `none`, `png` or `npy`, as in `blemish.report.write_results`.
+        maps: `none`, `overlay`, `heat` or `npy`, as in `blemish.results.write_results`.
         rates: in place of the model's own.
         engine: `auto`, `openvino` or `torch`; `auto` computes on the cores, also where there is a GPU.
         threads: cores of each worker; there are as many workers as the cluster has cores for.
@@ -107,8 +106,8 @@ def predict(
         ClusterError: there is no cluster, or it broke off.
         SettingError: an option is out of range.
     """
-    if maps not in MAPS:
-        raise SettingError(f"maps {maps!r} is not known; give one of {', '.join(MAPS)}")
+    if maps not in {"none", *MAPS}:
+        raise SettingError(f"maps {maps!r} is not known; give one of none, {', '.join(MAPS)}")
     if images < 1 or threads < 1:
         raise SettingError("a part has at least 1 image and a worker at least 1 thread; give more")
     require("pyarrow", of="predicting on a cluster", extra="ray")

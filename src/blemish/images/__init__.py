@@ -4,6 +4,7 @@ from blemish.images.ahead import decode_ahead, decoding_peak, waiting
 from blemish.images.copies import Copies
 from blemish.images.frames import Frame, Given, each, only
 from blemish.images.geometry import Geometry
+from blemish.images.georeference import Georeference, ground_of, read_georeference
 from blemish.images.photographs import count_tiles, open_photograph, read_tile, read_tiles
 from blemish.images.proportions import in_proportion, input_shape
 from blemish.images.reading import (
@@ -28,6 +29,7 @@ __all__ = [
     "Copies",
     "Frame",
     "Geometry",
+    "Georeference",
     "Given",
     "Header",
     "ImageLike",
@@ -42,6 +44,7 @@ __all__ = [
     "decoding_peak",
     "each",
     "fit_mask",
+    "ground_of",
     "in_proportion",
     "input_shape",
     "located",
@@ -50,6 +53,7 @@ __all__ = [
     "only",
     "open_photograph",
     "read_format",
+    "read_georeference",
     "read_header",
     "read_image",
     "read_mask",

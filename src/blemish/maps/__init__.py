@@ -5,8 +5,10 @@ from blemish.maps.pages import page_template
 from blemish.maps.pictures import (
     Panel,
     check_picture,
+    heat_layer,
     heat_map,
     in_view,
+    marked,
     outlined,
     overlay,
     resized,
@@ -14,7 +16,7 @@ from blemish.maps.pictures import (
     short,
     write_picture,
 )
-from blemish.maps.view import view
+from blemish.maps.view import shrunk, view
 
 __all__ = [
     "Box",
@@ -22,8 +24,10 @@ __all__ = [
     "check_picture",
     "counted",
     "find_boxes",
+    "heat_layer",
     "heat_map",
     "in_view",
+    "marked",
     "matched",
     "outlined",
     "overlay",
@@ -31,6 +35,7 @@ __all__ = [
     "resized",
     "sheet",
     "short",
+    "shrunk",
     "view",
     "write_picture",
 ]

@@ -31,6 +31,12 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 OUTLINE = (0, 255, 255)
 """Colour of a box, one that the heat map does not have."""
 
+CONTOUR = (120, 255, 80)
+"""Colour of a line around what lies above the level for boxes."""
+
+CLEAR, STRONGEST = 0.5, 0.5
+"""Colours begin at this share of the scale, where good images end, and are never mixed in by more than this share."""
+
 LETTERS = 13
 """Height of letters under tiles, in pixels; titles are half as high again."""
 
@@ -56,6 +62,47 @@ def heat_map(values: NDArray[np.float32], display: tuple[float, float]) -> Pixel
     return np.asarray(_COLOURS[(share * (len(_COLOURS) - 1)).round().astype(np.uint16)])
 
 
+def heat_layer(values: NDArray[np.float32], display: tuple[float, float]) -> Pixels:
+    """Returns a map (H, W) as colours to lay over its image, RGBA uint8 (H, W, 4), on the scale of `heat_map`.
+
+    It is transparent in the lower half of the scale, up to which good images go, and grows opaque above.
+    """
+    bottom, top = display
+    share = np.clip((values - bottom) / (top - bottom), 0, 1)
+    opacity = np.minimum(3 * np.maximum(share - CLEAR, 0), STRONGEST)
+    return np.dstack([heat_map(values, display), (255 * opacity).round().astype(np.uint8)])
+
+
+def marked(
+    image: Pixels, values: NDArray[np.float32], display: tuple[float, float], level: float, boxes: Sequence[Box]
+) -> Pixels:
+    """Returns `image` (H, W, 3) with what a model found: colours, contours and boxes; the rest stays as it is.
+
+    Args:
+        image: uint8 RGB.
+        values: its map, of any shape in the same proportions.
+        display: the model's scale. Colours begin in its middle, up to which good images go.
+        level: a line is drawn around what lies above; the one for boxes.
+        boxes: in pixels of `image`.
+    """
+    values = resized(np.asarray(values, np.float32), (image.shape[0], image.shape[1]))
+    layer = heat_layer(values, display)
+    share = layer[..., 3:].astype(np.float32) / 255
+    mixed = np.asarray((image + share * (layer[..., :3].astype(np.float32) - image)).round(), np.uint8)
+    width = max(1, round(max(image.shape[:2]) / 300))
+    mixed[_edge(values > level, width)] = CONTOUR
+    return outlined(mixed, boxes, width=width)
+
+
+def _edge(inside: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """Returns the outermost pixels of parts of a mask (H, W), so many deep; the picture's border is no edge."""
+    left = inside
+    for _ in range(width):
+        around = np.pad(left, 1, mode="edge")
+        left = left & around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    return inside & ~left
+
+
 def overlay(image: Pixels, values: NDArray[np.float32], display: tuple[float, float], alpha: float = 0.5) -> Pixels:
     """Returns `image` (H, W, 3) blended with the heat map of `values` (H, W), whose share is `alpha`."""
     mixed = np.float32(1 - alpha) * image + np.float32(alpha) * heat_map(values, display)
@@ -74,13 +121,13 @@ def in_view(boxes: Sequence[Box], shape: tuple[int, ...], shown: tuple[int, ...]
     return [box.moved(0, 0, (shown[0] / shape[0], shown[1] / shape[1])) for box in boxes]
 
 
-def outlined(image: Pixels, boxes: Sequence[Box], colour: tuple[int, int, int] = OUTLINE) -> Pixels:
-    """Returns `image` (H, W, 3) with a line around each box, which is in its pixels."""
+def outlined(image: Pixels, boxes: Sequence[Box], colour: tuple[int, int, int] = OUTLINE, width: int = 1) -> Pixels:
+    """Returns `image` (H, W, 3) with a line around each box, which is in its pixels; `width` is that of the line."""
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     for box in boxes:
         right, bottom = max(box.left, box.right - 1), max(box.top, box.bottom - 1)
-        draw.rectangle((box.left, box.top, right, bottom), outline=colour)
+        draw.rectangle((box.left, box.top, right, bottom), outline=colour, width=width)
     return np.asarray(picture)
 
 

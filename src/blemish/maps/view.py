@@ -31,8 +31,14 @@ def view(
     if geometry.tile is None:
         shape = geometry.displayed(read_proportion(source))
         return resized(read_image(source, geometry), shape), resized(values, shape)
+    values = shrunk(values, longest)
+    return read_image(source, Geometry(*values.shape)), values
+
+
+def shrunk(values: NDArray[np.float32], longest: int) -> NDArray[np.float32]:
+    """Returns a map (H, W) with at most so many pixels on its longer side, each the largest value of its block."""
     scale = min(1.0, longest / max(values.shape))
-    shape = tuple(max(SMALLEST, round(side * scale)) for side in values.shape)
-    for axis, (side, left) in enumerate(zip(values.shape, shape, strict=True)):
+    for axis, side in enumerate(values.shape):
+        left = max(min(SMALLEST, side), round(side * scale))
         values = np.maximum.reduceat(values, np.arange(left) * side // left, axis=axis)
-    return read_image(source, Geometry(shape[0], shape[1])), values
+    return values

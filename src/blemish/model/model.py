@@ -272,7 +272,7 @@ class Model:
         boxes = self.boxes(scored.map)
         known = scored.digest in self.inside
         verdict = (scored.score, float(p_value), is_anomaly, *used)
-        origin = Origin(image, self.recipe.geometry, self.calibration.display, tuple(boxes))
+        origin = Origin(image, self.recipe.geometry, self.calibration.display, self.calibration.box_level, tuple(boxes))
         in_image = tuple(self._in_image(boxes, image))
         return Prediction(_path(image), *verdict, scored.map, None, in_image, known, scored.digest, origin)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from blemish.errors import BlemishError
 from blemish.images import Geometry, ImageLike, Location
 from blemish.maps import Box, write_picture
-from blemish.model.picture import draw
+from blemish.model.picture import LARGE, draw
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,14 @@ class Origin:
         image: the file, which is read again; or the array or the bytes that were given, which are kept.
         geometry: the model's.
         display: map values drawn as the bottom and the top of the colours.
+        box_level: the map's value that contours are drawn at.
         boxes: in pixels of the map.
     """
 
     image: ImageLike
     geometry: Geometry
     display: tuple[float, float]
+    box_level: float
     boxes: tuple[Box, ...]
 
 
@@ -70,11 +72,11 @@ class Prediction:
     origin: Origin | None = field(default=None, repr=False, compare=False)
 
     def picture(self) -> Image.Image:
-        """Returns the image with its heat map and its boxes, in RGB.
+        """Returns the image with colours, contours and boxes where it is unlike good ones, in RGB.
 
-        The colours are on the model's fixed scale, so a good image stays dark. It has the image's proportions, and
-        about as many pixels as the model's input; a photograph in tiles has 2,048 on the longer side at most. A file is
-        read again for it; an array or bytes that were given are kept with the prediction.
+        The colours are on the model's fixed scale, so a good image stays as it is. The picture has the image's pixels,
+        but 1,024 on the longer side at most; of a photograph in tiles 2,048. A file is read again for it; an array or
+        bytes that were given are kept with the prediction.
 
         Raises:
             BlemishError: there is no map, or the file can no longer be read.
@@ -83,7 +85,9 @@ class Prediction:
             reason = "it was read from a file of results" if self.error is None else self.error
             raise BlemishError(f"{self.path or 'the image'}: has no map to draw ({reason})")
         seen = self.origin
-        return Image.fromarray(draw(seen.image, self.map, seen.geometry, seen.display, seen.boxes))
+        return Image.fromarray(
+            draw(seen.image, self.map, seen.geometry, seen.display, seen.box_level, seen.boxes, LARGE)
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes the picture in the format of its suffix: .png, .jpg, .jpeg or .webp. A picture by blemish is replaced.

@@ -3,7 +3,7 @@
 from blemish.report.comparison import write_comparison
 from blemish.report.layers import write_layers
 from blemish.report.page import write_report
-from blemish.report.results import write_explanations, write_grid, write_image_figures, write_results
+from blemish.report.results import write_explanations, write_grid, write_image_figures
 
 __all__ = [
     "write_comparison",
@@ -12,5 +12,4 @@ __all__ = [
     "write_image_figures",
     "write_layers",
     "write_report",
-    "write_results",
 ]

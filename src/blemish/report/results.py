@@ -1,4 +1,4 @@
-"""Writes predictions, evaluations and explanations as files: lines of JSON or CSV, and a map or a picture an image."""
+"""Writes evaluations and explanations as files: lines of JSON or CSV, and a picture an image."""
 
 from __future__ import annotations
 
@@ -12,59 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blemish.errors import SettingError
 from blemish.evaluation import Evaluation
 from blemish.explanation import Explanation
 from blemish.images import Location
 from blemish.log import guarded
 from blemish.maps import Panel, sheet, write_picture
-from blemish.model import Model, Prediction
-from blemish.model.picture import drawn
 from blemish.storage import new_file, new_folder
 
-RESULTS = "results.jsonl"
 EXPLANATIONS = "explanations.jsonl"
-MAPS = ("none", "png", "npy")
-
-
-def write_results(
-    model: Model, predictions: Iterable[Prediction], folder: str | Path, maps: str = "png", *, force: bool = False
-) -> Iterator[Prediction]:
-    """Yields the predictions and writes each; the folder appears when the last one is taken, or not at all.
-
-    Args:
-        model: the one that predicted; its display scale colours the maps.
-        predictions: of files, with maps.
-        folder: new, or with `force` one that this function wrote.
-        maps: `none`; `png`, a heat map with the boxes over the image, in its proportions and with as many pixels as the
-            model's input, or over a photograph cut into tiles at 2,048 pixels on the longer side; or `npy`, the map's
-            float32 values.
-
-    Raises:
-        SettingError: `maps` is none of these.
-        ImageError: an image can no longer be read, for its heat map.
-        StorageError: the folder exists and may not be replaced, or cannot be written.
-    """
-    if maps not in MAPS:
-        raise SettingError(f"maps {maps!r} is not known; give one of {', '.join(MAPS)}")
-    taken: set[str] = set()
-    with (
-        new_folder(folder, "predictions", force=force) as temporary,
-        (temporary / RESULTS).open("w", encoding="utf-8") as lines,
-    ):
-        for prediction in predictions:
-            line = prediction.as_dict()
-            if maps != "none" and prediction.map is not None and prediction.path is not None:
-                name = _free_name(prediction.path, f"_map.{maps}", taken)
-                if maps == "npy":
-                    np.save(temporary / name, prediction.map)
-                else:
-                    picture = drawn(model, prediction.path, prediction.map)
-                    Image.fromarray(picture).save(temporary / name)
-                line["map"] = name
-            lines.write(json.dumps(line, allow_nan=False) + "\n")
-            yield prediction
-            del prediction  # maps of large photographs take room
 
 
 def write_image_figures(evaluation: Evaluation, path: Path, *, force: bool = False) -> None:

@@ -24,6 +24,9 @@ FORMAT = 5
 LARGEST_CARD = 64 << 20
 """Size of a card, in bytes, at most."""
 
+DEEP = frozenset({"predictions", "tree"})
+"""Kinds of folders that may have folders in them."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -34,10 +37,15 @@ def card_name(kind: str) -> str:
 
 def write_card(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
     """Writes the card of a folder: its kind, its content, a digest of each of its files, and one of the card itself."""
-    names = sorted(file.name for file in folder.iterdir() if file.name != card_name(kind))
+    names = [name for name in names_below(folder) if name != card_name(kind)]
     card = {"format": FORMAT, "kind": kind, **content, "files": digests(folder, names)}
     card["digest"] = digest_of(card)
     (folder / card_name(kind)).write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def names_below(folder: Path) -> list[str]:
+    """Returns the files in a folder and in those below it, sorted, such as `maps/scratch/000.jpg`."""
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
 
 
 def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, Any]:
@@ -76,19 +84,25 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
         raise StorageError(f"{file}: was altered after it was written; copy the whole folder again")
     if card.get("kind") != kind:
         raise StorageError(f"{folder}: holds {card.get('kind')!r} by its {file.name}, not {kind!r}; give another path")
-    _check_names(file, card.get("files"))
+    _check_names(file, card.get("files"), deep=kind in DEEP)
     for name in card["files"] if complete else ():
         if not (folder / name).is_file():
             raise StorageError(f"{folder}: is incomplete, {name} is missing; copy the whole folder again")
     return dict(card)
 
 
-def _check_names(file: Path, files: Any) -> None:
-    """Raises `StorageError` unless all names stay in the folder and have digests."""
+def _check_names(file: Path, files: Any, *, deep: bool) -> None:
+    """Raises `StorageError` unless all names stay in the folder and have digests; `deep` allows folders before them."""
     if not isinstance(files, dict):
         raise StorageError(f"{file}: lists no files; copy the whole folder again")
     for name, found in files.items():
-        if name in {"", ".", ".."} or name != os.path.basename(name) or not name.isprintable() or {*name} & {*"\\:"}:
+        parts = name.split("/") if deep else [name]
+        if (
+            any(part in {"", ".", ".."} for part in parts)
+            or not name.isprintable()
+            or {*name} & {*"\\:"}
+            or ("/" in name and not deep)
+        ):
             raise StorageError(f"{file}: lists the file {name!r}, not a plain name; copy the whole folder again")
         if not isinstance(found, str) or not _DIGEST.fullmatch(found):
             raise StorageError(f"{file}: lists {name} without a digest; copy the whole folder again")

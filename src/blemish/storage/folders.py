@@ -15,7 +15,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blemish.errors import StorageError
@@ -75,9 +75,9 @@ def new_folder(
             yield draft
             if not (draft / card_name(kind)).exists():
                 write_card(draft, kind, {})
-            for file in sorted(draft.iterdir()):
-                file.chmod(0o644)
-                _sync(file)
+            for inside in sorted(draft.rglob("*"), reverse=True):  # what is in a folder before the folder
+                inside.chmod(0o755 if inside.is_dir() else 0o644)
+                _sync(inside)
             draft.chmod(0o755)
             _sync(draft)
             with contextlib.nullcontext() if replaces is None else _unchanged(path, kind, replaces):
@@ -234,20 +234,21 @@ def _own_files(path: Path, kind: str, *, moved: bool = False) -> list[str]:
             f"{path}: is not known to be blemish's own ({reason}), so it is not replaced; "
             "give another path, or remove it"
         ) from None
-    with os.scandir(path) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name == card:
-                continue
-            if entry.name not in files or not entry.is_file(follow_symlinks=False):
-                raise StorageError(
-                    f"{path}: holds {entry.name}, which blemish did not write, so it is not replaced; "
-                    "move that away, or give another path"
-                )
-            if not moved and digest(Path(entry.path)) != files[entry.name]:
-                raise StorageError(
-                    f"{path}: {entry.name} was changed after blemish wrote it, so it is not replaced; "
-                    "remove the folder, or give another path"
-                )
+    folders = {folder.as_posix() for name in files for folder in PurePosixPath(name).parents}
+    for found in sorted(path.rglob("*")):
+        name, mode = found.relative_to(path).as_posix(), found.lstat().st_mode
+        if name == card or (name in folders and stat.S_ISDIR(mode)):
+            continue
+        if name not in files or not stat.S_ISREG(mode):
+            raise StorageError(
+                f"{path}: holds {name}, which blemish did not write, so it is not replaced; "
+                "move that away, or give another path"
+            )
+        if not moved and digest(found) != files[name]:
+            raise StorageError(
+                f"{path}: {name} was changed after blemish wrote it, so it is not replaced; "
+                "remove the folder, or give another path"
+            )
     return sorted({card, *files})
 
 
@@ -281,7 +282,9 @@ def remove_folder(path: Path, kind: str) -> None:
 def _remove(path: Path, names: list[str]) -> None:
     for name in names:
         (path / name).unlink(missing_ok=True)
-    path.rmdir()
+    below = {folder for name in names for folder in PurePosixPath(name).parents}
+    for folder in sorted(below, key=lambda folder: -len(folder.parts)):  # the deepest first, `path` itself last
+        (path / folder).rmdir()
 
 
 def _exchanged(one: Path, other: Path) -> bool:

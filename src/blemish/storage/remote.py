@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.errors import BlemishError, MissingExtraError, StorageError, is_out_of_memory, require
-from blemish.storage.cards import LARGEST_CARD, card_name, read_card, reason_of
+from blemish.storage.cards import LARGEST_CARD, card_name, names_below, read_card, reason_of
 from blemish.storage.scratch import Scratch
 
 BLOCK = 8 << 20
@@ -273,10 +273,10 @@ def upload_folder(folder: Path, url: str, kind: str, *, force: bool = False) -> 
     try:
         if card in before:
             remove_file(below(url, card))
-        for name in [*sorted(file.name for file in folder.iterdir() if file.name != card), card]:
+        for name in [*(name for name in names_below(folder) if name != card), card]:
             copied.append(name)
             with faults_of(below(url, name)):
-                system.makedirs(path, exist_ok=True)
+                system.makedirs(f"{path}/{name}".rpartition("/")[0], exist_ok=True)
                 system.put_file(str(folder / name), f"{path}/{name}")
     except BaseException:
         for name in copied:
