@@ -18,6 +18,7 @@ from blemish.metrics.ranking import Floats
 from blemish.metrics.regions import AUPRO_LIMIT
 from blemish.report.drawing import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, Curves, draw_curves
 from blemish.report.figures import Named, make_table
+from blemish.report.table import printable
 from blemish.storage import new_folder
 
 FOLDER = "curves"
@@ -112,8 +113,9 @@ def write_curves(named: Sequence[Named], folder: Path, *, force: bool = False) -
     template = page_template("blemish.report", "curves.svg")
     with new_folder(folder, FOLDER, force=force) as draft:
         for name, drawn in draw_all(named).items():
-            (draft / f"{name}.svg").write_text(template.render(size=size, drawn=drawn).strip() + "\n", encoding="utf-8")
-            (draft / f"{name}.csv").write_text(_written(KINDS[name], named), encoding="utf-8")
+            picture = template.render(size=size, drawn=drawn).strip() + "\n"
+            (draft / f"{name}.svg").write_text(printable(picture), encoding="utf-8")
+            (draft / f"{name}.csv").write_text(printable(_written(KINDS[name], named)), encoding="utf-8")
         (draft / FIGURES).write_text(make_table(named, exact=True).written("csv"), encoding="utf-8")
         return sorted(file.name for file in draft.iterdir())
 

@@ -42,6 +42,7 @@ from blemish.report.drawing import (
 )
 from blemish.report.figures import make_table, names_of
 from blemish.report.pictures import draw_pictures, heat_area
+from blemish.report.table import printable
 from blemish.storage import Scratch, check_free, check_free_file, new_file, new_folder, remove_folder, signed
 
 PICTURES = ("auto", "embed", "beside")
@@ -220,10 +221,10 @@ def _rendered(
     percent = {"percent": lambda figure: "–" if figure is None else f"{100 * figure:.2f}"}
     first = views[0].evaluation
     data = {"models": [view.as_dict() for view in views], "images": images, "unit": UNIT, "folder": folder}
-    return page_template("blemish.report", "page.html", percent).render(
+    page = page_template("blemish.report", "page.html", percent).render(
         views=views,
         dataset=first.dataset,
-        kinds=sorted({sample.kind for sample, _ in first.results}),
+        kinds=sorted({printable(sample.kind) for sample, _ in first.results}),
         count=len(images),
         unreadable=first.unreadable,
         figures=make_table([(view.name, view.evaluation) for view in views]),
@@ -235,6 +236,7 @@ def _rendered(
         data=_script(data),
         pictures=_script(kept),
     )
+    return printable(page)
 
 
 def _script(content: Any) -> str:

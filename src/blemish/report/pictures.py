@@ -22,6 +22,7 @@ from blemish.maps import Box, heat_map
 from blemish.model import Model, Prediction
 from blemish.progress import Progress
 from blemish.report.outlines import Outline, block_largest, outline
+from blemish.report.table import printable
 
 LONGEST = 640
 """Pixels on the longer side of a picture, at most; of a map's picture `LONGEST_MAP`."""
@@ -80,8 +81,8 @@ def draw_pictures(
                 models.append({**entry, "calibrated": before.digest in calibrating[number]})
         entries.append(
             {
-                "name": first.per_image.names[place],
-                "kind": sample.kind,
+                "name": printable(first.per_image.names[place]),
+                "kind": printable(sample.kind),
                 "anomalous": sample.is_anomalous,
                 "size": ground.size,
                 "picture": picture,

@@ -80,7 +80,7 @@ def write_image_figures(named: Sequence[tuple[str, Evaluation]], path: Path, *, 
     """
     with (
         new_file(path, force=force, has_mark=False) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "class", "score", "p_value", "is_anomaly", "pixel_auroc", "aupimo", "model"))
