@@ -17,10 +17,11 @@ def test_several_models_are_compared_on_the_same_images(
     words = ("evaluate", saved, small, tree, "--images", tmp_path / "i.csv", "--table", tmp_path / "t.tex")
     done = inside(capsys, *words, "--curves", tmp_path / "curves", "--report", tmp_path / "r.html")
     assert done.returncode == 0, done.stderr
-    assert f"{saved} less {small}, in points, with the interval at 95 %:" in done.stdout
+    names = [f"{path.parent.name}/parts" for path in (saved, small)]
+    assert f"{names[0]} less {names[1]}, in points, with the interval at 95 %:" in done.stdout
     assert "  image AUROC: +0.00; cannot be told" in done.stdout
     rows = list(csv.DictReader((tmp_path / "i.csv").read_text().splitlines()))
-    assert [row["model"] for row in rows] == 10 * [str(saved)] + 10 * [str(small)]
+    assert [row["model"] for row in rows] == 10 * names[:1] + 10 * names[1:]
     assert "Side by side" in (tmp_path / "r.html").read_text()
     assert (tmp_path / "curves" / "image_roc.svg").is_file()
     told = json.loads(inside(capsys, "evaluate", saved, small, tree, "--json").stdout)

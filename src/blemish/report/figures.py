@@ -66,17 +66,19 @@ def check_table(path: Path, *, force: bool = False) -> str:
 
 
 def names_of(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Returns a name for each model, all different: its file's without the ending, or else its detector's."""
-    paths = [found.origin.path for found in evaluations]
-    names = [
-        found.origin.detector if path is None else Path(path.rstrip("/")).name.removesuffix(".blemish")
-        for found, path in zip(evaluations, paths, strict=True)
+    """Returns a name for each model, all different: its file's without the ending, or else its detector's.
+
+    Where files have the same name, as many of their folders are added as tell them apart.
+    """
+    parts = [
+        (found.origin.detector,) if found.origin.path is None else tuple(found.origin.path.rstrip("/").split("/"))
+        for found in evaluations
     ]
-    if len(set(names)) < len(names):
-        names = [name if path is None else path for name, path in zip(names, paths, strict=True)]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
-    return names
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(own[-depth:]).removesuffix(".blemish") for own in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name} ({number})" for number, name in enumerate(names, 1)]
 
 
 def _cell(figure: float | None, exact: bool) -> str:

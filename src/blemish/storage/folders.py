@@ -15,6 +15,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ MADE_BY = "made by blemish"
 
 NEAR = 1024
 """Bytes at the beginning and at the end of a file in which the mark is searched for."""
+
+SYNCING = 8
+"""Files of a folder that are flushed to the disk at a time."""
 
 _SIGNATURE = re.compile(rb"<!-- made by blemish, ([0-9a-f]{64}) -->\n$")
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
@@ -75,9 +79,11 @@ def new_folder(
             yield draft
             if not (draft / card_name(kind)).exists():
                 write_card(draft, kind, {})
-            for file in sorted(draft.iterdir()):
+            files = sorted(draft.iterdir())
+            for file in files:
                 file.chmod(0o644)
-                _sync(file)
+            with ThreadPoolExecutor(SYNCING) as pool:  # a disk writes many files at once, and one by one waits for each
+                list(pool.map(_sync, files))
             draft.chmod(0o755)
             _sync(draft)
             with contextlib.nullcontext() if replaces is None else _unchanged(path, kind, replaces):
