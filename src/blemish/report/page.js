@@ -17,7 +17,7 @@ function above(scores, threshold) {
   }
   return scores.length - low;
 }
-const rate = (part, whole) => whole ? `${part} of ${whole} (${(100 * part / whole).toFixed(2)} %)` : "no such images";
+const rate = (part, whole, kind) => whole ? `${part} of ${whole} (${(100 * part / whole).toFixed(2)} %)` : `– (no ${kind} images)`;
 const isAbove = (image, number) => image.models[number].score > models[number].now;
 
 /* ---- thresholds ---- */
@@ -29,8 +29,8 @@ models.forEach((model, number) => {
     const share = (to(model.now) - to(axis.low)) / span;
     for (const side of ["x1", "x2"]) line.setAttribute(side, axis.start + share * (axis.end - axis.start));
     const alarms = above(model.good, model.now), found = above(model.anomalous, model.now);
-    at(`rates-${number}`).textContent = `${model.now.toPrecision(4)}: false alarms ${rate(alarms, model.good.length)}, ` +
-      `detected ${rate(found, model.anomalous.length)}`;
+    at(`rates-${number}`).textContent = `${model.now.toPrecision(4)}: false alarms ${rate(alarms, model.good.length, "good")}, ` +
+      `detected ${rate(found, model.anomalous.length, "anomalous")}`;
     if (marker) {
       marker.setAttribute("cx", unit.left + alarms / model.good.length * (unit.right - unit.left));
       marker.setAttribute("cy", unit.bottom - found / model.anomalous.length * (unit.bottom - unit.top));
