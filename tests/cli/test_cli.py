@@ -96,7 +96,7 @@ def test_any_rate_or_threshold_can_be_asked_for_without_a_fit(
     nothing = inside(capsys, "evaluate", fitted, tree, "--threshold", "-5")
     assert "as given, below all scores of good images" in nothing.stdout
     assert re.search(r"stated rate +threshold +false alarms +detected\n +5 %", nothing.stdout)
-    assert "at an overlap of 0.3: " in nothing.stdout
+    assert "boxes (IoU ≥ 0.3): " in nothing.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")

@@ -119,13 +119,14 @@ def test_an_evaluation_without_masks_or_with_few_images_has_what_is_left(model: 
 
 
 def test_the_figures_of_each_image_are_written_as_csv(evaluation: Evaluation, tmp_path: Path) -> None:
-    write_image_figures(evaluation, tmp_path / "images.csv")
+    write_image_figures([("parts", evaluation)], tmp_path / "images.csv")
     with (tmp_path / "images.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == list(evaluation.per_image.names)
     assert float(rows[0]["pixel_auroc"]) == evaluation.per_image.pixel_auroc[0]
     assert float(rows[0]["aupimo"]) == evaluation.per_image.aupimo[0]
     assert (rows[-1]["class"], rows[-1]["pixel_auroc"], rows[-1]["aupimo"]) == ("good", "", "")
+    assert {row["model"] for row in rows} == {"parts"}
     assert float(rows[-1]["score"]) == evaluation.results[-1][1].score
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -28,13 +29,20 @@ def page(model: blemish.Model, tree: Path, tmp_path_factory: pytest.TempPathFact
     return path
 
 
+def content(page: Path, name: str) -> Any:
+    """The JSON in a page: its `data`, or its `pictures` by their names."""
+    (found,) = re.findall(f'id="{name}">(.*?)</script>', page.read_text())
+    return json.loads(found)
+
+
 def test_the_page_holds_all_it_shows(page: Path) -> None:
     text = page.read_text()
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text), "nothing is loaded from elsewhere"
-    assert text.count("<svg") == 4, "histograms of scores and of p-values, ROC and PRO"
-    assert "10 of 10" in text
+    assert text.count("<svg") == 5, "histograms of scores and of p-values, ROC, precision and recall, PRO"
+    assert "All 10 images" in text
     assert "scratch" in text
-    assert text.count("data:image/jpeg") >= 20, "ten images with their heat maps"
+    assert len(content(page, "pictures")) == 20, "ten images with their heat maps"
+    assert sorted(path.name for path in page.parent.iterdir()) == ["report.html"], "small pictures need no folder"
 
 
 def test_the_page_shows_the_figures_of_the_evaluation(page: Path, model: blemish.Model) -> None:
@@ -93,7 +101,9 @@ def test_a_report_without_good_or_without_masks_is_still_a_page(
     shutil.rmtree(root / "ground_truth")
     write_report(model, blemish.evaluate(model, root), tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
-    assert text.count("<svg") == 1, "no ROC without good images"
+    assert text.count("<svg") == 1, "no curves without good images"
+    assert "There are no masks" in text
+    assert "marked-outlines" not in text.split("<body")[1].split("<script")[0]
     assert "pixel AUROC, %" not in text
 
 
@@ -106,16 +116,16 @@ def shown(page: Path) -> Iterator[Any]:
 def test_moving_the_threshold_changes_rates_line_dot_and_verdicts(shown: Any, model: blemish.Model) -> None:
     def state() -> tuple[str, ...]:
         return (
-            shown.locator("#rates").text_content(),
-            shown.locator("#line").get_attribute("x1"),
-            shown.locator("#marker").get_attribute("cy"),
-            shown.locator(".verdict").all_text_contents().count("above the threshold"),
+            shown.locator("#rates-0").text_content(),
+            shown.locator("#line-0").get_attribute("x1"),
+            shown.locator("#marker-0").get_attribute("cy"),
+            shown.locator(".verdict").all_text_contents().count("judged anomalous"),
         )
 
     calibrated = state()
     assert calibrated[0].startswith(f"{model.threshold:.4g}: false alarms 0 of 5 (0.00 %), detected 5 of 5 (100.00 %)")
     assert calibrated[3] == 5
-    slider = shown.locator("#threshold")
+    slider = shown.locator("#threshold-0")
     slider.fill("0")
     low = state()
     assert "false alarms 4 of 5 (80.00 %), detected 5 of 5" in low[0], "all but the lowest score lie above it"
@@ -128,7 +138,7 @@ def test_moving_the_threshold_changes_rates_line_dot_and_verdicts(shown: Any, mo
     slider.focus()
     shown.keyboard.press("ArrowLeft")
     assert state()[0] != high[0], "the keyboard moves it too"
-    shown.click("#calibrated")
+    shown.click("#calibrated-0")
     assert state() == calibrated
 
 
@@ -141,14 +151,21 @@ def test_the_gallery_is_sorted_and_filtered_and_blends_the_heat_map(shown: Any) 
     assert len(scores()) == 10
     shown.select_option("#order", "rising")
     assert scores() == sorted(scores())
-    shown.select_option("#filter", "good")
+    shown.select_option("#label", "good")
     assert len(scores()) == 5
-    assert shown.locator("#shown").text_content() == "5 shown"
-    shown.select_option("#filter", "missed")
+    assert shown.locator("#shown").text_content() == "5 of 10 images"
+    shown.select_option("#verdict", "anomalous")
     assert scores() == []
-    shown.locator("#threshold").fill("1000")
+    shown.select_option("#label", "kind:scratch")
+    assert len(scores()) == 5
+    shown.fill("#search", "SCRATCH/003")
+    assert [tile.get_attribute("data-name") for tile in shown.locator(".tile").all()] == ["scratch/003.png"]
+    shown.fill("#search", "")
+    shown.select_option("#verdict", "missed")
+    assert scores() == []
+    shown.locator("#threshold-0").fill("1000")
     assert len(scores()) == 5, "with the highest threshold all are missed"
-    heat = shown.locator(".picture img + img").first
+    heat = shown.locator(".heat").first
     assert heat.evaluate("image => getComputedStyle(image).opacity") == "0.5"
     shown.locator("#blend").fill("0")
     assert heat.evaluate("image => getComputedStyle(image).opacity") == "0"
@@ -159,7 +176,48 @@ def test_every_control_has_a_name_and_every_picture_a_text(shown: Any) -> None:
         named = "e => e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim()"
         assert control.evaluate(named), control.evaluate("e => e.outerHTML")
     assert shown.locator("img:not([alt]), img[alt='']").count() == 0
-    assert shown.locator("svg[role=img][aria-label]").count() == shown.locator("svg").count() == 4
+    assert shown.locator("svg[role=img][aria-label]").count() == 5
+    assert shown.locator("svg:not([role=img], [aria-hidden=true])").count() == 0
+
+
+def test_an_image_is_enlarged_in_its_own_proportions_and_the_keys_walk_through_all(shown: Any) -> None:
+    first = shown.locator(".tile .open").first
+    first.focus()
+    shown.keyboard.press("Enter")
+    name = shown.locator("#large-name")
+    assert name.text_content() == "scratch/" + name.text_content().split("/")[1]
+    assert shown.locator("#large .view").count() == 2, "the photograph, and the map over it"
+    box = shown.locator("#large .view").first.bounding_box()
+    assert abs(box["width"] - box["height"]) < 1
+    seen = [name.text_content()]
+    for _ in range(9):
+        shown.keyboard.press("ArrowRight")
+        seen.append(name.text_content())
+    assert len(set(seen)) == 10
+    assert shown.locator("#next").get_attribute("aria-disabled") == "true"
+    shown.keyboard.press("Home")
+    assert name.text_content() == seen[0]
+    shown.keyboard.press("Escape")
+    assert not shown.locator("#large").is_visible()
+    assert first.evaluate("tile => tile === document.activeElement"), "the focus is where it was"
+
+
+def test_marks_and_findings_are_drawn_in_the_images_own_pixels_and_can_be_hidden(shown: Any, page: Path) -> None:
+    defect = next(image for image in content(page, "data")["images"] if image["name"] == "scratch/000.png")
+    ((left, top, width, height),) = defect["boxes"]
+    assert (width, height) == (9, 16), "as the mask was made"
+    tile = shown.locator(".tile", has_text="scratch/000.png")
+    assert tile.locator("svg").get_attribute("viewBox") == "0 0 96 96"
+    marked = tile.locator("path.marked").evaluate(
+        "path => { const b = path.getBBox(); return [b.x, b.y, b.width, b.height]; }"
+    )
+    assert marked == [left, top, width, height]
+    assert tile.locator("rect.found").count() == len(defect["models"][0]["boxes"]) >= 1
+    shown.get_by_label("boxes found").uncheck()
+    assert not tile.locator("rect.found").first.is_visible()
+    assert not tile.locator("rect.marked").first.is_visible()
+    shown.get_by_label("their boxes").check()
+    assert tile.locator("rect.marked").first.is_visible()
 
 
 @pytest.mark.parametrize("width", [360, 1200])
@@ -178,7 +236,7 @@ def test_printed_it_has_no_controls_and_keeps_its_colours(shown: Any) -> None:
 
 
 def test_scores_over_decades_are_drawn_on_a_logarithmic_axis() -> None:
-    from blemish.report.page import Axis
+    from blemish.report.drawing import Axis
 
     axis = Axis(10, 1000, 0, 100, logarithmic=True)
     assert axis.place(100) == 50
@@ -221,8 +279,12 @@ def test_heat_maps_have_the_proportions_of_the_image_not_of_the_models_input(
         list(write_results(used, used.predict(part), tmp_path / folder, "heat"))
         assert np.asarray(Image.open(tmp_path / folder / "maps" / "000.png")).shape == (*shape, 3), folder
     write_report(model, blemish.evaluate(model, long_tree), tmp_path / "r.html")
-    (sizes,) = {
-        Image.open(io.BytesIO(base64.b64decode(found))).size
-        for found in re.findall('data:image/jpeg;base64,([^"]+)', (tmp_path / "r.html").read_text())
-    }
-    assert sizes == (101, 40)
+    shown = content(tmp_path / "r.html", "data")["images"][0]
+    assert shown["size"] == [60, 150]
+    pictures = content(tmp_path / "r.html", "pictures")
+    photograph, heat = (
+        Image.open(io.BytesIO(base64.b64decode(pictures[name])))
+        for name in (shown["picture"], shown["models"][0]["heat"])
+    )
+    assert photograph.size == (150, 60)
+    assert heat.size == (64, 64), "the page stretches it over the photograph"

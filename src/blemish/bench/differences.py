@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from blemish.bench.notes import notes_of
 from blemish.bench.protocol import Protocol
 from blemish.bench.results import Result
-from blemish.bench.table import NONE, Table
 from blemish.errors import SettingError
 from blemish.evaluation.per_image import FIGURES
+from blemish.report.table import NONE, Table
 
 
 def make_differences(protocol: Protocol, results: Sequence[Result]) -> Table:

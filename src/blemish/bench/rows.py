@@ -13,7 +13,7 @@ import numpy as np
 from blemish.bench.notes import made, notes_of
 from blemish.bench.protocol import Protocol, Shown
 from blemish.bench.results import Result, select
-from blemish.bench.table import NONE, Table
+from blemish.report.table import NONE, Table
 
 INTERVALS = {
     "image.auroc": "interval.image_auroc",

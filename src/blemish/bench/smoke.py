@@ -19,10 +19,10 @@ from blemish.bench.results import Result
 from blemish.bench.rows import make_table
 from blemish.bench.run import run
 from blemish.bench.sources import all_classes, scenes
-from blemish.bench.table import FORMATS
 from blemish.errors import BlemishError
 from blemish.images import Pixels
 from blemish.progress import Progress
+from blemish.report.table import FORMATS
 from blemish.storage import Scratch
 
 SMOKE = "smoke"

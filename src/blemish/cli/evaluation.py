@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -11,7 +12,7 @@ from blemish.cli.console import calibrated_by, out, verdicts
 
 if TYPE_CHECKING:
     from blemish.calibration import Calibration
-    from blemish.evaluation import Evaluation
+    from blemish.evaluation import Difference, Evaluation
     from blemish.model import Model
 
 IMAGES = {"auroc": "AUROC", "aupr": "AUPR", "f1_max": "best F1"}
@@ -40,6 +41,33 @@ def print_evaluation(model: Model, evaluation: Evaluation) -> None:
     _print_decisions(model.calibration, evaluation)
     _print_boxes(evaluation.boxes)
     out.print(f"{1000 * evaluation.seconds_per_image:.1f} ms an image, decoding included")
+
+
+def print_comparison(named: Sequence[tuple[str, Evaluation]], differences: Sequence[Sequence[Difference]]) -> None:
+    """Prints the figures of several models, a column each, and how the first one's differ from those of the others."""
+    from blemish.evaluation.per_image import FIGURES
+    from blemish.report.figures import make_table
+
+    made = make_table(named)
+    table = Table(box=None, pad_edge=False)
+    columns = zip(made.header, *made.rows, strict=True)  # a model each, since names are long and figures are many
+    _, *heads = next(columns)
+    table.add_column("per cent")
+    for head in heads:
+        table.add_column(escape(head), justify="right", overflow="fold")
+    for row in columns:
+        table.add_row(*map(escape, row))
+    out.print(table)
+    first = escape(named[0][0])
+    for (other, _), found in zip(named[1:], differences, strict=True):
+        out.print(f"{first} less {escape(other)}, in points, with the interval at 95 %:")
+        for each in found:
+            told = "" if each.interval is None else f", {_points(each.interval.low)} to {_points(each.interval.high)}"
+            out.print(f"  {FIGURES[each.figure]}: {_points(each.difference)}{told}; {each.verdict}")
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"
 
 
 def _print_images(evaluation: Evaluation) -> None:
@@ -100,11 +128,12 @@ def _print_boxes(boxes: dict[str, Any]) -> None:
     if not boxes:
         return
     shown = _percent(boxes["good_with_boxes"])
-    out.print(f"boxes: {boxes['found']} found, {boxes['true']} true; on good images {shown}")
+    out.print(f"boxes on {shown} of good images")
     for at in boxes["overlaps"]:
         out.print(
-            f"at an overlap of {at['iou']}: {at['matched']} matched, precision {_percent(at['precision'])}, recall "
-            f"{_percent(at['recall'])}, F1 {_percent(at['f1'])}; {at['false_per_image']:.2f} false boxes an image"
+            f"{at['matched']} of {boxes['true']} marked defects matched by {boxes['found']} boxes (IoU ≥ {at['iou']}): "
+            f"precision {_percent(at['precision'])}, recall {_percent(at['recall'])}, F1 {_percent(at['f1'])}; "
+            f"{at['false_per_image']:.2f} false boxes an image"
         )
 
 

@@ -1,4 +1,4 @@
-"""Commands that score images: `predict`, `evaluate`, `check` and `demo`."""
+"""Commands that score images: `predict` and `check`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,14 +21,12 @@ from blemish.cli.console import (
     verdicts,
     whoever_reads,
 )
-from blemish.cli.evaluation import print_evaluation
-from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold, check_report
-from blemish.errors import SettingError, require
+from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold
+from blemish.errors import SettingError
 
 if TYPE_CHECKING:
     from blemish.datasets import Dataset
-    from blemish.evaluation import Evaluation
-    from blemish.model import Model, Prediction
+    from blemish.model import Prediction
 
 
 class Maps(str, Enum):
@@ -188,42 +185,6 @@ def _predict_on_ray(
         raise typer.Exit(SOME_FAILED)
 
 
-def evaluate(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
-    source: Annotated[str, typer.Argument(help="A tree with labels, or layout:PATH.")],
-    report: Annotated[Path | None, typer.Option(help="Write a self-contained page, FILE.html.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Write the figures of each image, FILE.csv.")] = None,
-    false_alarm_rate: FalseAlarmRate = None,
-    threshold: Threshold = None,
-    box_rate: BoxRate = None,
-    engine: EngineName = "auto",
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
-    """Evaluate on labelled images. Status 3 if some could not be read.
-
-    Example: [bold]blemish evaluate cells.blemish bottle --report bottle.html[/bold]
-    """
-    import blemish
-    from blemish.datasets import read_source
-    from blemish.model import Model
-    from blemish.storage import check_free_file
-
-    _check_page(report, force)
-    if images is not None:
-        check_free_file(images, force=force, has_mark=False)
-    loaded = Model.load(model, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
-    dataset = read_source(source, loaded.recipe.seed)
-    err.print(escape(str(dataset)))
-    with bars() as progress:
-        evaluation = blemish.evaluate(loaded, dataset, progress)
-    if images is not None:
-        from blemish.report import write_image_figures
-
-        write_image_figures(evaluation, images, force=force)
-    _finish_evaluation(loaded, evaluation, report, force, as_json)
-
-
 def check(
     source: Annotated[str, typer.Argument(help="Folder, tree, or layout:PATH.")],
     deep: Annotated[
@@ -282,51 +243,3 @@ def _suspects(dataset: Dataset, folder: str | None, force: bool) -> list[Predict
         if folder is not None and paths:
             predictions = write_results(model, predictions, folder, sources=[dataset.root], force=force)
         return [replace(prediction, map=None) for prediction in predictions]
-
-
-def demo(
-    report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("report.html"),
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
-    """Fit FRE on good monocrystalline solar cells at 5 % false alarms, evaluate on the rest, write a report.
-
-    Example: [bold]blemish demo[/bold]
-    """
-    import blemish
-    from blemish.datasets import read_source
-
-    _check_page(report, force)
-    dataset = read_source("elpv:mono")
-    err.print(escape(str(dataset)))
-    with bars() as progress:
-        model = blemish.fit(dataset, detector="fre", false_alarm_rate=0.05, progress=progress)
-        evaluation = blemish.evaluate(model, dataset, progress)
-    _finish_evaluation(model, evaluation, report, force, as_json)
-
-
-def _check_page(report: Path | None, force: bool) -> None:
-    """Raises now what would otherwise be raised after all images are scored."""
-    from blemish.evaluation import require_scipy
-
-    require_scipy()
-    if report is not None:
-        require("jinja2", of="a report", extra="report")
-        check_report(report, force)
-
-
-def _finish_evaluation(model: Model, evaluation: Evaluation, report: Path | None, force: bool, as_json: bool) -> None:
-    if report is not None:
-        from blemish.report import write_report
-
-        write_report(model, evaluation, report, force=force)
-    for prediction in evaluation.unreadable:
-        print_prediction(prediction)
-    if as_json:
-        print_json(evaluation.as_dict())
-    else:
-        print_evaluation(model, evaluation)
-        if report is not None:
-            out.print(f"report: {escape(str(report))}")
-    if evaluation.unreadable:
-        raise typer.Exit(SOME_FAILED)

@@ -21,10 +21,11 @@ from blemish.cli.change import forget, merge, update
 from blemish.cli.compare import compare
 from blemish.cli.console import err
 from blemish.cli.drift import drift
+from blemish.cli.evaluate import demo, evaluate
 from blemish.cli.explain import explain, prune, sample
 from blemish.cli.export import export
 from blemish.cli.fit import fit
-from blemish.cli.judge import check, demo, evaluate, predict
+from blemish.cli.judge import check, predict
 from blemish.cli.log import log
 from blemish.cli.own import take_imports
 from blemish.cli.review import review

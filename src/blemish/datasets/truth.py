@@ -31,7 +31,7 @@ def read_truth(sample: Sample, geometry: Geometry | None) -> NDArray[np.bool_]:
     return sample.mask.read(sample.path, geometry)
 
 
-def true_boxes(sample: Sample, truth: NDArray[np.bool_], geometry: Geometry) -> list[Box]:
+def true_boxes(sample: Sample, truth: NDArray[np.bool_], geometry: Geometry | None) -> list[Box]:
     """Returns boxes around a sample's defects, in the pixels of its truth.
 
     Where the data set has boxes, they are these, though they touch or overlap; else one is drawn around each part of
@@ -44,5 +44,6 @@ def true_boxes(sample: Sample, truth: NDArray[np.bool_], geometry: Geometry) -> 
     """
     if isinstance(sample.mask, TrueBoxes):
         height, width = truth.shape
-        return sample.mask.placed((height, width), None if geometry.tile is not None else geometry)
+        whole = geometry is None or geometry.tile is not None
+        return sample.mask.placed((height, width), None if whole else geometry)
     return find_boxes(truth, 0.5, 1)

@@ -1,11 +1,13 @@
 """Evaluates a model on labelled images, and tells whether two models differ."""
 
 from blemish.evaluation.evaluate import Evaluation, compared, evaluate, require_scipy
+from blemish.evaluation.origin import Origin
 from blemish.evaluation.per_image import Difference, PerImage
 
 __all__ = [
     "Difference",
     "Evaluation",
+    "Origin",
     "PerImage",
     "compared",
     "evaluate",

@@ -15,6 +15,7 @@ from blemish.calibration import Calibration, lowest_rate
 from blemish.datasets import GOOD, Dataset, Sample, read_source
 from blemish.errors import SourceError, require
 from blemish.evaluation.counting import OVERLAPS, Counts, count
+from blemish.evaluation.origin import Origin
 from blemish.evaluation.per_image import Difference, PerImage, differences
 from blemish.metrics import Decisions, Interval, PixelTally, RankCounts, auroc, average_precision, f1_max, tally
 from blemish.model import Model, Prediction
@@ -51,6 +52,7 @@ class Evaluation:
         results: samples with their predictions (without maps), in order.
         unreadable: predictions that have an error instead of a score.
         pixels: counts of the maps' values against the masks.
+        origin: the model, its settings, and the versions of what computed.
     """
 
     dataset: Dataset
@@ -66,6 +68,7 @@ class Evaluation:
     results: list[tuple[Sample, Prediction]]
     unreadable: list[Prediction]
     pixels: PixelTally
+    origin: Origin
 
     def __repr__(self) -> str:
         """Returns the figures that matter, in up to five lines."""
@@ -87,8 +90,15 @@ class Evaluation:
         return "\n".join(filter(None, lines))
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the figures, as JSON can hold them."""
+        """Returns the figures and what they were made with, as JSON can hold them."""
         return {
+            **self.origin.as_dict(),
+            "data": {
+                "source": str(self.dataset.root),
+                "layout": self.dataset.layout,
+                "images": len(self.dataset.test),
+                "has_masks": self.dataset.has_masks,
+            },
             "image": self.image,
             "pixel": self.pixel,
             "decisions": self.decisions,
@@ -178,6 +188,7 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | bo
         results=results,
         unreadable=[each.prediction for each in counted.unreadable],
         pixels=everything,
+        origin=Origin.of(model),
     )
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def page_template(package: str, name: str, filters: Mapping[str, Any] | None = None) -> Template:
     """Returns the template `name` of a package; text is escaped, and an undefined variable raises.
 
+    It may include and import the package's other templates.
+
     Args:
         package: its dotted name.
         name: of the template's file.
@@ -20,6 +22,8 @@ def page_template(package: str, name: str, filters: Mapping[str, Any] | None = N
     """
     import jinja2
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    files = resources.files(package)
+    loader = jinja2.FunctionLoader(lambda name: files.joinpath(name).read_text("utf-8"))
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters.update(filters or {})
-    return environment.from_string(resources.files(package).joinpath(name).read_text("utf-8"))
+    return environment.get_template(name)

@@ -10,7 +10,15 @@ from blemish.metrics.cells import MapCounts
 from blemish.metrics.decisions import Decisions, f1_max
 from blemish.metrics.image_cells import ImageCells
 from blemish.metrics.intervals import Interval, auroc_interval, interval
-from blemish.metrics.ranking import RankCounts, auroc, average_precision, partial_area, roc_curve, tally
+from blemish.metrics.ranking import (
+    RankCounts,
+    auroc,
+    average_precision,
+    partial_area,
+    precision_recall_curve,
+    roc_curve,
+    tally,
+)
 from blemish.metrics.regions import PixelTally
 
 __all__ = [
@@ -29,6 +37,7 @@ __all__ = [
     "f1_max",
     "interval",
     "partial_area",
+    "precision_recall_curve",
     "roc_curve",
     "tally",
 ]

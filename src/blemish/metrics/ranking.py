@@ -73,6 +73,13 @@ def roc_curve(counts: RankCounts) -> tuple[Floats, Floats]:
     return false / false[-1], true / true[-1]
 
 
+def precision_recall_curve(counts: RankCounts) -> tuple[Floats, Floats]:
+    """Returns recall and precision, both (k,), at each distinct value as the threshold descends."""
+    hits = np.cumsum(counts.positives[::-1])
+    alarms = np.cumsum(counts.negatives[::-1])
+    return hits / hits[-1], hits / np.maximum(hits + alarms, np.finfo(float).tiny)
+
+
 def partial_area(counts: RankCounts, limit: float) -> float | None:
     """Returns the area under the ROC curve for false positive rates from 0 to `limit`, divided by `limit`.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from blemish.errors import require
 from blemish.maps import page_template
-from blemish.report.page import BOTTOM, TOP, Axis
+from blemish.report.drawing import BOTTOM, TOP, Axis
 from blemish.storage import new_file, signed
 
 if TYPE_CHECKING:

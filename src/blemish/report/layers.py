@@ -91,7 +91,7 @@ def draw_layers(
 
 def _row(explanation: Explanation, sample: Sample, has_masks: bool, geometry: Geometry) -> list[Panel]:
     image, *layers, whole = explanation.panels()
-    word = "anomalous" if explanation.score > explanation.threshold else "normal"
+    word = "anomalous" if explanation.score > explanation.threshold else "good"
     found = Panel(
         whole.pixels, f"map, judged {word}\nscore {explanation.score:.4g}, threshold {explanation.threshold:.4g}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +22,28 @@ from blemish.storage import new_file, new_folder
 EXPLANATIONS = "explanations.jsonl"
 
 
-def write_image_figures(evaluation: Evaluation, path: Path, *, force: bool = False) -> None:
-    """Writes one line of CSV for each image of an evaluation, in order; a figure that is undefined is empty.
+def write_image_figures(named: Sequence[tuple[str, Evaluation]], path: Path, *, force: bool = False) -> None:
+    """Writes one line of CSV for each image of each model's evaluation, in order; a figure that is undefined is empty.
+
+    Args:
+        named: names of models and their evaluations; a name is the last value of a line.
+        path: of the file.
+        force: replace what is there.
 
     Raises:
         StorageError: the file exists and may not be replaced, or cannot be written.
     """
     with (
         new_file(path, force=force, has_mark=False) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("name", "class", "score", "p_value", "is_anomaly", "pixel_auroc", "aupimo"))
-        for (sample, found), own in zip(evaluation.results, evaluation.per_image.rows(), strict=True):
-            verdict = (found.score, found.p_value, str(found.is_anomaly).lower())
-            writer.writerow((guarded(own["name"]), guarded(sample.kind), *verdict, own["pixel_auroc"], own["aupimo"]))
+        writer.writerow(("name", "class", "score", "p_value", "is_anomaly", "pixel_auroc", "aupimo", "model"))
+        for model, evaluation in named:
+            for (sample, found), own in zip(evaluation.results, evaluation.per_image.rows(), strict=True):
+                verdict = (found.score, found.p_value, str(found.is_anomaly).lower())
+                figures = (own["pixel_auroc"], own["aupimo"])
+                writer.writerow((guarded(own["name"]), guarded(sample.kind), *verdict, *figures, guarded(model)))
 
 
 def write_explanations(

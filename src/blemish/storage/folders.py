@@ -15,6 +15,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,6 +29,9 @@ MADE_BY = "made by blemish"
 
 NEAR = 1024
 """Bytes at the beginning and at the end of a file in which the mark is searched for."""
+
+SYNCING = 8
+"""Files of a folder that are flushed to the disk at a time."""
 
 _SIGNATURE = re.compile(rb"<!-- made by blemish, ([0-9a-f]{64}) -->\n$")
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
@@ -75,9 +79,14 @@ def new_folder(
             yield draft
             if not (draft / card_name(kind)).exists():
                 write_card(draft, kind, {})
-            for inside in sorted(draft.rglob("*"), reverse=True):  # what is in a folder before the folder
-                inside.chmod(0o755 if inside.is_dir() else 0o644)
-                _sync(inside)
+            inside = sorted(draft.rglob("*"), reverse=True)  # what is in a folder before the folder
+            for made in inside:
+                made.chmod(0o755 if made.is_dir() else 0o644)
+            with ThreadPoolExecutor(SYNCING) as pool:  # a disk writes many files at once, and one by one waits for each
+                list(pool.map(_sync, [made for made in inside if not made.is_dir()]))
+            for made in inside:
+                if made.is_dir():
+                    _sync(made)
             draft.chmod(0o755)
             _sync(draft)
             with contextlib.nullcontext() if replaces is None else _unchanged(path, kind, replaces):

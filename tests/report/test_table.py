@@ -10,7 +10,7 @@ import pytest
 
 from blemish.bench.kept import free
 from blemish.bench.protocol import Drawing
-from blemish.bench.table import Table
+from blemish.report.table import Table
 
 NAMES = ["=1+1", "a|b", "\\input{x}", "[red]", "<b>", "li\ne", "50 % & #_$^~"]
 

@@ -52,7 +52,7 @@ class Table:
         """Returns the table as `markdown`, `csv` or `latex`. Raises `SettingError` if the form is none of these."""
         if form not in FORMATS:
             raise SettingError(f"format {form!r} is not known; give one of {', '.join(FORMATS)}")
-        return {"markdown": self._markdown, "csv": self._csv, "latex": self._latex}[form]()
+        return printable({"markdown": self._markdown, "csv": self._csv, "latex": self._latex}[form]())
 
     def _markdown(self) -> str:
         rule = ["---"] + ["---:"] * (len(self.header) - 1)
@@ -92,3 +92,8 @@ class Table:
 
 def _escaped(text: str) -> str:
     return text.translate(_LATEX)
+
+
+def printable(text: str) -> str:
+    r"""Returns the text with what UTF-8 cannot hold, as names of files may have it, written as `\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

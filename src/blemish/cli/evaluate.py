@@ -1,0 +1,199 @@
+"""`blemish evaluate` and `blemish demo`: figures of models on labelled images, and what is written of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from blemish.cli.console import bars, err, out, print_json, print_prediction, verdicts
+from blemish.cli.evaluation import print_comparison, print_evaluation
+from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold
+from blemish.errors import require
+
+if TYPE_CHECKING:
+    from blemish.evaluation import Evaluation
+    from blemish.model import Model
+
+
+class Pictures(str, Enum):
+    auto = "auto"
+    embed = "embed"
+    beside = "beside"
+
+
+PicturesOption = Annotated[
+    Pictures,
+    typer.Option(help="Pictures of the report: embed (in the page), beside (in a folder), or auto (by their size)."),
+]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is written of evaluations, and where: a page, figures of images, a table, curves; `None` where nothing is.
+
+    Attributes:
+        pictures: where those of the page are kept.
+        force: replace what is there.
+    """
+
+    report: Path | None = None
+    images: Path | None = None
+    table: Path | None = None
+    curves: Path | None = None
+    pictures: Pictures = Pictures.auto
+    force: bool = False
+
+    def check(self) -> None:
+        """Raises now what would otherwise be raised after all images are scored."""
+        from blemish.evaluation import require_scipy
+        from blemish.storage import check_free, check_free_file
+
+        require_scipy()
+        if self.report is not None:
+            require("jinja2", of="a report", extra="report")
+            from blemish.report.page import check_page
+
+            check_page(self.report, self.pictures.value, force=self.force)
+        if self.images is not None:
+            check_free_file(self.images, force=self.force, has_mark=False)
+        if self.table is not None:
+            from blemish.report.figures import check_table
+
+            check_table(self.table, force=self.force)
+        if self.curves is not None:
+            require("jinja2", of="drawing curves", extra="report")
+            from blemish.report.curves import FOLDER
+
+            check_free(self.curves, FOLDER, force=self.force)
+
+    def write(self, judged: Sequence[tuple[Model, Evaluation]]) -> None:
+        """Writes all of it, and says on the error stream what was written."""
+        if (self.report, self.images, self.table, self.curves) == (None, None, None, None):
+            return
+        from blemish.report import write_curves, write_image_figures, write_report, write_table
+        from blemish.report.figures import names_of
+
+        named = list(zip(names_of([found for _, found in judged]), (found for _, found in judged), strict=True))
+        if self.images is not None:
+            write_image_figures(named, self.images, force=self.force)
+        if self.table is not None:
+            write_table(named, self.table, force=self.force)
+        if self.curves is not None:
+            write_curves(named, self.curves, force=self.force)
+        if self.report is not None:
+            (model, evaluation), *others = judged
+            with bars() as progress:
+                write_report(
+                    model,
+                    evaluation,
+                    self.report,
+                    others=others,
+                    pictures=self.pictures.value,
+                    force=self.force,
+                    progress=progress,
+                )
+
+
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="What fit wrote; several models are compared.", metavar="MODEL…")],
+    source: Annotated[str, typer.Argument(help="A tree with labels, or layout:PATH.")],
+    report: Annotated[Path | None, typer.Option(help="Write a page with all images, FILE.html.")] = None,
+    pictures: PicturesOption = Pictures.auto,
+    images: Annotated[Path | None, typer.Option(help="Write the figures of each image, FILE.csv.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write a table of the figures, FILE.csv, .tex or .md.")] = None,
+    curves: Annotated[Path | None, typer.Option(help="Write curves as CSV and SVG into a new folder.")] = None,
+    false_alarm_rate: FalseAlarmRate = None,
+    threshold: Threshold = None,
+    box_rate: BoxRate = None,
+    engine: EngineName = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate one or several models on labelled images. Status 3 if some could not be read.
+
+    Example: [bold]blemish evaluate cells.blemish bottle --report bottle.html[/bold]
+    """
+    import blemish
+    from blemish.datasets import read_source
+    from blemish.model import Model
+
+    written = Written(report, images, table, curves, pictures, force)
+    written.check()
+    loaded = [
+        Model.load(path, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
+        for path in models
+    ]
+    dataset = read_source(source, loaded[0].recipe.seed)
+    err.print(escape(str(dataset)))
+    judged = []
+    for path, model in zip(models, loaded, strict=True):
+        with bars() as progress:
+            evaluation = blemish.evaluate(model, dataset, progress)
+        judged.append((model, replace(evaluation, origin=replace(evaluation.origin, path=path))))
+    _finish(judged, written, as_json)
+
+
+def demo(
+    report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("report.html"),
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Fit FRE on good monocrystalline solar cells at 5 % false alarms, evaluate on the rest, write a report.
+
+    Example: [bold]blemish demo[/bold]
+    """
+    import blemish
+    from blemish.datasets import read_source
+
+    written = Written(report, force=force)
+    written.check()
+    dataset = read_source("elpv:mono")
+    err.print(escape(str(dataset)))
+    with bars() as progress:
+        model = blemish.fit(dataset, detector="fre", false_alarm_rate=0.05, progress=progress)
+        evaluation = blemish.evaluate(model, dataset, progress)
+    _finish([(model, evaluation)], written, as_json)
+
+
+def _finish(judged: Sequence[tuple[Model, Evaluation]], written: Written, as_json: bool) -> None:
+    """Writes and prints the evaluations; ends with a status if images could not be read."""
+    from blemish.evaluation import compared
+
+    evaluations = [found for _, found in judged]
+    differences = [compared(evaluations[0], other) for other in evaluations[1:]]
+    written.write(judged)
+    for prediction in evaluations[0].unreadable:
+        print_prediction(prediction)
+    if as_json and len(judged) == 1:
+        print_json(evaluations[0].as_dict())
+    elif as_json:
+        told = [[each.as_dict() for each in found] for found in differences]
+        print_json({"evaluations": [found.as_dict() for found in evaluations], "differences": told})
+    else:
+        _print(judged, written)
+    if evaluations[0].unreadable:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _print(judged: Sequence[tuple[Model, Evaluation]], written: Written) -> None:
+    if len(judged) == 1:
+        print_evaluation(*judged[0])
+    else:
+        from blemish.evaluation import compared
+        from blemish.report.figures import names_of
+
+        evaluations = [found for _, found in judged]
+        named = list(zip(names_of(evaluations), evaluations, strict=True))
+        print_comparison(named, [compared(evaluations[0], other) for other in evaluations[1:]])
+        for (name, _), (model, _) in zip(named, judged, strict=True):
+            out.print(f"{escape(name)}: {verdicts(model.calibration)}")
+    kept = {"report": written.report, "images": written.images, "table": written.table, "curves": written.curves}
+    for what, path in kept.items():
+        if path is not None:
+            out.print(f"{what}: {escape(str(path))}")

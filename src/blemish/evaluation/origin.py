@@ -1,0 +1,89 @@
+"""What an evaluation was made with: the model, its settings, and the versions of what computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from blemish.model import Model
+from blemish.model.provenance import now, versions
+from blemish.model.saved import Saved
+from blemish.storage.cards import digest_of
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an evaluation was made with.
+
+    Attributes:
+        path: of the saved model, as text; `None` if it is in memory only.
+        digest: SHA-256 of the saved model, the one in its `model.json`; `None` if it is in memory only.
+        detector, settings: of the model.
+        backbone, weights, layers: whose features it looks at, and where the weights came from.
+        input: height and width of the model's input.
+        seed: of the fit.
+        fitted_on: where the images of the fit came from.
+        images: how many the fit used.
+        fitted: date and time of the fit, ISO 8601, UTC.
+        fitted_with: versions of the fit.
+        versions: of this evaluation: Python, blemish and what computes.
+        created: date and time of this evaluation, ISO 8601, UTC.
+    """
+
+    path: str | None
+    digest: str | None
+    detector: str
+    settings: dict[str, Any]
+    backbone: str
+    weights: str
+    layers: tuple[int | str, ...]
+    input: tuple[int, int]
+    seed: int
+    fitted_on: str
+    images: int
+    fitted: str
+    fitted_with: dict[str, str]
+    versions: dict[str, str]
+    created: str
+
+    @classmethod
+    def of(cls, model: Model) -> Origin:
+        """Returns what is known of a model, with today's versions and the time."""
+        store, recipe, provenance = model.store, model.recipe, model.provenance
+        saved = store if isinstance(store, Saved) else None
+        return cls(
+            path=str(saved.folder) if saved is not None and saved.scratch is None else None,
+            digest=None if saved is None else digest_of(saved.card),
+            detector=recipe.detector,
+            settings=dict(recipe.settings),
+            backbone=recipe.backbone,
+            weights=provenance.weights,
+            layers=tuple(recipe.layers),
+            input=recipe.geometry.shape,
+            seed=recipe.seed,
+            fitted_on=provenance.source,
+            images=provenance.images,
+            fitted=provenance.created,
+            fitted_with=provenance.versions,
+            versions=versions(),
+            created=now(),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns `model`, `versions` and `created`, as JSON can hold them."""
+        model = {
+            "path": self.path,
+            "digest": self.digest,
+            "detector": self.detector,
+            "settings": self.settings,
+            "backbone": self.backbone,
+            "weights": self.weights,
+            "layers": list(self.layers),
+            "input": list(self.input),
+            "seed": self.seed,
+            "fitted_on": self.fitted_on,
+            "images": self.images,
+            "fitted": self.fitted,
+            "versions": self.fitted_with,
+        }
+        return {"model": model, "versions": self.versions, "created": self.created}
