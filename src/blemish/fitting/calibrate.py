@@ -89,10 +89,10 @@ def _each_by_all_others(detector: Detector, passes: Passes, images: Division, ke
     scoring = Scoring(alone, passes.geometry.shape)
     gathered = Gathered(folds=len(kept.digests))
     for chunk in kept.chunks():
-        scores, maps = scoring.arrays(tensors(chunk.arrays))
-        if not np.isfinite(scores).all():
+        scored = replace(chunk, arrays=scoring.arrays(tensors(chunk.arrays)))
+        if not np.isfinite(scored.arrays[0]).all():
             return None
-        _gather(gathered, [replace(chunk, arrays=(scores, maps))], images.to_fit, detector, passes, images)
+        _gather(gathered, [scored], images.to_fit, detector, passes, images)
         if passes.progress:
             passes.progress("cross-fit", len(gathered), len(kept.digests))
     return gathered

@@ -32,7 +32,8 @@ def write_layers(
     """Writes one figure with a row for each image, all or nothing; returns its name in a list.
 
     The columns are the image, its ground truth if there are masks, each layer's map, and the map; a VAE, which has no
-    layers, shows its reconstruction instead. Colours are on the model's fixed scale, so a good part is dark.
+    layers, shows its reconstruction instead. The map and each layer have a scale of their own, fixed by good images, so
+    a good part is dark.
 
     Args:
         model: of any detector.
@@ -91,7 +92,7 @@ def draw_layers(
 
 def _row(explanation: Explanation, sample: Sample, has_masks: bool, geometry: Geometry) -> list[Panel]:
     image, *layers, whole = explanation.panels()
-    word = "anomalous" if explanation.score > explanation.threshold else "normal"
+    word = "anomalous" if explanation.score > explanation.threshold else "good"
     found = Panel(
         whole.pixels, f"map, judged {word}\nscore {explanation.score:.4g}, threshold {explanation.threshold:.4g}"
     )
