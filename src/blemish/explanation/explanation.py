@@ -166,7 +166,7 @@ class Explanation:
         image, *layers, whole = self.panels()
         first = [image, whole, *layers]
         shown = [
-            Panel(self._overlay(cause.map, (0.0, limit)), str(cause))
+            Panel(self._overlay(cause.map, (0.0, limit)), f"{cause} (colours: 0 to {short(limit)})")
             for cause, limit in zip(self.components, self._limits(scale), strict=True)
         ]
         return sheet([*_rows(first), *_rows(shown)], title)
