@@ -205,7 +205,7 @@ def print_explanation(explanation: Explanation) -> None:
         f"map largest at x {x}, y {y}"
     )
     for cause in [*explanation.layers, *explanation.components]:
-        out.print("  " + escape(str(cause).replace("\n", ": ")))
+        out.print("  " + escape(str(cause)))
 
 
 def print_diagnoses(rows: list[Diagnosis]) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blemish.calibration import typical_and_highest
+from blemish.calibration import EVERY, typical_and_highest
 from blemish.detectors.detector import Detector
 from blemish.detectors.head import to_grid
 from blemish.errors import DegenerateError
@@ -94,14 +94,20 @@ class Scoring(nn.Module):
         full = self.resized(coarse)
         return self.head.score(features, coarse, full), full, parts
 
-    def resized(self, maps: Tensor) -> Tensor:
-        """Returns maps (B, ..., h, w) of any grid, resized and smoothed as the head's map is, (B, ..., H, W)."""
+    def resized(self, maps: Tensor, every: int = 1) -> Tensor:
+        """Returns maps (B, ..., h, w) of any grid, resized and smoothed as the head's map is, (B, ..., H, W).
+
+        With `every`, only every so many rows and columns of them.
+        """
         grid = self.head.grid
         if maps.shape[-2:] != grid:
             maps = to_grid(maps.flatten(0, -3), grid).reshape(*maps.shape[:-2], *grid)
-        if self.is_full:
-            return maps
-        full: Tensor = self.rows @ maps @ self.columns
+        rows, columns = self.rows, self.columns
+        if every > 1:  # otherwise the graph would have slices that change nothing
+            if self.is_full:
+                return maps[..., ::every, ::every]
+            rows, columns = rows[::every], columns[:, ::every]
+        full: Tensor = maps if self.is_full else rows @ maps @ columns
         return full
 
     def at(self, maps: Tensor, place: tuple[int, int]) -> Tensor:
@@ -120,7 +126,7 @@ class Scoring(nn.Module):
         """
         with torch.inference_mode():
             score, full, parts = self._whole(tuple(features))
-            layers = (self.resized(part).numpy() for part in parts)  # one at a time
+            layers = (self.resized(part, EVERY).numpy() for part in parts)  # one at a time
             return score.numpy(), full.numpy(), *typical_and_highest(layers, len(score))
 
 

@@ -53,16 +53,24 @@ class Cause:
     share: float | None
     display: tuple[float, float]
 
+    @property
+    def name(self) -> str:
+        """Which layer or component it is, in words."""
+        return f"layer {self.layer}" + ("" if self.index is None else f", component {self.index}")
+
+    @property
+    def value(self) -> str:
+        """Its value at the peak, and its share."""
+        return short(self.at_peak) + ("" if self.share is None else f", {100 * self.share:.0f} %")
+
     def __str__(self) -> str:
-        name = f"layer {self.layer}" + ("" if self.index is None else f", component {self.index}")
-        value = f"{short(self.at_peak)}" + ("" if self.share is None else f", {100 * self.share:.0f} %")
-        return f"{name}\n{value}" + (f" ({good_values(self.display)})" if self.index is None else "")
+        return f"{self.name}: {self.value}" + (f" ({good_values(self.display)})" if self.index is None else "")
 
 
 def good_values(display: tuple[float, float]) -> str:
-    """Returns in words which values good images have, by the bottom and the top of a map's colours."""
+    """Returns in words which values good images have: a typical one, and the most, by a map's colours."""
     bottom, top = display
-    return f"good: {short(bottom)} to {short((bottom + top) / 2)}"
+    return f"good: about {short(bottom)}, up to {short((bottom + top) / 2)}"
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ class Explanation:
         image, *layers, whole = self.panels()
         first = [image, whole, *layers]
         shown = [
-            Panel(self._overlay(cause.map, (0.0, limit)), f"{cause} (colours: 0 to {short(limit)})")
+            Panel(self._overlay(cause.map, (0.0, limit)), f"{cause.name}\n{cause.value}\ncolours: 0 to {short(limit)}")
             for cause, limit in zip(self.components, self._limits(scale), strict=True)
         ]
         return sheet([*_rows(first), *_rows(shown)], title)
@@ -191,8 +199,17 @@ class Explanation:
                 if self.reconstruction is None
                 else [Panel(resized(self.reconstruction, self.shown), "reconstruction")]
             ),
-            *(Panel(self._overlay(cause.map, cause.display), str(cause)) for cause in layers),
-            Panel(whole, f"map, {counted(self.boxes)}\n{short(largest)} at x {x}, y {y} ({good_values(self.display)})"),
+            *(
+                Panel(
+                    self._overlay(cause.map, cause.display),
+                    f"{cause.name}\n{cause.value}\n{good_values(cause.display)}",
+                )
+                for cause in layers
+            ),
+            Panel(
+                whole,
+                f"map, {counted(self.boxes)}\n{short(largest)} at x {x}, y {y}\n{good_values(self.display)}",
+            ),
         ]
 
     @property

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.calibration import Gathered, check_rate, promised_rate, typical_and_highest
+from blemish.calibration import EVERY, Gathered, check_rate, promised_rate, typical_and_highest
 from blemish.datasets import Dataset, read_source
 from blemish.datasets.sample import name_below
 from blemish.engines.stream import Chunk, stream, whole
@@ -106,7 +106,9 @@ def _with_layers(chunk: Chunk) -> Chunk:
     if not chunk.arrays:
         return chunk
     scores, maps, *layers = chunk.arrays
-    return replace(chunk, arrays=(scores, maps, *typical_and_highest(layers, len(scores))))
+    return replace(
+        chunk, arrays=(scores, maps, *typical_and_highest((own[:, ::EVERY, ::EVERY] for own in layers), len(scores)))
+    )
 
 
 def _all_same(gathered: Gathered) -> bool:
