@@ -159,7 +159,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 0,
     force: Force = False,
 ) -> None:
-    """Draw images from the prior of a VAE: what it considers normal.
+    """Draw images from the prior of a VAE: what it takes good images to look like.
 
     Example: [bold]blemish sample fields.blemish -n 16 -o grid.png[/bold]
     """

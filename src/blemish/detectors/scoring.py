@@ -118,11 +118,16 @@ class Scoring(nn.Module):
         found: Tensor = self.rows[row] @ maps @ self.columns[:, column]
         return found
 
-    def arrays(self, features: Sequence[Tensor]) -> tuple[NDArray[np.float32], ...]:
-        """Runs in torch directly; compiling would take longer than running.
+    def arrays(self, features: Sequence[Tensor]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Runs `forward` in torch directly; compiling would take longer than running. Returns arrays."""
+        with torch.inference_mode():
+            score, full = self(tuple(features))
+        return score.numpy(), full.numpy()
 
-        Returns scores (B,), maps (B, H, W), and a typical and the highest value of each layer's map (B, L); L is 0 if
-        there is one part alone.
+    def arrays_to_calibrate(self, features: Sequence[Tensor]) -> tuple[NDArray[np.float32], ...]:
+        """Returns what `arrays` does, and a typical and the highest value of each layer's map, (B, L) each.
+
+        L is 0 if there is one part alone.
         """
         with torch.inference_mode():
             score, full, parts = self._whole(tuple(features))

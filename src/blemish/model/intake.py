@@ -132,7 +132,7 @@ class Intake:
             if chunk.indices:
                 self._arrivals.update(chunk)
                 real = chunk.real()
-                yield replace(real, arrays=model.scoring.arrays(tensors(real.arrays)))
+                yield replace(real, arrays=model.scoring.arrays_to_calibrate(tensors(real.arrays)))
                 if fresh:
                     fresh.update(tensors(chunk.arrays))
             done += chunk.finished
