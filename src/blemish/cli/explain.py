@@ -87,7 +87,8 @@ def _explain_images(
     from blemish.report import write_explanations
 
     if find_spec("torch") is None:
-        err.print("components, and reconstructions by a VAE, are left out: they need torch; pip install 'blemish[fit]'")
+        told = "components, and reconstructions by a VAE, are left out: they need torch; pip install 'blemish[fit]'"
+        err.print(escape(told))
     paths = []
     for source in sources:
         dataset = read_source(source, model.recipe.seed)

@@ -334,7 +334,7 @@ class Model:
         return find_drift(p_values, count, two_sided=is_new, names=names, level=level, window=window)
 
     def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
-        """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it takes good images to be.
+        """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: good images by it.
 
         Raises:
             SettingError: the detector has no prior over images.
