@@ -49,11 +49,25 @@ def test_the_base_predicts_the_same_scores_to_the_last_bit(
     assert len([*(tmp_path / "results").glob("*.png")]) == len(found)
 
 
+def test_the_base_explains_by_layers_as_it_does_with_torch(
+    base: dict[str, str], small: Path, tree: Path, tmp_path: Path
+) -> None:
+    image = tree / "test" / "scratch" / "000.png"
+    done = slim.blemish(base, "explain", small, image, "--json", "--out", tmp_path / "why")
+    assert done.returncode == 0, done.stderr
+    assert "they need torch; pip install 'blemish[fit]'" in done.stderr
+    told, expected = json.loads(done.stdout), library.load(str(small)).explain(image).as_dict()
+    assert told["components"] == [] != expected.pop("components")
+    told.pop("components")
+    assert told == json.loads(json.dumps(expected)), "layers, shares, boxes and places, to the last bit"
+    assert (tmp_path / "why" / "000_why.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "missing", "extra"),
     [
         (("fit", "TREE", "-o", "NEW"), "torch", "fit"),
-        (("explain", "MODEL", "IMAGE", "--out", "NEW"), "torch", "fit"),
+        (("explain", "MODEL", "IMAGE", "--components", "3", "--out", "NEW"), "torch", "fit"),
         (("predict", "MODEL", "TREE", "--engine", "torch"), "torch", "fit"),
         (("predict", "MODEL", "TREE", "--ray", "local", "--out", "NEW"), "ray", "ray"),
         (("predict", "MODEL", "s3://bucket/images"), "fsspec", "remote"),

@@ -360,7 +360,7 @@ def test_figures_need_normal_images_anomalous_ones_and_masks(
     gaussian: blemish.Model, dataset: Dataset, tmp_path: Path, missing: str
 ) -> None:
     part = replace(dataset, **{missing: False if missing == "has_masks" else []})
-    with pytest.raises(SourceError, match="the figures need normal images, anomalous ones and their masks"):
+    with pytest.raises(SourceError, match="the figures need good images, anomalous ones and their masks"):
         write_figures(gaussian, part, tmp_path / "figures")
 
 
@@ -487,7 +487,7 @@ def test_names_from_the_data_are_text_in_the_gallery(gaussian: blemish.Model, tr
 def test_too_many_images_and_none_are_refused(gaussian: blemish.Model, dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="33 images are too few or too many"):
         write_gallery(gaussian, dataset, tmp_path / "g", images=33)
-    with pytest.raises(SourceError, match="has no normal images"):
+    with pytest.raises(SourceError, match="has no good images"):
         write_gallery(gaussian, replace(dataset, train=[]), tmp_path / "g")
     with pytest.raises(SourceError, match="there are no images"):
         survey(gaussian, [])

@@ -80,6 +80,28 @@ def test_a_module_put_after_an_engine_gets_its_outputs() -> None:
             assert np.array_equal(first[1], second[1])
 
 
+class Further(nn.Module):
+    """`Doubled`, and one more result."""
+
+    def forward(self, outputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return *Doubled()(outputs), 3 * outputs[1]
+
+
+def test_further_results_are_in_the_same_graph_and_computed_by_the_explainer_alone(tmp_path: Path) -> None:
+    for engine in both():
+        whole = engine.then(Doubled(), ["score", "map"], Further(), ["layer0"])
+        whole.save(tmp_path, (SIDE, SIDE))
+        for found in (whole, OpenVINOEngine.from_folder(tmp_path)):
+            assert list(found.names) == ["layer0"]
+            (few,), (all_of_them,) = found.run(batches([3])), found.explainer.run(batches([3]))
+            assert len(few) == 2
+            np.testing.assert_allclose(all_of_them[2], 3 * few[1], rtol=1e-5)
+            for one, other in zip(few, all_of_them, strict=False):
+                np.testing.assert_array_equal(one, other)
+    assert not engine.names
+    assert len(next(iter(engine.explainer.run(batches([1]))))) == 2
+
+
 def test_a_consumer_that_stops_early_leaves_nothing_running() -> None:
     for engine in both():
         results = engine.run(batches([8] * 20))
@@ -275,7 +297,7 @@ def test_an_error_while_the_second_graph_is_compiled_beside_the_first_is_told_on
     assert engine.scoring is not None
     ran: list[str] = []
 
-    def refuse(hint: str) -> None:
+    def refuse(hint: str, count: int | None) -> None:
         ran.append(threading.current_thread().name)
         raise RuntimeError("cannot be compiled")
 

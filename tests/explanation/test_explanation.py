@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import blemish
 from blemish.detectors import FRE, Detector, Gaussian, PaDiM
 from blemish.errors import ImageError, SettingError, StorageError
-from blemish.explanation import Explanation
+from blemish.explanation import Explanation, explain_layers
 from blemish.explanation.explanation import COLUMNS
+from blemish.maps import LayerMap
 from conftest import part, scratched
 
 RNG = np.random.default_rng(5)
@@ -29,7 +31,12 @@ ADDITIVE = {
 @pytest.fixture(scope="module")
 def models(tree: Path) -> dict[str, blemish.Model]:
     """One of each, on two layers of different grids; not to be changed."""
-    detectors: dict[str, Detector] = {**ADDITIVE, "fre": FRE(), "fre, one layer": FRE()}
+    detectors: dict[str, Detector] = {
+        **ADDITIVE,
+        "fre": FRE(),
+        "fre, one layer": FRE(),
+        "fre, by products": FRE(join="product"),
+    }
     return {
         name: blemish.fit(tree, detector=detector, size=64, layers=[2] if "one layer" in name else [2, 3])
         for name, detector in detectors.items()
@@ -77,20 +84,59 @@ def test_the_components_shown_are_those_that_add_the_most_at_the_peak_largest_fi
     assert {(cause.layer, cause.index) for cause in named} == {("2", 3), ("2", 7), ("3", 3), ("3", 7)}
 
 
-def test_of_fre_each_layer_is_shown_in_the_maps_unit(models: dict[str, blemish.Model]) -> None:
+@pytest.mark.parametrize("name", ["fre", "fre, by products"])
+def test_of_fre_the_layers_multiply_to_the_map_and_share_its_logarithm_above_the_typical_one(
+    models: dict[str, blemish.Model], name: str
+) -> None:
+    model = models[name]
+    found = model.explain(SCRATCHED)
+    assert [cause.layer for cause in found.layers] == ["2", "3"]
+    assert not found.components
+    grids = [layer.grid for layer in model.recipe.shapes]
+    features = tuple(torch.from_numpy(RNG.standard_normal((2, *grid), np.float32)) for grid in grids)
+    map, factors = model.scoring.head.map_and_layers(features)
+    assert torch.allclose(factors[0] * factors[1], map, rtol=1e-4)
+    logs = [np.log(cause.at_peak / cause.display[0]) for cause in found.layers]
+    assert [cause.share for cause in found.layers] == pytest.approx([own / sum(logs) for own in logs])
+    assert sum(cause.share or 0 for cause in found.layers) == pytest.approx(1)
+
+
+def test_one_layer_alone_is_the_map_on_the_same_scale(models: dict[str, blemish.Model]) -> None:
     one = models["fre, one layer"].explain(SCRATCHED)
-    assert np.allclose(one.layers[0].map, one.map, rtol=1e-3), "one layer alone is the map"
-    both = models["fre"].explain(SCRATCHED)
-    assert [cause.layer for cause in both.layers] == ["2", "3"]
-    assert all(cause.share is None for cause in both.layers), "a geometric mean has no shares"
-    assert not both.components
-    low, high = (min(cause.at_peak for cause in both.layers), max(cause.at_peak for cause in both.layers))
-    assert low < both.map[both.peak] < high, "the mean lies between the layers"
+    assert np.array_equal(one.layers[0].map, one.map)
+    assert one.layers[0].display == one.display
+    assert one.layers[0].share == 1
+
+
+def test_a_layer_that_draws_the_product_down_has_a_share_below_0_and_a_low_product_has_no_shares() -> None:
+    kinds = [LayerMap((0,), False), LayerMap((1,), False)]
+    scales, names = [(1.0, 3.0), (2.0, 5.0)], ["2", "3"]
+
+    def shares(*values: float) -> list[float | None]:
+        maps = [np.full((2, 2), value, np.float32) for value in values]
+        return [cause.share for cause in explain_layers(maps[0] * maps[1], (2.0, 15.0), maps, kinds, scales, names)]
+
+    assert shares(4.0, 2.0) == pytest.approx([1, 0])
+    assert shares(8.0, 1.0) == pytest.approx([1.5, -0.5])
+    assert shares(1.0, 1.0) == shares(1.0, 2.0) == shares(0.0, 9.0) == [None, None]
+
+
+@pytest.mark.parametrize("name", [*ADDITIVE, "fre", "fre, by products"])
+def test_good_images_stay_in_the_lower_half_of_every_layers_colours(
+    models: dict[str, blemish.Model], name: str
+) -> None:
+    rng = np.random.default_rng(78)
+    for _ in range(3):
+        for cause in models[name].explain(part(rng)).layers:
+            bottom, top = cause.display
+            assert np.quantile(cause.map, 0.99) < bottom + 0.6 * (top - bottom), "a new one may reach a little higher"
+    lit = [cause for cause in models[name].explain(SCRATCHED).layers if cause.map.max() > cause.display[1]]
+    assert lit, "the scratch is at the top of some layer's colours"
 
 
 def test_where_components_mix_the_layers_their_name_says_so(models: dict[str, blemish.Model]) -> None:
     explanation = models["padim, principal components"].explain(SCRATCHED, 3)
-    assert {cause.layer for cause in explanation.components} == {"3+2"}
+    assert {cause.layer for cause in explanation.components} == {"2+3"}
 
 
 def test_padims_components_are_channels_of_their_layer(models: dict[str, blemish.Model]) -> None:
@@ -213,7 +259,7 @@ def test_on_the_fixed_scale_a_good_part_is_dark_and_on_the_images_own_it_is_not(
 def test_the_numbers_are_there_for_machines(explanation: Explanation) -> None:
     told = explanation.as_dict()
     assert told["is_anomaly"] is True
-    assert told["peak"] == list(explanation.peak_in_image)
+    assert tuple(told["peak"].values()) == explanation.place
     assert [entry["index"] for entry in told["components"]] == [cause.index for cause in explanation.components]
     assert told["layers"][0]["share"] + told["layers"][1]["share"] == pytest.approx(1, abs=1e-4)
 
@@ -223,7 +269,7 @@ def test_boxes_and_the_peak_are_told_in_the_images_own_pixels(models: dict[str, 
     found = models["gaussian"].explain(wide)
     (predicted,) = models["gaussian"].predict(wide)
     assert found.boxes_in_image == list(predicted.boxes) != []
-    row, column = found.peak_in_image
+    column, row = found.place
     box = found.boxes_in_image[0]
     assert box.top <= row < box.bottom
     assert box.left <= column < box.right

@@ -237,8 +237,8 @@ def test_the_worst_tile_is_explained(tiled: Model, photographs: Path) -> None:
     assert side == TILE
     assert top <= 106 < top + TILE
     assert left <= 159 < left + TILE
-    assert explanation.as_dict()["tile"] == [top, left, TILE]
-    row, column = explanation.peak_in_image
+    assert explanation.as_dict()["tile"] == {"x": left, "y": top, "side": TILE}
+    column, row = explanation.place
     assert (row - top, column - left) == explanation.peak, "in the photograph's own pixels"
     inside = [(box.top + top, box.left + left) for box in explanation.boxes]
     assert [(box.top, box.left) for box in explanation.boxes_in_image] == inside != []

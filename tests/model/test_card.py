@@ -67,6 +67,10 @@ def without(*keys: str) -> Callable[[Card], None]:
     return change
 
 
+def without_layers(card: Card) -> None:
+    card["calibration"] |= {"layer_typical": [], "layer_highest": []}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -125,6 +129,13 @@ def without(*keys: str) -> Callable[[Card], None]:
         (at("provenance", "history", value=[{}] * 17), "provenance.history is not a list, or one of more than 16"),
         (at("provenance", "history", value=[{"rate": 0.5}]), "provenance.history has no box_rate"),
         (at("provenance", "history", value=[former(rate="x")]), "provenance.history.rate is not a finite number"),
+        (at("calibration", "layer_typical", value=3), "calibration.layer_typical is not a list of up to 256 layers"),
+        (
+            at("calibration", "layer_highest", value=[[1.0]]),
+            "calibration.layer_highest does not have 24 numbers a layer",
+        ),
+        (at("calibration", "layer_highest", value=[]), "calibration.layer_highest are not of as many layers"),
+        (without_layers, "is calibrated for other layers than its graph has"),
         (at("provenance", "images", value=-1), "provenance.images is not a whole number"),
         (at("provenance", "source", value=None), "provenance.source is not a text"),
         (at("recipe", "shapes", 0, value={}), "recipe.shapes has no channels"),

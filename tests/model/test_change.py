@@ -60,6 +60,22 @@ def fitted(parts: Dataset) -> Callable[..., Model]:
     return fit
 
 
+def test_scales_of_layers_follow_the_images_that_calibrate(parts: Dataset, fitted: Callable[..., Model]) -> None:
+    first, second = fitted("padim", 0, FIRST), fitted("padim", FIRST, ALL)
+
+    def kept(model: Model) -> dict[str, tuple[float, ...]]:
+        told = model.calibration
+        assert len(told.layer_displays) == 3
+        return dict(zip(told.digests, map(tuple, np.hstack([told.typical, told.highest]).tolist()), strict=True))
+
+    updated = first.update(of(parts, FIRST, ALL))
+    assert kept(updated).items() >= kept(first).items()
+    assert len(kept(updated)) == ALL
+    assert kept(first.merge(second)) == kept(first) | kept(second)
+    forgotten = updated.forget(of(parts, 0, 3))
+    assert kept(forgotten) == {digest: own for digest, own in kept(updated).items() if digest in forgotten.inside}
+
+
 def scores(model: Model) -> np.ndarray:
     rng = np.random.default_rng(5)
     images = [*(part(rng) for _ in range(4)), *(scratched(rng)[0] for _ in range(4))]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.datasets import Dataset, evenly_spaced
-from blemish.detectors.scoring import OUTPUTS, Scoring
+from blemish.detectors.scoring import Scoring
 from blemish.errors import SettingError, SourceError
 from blemish.evaluation import Evaluation, PerImage, evaluate
 from blemish.fitting import fit
@@ -164,7 +164,7 @@ def viewed(model: Model, view: Mapping[str, Any]) -> Model:
     other = copy.copy(model)
     other.__dict__.pop("learned", None)
     other.recipe = replace(model.recipe, settings=detector.settings())
-    other.engine = model.extractor.then(Scoring(detector, model.recipe.geometry.shape), OUTPUTS)
+    other.engine = Scoring(detector, model.recipe.geometry.shape).after(model.extractor)
     other.store = Fitted(Learned(detector, model.learned.weights, model.recipe.geometry.shape), other.engine)
     return other
 

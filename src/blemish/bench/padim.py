@@ -34,6 +34,7 @@ class SummedMaps:
     """An engine that runs several models, and gives the sum of their maps; the score is its largest value."""
 
     name = "sum"
+    names = ()
 
     def __init__(self, models: Sequence[Model]) -> None:
         self.models = models
@@ -44,7 +45,17 @@ class SummedMaps:
             summed = np.asarray(np.sum([maps for _, maps in outputs], 0), np.float32)
             yield summed.max((1, 2)), summed
 
-    def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> Engine:
+    @property
+    def explainer(self) -> Engine:
+        return self
+
+    def then(
+        self,
+        module: nn.Module,
+        outputs: Sequence[str] = (),
+        further: nn.Module | None = None,
+        names: Sequence[str] = (),
+    ) -> Engine:
         raise NotImplementedError
 
     def save(self, folder: Path, shape: tuple[int, int]) -> None:

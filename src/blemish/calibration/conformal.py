@@ -10,7 +10,7 @@ cross-fitted scores.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -42,6 +42,8 @@ class Calibration:
         names: of the images, in the same order.
         digests: of their pixels, in hexadecimal, in the same order.
         folds: of the cross-fit that the scores come from; 0 if the images were held out.
+        typical, highest: values of the maps of the layers, in the same order (n, L); L is 0 if the map is not made of
+            several.
 
     Raises:
         SettingError: a rate is not between 0 and 1, n scores are too few to promise it, or the threshold that was
@@ -57,6 +59,8 @@ class Calibration:
     names: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     folds: int = 0
+    typical: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    highest: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __post_init__(self) -> None:
         check_rate("box rate", self.box_rate, len(self.scores))
@@ -127,8 +131,16 @@ class Calibration:
         The scale starts at the median value of the n maps. Its middle is a value that the maxima of these maps do not
         exceed, except for the share `rate` of them, so good parts stay in the lower half of the colours.
         """
-        low = float(np.median(self.medians))
-        high = float(np.quantile(self.maxima, 1 - self.rate, method="higher"))
+        return self._display(self.medians, self.maxima)
+
+    @cached_property
+    def layer_displays(self) -> list[tuple[float, float]]:
+        """The bottom and the top of the colour scale of each layer's map, made from its values as `display` is."""
+        return [self._display(*columns) for columns in zip(self.typical.T, self.highest.T, strict=True)]
+
+    def _display(self, typical: NDArray[np.float64], highest: NDArray[np.float64]) -> tuple[float, float]:
+        low = float(np.median(typical))
+        high = float(np.quantile(highest, 1 - self.rate, method="higher"))
         return low, low + 2 * max(high - low, 1e-6 * max(abs(low), 1.0))
 
     @cached_property

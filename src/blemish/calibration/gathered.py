@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -30,6 +30,8 @@ class Gathered:
         scores: of the images.
         medians: of their maps.
         maxima: of their maps.
+        typical: values of the maps of each image's layers, (L,); empty if the map is not made of several.
+        highest: values of the same maps.
         names: of the images.
         digests: of their pixels, in hexadecimal.
         folds: of the cross-fit; 0 if the images were held out.
@@ -38,6 +40,8 @@ class Gathered:
     scores: list[float] = field(default_factory=list)
     medians: list[float] = field(default_factory=list)
     maxima: list[float] = field(default_factory=list)
+    typical: list[list[float]] = field(default_factory=list)
+    highest: list[list[float]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     folds: int = 0
@@ -49,17 +53,28 @@ class Gathered:
             calibration.scores.tolist(),
             calibration.medians.tolist(),
             calibration.maxima.tolist(),
+            calibration.typical.tolist(),
+            calibration.highest.tolist(),
             list(calibration.names),
             list(calibration.digests),
             calibration.folds,
         )
 
-    def update(self, score: float, values: NDArray[np.float32], name: str = "", digest: str = "") -> Gathered:
-        """Takes in one image's score, map (H, W), name and digest, in place."""
+    def update(
+        self,
+        score: float,
+        values: NDArray[np.float32],
+        name: str = "",
+        digest: str = "",
+        layers: tuple[Sequence[float], Sequence[float]] = ((), ()),
+    ) -> Gathered:
+        """Takes in one image's score, map (H, W), name and digest, in place; and its layers' typical and highest."""
         step = max(1, math.isqrt(values.size // ENOUGH))
         self.scores.append(score)
         self.medians.append(float(np.median(values[::step, ::step])))
         self.maxima.append(float(values.max()))
+        self.typical.append([float(value) for value in layers[0]])
+        self.highest.append([float(value) for value in layers[1]])
         self.names.append(name)
         self.digests.append(digest)
         return self
@@ -70,6 +85,8 @@ class Gathered:
             self.scores + other.scores,
             self.medians + other.medians,
             self.maxima + other.maxima,
+            self.typical + other.typical,
+            self.highest + other.highest,
             self.names + other.names,
             self.digests + other.digests,
             self.folds,
@@ -86,6 +103,8 @@ class Gathered:
             chosen(self.scores),
             chosen(self.medians),
             chosen(self.maxima),
+            chosen(self.typical),
+            chosen(self.highest),
             chosen(self.names),
             chosen(self.digests),
             self.folds,
@@ -121,6 +140,8 @@ class Gathered:
             rate,
             box_rate,
             names=tuple(order.names),
+            typical=np.asarray(order.typical, np.float64).reshape(len(order), -1),
+            highest=np.asarray(order.highest, np.float64).reshape(len(order), -1),
             digests=tuple(order.digests),
             folds=self.folds,
         )

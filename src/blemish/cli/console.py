@@ -197,13 +197,15 @@ def print_explanation(explanation: Explanation) -> None:
     from blemish.maps import counted
 
     word = "[red]anomalous[/red]" if explanation.score > explanation.threshold else "good"
-    row, column = explanation.peak_in_image
+    x, y = explanation.place
+    of_tile = "" if explanation.tile is None else f" of the {explanation.part}"
     out.print(
         f"{escape(str(explanation.path))}  {word}  score {explanation.score:.6g}, threshold "
-        f"{explanation.threshold:.6g}; {counted(explanation.boxes)}; map largest at row {row}, column {column}"
+        f"{explanation.threshold:.6g}; {counted(explanation.boxes)}{of_tile}; "
+        f"map largest at x {x}, y {y}"
     )
     for cause in [*explanation.layers, *explanation.components]:
-        out.print("  " + escape(str(cause).replace("\n", ": ")))
+        out.print("  " + escape(str(cause)))
 
 
 def print_diagnoses(rows: list[Diagnosis]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +54,8 @@ def explain(
 ) -> None:
     """Show why images have their scores, or what a model's components are like.
 
+    Places are told as x and y in the image's own pixels, from its top left corner.
+
     Example: [bold]blemish explain cells.blemish cells/new/0017.png --out why[/bold]
     """
     from blemish.model import Model
@@ -83,6 +86,9 @@ def _explain_images(
     from blemish.datasets import read_source
     from blemish.report import write_explanations
 
+    if find_spec("torch") is None:
+        told = "components, and reconstructions by a VAE, are left out: they need torch; pip install 'blemish[fit]'"
+        err.print(escape(told))
     paths = []
     for source in sources:
         dataset = read_source(source, model.recipe.seed)
@@ -154,7 +160,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 0,
     force: Force = False,
 ) -> None:
-    """Draw images from the prior of a VAE: what it considers normal.
+    """Draw images from the prior of a VAE: what it takes good images to look like.
 
     Example: [bold]blemish sample fields.blemish -n 16 -o grid.png[/bold]
     """
@@ -172,7 +178,7 @@ def prune(
     output: Annotated[str, typer.Option("--output", "-o", help="Where the pruned model goes, a new folder.")],
     source: Annotated[str | None, typer.Argument(help="The data it was fitted on, if it has moved.")] = None,
     drop_border: Annotated[
-        float | None, typer.Option(help="Leave out components this many times larger on the border of normal images.")
+        float | None, typer.Option(help="Leave out components this many times larger on the border of good images.")
     ] = None,
     keep_best: Annotated[
         int | None, typer.Option(help="Keep this many of each layer, by AUROC on the labelled images.")

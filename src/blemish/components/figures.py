@@ -109,7 +109,7 @@ def draw_figures(
     anomalous = [sample for sample in dataset.test if sample.is_anomalous]
     if not (dataset.has_masks and dataset.train and anomalous):
         raise SourceError(
-            f"{dataset.root}: the figures need normal images, anomalous ones and their masks; "
+            f"{dataset.root}: the figures need good images, anomalous ones and their masks; "
             "give a tree with train/good, test and ground_truth"
         )
     if isinstance(images, int):

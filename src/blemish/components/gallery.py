@@ -60,7 +60,7 @@ def write_gallery(
     if not 1 <= images <= MOST:
         raise SettingError(f"{images} images are too few or too many for a gallery; give 1 to {MOST}")
     if not dataset.train:
-        raise SourceError(f"{dataset.root}: has no normal images; give the data that was fitted on")
+        raise SourceError(f"{dataset.root}: has no good images; give the data that was fitted on")
     template = page_template("blemish.components", "gallery.html")
     with new_folder(folder, "gallery", force=force) as temporary:
         normal = survey(model, dataset.train, progress=progress)

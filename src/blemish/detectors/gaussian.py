@@ -146,11 +146,14 @@ class _GaussianHead(ComponentsHead):
         self.factors = nn.ParameterList([fixed(layer.rows) for layer in layers])
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        return self.map_and_layers(features)[0]
+
+    def map_and_layers(self, features: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
+        layers = self.layers(features)
         total = torch.zeros(())
-        for squared in self.components(features):
-            layer = squared.sum(1)
+        for layer in layers:
             total = total.to(layer) + to_grid(layer, self.grid)
-        return total
+        return total, layers
 
     def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         return [

@@ -28,7 +28,8 @@ class Head(nn.Module, ABC):
     Attributes:
         grid: height and width of the coarse map.
         parts: what the map is made of.
-        adds_up: whether the maps of the parts, resized to the head's grid, add up to the coarse map.
+        adds_up: whether the maps of the parts, resized to the head's grid, add up to the coarse map; if not, they
+            multiply to it.
     """
 
     grid: tuple[int, int]
@@ -42,6 +43,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         """Returns the map (B, h, w) of each part, which may have its own grid."""
+
+    def map_and_layers(self, features: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
+        """Returns what `forward` and `layers` return; a head that computes much for both overrides it."""
+        return self(features), self.layers(features)
 
     def enlarge(self, shape: tuple[int, int], interpolation: str) -> None:  # most are coarse
         """Called once with the input's shape, before the head runs, so that it can make its map at that size."""

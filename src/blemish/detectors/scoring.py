@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,12 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blemish.calibration import EVERY, typical_and_highest
 from blemish.detectors.detector import Detector
 from blemish.detectors.head import to_grid
 from blemish.errors import DegenerateError
+from blemish.maps import LayerMap
+
+if TYPE_CHECKING:
+    from blemish.engines import Engine
 
 OUTPUTS = ("score", "map")
-"""The names of the graph's outputs in a saved model."""
+"""The names of the first results of the graph in a saved model; those of `LayerMap` follow."""
 
 REFERENCE_SIDE = 224
 """Side of the square input at which a detector's smoothing is stated in pixels; others count by their pixels' root."""
@@ -64,14 +70,44 @@ class Scoring(nn.Module):
         full = self.resized(coarse)
         return self.head.score(features, coarse, full), full
 
-    def resized(self, maps: Tensor) -> Tensor:
-        """Returns maps (B, ..., h, w) of any grid, resized and smoothed as the head's map is, (B, ..., H, W)."""
+    def in_layers(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Returns the results of `forward`, and the map (B, H, W) of each of the head's parts, if there are several."""
+        score, full, parts = self._whole(features)
+        return score, full, *(self.resized(part) for part in parts)
+
+    @property
+    def layer_maps(self) -> list[LayerMap]:
+        """What the maps are that `in_layers` gives after score and map."""
+        parts = self.head.parts if len(self.head.parts) > 1 else []
+        return [LayerMap(part.layers, self.head.adds_up) for part in parts]
+
+    def after(self, extractor: Engine) -> Engine:
+        """Returns the engine of the whole model: this module after what extracts features."""
+        return extractor.then(self, OUTPUTS, _InLayers(self), [str(layer) for layer in self.layer_maps])
+
+    def _whole(self, features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Returns scores, maps, and the maps (B, h, w) of several parts on grids of their own; none of a single one."""
+        if len(self.head.parts) > 1:
+            coarse, parts = self.head.map_and_layers(features)
+        else:
+            coarse, parts = self.head(features), []
+        full = self.resized(coarse)
+        return self.head.score(features, coarse, full), full, parts
+
+    def resized(self, maps: Tensor, every: int = 1) -> Tensor:
+        """Returns maps (B, ..., h, w) of any grid, resized and smoothed as the head's map is, (B, ..., H, W).
+
+        With `every`, only every so many rows and columns of them.
+        """
         grid = self.head.grid
         if maps.shape[-2:] != grid:
             maps = to_grid(maps.flatten(0, -3), grid).reshape(*maps.shape[:-2], *grid)
-        if self.is_full:
-            return maps
-        full: Tensor = self.rows @ maps @ self.columns
+        rows, columns = self.rows, self.columns
+        if every > 1:  # otherwise the graph would have slices that change nothing
+            if self.is_full:
+                return maps[..., ::every, ::every]
+            rows, columns = rows[::every], columns[:, ::every]
+        full: Tensor = maps if self.is_full else rows @ maps @ columns
         return full
 
     def at(self, maps: Tensor, place: tuple[int, int]) -> Tensor:
@@ -87,6 +123,27 @@ class Scoring(nn.Module):
         with torch.inference_mode():
             score, full = self(tuple(features))
         return score.numpy(), full.numpy()
+
+    def arrays_to_calibrate(self, features: Sequence[Tensor]) -> tuple[NDArray[np.float32], ...]:
+        """Returns what `arrays` does, and a typical and the highest value of each layer's map, (B, L) each.
+
+        L is 0 if there is one part alone.
+        """
+        with torch.inference_mode():
+            score, full, parts = self._whole(tuple(features))
+            layers = (self.resized(part, EVERY).numpy() for part in parts)  # one at a time
+            return score.numpy(), full.numpy(), *typical_and_highest(layers, len(score))
+
+
+class _InLayers(nn.Module):
+    """Returns what `Scoring.in_layers` does: a graph is made of a module that is called."""
+
+    def __init__(self, scoring: Scoring) -> None:
+        super().__init__()
+        self.scoring = scoring
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return self.scoring.in_layers(features)
 
 
 def resizing_matrix(coarse: int, full: int, interpolation: str) -> NDArray[np.float64]:

@@ -95,7 +95,9 @@ def learn_shard(job: Job, shard: Shard, known: frozenset[str]) -> tuple[Report, 
             real = chunk.real()
             report.variety.update(real.arrays)
             if scoring is not None:
-                yield replace(real, arrays=scoring.arrays([torch.from_numpy(array) for array in real.arrays]))
+                yield replace(
+                    real, arrays=scoring.arrays_to_calibrate([torch.from_numpy(array) for array in real.arrays])
+                )
             detector.update([torch.from_numpy(array) for array in chunk.arrays])
 
     gather(report.gathered, chunks(), recipe.geometry, shard.paths, shard.names.__getitem__, recipe.detector)

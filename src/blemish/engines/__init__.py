@@ -28,15 +28,28 @@ class Engine(Protocol):
     """Runs a module. Batches are uint8 (b, H, W, 3), commonly with b = `BATCH`; each result has arrays of b rows.
 
     `then` returns this engine followed by a module, which takes the tuple of its results; `outputs` names the results
-    of that module. `save` writes OpenVINO graphs for images of `shape` (H, W) into a folder; it raises `OSError` if it
-    cannot.
+    of that module. `further` is a module that gives the same results and more behind them, which `names` names; it is
+    what `explainer` runs. `save` writes OpenVINO graphs for images of `shape` (H, W) into a folder; it raises `OSError`
+    if it cannot.
     """
 
     name: str
 
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def explainer(self) -> Engine: ...
+
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]: ...
 
-    def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> Engine: ...
+    def then(
+        self,
+        module: nn.Module,
+        outputs: Sequence[str] = (),
+        further: nn.Module | None = None,
+        names: Sequence[str] = (),
+    ) -> Engine: ...
 
     def save(self, folder: Path, shape: tuple[int, int]) -> None: ...
 

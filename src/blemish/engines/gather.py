@@ -38,4 +38,4 @@ def gather(
                 "here; give images that differ more, or other settings"
             )
         if image.map is not None:
-            gathered.update(image.score, image.map, name_of(image.index), image.digest)
+            gathered.update(image.score, image.map, name_of(image.index), image.digest, image.layers)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 FEATURES, SCORING = "features", "scoring"
 """Names of the two graphs' files."""
 
+SCORE_AND_MAP = 2
+"""How many results of a saved model's second graph are its score and its map; maps of layers follow."""
+
 _CONVERTING = threading.Lock()
 """Held while a graph is converted: which warnings are told belongs to the whole process, not to a thread."""
 
@@ -48,13 +51,16 @@ class OpenVINOEngine:
     Args:
         features: uint8 (1, H, W, 3) to one map (1, C_l, H_l, W_l) for each layer.
         scoring: maps (B, C_l, H_l, W_l), any B, to results of B rows.
+        count: how many of the results `run` gives, the first ones; the others are not computed. All by default.
     """
 
     name = "openvino"
 
-    def __init__(self, features: Graph, scoring: Graph | None = None) -> None:
+    def __init__(self, features: Graph, scoring: Graph | None = None, count: int | None = None) -> None:
         self.features = features
         self.scoring = scoring
+        has_more = scoring is not None and count is not None and count < len(scoring.model.outputs)
+        self.count = count if has_more else None
 
     @classmethod
     def from_module(cls, module: nn.Module, height: int, width: int) -> OpenVINOEngine:
@@ -69,14 +75,36 @@ class OpenVINOEngine:
         """This engine without its second graph; compiled graphs are shared."""
         return OpenVINOEngine(self.features)
 
-    def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> OpenVINOEngine:
-        """Returns this engine followed by `module`, which takes the tuple of its maps; `outputs` names the results."""
+    @property
+    def explainer(self) -> OpenVINOEngine:
+        """This engine with all results of its second graph."""
+        return OpenVINOEngine(self.features, self.scoring)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the results that `explainer` gives beyond those of `run`."""
+        if self.scoring is None or self.count is None:
+            return []
+        return [min(port.get_names(), default="") for port in self.scoring.model.outputs[self.count :]]
+
+    def then(
+        self,
+        module: nn.Module,
+        outputs: Sequence[str] = (),
+        further: nn.Module | None = None,
+        names: Sequence[str] = (),
+    ) -> OpenVINOEngine:
+        """Returns this engine followed by `module`, which takes the tuple of its maps; `outputs` names the results.
+
+        There is one graph, that of `further` if it is given, of which `run` computes what `module` gives.
+        """
         import torch
 
         examples = [torch.zeros(2, *shape) for shape in self.features.shapes]
         inputs = [f"features{index}" for index in range(len(examples))]
-        scoring = Graph.from_module(SCORING, module, (tuple(examples),), inputs, outputs, batch=-1)
-        return OpenVINOEngine(self.features, scoring)
+        traced, named = (module, outputs) if further is None else (further, [*outputs, *names])
+        scoring = Graph.from_module(SCORING, traced, (tuple(examples),), inputs, named, batch=-1)
+        return OpenVINOEngine(self.features, scoring, None if further is None else len(outputs))
 
     @classmethod
     def from_folder(cls, folder: Path, threads: int | None = None) -> OpenVINOEngine:
@@ -87,7 +115,7 @@ class OpenVINOEngine:
         """
         scoring = folder / f"{SCORING}.xml"
         features = Graph(folder / f"{FEATURES}.xml", threads=threads)
-        return cls(features, Graph(scoring, threads=threads) if scoring.exists() else None)
+        return cls(features, Graph(scoring, threads=threads) if scoring.exists() else None, SCORE_AND_MAP)
 
     @classmethod
     def from_copy(cls, folder: Path, names: Iterable[str]) -> OpenVINOEngine:
@@ -106,7 +134,7 @@ class OpenVINOEngine:
         """Raises `ModelError` unless the graphs fit the model.
 
         They must take images of this height and width, have these layers (C, H, W), give a score and a map for each
-        image, and hold finite numbers.
+        image, and maps of layers behind them, and hold finite numbers.
         """
         taken = [(str(port.element_type), _sides(port)) for port in self.features.model.inputs]
         scoring = self.scoring.model if self.scoring is not None else None
@@ -116,7 +144,7 @@ class OpenVINOEngine:
             taken != [("<Type: 'uint8_t'>", (1, *shape, 3))]
             or self.features.shapes != [tuple(layer) for layer in layers]
             or joined != [(-1, *layer) for layer in layers]
-            or results != [(-1,), (-1, *shape)]
+            or results != [(-1,), *[(-1, *shape)] * max(1, len(results) - 1)]
         ):
             raise ModelError(f"{self.features.path.parent}: its graphs do not fit its model.json; fit the model again")
         for graph in filter(None, (self.features, self.scoring)):
@@ -132,14 +160,14 @@ class OpenVINOEngine:
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
         """Yields the results of each batch, in order."""
         if self.scoring is not None:
-            self.scoring.compile_beside("LATENCY")
+            self.scoring.compile_beside("LATENCY", self.count)
         for images in batches:
             with _faults_of(self.features):
                 features = self._extracted(images)
             if self.scoring is None:
                 yield features
                 continue
-            with _faults_of(self.scoring), self.scoring.requests("LATENCY") as (request, *_):
+            with _faults_of(self.scoring), self.scoring.requests("LATENCY", self.count) as (request, *_):
                 for index, maps in enumerate(features):
                     request.set_input_tensor(index, openvino.Tensor(maps, shared_memory=True))
                 request.infer()
@@ -199,8 +227,8 @@ class Graph:
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             raise ModelError(f"{path}: OpenVINO cannot read this graph ({reason}); fit the model again") from None
         self._compiling = threading.Lock()
-        self._compiled: dict[str, Any] = {}
-        self._free: defaultdict[str, list[list[Any]]] = defaultdict(list)
+        self._compiled: dict[tuple[str, int | None], Any] = {}
+        self._free: defaultdict[tuple[str, int | None], list[list[Any]]] = defaultdict(list)
 
     @classmethod
     def from_module(
@@ -236,11 +264,14 @@ class Graph:
         return all(bool(np.isfinite(values).all()) for values in constants if values.dtype.kind == "f")
 
     @contextlib.contextmanager
-    def requests(self, hint: str) -> Iterator[list[Any]]:
-        """Yields as many requests as should run at once; only the caller uses them within the context."""
+    def requests(self, hint: str, count: int | None = None) -> Iterator[list[Any]]:
+        """Yields as many requests as should run at once; only the caller uses them within the context.
+
+        They compute the first `count` results, by default all.
+        """
         check_process(self)
-        compiled = self._compile(hint)
-        free = self._free[hint]
+        compiled = self._compile(hint, count)
+        free = self._free[hint, count]
         try:
             requests = free.pop()
         except IndexError:
@@ -253,29 +284,38 @@ class Graph:
         finally:
             free.append(requests)
 
-    def compile_beside(self, hint: str) -> None:
+    def compile_beside(self, hint: str, count: int | None = None) -> None:
         """Begins to compile the graph for a hint in a thread of its own, as OpenVINO takes one core for one graph.
 
         An error comes when the graph runs. Nothing begins if the graph may only run in so many threads.
         """
-        if self.threads is None and hint not in self._compiled:
+        if self.threads is None and (hint, count) not in self._compiled:
             check_process(self)
-            threading.Thread(target=self._compile_quietly, args=(hint,), name="compile").start()
+            threading.Thread(target=self._compile_quietly, args=(hint, count), name="compile").start()
 
-    def _compile_quietly(self, hint: str) -> None:
+    def _compile_quietly(self, hint: str, count: int | None) -> None:
         with contextlib.suppress(Exception):  # it will come again
-            self._compile(hint)
+            self._compile(hint, count)
 
-    def _compile(self, hint: str) -> Any:
-        """Returns the graph compiled for a hint; it is compiled once, by the first thread that asks."""
+    def _compile(self, hint: str, count: int | None) -> Any:
+        """Returns the graph compiled for a hint and so many results; once, by the first thread that asks."""
         with self._compiling:
-            if hint not in self._compiled:
+            if (hint, count) not in self._compiled:
                 options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
                 if self.threads is not None:
                     # Not bound to a core: several workers on one machine would all be bound to the same one.
                     options |= {"INFERENCE_NUM_THREADS": self.threads, "ENABLE_CPU_PINNING": False}
-                self._compiled[hint] = openvino.Core().compile_model(self.model, "CPU", options)
-            return self._compiled[hint]
+                self._compiled[hint, count] = openvino.Core().compile_model(self.first(count), "CPU", options)
+            return self._compiled[hint, count]
+
+    def first(self, count: int | None) -> openvino.Model:
+        """Returns the graph with its first `count` results alone, and what they need; `None` is all."""
+        if count is None or count >= len(self.model.outputs):
+            return self.model
+        part = self.model.clone()
+        for result in part.get_results()[count:]:
+            part.remove_result(result)
+        return part
 
 
 @contextlib.contextmanager

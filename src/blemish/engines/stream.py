@@ -96,6 +96,7 @@ class Scored:
     Attributes:
         index: of the image.
         digest: of its pixels, as the model sees them; empty if there is an error.
+        layers: a typical and the highest value of each layer's map, (L,) each; empty if the chunks had none.
     """
 
     index: int
@@ -103,6 +104,7 @@ class Scored:
     map: NDArray[np.float32] | None
     error: ImageError | None = None
     digest: str = ""
+    layers: tuple[Sequence[float], Sequence[float]] = ((), ())
 
 
 def stream(
@@ -167,9 +169,13 @@ def stream(
 def whole(chunks: Iterable[Chunk], geometry: Geometry) -> Iterator[Scored]:
     """Yields one result for each image, in order, from chunks of scores and maps; the maps of tiles are joined.
 
+    Chunks may have a typical and the highest value of each layer's map besides. Of tiles the median of the typical ones
+    and the largest of the highest are taken.
+
     An image with a score or map that is not finite gets an error instead.
     """
     mosaic: Mosaic | None = None
+    of_tiles: list[list[NDArray[np.float32]]] = []
     broken: set[int] = set()
     for chunk in chunks:
         ready = {index: Scored(index, float("nan"), None, error) for index, error in chunk.errors.items()}
@@ -177,15 +183,19 @@ def whole(chunks: Iterable[Chunk], geometry: Geometry) -> Iterator[Scored]:
             score, values = float(chunk.arrays[0][row]), chunk.arrays[1][row]
             if not (math.isfinite(score) and np.isfinite(values).all()):
                 broken.add(index)
+            layers = [array[row] for array in chunk.arrays[2:]] or [np.zeros(0, np.float32)] * 2
             if not chunk.places:
-                ready[index] = Scored(index, score, values, None, chunk.digests[index])
+                ready[index] = Scored(index, score, values, None, chunk.digests[index], (layers[0], layers[1]))
                 continue
             place = chunk.places[row]
             mosaic = mosaic or Mosaic(geometry.tiling, place.height, place.width)
             mosaic.add(place, score, values)
+            of_tiles.append(layers)
             if place.is_last:
-                ready[index] = Scored(index, mosaic.score, mosaic.map, None, chunk.digests[index])
-                mosaic = None
+                typical, highest = (np.stack(column) for column in zip(*of_tiles, strict=True))
+                joined = (np.median(typical, axis=0), highest.max(axis=0))
+                ready[index] = Scored(index, mosaic.score, mosaic.map, None, chunk.digests[index], joined)
+                mosaic, of_tiles = None, []
         for index in sorted(ready):
             scored = ready.pop(index)
             if index in broken:

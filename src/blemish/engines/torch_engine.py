@@ -28,26 +28,50 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, module: nn.Module, device: torch.device | None = None, outputs: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        device: torch.device | None = None,
+        outputs: Sequence[str] = (),
+        further: nn.Module | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
         self.device = device or best_device()
         self.module = module.to(self.device).eval()
-        self.outputs = outputs
+        self.further = None if further is None else further.to(self.device).eval()
+        self.outputs, self.names = outputs, names
 
-    def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> TorchEngine:
+    def then(
+        self,
+        module: nn.Module,
+        outputs: Sequence[str] = (),
+        further: nn.Module | None = None,
+        names: Sequence[str] = (),
+    ) -> TorchEngine:
         """Returns this engine followed by `module`, which takes the tuple of its maps; `save` alone uses the names.
 
-        The caller's module stays where it is, on the CPU.
+        The caller's modules stay where they are, on the CPU.
         """
-        own = module if self.device.type == "cpu" else copy.deepcopy(module)
-        return TorchEngine(_Chain(self.module, own), self.device, outputs)
+        own = (module, further) if self.device.type == "cpu" else copy.deepcopy((module, further))
+        chains = [None if after is None else _Chain(self.module, after) for after in own]
+        assert chains[0] is not None  # noqa: S101  # of the module
+        return TorchEngine(chains[0], self.device, outputs, chains[1], names)
+
+    @property
+    def explainer(self) -> TorchEngine:
+        """The engine with the further results, if there are any."""
+        return self if self.further is None else TorchEngine(self.further, self.device)
 
     def save(self, folder: Path, shape: tuple[int, int]) -> None:
         """Converts copies of its modules to OpenVINO and writes these. Raises `OSError` if it cannot be written."""
         from blemish.engines.openvino_engine import OpenVINOEngine
 
-        module = copy.deepcopy(self.module).cpu()  # the engine keeps its own
+        module, further = copy.deepcopy((self.module, self.further))  # the engine keeps its own
+        module.cpu()
         if isinstance(module, _Chain):
-            graphs = OpenVINOEngine.from_module(module.first, *shape).then(module.second, self.outputs)
+            after = further.cpu().second if isinstance(further, _Chain) else None
+            graphs = OpenVINOEngine.from_module(module.first, *shape)
+            graphs = graphs.then(module.second, self.outputs, after, self.names)
         else:
             graphs = OpenVINOEngine.from_module(module, *shape)
         graphs.save(folder, shape)

@@ -274,9 +274,7 @@ def _seconds_per_image(model: Model, dataset: Dataset) -> float:
     """Returns the mean time of some images spread over the test part, or else the training part."""
     samples = dataset.test or dataset.train
     paths = [samples[index].path for index in evenly_spaced(len(samples), TIMED)]
-    for _ in model.predict(
-        paths, errors="keep"
-    ):  # compiles the graphs, and fills the system's cache of files for all alike
+    for _ in model.predict(paths, errors="keep"):  # compiles the graphs, and fills the system's cache of files
         pass
     start = time.perf_counter()
     for _ in model.predict(paths, errors="keep"):

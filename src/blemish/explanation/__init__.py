@@ -1,9 +1,12 @@
 """Why one image has its score."""
 
-from blemish.explanation.explain import explain
-from blemish.explanation.explanation import Explanation
+from blemish.explanation.explain import explain_components, explain_layers, peak_of
+from blemish.explanation.explanation import Cause, Explanation
 
 __all__ = [
+    "Cause",
     "Explanation",
-    "explain",
+    "explain_components",
+    "explain_layers",
+    "peak_of",
 ]

@@ -1,14 +1,14 @@
-"""Explains the score of one image from its features."""
+"""Explains the score of one image: how much of it each layer gives, and each component."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from blemish.errors import SettingError
-from blemish.explanation.explanation import Cause, Explanation, Map
-from blemish.images import Location, Pixels
-from blemish.maps import Box
+from blemish.explanation.explanation import Cause, Map
+from blemish.maps import LayerMap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,36 +24,74 @@ CHANCE = 6.6349
 """The 99th percentile of the square of a standard normal variable, whose mean is 1."""
 
 
-def explain(
+def explain_layers(
+    map: Map,
+    display: tuple[float, float],
+    maps: Sequence[Map],
+    kinds: Sequence[LayerMap],
+    displays: Sequence[tuple[float, float]],
+    names: Sequence[str],
+) -> list[Cause]:
+    """Returns what each layer gives to an image's map; a layer that is the only one has the map itself.
+
+    Where maps add up, a layer's share is its part of the map's value at the peak. Where they multiply, as those of
+    `fre`, logarithms add up: the share is log(f_l / g_l) divided by the sum of this over all layers, with f_l the
+    layer's value at the peak and g_l its typical value on good images. So it is the layer's part of how far the peak
+    lies above what is typical, as a ratio. All shares add up to 1 either way. A share of logarithms is below 0 if the
+    layer is lower there than is typical of good images, and so draws the map down. It is `None` where the product is no
+    higher than the typical one, so that there is nothing to explain.
+
+    Args:
+        map: of the image (H, W).
+        display: the bottom of the colours, which is a typical value on good images, and their top.
+        maps: of the layers (H, W); empty if there is one alone.
+        kinds: what they are.
+        displays: as `display`, for each layer.
+        names: of the model's layers.
+    """
+    row, column = peak_of(map)
+    whole = float(map[row, column])
+    if not kinds:
+        return [Cause("+".join(names), None, map, whole, 1.0 if whole else None, display)]
+    values = [float(own[row, column]) for own in maps]
+    if all(kind.adds_up for kind in kinds):
+        shares = [value / whole if whole else None for value in values]
+    else:
+        shares = _shares_of_logarithms(values, [low for low, _ in displays])
+    return [
+        Cause("+".join(names[layer] for layer in sorted(kind.layers)), None, own, value, share, colours)
+        for kind, own, value, share, colours in zip(kinds, maps, values, shares, displays, strict=True)
+    ]
+
+
+def _shares_of_logarithms(values: Sequence[float], typical: Sequence[float]) -> list[float | None]:
+    if min(*values, *typical) <= 0:
+        return [None] * len(values)
+    logs = [math.log(value / own) for value, own in zip(values, typical, strict=True)]
+    total = sum(logs)
+    return [own / total if total > 0 else None for own in logs]
+
+
+def explain_components(
     scoring: Scoring,
     features: list[Tensor],
     names: Sequence[str],
-    components: int | str | Sequence[int] | None,
-    *,
-    path: Location | None,
-    image: Pixels,
+    asked: int | str | Sequence[int] | None,
     map: Map,
-    score: float,
-    p_value: float,
-    threshold: float,
-    false_alarm_rate: float,
-    boxes: list[Box],
-    display: tuple[float, float],
-    shown: tuple[int, int],
-    reconstruction: Pixels | None = None,
-    tile: tuple[int, int, int] | None = None,
-    offset: tuple[float, float] = (0.0, 0.0),
-    scale: tuple[float, float] = (1.0, 1.0),
-) -> Explanation:
-    """Returns the explanation of one image from its features (1, C_l, H_l, W_l).
+    typical: float,
+) -> list[Cause]:
+    """Returns what components give to an image's map, the one that adds the most at the peak first.
+
+    Their colours end at twice the value that a component's map exceeds at one position in a hundred on good images, if
+    all components are alike and normally distributed.
 
     Args:
         scoring: of the fitted detector.
-        features: of each layer.
+        features: of the image, (1, C_l, H_l, W_l) for each layer.
         names: of the layers.
-        components: which to show; see `Model.explain`.
-        path, image, map, score, p_value, threshold, false_alarm_rate, boxes, display, shown, reconstruction, tile,
-            offset, scale: as in `Explanation`.
+        asked: which to show; see `Model.explain`.
+        map: of the image (H, W).
+        typical: the map's value on the good images that calibrate.
 
     Raises:
         SettingError: there is no such component, or the detector has none.
@@ -63,56 +101,35 @@ def explain(
     from blemish.detectors import ComponentsHead
 
     head = scoring.head
-    peak = (int(map.argmax()) // map.shape[1], int(map.argmax()) % map.shape[1])
+    if not isinstance(head, ComponentsHead):
+        if asked is None:
+            return []
+        raise SettingError(
+            f"this detector has no components, it explains by layers ({', '.join(names)}); "
+            "leave --components out, or fit gaussian or padim"
+        )
+    peak = peak_of(map)
     whole = float(map[peak])
-
-    def cause(layers: Sequence[int], index: int | None, values: Tensor) -> Cause:
-        name = "+".join(names[layer] for layer in layers)
-        full = scoring.resized(values[None])[0].numpy()
-        at_peak = float(full[peak])
-        return Cause(name, index, full, at_peak, at_peak / whole if head.adds_up and whole else None)
-
+    top = 2 * CHANCE * typical / sum(len(part.components) for part in head.parts)
+    picked: list[Cause] = []
     with torch.inference_mode():
-        layers = [
-            cause(part.layers, None, maps[0])
-            for part, maps in zip(head.parts, head.layers(tuple(features)), strict=True)
-        ]
-        picked: list[Cause] = []
-        if isinstance(head, ComponentsHead):
-            found = head.components(tuple(features))
-            at_peak = torch.cat([scoring.at(maps[0], peak) for maps in found])
-            places = [(part, row) for part, maps in enumerate(found) for row in range(maps.shape[1])]
-            for place in _chosen(components, at_peak, [head.parts[part].components[row] for part, row in places]):
-                part, row = places[place]
-                of_part = head.parts[part]
-                picked.append(cause(of_part.layers, of_part.components[row], found[part][0, row]))
-        elif components is not None:
-            raise SettingError(
-                f"this detector has no components, it explains by layers ({', '.join(names)}); "
-                "leave --components out, or fit gaussian or padim"
-            )
-    # The map's typical value on the good images that calibrate, divided among the components.
-    limit = CHANCE * display[0] / max(1, sum(len(part.components) for part in head.parts))
-    return Explanation(
-        path,
-        image,
-        map,
-        score,
-        p_value,
-        threshold,
-        false_alarm_rate,
-        boxes,
-        display,
-        peak,
-        shown,
-        layers,
-        picked,
-        limit,
-        reconstruction,
-        tile,
-        offset,
-        scale,
-    )
+        found = head.components(tuple(features))
+        at_peak = torch.cat([scoring.at(maps[0], peak) for maps in found])
+        places = [(part, row) for part, maps in enumerate(found) for row in range(maps.shape[1])]
+        for place in _chosen(asked, at_peak, [head.parts[part].components[row] for part, row in places]):
+            part, row = places[place]
+            own = scoring.resized(found[part][:, row])[0].numpy()
+            value = float(own[peak])
+            layer = "+".join(names[index] for index in sorted(head.parts[part].layers))
+            index, share = head.parts[part].components[row], value / whole if whole else None
+            picked.append(Cause(layer, index, own, value, share, (0.0, top)))
+    return picked
+
+
+def peak_of(map: Map) -> tuple[int, int]:
+    """Returns row and column where a map (H, W) is largest."""
+    row, column = divmod(int(map.argmax()), map.shape[1])
+    return row, column
 
 
 def _chosen(asked: int | str | Sequence[int] | None, at_peak: Tensor, indices: Sequence[int]) -> list[int]:

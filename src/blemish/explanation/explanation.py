@@ -22,6 +22,9 @@ COLUMNS = 6
 """Panels in a row of the picture."""
 
 
+SCALE = "colours: dark is typical of good images, the middle is the most that good images reach"
+"""What a picture says of the colours of its map and of its layers."""
+
 SCALES = ("fixed", "per-component", "cross-component", "score")
 
 
@@ -35,7 +38,12 @@ class Cause:
             the principal component; `None` for a whole layer.
         map: (H, W) at the model's input size.
         at_peak: the map's value where the image's map is largest.
-        share: `at_peak` as a share of the image's map there; `None` if maps do not add up.
+        share: how much of the image's map there comes from it, 1 for all of it; below 0 if it draws the map down;
+            `None` where that is not defined. `explain_layers` says how layers share, also where they multiply; of a
+            component it is `at_peak` as a share of the map's value.
+        display: map values drawn as the bottom and the top of the colours. Of a layer they are fixed by good images, as
+            those of the image's map are: the bottom is a typical value on good images, and the middle one that good
+            images do not exceed, but for the stated false-alarm rate.
     """
 
     layer: str
@@ -43,10 +51,26 @@ class Cause:
     map: Map
     at_peak: float
     share: float | None
+    display: tuple[float, float]
+
+    @property
+    def name(self) -> str:
+        """Which layer or component it is, in words."""
+        return f"layer {self.layer}" + ("" if self.index is None else f", component {self.index}")
+
+    @property
+    def value(self) -> str:
+        """Its value at the peak, and its share."""
+        return short(self.at_peak) + ("" if self.share is None else f", {100 * self.share:.0f} %")
 
     def __str__(self) -> str:
-        name = f"layer {self.layer}" + ("" if self.index is None else f", component {self.index}")
-        return f"{name}\n{short(self.at_peak)}" + ("" if self.share is None else f", {100 * self.share:.0f} %")
+        return f"{self.name}: {self.value}" + (f" ({good_values(self.display)})" if self.index is None else "")
+
+
+def good_values(display: tuple[float, float]) -> str:
+    """Returns in words which values good images have: a typical one, and the most, by a map's colours."""
+    bottom, top = display
+    return f"good: about {short(bottom)}, up to {short((bottom + top) / 2)}"
 
 
 @dataclass(frozen=True)
@@ -60,21 +84,19 @@ class Explanation:
         score, p_value: of the image.
         threshold, false_alarm_rate: the threshold that decided, and the rate that is stated of it.
         boxes: around what lies above the level for boxes, in pixels of the map, the highest peak first.
-        display: map values drawn as the bottom and the top of the colours; layers that add up to the map are drawn from
-            0 to the difference of the two.
-        peak: row and column where the map is largest.
+        display: map values drawn as the bottom and the top of the colours.
+        peak: row and column of the map where it is largest.
         shown: height and width at which pictures show the image: in its own proportions, with as many pixels as its
             map.
-        layers: a map for each. They add up to the map, except for `fre` and `fre-ae`, whose map is their weighted
-            geometric mean.
+        layers: a map for each. They add up to the map, except for `fre` and `fre-ae`, where they multiply to it: each
+            is the layer's squared residual to the power of the layer's weight.
         components: those that were asked for, the one that adds the most at the peak first. All components together
-            add up to the layers; empty if the detector has none.
-        reconstruction: uint8 (H, W, 3), the reconstruction by a `vae` or `vae-grf`; `None` for other detectors.
+            add up to the layers; empty if the detector has none, or torch is not installed.
+        reconstruction: uint8 (H, W, 3), the reconstruction by a `vae` or `vae-grf`; `None` for other detectors, or if
+            torch is not installed.
         tile: for a photograph in tiles, the first row and column of the tile that is explained, and its side; `None`
             for other images.
         offset, scale: rows and columns of the map plus `offset`, times `scale`, are the image's own.
-        limit: the value that a component's map exceeds at one position in a hundred on good images, if all components
-            are alike and normally distributed; estimated from the map's typical value on the images that calibrate.
     """
 
     path: Location | None
@@ -90,7 +112,6 @@ class Explanation:
     shown: tuple[int, int]
     layers: list[Cause]
     components: list[Cause]
-    limit: float
     reconstruction: Pixels | None = None
     tile: tuple[int, int, int] | None = None
     offset: tuple[float, float] = (0.0, 0.0)
@@ -102,19 +123,21 @@ class Explanation:
         return [box.moved(*self.offset, self.scale) for box in self.boxes]
 
     @property
-    def peak_in_image(self) -> tuple[int, int]:
-        """Row and column of the image's own pixels where the map is largest."""
-        row, column = (
+    def place(self) -> tuple[int, int]:
+        """x and y, in the image's own pixels, where the map is largest."""
+        y, x = (
             int((place + 0.5 + moved) * by) for place, moved, by in zip(self.peak, self.offset, self.scale, strict=True)
         )
-        return row, column
+        return x, y
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the explanation in numbers, without maps, as JSON can hold it; places are the image's own pixels."""
 
         def plain(cause: Cause) -> dict[str, Any]:
-            return {"layer": cause.layer, "index": cause.index, "at_peak": cause.at_peak, "share": cause.share}
+            told = {"layer": cause.layer, "index": cause.index, "at_peak": cause.at_peak, "share": cause.share}
+            return {**told, "display": list(cause.display)}
 
+        x, y = self.place
         return {
             "path": None if self.path is None else str(self.path),
             "score": self.score,
@@ -123,8 +146,9 @@ class Explanation:
             "threshold": self.threshold,
             "false_alarm_rate": self.false_alarm_rate,
             "boxes": [asdict(box) for box in self.boxes_in_image],
-            **({} if self.tile is None else {"tile": list(self.tile)}),
-            "peak": list(self.peak_in_image),
+            **({} if self.tile is None else {"tile": {"x": self.tile[1], "y": self.tile[0], "side": self.tile[2]}}),
+            "peak": {"x": x, "y": y},
+            "display": list(self.display),
             "layers": [plain(cause) for cause in self.layers],
             "components": [plain(cause) for cause in self.components],
         }
@@ -132,9 +156,11 @@ class Explanation:
     def picture(self, scale: str = "fixed") -> Pixels:
         """Returns a picture of the image, its map, the layers and the components, uint8 (h, w, 3).
 
+        The map and each layer have a scale of their own, fixed by good images; see `Cause.display`.
+
         Args:
-            scale: the top of the components' colours, which start at 0. `fixed`: twice the `limit`, so that a good part
-                is dark. The others depend on this image alone, and show bright spots on good parts too:
+            scale: the top of the components' colours, which start at 0. `fixed`: that of their `display`, so that a
+                good part is dark. The others depend on this image alone, and show bright spots on good parts too:
                 `per-component`, the 99th percentile of each map; `cross-component`, that of all the maps shown
                 together; `score`, that of the image's map.
 
@@ -144,10 +170,11 @@ class Explanation:
         verdict = "anomalous" if self.score > self.threshold else "good"
         name = self.path.name if self.path else "image"
         title = f"{name}: {verdict}\nscore {self.score:.4g}, threshold {self.threshold:.4g}, p = {self.p_value:.3g}"
+        title += f"\n{SCALE}"
         image, *layers, whole = self.panels()
         first = [image, whole, *layers]
         shown = [
-            Panel(self._overlay(cause.map, (0.0, limit)), str(cause))
+            Panel(self._overlay(cause.map, (0.0, limit)), f"{cause.name}\n{cause.value}\ncolours: 0 to {short(limit)}")
             for cause, limit in zip(self.components, self._limits(scale), strict=True)
         ]
         return sheet([*_rows(first), *_rows(shown)], title)
@@ -157,25 +184,41 @@ class Explanation:
 
         The boxes are drawn on the map.
         """
-        row, column = self.peak_in_image
-        bottom, top = self.display
-        display = (0.0, top - bottom) if self.adds_up else self.display
+        x, y = self.place
+        largest = float(self.map[self.peak])
         boxes = in_view(self.boxes, self.map.shape, self.shown)
         whole = outlined(self._overlay(self.map, self.display), boxes)
-        layers = [] if self.adds_up and len(self.layers) == 1 else self.layers
+        layers = [] if len(self.layers) == 1 else self.layers
         return [
             Panel(
                 resized(self.image, self.shown),
-                "image" if self.tile is None else "tile at row {}, column {}".format(*self.tile),
+                self.part,
             ),
             *(
                 []
                 if self.reconstruction is None
                 else [Panel(resized(self.reconstruction, self.shown), "reconstruction")]
             ),
-            *(Panel(self._overlay(cause.map, display), str(cause)) for cause in layers),
-            Panel(whole, f"map, {counted(self.boxes)}\nlargest at row {row}, column {column}"),
+            *(
+                Panel(
+                    self._overlay(cause.map, cause.display),
+                    f"{cause.name}\n{cause.value}\n{good_values(cause.display)}",
+                )
+                for cause in layers
+            ),
+            Panel(
+                whole,
+                f"map, {counted(self.boxes)}\n{short(largest)} at x {x}, y {y}\n{good_values(self.display)}",
+            ),
         ]
+
+    @property
+    def part(self) -> str:
+        """What of the image is explained, in words: all of it, or which tile."""
+        if self.tile is None:
+            return "image"
+        top, left, side = self.tile
+        return f"tile of {side} pixels at x {left}, y {top}"
 
     def _overlay(self, values: Map, display: tuple[float, float]) -> Pixels:
         return overlay(resized(self.image, self.shown), resized(values, self.shown), display)
@@ -186,15 +229,10 @@ class Explanation:
         if scale not in SCALES:
             raise SettingError(f"scale {scale!r} is not known; give one of {', '.join(SCALES)}")
         if scale == "fixed" or not maps:
-            return [2 * self.limit] * len(maps)
+            return [cause.display[1] for cause in self.components]
         if scale == "per-component":
             return [_percentile(values) for values in maps]
         return [_percentile(self.map if scale == "score" else np.stack(maps))] * len(maps)
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether the layers add up to the map."""
-        return all(cause.share is not None for cause in self.layers)
 
     def save(self, path: str | Path, scale: str = "fixed") -> None:
         """Writes the picture in the format of its suffix: .png, .jpg, .jpeg or .webp. A picture by blemish is replaced.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from blemish.engines.openvino_engine import FEATURES, SCORING, Graph
+from blemish.engines.openvino_engine import FEATURES, SCORE_AND_MAP, SCORING, Graph
 from blemish.engines.openvino_runtime import openvino
 from blemish.errors import ExportError
 from blemish.export.formats import Format
@@ -38,7 +38,8 @@ def write_openvino(model: Model, folder: Path, form: Format, *, half: bool) -> i
     """
     with Scratch() as scratch:
         model.engine.save(scratch.path, model.recipe.geometry.shape)
-        features, scoring = (Graph(scratch.path / f"{name}.xml").model for name in (FEATURES, SCORING))
+        features = Graph(scratch.path / f"{FEATURES}.xml").model
+        scoring = Graph(scratch.path / f"{SCORING}.xml").first(SCORE_AND_MAP)  # without maps of layers
         single = sum(os.path.getsize(scratch.path / f"{name}.bin") for name in (FEATURES, SCORING))
         try:
             features.reshape([-1, *(side.get_length() for side in features.inputs[0].partial_shape[1:])])

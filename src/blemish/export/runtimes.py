@@ -35,6 +35,7 @@ class Exported:
 
     def __init__(self, folder: Path, form: Format) -> None:
         self.name = form.runtime
+        self.names: tuple[str, ...] = ()
         self.form = form
         try:
             self._run: Run = _OPENERS[form.runtime](folder / form.file)
@@ -53,7 +54,17 @@ class Exported:
                 raise ExportError(f"{self.form.ran_by} cannot run the graph ({_reason(error)})") from error
             yield tuple(np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*results, strict=True))
 
-    def then(self, module: nn.Module, outputs: Sequence[str] = ()) -> Engine:
+    @property
+    def explainer(self) -> Engine:
+        return self
+
+    def then(
+        self,
+        module: nn.Module,
+        outputs: Sequence[str] = (),
+        further: nn.Module | None = None,
+        names: Sequence[str] = (),
+    ) -> Engine:
         raise NotImplementedError("an export is whole")
 
     def save(self, folder: Path, shape: tuple[int, int]) -> None:

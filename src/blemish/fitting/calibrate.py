@@ -48,7 +48,7 @@ def hold_out(detector: Detector, passes: Passes, images: Division) -> Gathered:
     def scored() -> Iterator[Chunk]:
         for chunk in passes.over("calibrate", images.to_calibrate):
             real = chunk.real()
-            yield replace(real, arrays=scoring.arrays(tensors(real.arrays)))
+            yield replace(real, arrays=scoring.arrays_to_calibrate(tensors(real.arrays)))
             if not isinstance(detector, Trained):
                 detector.update(tensors(chunk.arrays))
 
@@ -89,10 +89,10 @@ def _each_by_all_others(detector: Detector, passes: Passes, images: Division, ke
     scoring = Scoring(alone, passes.geometry.shape)
     gathered = Gathered(folds=len(kept.digests))
     for chunk in kept.chunks():
-        scores, maps = scoring.arrays(tensors(chunk.arrays))
-        if not np.isfinite(scores).all():
+        scored = replace(chunk, arrays=scoring.arrays_to_calibrate(tensors(chunk.arrays)))
+        if not np.isfinite(scored.arrays[0]).all():
             return None
-        _gather(gathered, [replace(chunk, arrays=(scores, maps))], images.to_fit, detector, passes, images)
+        _gather(gathered, [scored], images.to_fit, detector, passes, images)
         if passes.progress:
             passes.progress("cross-fit", len(gathered), len(kept.digests))
     return gathered
@@ -112,7 +112,9 @@ def _by_folds(detector: Detector, passes: Passes, images: Division, kept: Kept, 
         rows = kept.rows_of(numbers[folds == fold])
         scoring = Scoring(detector.without(rows, kept.features(rows)), passes.geometry.shape)
         real = (chunk.real() for chunk in kept.chunks(rows))
-        scored = (replace(chunk, arrays=scoring.arrays(tensors(chunk.arrays))) for chunk in real if chunk.indices)
+        scored = (
+            replace(chunk, arrays=scoring.arrays_to_calibrate(tensors(chunk.arrays))) for chunk in real if chunk.indices
+        )
         own = Gathered()
         _gather(own, scored, images.to_fit, detector, passes, images)
         return own

@@ -364,13 +364,13 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], ins
         trimmed: names of images that were left out.
         inside: the others.
     """
-    from blemish.detectors.scoring import OUTPUTS, Scoring
+    from blemish.detectors.scoring import Scoring
 
     detector, extractor, images = work.detector, work.extractor, work.images
     skipped = len(work.passes.bad)
     shape = work.recipe.geometry.shape
     detector.compact()
-    engine = extractor.engine.then(Scoring(detector, shape), OUTPUTS)
+    engine = Scoring(detector, shape).after(extractor.engine)
     created, source = now(), said_of(images.dataset)
     provenance = Provenance(
         created=created,

@@ -55,7 +55,6 @@ def with_map(
         DegenerateError: what was learned is not finite.
     """
     from blemish.detectors import VAE
-    from blemish.detectors.scoring import OUTPUTS
     from blemish.fitting.trained.learn import SETTLING
 
     before = model.learned.detector
@@ -73,7 +72,7 @@ def with_map(
         drawn = np.random.default_rng([detector.seed, SETTLING]).permutation(len(others))[:SETTLING]
         detector.settle(_features(extractor, [others[place] for place in drawn.tolist()], geometry, progress))
     learned = Learned(detector, model.learned.weights, geometry.shape)
-    engine = extractor.then(learned.scoring, OUTPUTS)
+    engine = learned.scoring.after(extractor)
     recipe = replace(model.recipe, settings=detector.settings())
     told = model.provenance
     provenance = replace(told, calibrated_on=replace(told.calibrated_on, created=now()), engine=engine.name)

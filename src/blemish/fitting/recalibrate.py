@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from blemish.calibration import Gathered, check_rate, promised_rate
+from blemish.calibration import EVERY, Gathered, check_rate, promised_rate, typical_and_highest
 from blemish.datasets import Dataset
 from blemish.datasets.sample import name_below
-from blemish.engines.stream import stream, whole
+from blemish.engines.stream import Chunk, stream, whole
 from blemish.errors import NAMED, BadImagesError, DegenerateError, ImageError, SourceError, as_number
 from blemish.fitting.frames import Source, read_images, said_of
 from blemish.model import Model
@@ -85,9 +85,10 @@ def gather_scores(model: Model, dataset: Dataset, progress: Progress | None) -> 
     """
     gathered, bad, seen = Gathered(), list[ImageError](), 0
     geometry, paths = model.recipe.geometry, [sample.path for sample in dataset.train]
-    for scored in whole(stream(model.engine, paths, geometry), geometry):
+    for scored in whole(map(_with_layers, stream(model.engine.explainer, paths, geometry)), geometry):
         if scored.map is not None:
-            gathered.update(scored.score, scored.map, name_below(dataset.root, paths[scored.index]), scored.digest)
+            name = name_below(dataset.root, paths[scored.index])
+            gathered.update(scored.score, scored.map, name, scored.digest, scored.layers)
             seen += scored.digest in model.inside
         elif scored.error is not None:
             bad.append(ImageError(paths[scored.index], scored.error.reason))
@@ -98,6 +99,16 @@ def gather_scores(model: Model, dataset: Dataset, progress: Progress | None) -> 
     if bad:
         raise BadImagesError(bad, "repair them, or take them away")
     return gathered, seen
+
+
+def _with_layers(chunk: Chunk) -> Chunk:
+    """Returns a chunk with the typical and the highest values of its layers' maps in place of these maps."""
+    if not chunk.arrays:
+        return chunk
+    scores, maps, *layers = chunk.arrays
+    return replace(
+        chunk, arrays=(scores, maps, *typical_and_highest((own[:, ::EVERY, ::EVERY] for own in layers), len(scores)))
+    )
 
 
 def _all_same(gathered: Gathered) -> bool:

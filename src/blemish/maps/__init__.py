@@ -1,6 +1,7 @@
 """From maps to boxes around what lies above a threshold, to pictures, and to pages."""
 
 from blemish.maps.boxes import Box, counted, find_boxes, matched
+from blemish.maps.layers import LayerMap
 from blemish.maps.pages import page_template
 from blemish.maps.pictures import (
     Panel,
@@ -20,6 +21,7 @@ from blemish.maps.view import shrunk, view
 
 __all__ = [
     "Box",
+    "LayerMap",
     "Panel",
     "check_picture",
     "counted",

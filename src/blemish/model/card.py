@@ -36,6 +36,7 @@ GRAPHS = (FEATURES, "features.bin", SCORING, "scoring.bin")
 """Files of a saved model's graphs; a model that scores by gradients has none."""
 
 LONGEST_TEXT = 65_536
+MOST_LAYERS = 256
 MOST = 1 << 40
 """The largest whole number that a card may hold; `LONGEST_TEXT` is in letters."""
 
@@ -54,6 +55,8 @@ def card_content(recipe: Recipe, calibration: Calibration, provenance: Provenanc
             "scores": calibration.scores.tolist(),
             "medians": calibration.medians.tolist(),
             "maxima": calibration.maxima.tolist(),
+            "layer_typical": calibration.typical.T.tolist(),
+            "layer_highest": calibration.highest.T.tolist(),
             "names": list(calibration.names),
             "digests": list(calibration.digests),
             "folds": calibration.folds,
@@ -142,7 +145,9 @@ def _normalisation(found: Any) -> Normalisation | None:
 def _calibration(found: Any) -> Calibration:
     kept = ("scores", "medians", "maxima")
     followed = ("threshold", "box_level", "display")
-    _keys("calibration", found, {"rate", "box_rate", "given_threshold", "names", "digests", "folds", *followed, *kept})
+    layers = ("layer_typical", "layer_highest")
+    others = {"rate", "box_rate", "given_threshold", "names", "digests", "folds"}
+    _keys("calibration", found, {*others, *followed, *kept, *layers})
     rate, box_rate = (_number(f"calibration.{name}", found[name], 0, 1) for name in ("rate", "box_rate"))
     given = found["given_threshold"]
     if given is not None:
@@ -161,12 +166,27 @@ def _calibration(found: Any) -> Calibration:
     folds = _integer("calibration.folds", found["folds"], 0, len(scores))
     if folds == 1:
         raise ValueError("calibration.folds is 1, and a cross-fit has 2 or more")
-    calibration = Calibration(scores, medians, maxima, rate, box_rate, given, names, digests, folds)
+    typical, highest = (_by_layer(f"calibration.{name}", found[name], len(scores)) for name in layers)
+    if typical.shape != highest.shape:
+        raise ValueError("calibration.layer_typical and calibration.layer_highest are not of as many layers")
+    calibration = Calibration(
+        scores, medians, maxima, rate, box_rate, given, names, digests, folds, typical=typical, highest=highest
+    )
     follows = (calibration.threshold, calibration.box_level, list(calibration.display))
     for name, kept_value in zip(followed, follows, strict=True):
         if found[name] != kept_value:
             raise ValueError(f"calibration.{name} {found[name]} is not {kept_value}, which its scores give")
     return calibration
+
+
+def _by_layer(name: str, found: Any, count: int) -> NDArray[np.float64]:
+    """Returns numbers (count, L) from a list of each layer's; there may be no layer."""
+    if not isinstance(found, list) or len(found) > MOST_LAYERS:
+        raise ValueError(f"{name} is not a list of up to {MOST_LAYERS} layers")
+    columns = [_numbers(name, column) for column in found]
+    if any(len(column) != count for column in columns):
+        raise ValueError(f"{name} does not have {count} numbers a layer")
+    return np.stack(columns, 1) if columns else np.zeros((count, 0))
 
 
 def _provenance(found: Any) -> Provenance:

@@ -271,8 +271,6 @@ def _changed(
         changes: all of them.
         seen: how many more images calibrate that a model was fitted on before.
     """
-    from blemish.detectors.scoring import OUTPUTS
-
     while len(changes) > MOST_CHANGES:
         first, second, *later = changes
         engines = sorted({first.engine, second.engine} - {""})
@@ -292,7 +290,7 @@ def _changed(
         calibrated_on=replace(told, created=now(), images=count, seen=min(told.seen + seen, count)),
     )
     learned = Learned(detector, model.learned.weights, model.recipe.geometry.shape)
-    engine = model.extractor.then(learned.scoring, OUTPUTS)
+    engine = learned.scoring.after(model.extractor)
     return Model(model.recipe, calibration, provenance, inside, engine, model.extractor, Fitted(learned, engine))
 
 

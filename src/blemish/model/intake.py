@@ -110,7 +110,7 @@ class Intake:
                 raise DegenerateError(f"{name}: its score is not finite, so nothing was learned; leave this image out")
             if scored.map is None:
                 continue
-            self.gathered.update(scored.score, scored.map, name, scored.digest)
+            self.gathered.update(scored.score, scored.map, name, scored.digest, scored.layers)
             if scored.score > model.threshold:
                 (p_value,) = model.calibration.p_values([scored.score]).tolist()
                 self.anomalous[scored.digest] = (name, p_value)
@@ -132,7 +132,7 @@ class Intake:
             if chunk.indices:
                 self._arrivals.update(chunk)
                 real = chunk.real()
-                yield replace(real, arrays=model.scoring.arrays(tensors(real.arrays)))
+                yield replace(real, arrays=model.scoring.arrays_to_calibrate(tensors(real.arrays)))
                 if fresh:
                     fresh.update(tensors(chunk.arrays))
             done += chunk.finished

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,11 +20,12 @@ from blemish.calibration import Calibration
 from blemish.datasets import Dataset, read_source
 from blemish.engines import Engine
 from blemish.engines.stream import NOT_FINITE, Chunk, NotFiniteError, Scored, stream, whole
-from blemish.errors import DegenerateError, ImageError, ModelError, SettingError, StorageError, WeightsError
+from blemish.errors import DegenerateError, ImageError, ModelError, SettingError, StorageError, WeightsError, require
 from blemish.images import (
     Given,
     ImageLike,
     Location,
+    Pixels,
     Place,
     Remote,
     each,
@@ -37,7 +39,7 @@ from blemish.images import (
 )
 from blemish.images.copies import digest_of
 from blemish.images.frames import HoldsArray
-from blemish.maps import Box, find_boxes
+from blemish.maps import Box, LayerMap, find_boxes
 from blemish.maps.boxes import LEAST_AREA
 from blemish.model.card import card_content, read_content
 from blemish.model.drift import DEFAULT_LEVEL, DEFAULT_WINDOW, Drift, find_drift
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from blemish.detectors.scoring import Scoring
-    from blemish.explanation import Explanation
+    from blemish.explanation import Cause, Explanation
 
 TRIES, AGAIN = 5, 0.1
 """How often reading is tried if the folder is replaced meanwhile, and the seconds between."""
@@ -337,7 +339,9 @@ class Model:
     ) -> Explanation:
         """Returns why an image has its score: the maps of layers, and of components if the detector has them.
 
-        If photographs are cut into tiles, the tile with the highest score is explained.
+        If photographs are cut into tiles, the tile with the highest score is explained. Maps of layers come from the
+        graph that predicts; torch is needed for components and for the reconstruction by a VAE, which are left out
+        where it is not installed.
 
         Args:
             image: a file, its bytes, or an image in memory, as `predict` takes them.
@@ -349,45 +353,70 @@ class Model:
             ImageError: the image cannot be read.
             DegenerateError: its score or its map is not finite.
             SettingError: there is no such component, or the detector has none.
+            MissingExtraError: components are asked for, and torch is not installed.
         """
-        import torch
+        from blemish.explanation import Explanation, explain_layers, peak_of
 
-        from blemish.detectors import Generative
-        from blemish.explanation import explain
-
+        if components is not None:
+            require("torch", of="an explanation by components", extra="fit")
         source = _one(image, bgr)
-        geometry = self.recipe.geometry
+        geometry, calibration = self.recipe.geometry, self.calibration
         place = None if geometry.tile is None else self._worst(source)
         pixels = read_image(source, geometry) if place is None else read_tile(source, place, geometry)
         batch = np.stack([pixels])
-        ((scores, maps),) = self.engine.run([batch])
+        ((scores, maps, *of_layers),) = self.engine.explainer.run([batch])
         if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
             raise DegenerateError(f"{name_of(source)}: {NOT_FINITE}")
-        (features,) = self.extractor.run([batch])
-        layers = [torch.from_numpy(layer) for layer in features]
-        detector = self.learned.detector
-        made = detector.reconstruct(layers) if isinstance(detector, Generative) else None
-        offset, scale = self._place(source, place)
-        return explain(
-            self.scoring,
-            layers,
+        (found,) = maps
+        layers = explain_layers(
+            found,
+            calibration.display,
+            [of_layer[0] for of_layer in of_layers],
+            [LayerMap.of(name) for name in self.engine.names],
+            calibration.layer_displays,
             [str(layer) for layer in self.recipe.layers],
-            components,
+        )
+        picked, reconstruction = self._components(batch, components, found) if find_spec("torch") else ([], None)
+        offset, scale = self._place(source, place)
+        return Explanation(
             path=_path(source),
             image=pixels,
-            map=maps[0],
+            map=found,
             score=float(scores[0]),
-            p_value=float(self.calibration.p_values(scores.astype(np.float64))[0]),
+            p_value=float(calibration.p_values(scores.astype(np.float64))[0]),
             threshold=self.threshold,
-            false_alarm_rate=self.calibration.rate,
-            boxes=self.boxes(maps[0]),
-            display=self.calibration.display,
+            false_alarm_rate=calibration.rate,
+            boxes=self.boxes(found),
+            display=calibration.display,
+            peak=peak_of(found),
             shown=geometry.displayed(read_proportion(source)),
-            reconstruction=None if made is None else _pixels(made)[0],
+            layers=layers,
+            components=picked,
+            reconstruction=reconstruction,
             tile=None if place is None or geometry.tile is None else (place.top, place.left, geometry.tile),
             offset=offset,
             scale=scale,
         )
+
+    def _components(
+        self, batch: NDArray[np.uint8], asked: int | str | Sequence[int] | None, found: NDArray[np.float32]
+    ) -> tuple[list[Cause], Pixels | None]:
+        """Returns what torch is needed for: the components of an image's map, and its reconstruction by a VAE.
+
+        Raises:
+            SettingError: there is no such component, or the detector has none.
+        """
+        import torch
+
+        from blemish.detectors import Generative
+        from blemish.explanation import explain_components
+
+        (features,) = self.extractor.run([batch])
+        layers = [torch.from_numpy(layer) for layer in features]
+        names, detector = [str(layer) for layer in self.recipe.layers], self.learned.detector
+        picked = explain_components(self.scoring, layers, names, asked, found, self.calibration.display[0])
+        made = detector.reconstruct(layers) if isinstance(detector, Generative) else None
+        return picked, None if made is None else _pixels(made)[0]
 
     def _worst(self, source: ImageLike) -> Place:
         """Returns the tile of a photograph with the highest score."""
@@ -429,7 +458,7 @@ class Model:
         return find_drift(p_values, count, two_sided=is_new, names=names, level=level, window=window)
 
     def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
-        """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it considers normal.
+        """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: good images by it.
 
         Raises:
             SettingError: the detector has no prior over images.
@@ -600,6 +629,8 @@ class Model:
         recipe, calibration, provenance = read_content(folder, card)
         store = Saved(folder, card, recipe, scratch)
         running, extractor = store.engines(engine, threads)
+        if len(running.names) != calibration.typical.shape[1]:
+            raise ModelError(f"{folder}: is calibrated for other layers than its graph has; fit the model again")
         inside = Inside.read(folder)
         if len(inside) and int(inside.changes.max()) >= len(provenance.changes):
             raise ModelError(f"{folder}: holds an image of a change that its model.json does not have; fit it again")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from blemish.engines import Engine, choose_engine
 from blemish.errors import BlemishError, ModelError, StorageError
+from blemish.maps import LayerMap
 from blemish.model.card import GRAPHS, LEARNED
 from blemish.model.recipe import Learned, Recipe
 from blemish.storage import Scratch, check_files, copy_files
@@ -95,7 +96,7 @@ class Saved:
             torch.set_num_threads(threads)
         found = self.learned()
         extractor = TorchEngine(self.recipe.network(found.weights))
-        return extractor.then(found.scoring), extractor
+        return found.scoring.after(extractor), extractor
 
     def _graphs(self, threads: int | None) -> tuple[Engine, Engine]:
         """Returns the engines of OpenVINO.
@@ -111,8 +112,19 @@ class Saved:
             compared.result()
             graphs = OpenVINOEngine.from_folder(self.folder, threads)
             graphs.check(self.recipe.geometry.shape, self.recipe.grids)
+            self._check_names(graphs.names)
             others.result()
         return graphs, graphs.extractor
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        try:
+            known = [layer for name in names for layer in LayerMap.of(name).layers]
+        except ValueError as error:
+            raise ModelError(
+                f"{self.folder}: its graph is not of this version ({error}); fit the model again"
+            ) from None
+        if any(layer >= len(self.recipe.layers) for layer in known):
+            raise ModelError(f"{self.folder}: its graph has maps of layers that its model.json lacks; fit it again")
 
     def learned(self) -> Learned:
         from safetensors import SafetensorError

@@ -32,7 +32,8 @@ def write_layers(
     """Writes one figure with a row for each image, all or nothing; returns its name in a list.
 
     The columns are the image, its ground truth if there are masks, each layer's map, and the map; a VAE, which has no
-    layers, shows its reconstruction instead. Colours are on the model's fixed scale, so a good part is dark.
+    layers, shows its reconstruction instead. The map and each layer have a scale of their own, fixed by good images, so
+    a good part is dark.
 
     Args:
         model: of any detector.

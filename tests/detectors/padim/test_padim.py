@@ -61,3 +61,21 @@ def test_the_score_is_the_largest_value_of_the_resized_and_smoothed_map(detector
     score, full = Scoring(detector, (24, 32))((maps(2, 1),))
     assert full.shape == (2, 24, 32)
     assert torch.equal(score, full.amax((1, 2)))
+
+
+def test_the_layers_of_an_image_left_out_are_those_by_a_detector_without_it() -> None:
+    rng = np.random.default_rng(3)
+    features = [torch.from_numpy(rng.standard_normal((20, *grid), np.float32)) for grid in ((6, 8, 8), (9, 4, 4))]
+    whole = PaDiM(reduction="all", epsilon=0.1).update(features)
+    alone = whole.each_left_out()
+    assert alone is not None
+    found_map, found = alone.head().map_and_layers(tuple(features))
+    for image in (0, 7):
+        rest = PaDiM(reduction="all", epsilon=0.1).update(
+            [torch.cat([layer[:image], layer[image + 1 :]]) for layer in features]
+        )
+        of_image = tuple(layer[image : image + 1] for layer in features)
+        expected_map, expected = rest.head().map_and_layers(of_image)
+        torch.testing.assert_close(found_map[image], expected_map[0], rtol=1e-3, atol=1e-3)
+        for own, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(own[image], other[0], rtol=1e-2, atol=1e-2)

@@ -170,14 +170,13 @@ class FRE(Detector):
         if not self.count:
             raise SettingError(f"{self.name} has seen no images yet")
         layers = self.layers()
-        left = [(1 - layer.kept) * layer.variance for layer in layers]
-        return self.joined([layer.residual for layer in layers], left, [layer.variance for layer in layers])
+        return self.joined([layer.residual for layer in layers], [layer.variance for layer in layers])
 
-    def joined(self, residuals: Sequence[nn.Module], left: Sequence[float], variances: Sequence[float]) -> FREHead:
+    def joined(self, residuals: Sequence[nn.Module], variances: Sequence[float]) -> FREHead:
         """Returns the head with this detector's weights, power and way to join layers."""
         last = len(residuals) - 1
         weights = self.weights or [math.comb(last, index) for index in range(last + 1)]
-        return FREHead(residuals, self.grids_, left, variances, weights, self.power, self.join)
+        return FREHead(residuals, self.grids_, variances, weights, self.power, self.join)
 
     def rounding(self) -> float:
         if not self.shared:

@@ -139,11 +139,8 @@ class FREAE(FRE, Trained):
         if not self.layers_:
             raise SettingError("fre-ae has not been trained yet")
         areas = [height * width for _, height, width in self.grids_]
-        left, variances = (
-            [own / area for own, area in zip(self.statistics_[name].finish().tolist(), areas, strict=True)]
-            for name in ("left", "variance")
-        )
-        return self.joined(self.layers_, left, variances)
+        energies = self.statistics_["variance"].finish().tolist()
+        return self.joined(self.layers_, [own / area for own, area in zip(energies, areas, strict=True)])
 
     def compact(self) -> None:
         """Drops the sample, whose principal components said how many directions there are."""

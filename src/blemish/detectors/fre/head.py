@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -65,7 +64,6 @@ class FREHead(Head):
     Args:
         residuals: one module for each layer, from vectors (B, D) to what is not reconstructed of them (B, D).
         grids: of the layers.
-        left: of each layer, the mean squared residual at a position on the images learned from.
         variances: of each layer, their mean variance at a position.
         weights: of each layer in the geometric mean.
         power: of the power mean of the score.
@@ -78,7 +76,6 @@ class FREHead(Head):
         self,
         residuals: Sequence[nn.Module],
         grids: list[Grid],
-        left: Sequence[float],
         variances: Sequence[float],
         weights: Sequence[float],
         power: float,
@@ -92,8 +89,6 @@ class FREHead(Head):
         self.power, self.join = power, join
         self.residuals = nn.ModuleList(residuals)
         self.parts = [Part((index,)) for index in range(len(grids))]
-        together = math.exp(sum(w * math.log(max(own, TINY)) for w, own in zip(self.weights, left, strict=True)))
-        self.units = [together / max(own, TINY) for own in left]
         self.floors = [max(FLOOR * own, TINY) for own in variances]
         self._resize("bilinear")
 
@@ -111,27 +106,30 @@ class FREHead(Head):
             self.register_buffer(f"columns{index}", columns.T.contiguous())
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        return self.map_and_layers(features)[0]
+
+    def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """Returns each layer's factor of the map: its squared residuals to the power of its weight."""
+        return self.map_and_layers(features)[1]
+
+    def map_and_layers(self, features: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
         maps = self._maps(features)
         if len(maps) == 1:
-            return maps[0]
+            return maps[0], maps
         if self.join == "logs":
             logs = [
                 weight * to_grid(torch.log(layer + floor), self.grid)
                 for weight, layer, floor in zip(self.weights, maps, self.floors, strict=True)
             ]
-            return torch.exp(torch.stack(logs).sum(0))
-        product = torch.ones(())
+            return torch.exp(torch.stack(logs).sum(0)), [torch.exp(own) for own in logs]
+        factors = []
         for index, (weight, layer) in enumerate(zip(self.weights, maps, strict=True)):
             resized = self.get_buffer(f"rows{index}") @ layer @ self.get_buffer(f"columns{index}")
-            product = product.to(layer) * resized.clamp_min(0).pow(weight)  # bicubic interpolation overshoots
-        return product
-
-    def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """Returns each layer's squared residuals, in units in which layers and map can be compared.
-
-        If every layer is the same number of times above its mean on the images learned from, all have the map's value.
-        """
-        return [unit * layer for unit, layer in zip(self.units, self._maps(features), strict=True)]
+            factors.append(resized.clamp_min(0).pow(weight))  # bicubic interpolation overshoots
+        product = torch.ones(())
+        for factor in factors:
+            product = product.to(factor) * factor
+        return product, factors
 
     def _maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         return [

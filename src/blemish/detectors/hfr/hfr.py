@@ -126,8 +126,11 @@ class _HFRHead(Head):
             self.register_buffer(f"columns{index}", columns.T.contiguous())
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        total: Tensor = torch.stack(self.layers(features)).sum(0)
-        return total
+        return self.map_and_layers(features)[0]
+
+    def map_and_layers(self, features: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
+        layers = self.layers(features)
+        return torch.stack(layers).sum(0), layers
 
     def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         found = residuals(features, self.decoder(features[-1]))

@@ -217,6 +217,9 @@ class _PaDiMHead(ComponentsHead):
         self.grid = grid
         self.count = count
         self.by_level = [level.layers for level in levels]
+        # How many of each level's components every layer has; with a projection, which mixes them, one part has all.
+        by_layer = [[len(channels[layer]) for layer in level.layers] for level in levels]
+        self.widths = by_layer if projection is None else [[factor.shape[1]] for factor in factors]
         ordered = [layer for level in levels for layer in level.layers]
         if projection is None:
             # With a triangular factor, a component is what a channel has beyond what the channels before it explain.
@@ -235,13 +238,26 @@ class _PaDiMHead(ComponentsHead):
         self.register_buffer("projection", None if projection is None else projection.float().contiguous())
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        total = torch.zeros(())
+        return self.map_and_layers(features)[0]
+
+    def map_and_layers(self, features: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
+        total, squares = torch.zeros(()), []
         for index, whitened in enumerate(self._whitened(features)):
-            squared = whitened.square().sum(2).index_select(0, self.get_buffer(f"cells{index}"))  # (P, B)
-            total = total.to(squared) + squared
+            cells = self.get_buffer(f"cells{index}")
+            for columns in torch.split(whitened.square(), self.widths[index], dim=2):
+                squares.append(columns.sum(2).index_select(0, cells))  # (P, B)
+                total = total.to(squares[-1]) + squares[-1]
         if self.count is not None:
-            total = _without_itself(total, self.count)
-        return total.sqrt().T.reshape(-1, *self.grid)
+            # The sums up to each part are squared distances by themselves, so each is taken without the image.
+            sums = [_without_itself(own, self.count) for own in torch.stack(squares).cumsum(0)]
+            total = sums[-1]
+            squares = [own - before for own, before in zip(sums, [torch.zeros(()), *sums], strict=False)]
+        distance = total.sqrt()
+        shares = [own / distance.clamp_min(1e-12) for own in squares]
+        return self._on_grid(distance), [self._on_grid(own) for own in shares]
+
+    def _on_grid(self, values: Tensor) -> Tensor:
+        return values.T.reshape(-1, *self.grid)
 
     def components(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         """Returns y_c² / M for the distance M; they add up to M, as the y_c² add up to M²."""

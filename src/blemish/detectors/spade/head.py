@@ -51,14 +51,23 @@ class SPADEHead(Head):
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         """Returns the mean distance (B, h, w) of each position from its correspondences."""
-        squared = sum(self._squared(features), start=torch.zeros(()))
-        return squared.sqrt().mean(2).reshape(-1, *self.grid)
+        return self._distance(self._squared(features)).mean(2).reshape(-1, *self.grid)
 
     def layers(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         """Returns each layer's share d_l² / d of the distance d; the shares add up to d, as the d_l² do to d²."""
+        return self.map_and_layers(features)[1]
+
+    def map_and_layers(self, features: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
         squared = self._squared(features)
-        distance = torch.stack(squared).sum(0).sqrt().clamp_min(TINY)
-        return [(layer / distance).mean(2).reshape(-1, *self.grid) for layer in squared]
+        distance = self._distance(squared)
+        shares = [layer / distance.clamp_min(TINY) for layer in squared]
+        return distance.mean(2).reshape(-1, *self.grid), [own.mean(2).reshape(-1, *self.grid) for own in shares]
+
+    @staticmethod
+    def _distance(squared: list[Tensor]) -> Tensor:
+        """Returns the distance (B, P, kappa) from each correspondence, by each layer's share of its square."""
+        total: Tensor = sum(squared, start=torch.zeros(()))
+        return total.sqrt()
 
     def score(self, features: tuple[Tensor, ...], coarse: Tensor, full: Tensor) -> Tensor:
         """Returns the mean distance (B,) of the pooled vector from those of its nearest images."""

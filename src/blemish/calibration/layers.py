@@ -1,0 +1,29 @@
+"""What the maps of layers are like on one image: from these numbers each layer has a colour scale of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+EVERY = 2
+"""Of the maps of layers every so many rows and columns are looked at: they are smooth, and a fit stays quick."""
+
+
+def typical_and_highest(
+    layers: Iterable[NDArray[np.float32]], count: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns the median and the highest value of each layer's map, (B, L) each.
+
+    Args:
+        layers: for each layer every `EVERY`-th row and column of its maps, (B, H / 2, W / 2).
+        count: of images, B.
+    """
+    typical, highest = [], []
+    for maps in layers:
+        typical.append(np.median(maps[:, ::EVERY, ::EVERY], axis=(1, 2)))  # these are enough for a median
+        highest.append(maps.max(axis=(1, 2)))
+    if not typical:
+        return np.zeros((count, 0), np.float32), np.zeros((count, 0), np.float32)
+    return np.stack(typical, 1), np.stack(highest, 1)
