@@ -125,7 +125,7 @@ def test_a_prediction_draws_its_image_with_heat_and_boxes(quick: Model, frame: n
     Image.fromarray(frame).save(tmp_path / "x.png")
     of_array, of_file = quick.predict_one(frame), quick.predict_one(tmp_path / "x.png")
     picture = of_array.picture()
-    assert (picture.mode, picture.size) == ("RGB", (64, 64))
+    assert (picture.mode, picture.size) == ("RGB", (96, 96))  # the image's own
     assert np.array_equal(np.asarray(picture), np.asarray(of_file.picture()))
     found = pickle.loads(pickle.dumps(of_array))  # noqa: S301 (as between processes of one's own)
     assert np.array_equal(np.asarray(picture), np.asarray(found.picture()))
