@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from blemish.errors import SettingError
+from blemish.expected import shown
 
 SOME_FAILED = 3
 """Exit status if some images could not be read."""
@@ -39,10 +40,10 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name.strip() and equals):
-            raise SettingError(f"--set {text!r} is not a setting; give NAME=VALUE")
+            raise SettingError(f"--set {shown(text)} is not a setting; give NAME=VALUE")
         try:
             found[name.strip()] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name.strip()] = value
     return found
 
