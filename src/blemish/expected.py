@@ -64,7 +64,7 @@ def _real(value: object) -> float | int | None:
         return None
     number: Any = value.item() if hasattr(value, "item") else value  # numpy's own whole numbers stay whole
     try:
-        return cast(int, number) if type(number) is int else float(number)
+        return number if type(number) is int else float(number)
     except OverflowError:
         return math.inf
 
@@ -187,6 +187,22 @@ class Each:
         return f"a list of {bounds} values, each {self.kind}"
 
 
+class Pair:
+    """A list of two values, each of its own kind, which is read as a tuple."""
+
+    def __init__(self, first: Kind, second: Kind) -> None:
+        self.kinds = first, second
+
+    def read(self, name: str, value: Any) -> tuple[Any, Any]:
+        if not isinstance(value, (list, tuple)) or len(value) != 2:
+            raise unexpected(name, value, self)
+        first, second = (kind.read(f"{name}[{index}]", value[index]) for index, kind in enumerate(self.kinds))
+        return first, second
+
+    def __str__(self) -> str:
+        return f"a pair of {self.kinds[0]} and {self.kinds[1]}"
+
+
 @dataclass(frozen=True)
 class Maybe:
     """`None`, or a value of a kind."""
@@ -235,10 +251,12 @@ class Record:
     def read(self, name: str, value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise unexpected(name, value, self)
-        for key in self.kinds.keys() - value.keys():
-            raise SettingError(f"{name} has no {key}; expected {self}")
-        for key in value.keys() - self.kinds.keys():
-            raise SettingError(f"{name} has the field {shown(key)}; expected {self}")
+        for key in self.kinds:
+            if key not in value:
+                raise SettingError(f"{name} has no {key}; expected {self}")
+        for key in value:
+            if key not in self.kinds:
+                raise SettingError(f"{name} has the field {shown(key)}; expected {self}")
         return self.made(**{key: kind.read(f"{name}.{key}", value[key]) for key, kind in self.kinds.items()})
 
     def __str__(self) -> str:

@@ -165,9 +165,9 @@ def damage(folder: Path, kind: str) -> None:
     elif kind == "threshold altered":
         card.write_text(card.read_text().replace('"rate": 0.0', '"rate": 0.5'))
     elif kind == "newer format":
-        card.write_text(card.read_text().replace('"format": 5', '"format": 99'))
+        card.write_text(card.read_text().replace('"format": 6', '"format": 99'))
     elif kind == "older format":
-        card.write_text(card.read_text().replace('"format": 5', '"format": 1'))
+        card.write_text(card.read_text().replace('"format": 6', '"format": 1'))
     elif kind == "learned altered":
         content = bytearray((folder / "learned.safetensors").read_bytes())
         content[len(content) // 2] ^= 1

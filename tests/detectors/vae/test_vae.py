@@ -434,10 +434,10 @@ def test_a_standardised_map_has_mean_0_and_deviation_1_at_every_position_of_norm
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"map": "loud"}, "map 'loud' is not known; give one of mad, sm"),
-        ({"beta": -1.0}, "beta -1.0 is out of range"),
-        ({"latent": 0}, "latent 0 is out of range"),
-        ({"window": 10}, "window 10 is out of range; give an odd number"),
+        ({"map": "loud"}, "map is 'loud'; expected mad, sm"),
+        ({"beta": -1.0}, "beta is -1.0; expected a number from 0 to 1,000"),
+        ({"latent": 0}, "latent is 0; expected a whole number"),
+        ({"window": 10}, "window is 10; expected an odd number"),
         ({"window": 1}, "window 1 is out of range"),
         ({"stride": 12}, "stride 12 is not possible; give 8, 16 or 32"),
         ({"augment": "wild"}, "augment 'wild' is not known; give none, flips, turns, shifts"),
