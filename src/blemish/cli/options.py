@@ -14,6 +14,9 @@ from blemish.expected import shown
 SOME_FAILED = 3
 """Exit status if some images could not be read."""
 
+LONGEST_NAME = 200
+"""Characters of a layer's name, at most."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 FalseAlarmRate = Annotated[
@@ -27,10 +30,13 @@ EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or tor
 
 
 def parse_layers(text: str | None) -> list[int | str] | None:
-    """Reads `2,3,4` or `layer1,layer2`; the backbone checks them."""
+    """Reads `2,3,4` or `layer1,layer2`; the backbone checks them. Raises `SettingError` if a name is too long."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if len(name) > LONGEST_NAME:
+            raise SettingError(f"--layers names {shown(name)}; expected levels such as 2,3,4, or names of modules")
     return [int(name) if name.isdecimal() else name for name in names]
 
 
