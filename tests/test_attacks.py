@@ -12,10 +12,7 @@ from typing import Any
 import pytest
 
 from blemish.storage.cards import digest_of
-from command import inside
-
-FAULTS = ("Traceback", "report this", "in blemish", "fault of blemish")
-"""What the command says where it takes an error for its own."""
+from command import FAULTS, inside
 
 SETTINGS = [
     ("padim", "dims=1.5", "padim: dims is 1.5; expected a whole number from 1 to 65,536"),

@@ -5,25 +5,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import blemish
+from blemish.cli.main import app, main
 from blemish.cli.options import parse_settings
 from blemish.detectors import DETECTORS, Trained, make_detector
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, SettingError
 from blemish.model.card import read_content
 from blemish.storage.cards import digest_of, read_card
+from command import FAULTS
 
 EXAMPLES = os.environ.get("BLEMISH_EXAMPLES")
 
@@ -118,26 +123,80 @@ def folder(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(small, tmp_path_factory.mktemp("fuzzed") / "m"))
 
 
-@fuzzed(120)
-@given(data=st.data())
+def changed(card: Any, way: tuple[Any, ...], kind: str, name: str, value: Any) -> None:
+    """Changes one field of a card: to a value, or to none, or puts one more beside it."""
+    for key in way[:-1]:
+        card = card[key]
+    if kind == "gone":
+        del card[way[-1]]
+    elif kind == "more" and isinstance(card, dict):
+        card[name] = value
+    else:
+        card[way[-1]] = value
+
+
+change = st.tuples(st.integers(0, 10_000), st.sampled_from(["value", "value", "gone", "more"]), texts, values)
+
+
+@fuzzed(100)
+@given(changes=st.lists(change, min_size=1, max_size=2))
 def test_any_change_of_a_card_that_is_signed_again_loads_and_scores_or_is_refused(
-    folder: Path, small: Path, good_image: bytes, data: st.DataObject
+    folder: Path, small: Path, good_image: bytes, changes: list[tuple[int, str, str, Any]]
 ) -> None:
     card = json.loads((small / "model.json").read_text())
     del card["digest"]
-    for way in data.draw(st.lists(st.sampled_from(list(places(card))), min_size=1, max_size=2)):
-        at = card
-        for key in way[:-1]:
-            at = at[key] if isinstance(at, (dict, list)) and (isinstance(at, dict) or key < len(at)) else {}
-        kind = data.draw(st.sampled_from(["value", "value", "none", "more"]))
-        if kind == "value" and (isinstance(at, dict) or way[-1] < len(at)):
-            at[way[-1]] = data.draw(values)
-        elif kind == "none" and isinstance(at, dict):
-            at.pop(way[-1], None)
-        elif kind == "more" and isinstance(at, dict):
-            at[data.draw(texts)] = data.draw(values)
+    for place, *change in changes:
+        ways = list(places(card))
+        changed(card, ways[place % len(ways)], *change)
     (folder / "model.json").write_text(json.dumps({**card, "digest": digest_of(card)}))
     with sentences():
         read_content(folder, read_card(folder, "model"))
         (prediction,) = blemish.load(str(folder), "openvino").predict([good_image])
         json.dumps(prediction.as_dict(), allow_nan=False)
+
+
+ELSEWHERE = {"output", "out", "report", "checkpoints", "ray", "weights", "download", "engine", "config", "device"}
+"""Options that write a file, or reach another machine."""
+
+likely_values = st.sampled_from(["64", "0.1", "true", "png", "cross", "padim", "1,2", "64x96", "fast"])
+
+given_values = st.one_of(numbers.map(repr), texts, likely_values)
+
+
+def flags(command: str) -> dict[str, bool]:
+    """Returns the other options of a command, and whether each takes a value."""
+    listed = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+    named = [own for own in listed if own.opts[-1].startswith("--") and own.name not in ELSEWHERE]
+    return {own.opts[-1]: not own.is_flag for own in named}
+
+
+@pytest.fixture(scope="module")
+def words(small: Path, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What each command needs besides its options."""
+    image, out = str(tree / "test" / "scratch" / "000.png"), tmp_path_factory.mktemp("out")
+    return {
+        "fit": ["fit", str(tree), "-o", str(out / "fitted")],
+        "predict": ["predict", str(small), image],
+        "explain": ["explain", str(small), image, "--out", str(out / "explained"), "--force"],
+    }
+
+
+@fuzzed(40)
+@given(data=st.data())
+def test_any_option_is_taken_or_refused(words: dict[str, list[str]], data: st.DataObject) -> None:
+    command = data.draw(st.sampled_from(list(words)))
+    known = flags(command)
+    asked = list(words[command])
+    for flag in data.draw(st.lists(st.sampled_from(list(known)), min_size=1, max_size=3)):
+        asked += [flag, data.draw(given_values)] if known[flag] else [flag]
+    said = io.StringIO()
+    with (
+        patch("sys.argv", ["blemish", *asked]),
+        patch("blemish.engines.extractor.make_extractor", side_effect=SettingError("far enough")),
+        redirect_stdout(io.StringIO()),
+        redirect_stderr(said),
+        pytest.raises(SystemExit) as left,
+    ):
+        main()
+    assert left.value.code in {0, 1, 2, 3, None}
+    assert not [words for words in FAULTS if words in said.getvalue()], asked
