@@ -101,7 +101,6 @@ OPTIONS: list[tuple[list[object], str, int]] = [
     (["--false-alarm-rate", "inf"], "rate", 1),
     (["--box-rate", "-0.1"], "rate", 1),
     (["--calibration-share", "nan"], "share", 1),
-    (["--backbone", "\0"], "backbone", 1),
     (["--backbone", "x" * 5000], "backbone", 1),
     (["--preset", "../../etc"], "no preset", 1),
     (["--engine", "cuda:99"], "engine", 1),

@@ -181,7 +181,7 @@ def words(small: Path, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     }
 
 
-@fuzzed(40)
+@fuzzed(25)
 @given(data=st.data())
 def test_any_option_is_taken_or_refused(words: dict[str, list[str]], data: st.DataObject) -> None:
     command = data.draw(st.sampled_from(list(words)))
