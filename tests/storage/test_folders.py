@@ -91,7 +91,7 @@ def a_link_to_the_folder(path: Path) -> None:
     [
         (thesis_in_a_sub_folder, "holds src"),
         (another_file, "holds notes.txt"),
-        (a_link_for_a_file, "holds content"),
+        (a_link_for_a_file, "is a link that leads out of the folder"),
         (a_card_that_says_nothing, "not known to be blemish's own"),
         (an_altered_card, "was altered"),
         (no_card, "holds no blemish.json"),
