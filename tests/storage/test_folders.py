@@ -253,7 +253,7 @@ def test_only_results_and_trees_have_folders_in_them(tmp_path: Path) -> None:
     (tmp_path / "predictions" / "a").rename(tmp_path / "elsewhere")
     (tmp_path / "predictions" / "a").symlink_to(tmp_path / "elsewhere")
     with (
-        pytest.raises(StorageError, match="holds a, which blemish did not write"),
+        pytest.raises(StorageError, match="is a link that leads out of the folder"),
         new_folder(tmp_path / "predictions", "predictions", force=True),
     ):
         pass
