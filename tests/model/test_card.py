@@ -95,7 +95,7 @@ def without_layers(card: Card) -> None:
             at("recipe", "normalisation", "std", value=[0.5, 0.5, 0]),
             "recipe.normalisation.std[2] is 0; expected a number from 0.001 to 1,000",
         ),
-        (at("recipe", "layers", value=[]), "recipe.layers is []; expected a list of 1 to 64 values"),
+        (at("recipe", "layers", value=[]), "recipe.layers is []; expected a list of 1 to 256 values"),
         (
             at("recipe", "layers", value=[-1, 2, 3]),
             "recipe.layers[0] is -1; expected a whole number from 0 to 1,000, or a text",
