@@ -9,6 +9,9 @@ import sys
 
 import pytest
 
+FAULTS = ("Traceback", "in blemish", "report this", "fault of blemish")
+"""What the command says only where it takes an error for its own."""
+
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 
 

@@ -89,7 +89,8 @@ def test_with_all_live_components_both_engines_agree(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rtol", "said"), [("float16", "'float16' is not known; give float64 or float32"), (1.0, "0 to 1")]
+    ("rtol", "said"),
+    [("float16", "rtol is 'float16'; expected float64 or float32, or a number"), (1.0, "from 0 and below 1")],
 )
 def test_rules_and_shares_out_of_range_are_refused(rtol: float | str, said: str) -> None:
     with pytest.raises(SettingError, match=said):

@@ -165,9 +165,9 @@ def damage(folder: Path, kind: str) -> None:
     elif kind == "threshold altered":
         card.write_text(card.read_text().replace('"rate": 0.0', '"rate": 0.5'))
     elif kind == "newer format":
-        card.write_text(card.read_text().replace('"format": 5', '"format": 99'))
+        card.write_text(card.read_text().replace('"format": 6', '"format": 99'))
     elif kind == "older format":
-        card.write_text(card.read_text().replace('"format": 5', '"format": 1'))
+        card.write_text(card.read_text().replace('"format": 6', '"format": 1'))
     elif kind == "learned altered":
         content = bytearray((folder / "learned.safetensors").read_bytes())
         content[len(content) // 2] ^= 1
@@ -194,8 +194,8 @@ def damage(folder: Path, kind: str) -> None:
         ("scoring.bin cut short", "altered or cut short"),
         ("features.xml altered", "altered or cut short"),
         ("threshold altered", "was altered"),
-        ("newer format", "format 99, newer than 5"),
-        ("older format", "format 1, other than 5"),
+        ("newer format", "format 99, newer than 6"),
+        ("older format", "format 1, other than 6"),
         ("learned altered", "learned.safetensors: was altered or cut short"),
         ("learned emptied", "learned.safetensors: was altered or cut short"),
         ("another folder's card", "not a saved model"),

@@ -91,7 +91,7 @@ def a_link_to_the_folder(path: Path) -> None:
     [
         (thesis_in_a_sub_folder, "holds src"),
         (another_file, "holds notes.txt"),
-        (a_link_for_a_file, "holds content"),
+        (a_link_for_a_file, "is a link that leads out of the folder"),
         (a_card_that_says_nothing, "not known to be blemish's own"),
         (an_altered_card, "was altered"),
         (no_card, "holds no blemish.json"),
@@ -253,7 +253,7 @@ def test_only_results_and_trees_have_folders_in_them(tmp_path: Path) -> None:
     (tmp_path / "predictions" / "a").rename(tmp_path / "elsewhere")
     (tmp_path / "predictions" / "a").symlink_to(tmp_path / "elsewhere")
     with (
-        pytest.raises(StorageError, match="holds a, which blemish did not write"),
+        pytest.raises(StorageError, match="is a link that leads out of the folder"),
         new_folder(tmp_path / "predictions", "predictions", force=True),
     ):
         pass

@@ -188,7 +188,10 @@ def test_a_fit_refuses_a_folder_that_holds_a_training_and_a_schedule_that_is_non
     tree: Path, tmp_path: Path
 ) -> None:
     (tmp_path / LOG).write_text('{"step": 0}\n')
-    for settings, message in (({}, "holds a training already"), ({"epochs": 1.5}, "epochs 1.5 is not a whole number")):
+    for settings, message in (
+        ({}, "holds a training already"),
+        ({"epochs": 1.5}, "vae: epochs is 1.5; expected a whole number"),
+    ):
         with pytest.raises(SettingError, match=message):
             blemish.fit(
                 tree,
@@ -423,7 +426,7 @@ def test_resumed_it_remembers_the_best_weights(tmp_path: Path, stop: int, monkey
 
 @pytest.mark.parametrize("setting", ["epochs", "batch", "drawn", "learning_rate", "minutes", "patience"])
 def test_schedules_out_of_range_are_refused(setting: str) -> None:
-    with pytest.raises(SettingError, match=f"{setting} 0 is out of range"):
+    with pytest.raises(SettingError, match=f"schedule: {setting} is 0; expected a .*number"):
         Schedule(**{setting: 0})
     with pytest.raises(SettingError, match="1 images are too few to train on"):
         train(Toy(), batches, 1, SCHEDULE)
@@ -432,19 +435,19 @@ def test_schedules_out_of_range_are_refused(setting: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("epochs", 1.5, "epochs 1.5 is not a whole number; give one"),
-        ("epochs", "many", "epochs 'many' is not a whole number"),
-        ("epochs", None, "epochs None is not a whole number"),
-        ("batch", True, "batch True is not a whole number"),
-        ("drawn", [3], r"drawn \[3\] is not a whole number"),
-        ("patience", 2.0, "patience 2.0 is not a whole number"),
-        ("seed", 0.5, "seed 0.5 is not a whole number"),
-        ("learning_rate", 1e38, "learning_rate .* is out of range"),
-        ("seed", -1, "seed -1 is out of range"),
-        ("seed", 1 << 70, "seed .* is out of range"),
-        ("learning_rate", "1e-3", "learning_rate '1e-3' is not a number"),
-        ("learning_rate", float("nan"), "learning_rate nan is out of range"),
-        ("minutes", True, "minutes True is not a number"),
+        ("epochs", 1.5, "epochs is 1.5; expected a whole number from 1 to 1,000,000"),
+        ("epochs", "many", "epochs is 'many'; expected a whole number"),
+        ("epochs", None, "epochs is None; expected a whole number"),
+        ("batch", True, "batch is True; expected a whole number"),
+        ("drawn", [3], r"drawn is \[3\]; expected a whole number"),
+        ("patience", 2.5, "patience is 2.5; expected a whole number"),
+        ("seed", 0.5, "seed is 0.5; expected a whole number"),
+        ("learning_rate", 1e38, "learning_rate is 1e.38; expected a number above 0 and up to 1e.30"),
+        ("seed", -1, "seed is -1; expected a whole number from 0 to 4,294,967,295"),
+        ("seed", 1 << 70, "seed is .*; expected a whole number"),
+        ("learning_rate", "1e-3", "learning_rate is '1e-3'; expected a number"),
+        ("learning_rate", float("nan"), "learning_rate is nan; expected a number"),
+        ("minutes", True, "minutes is True; expected a number"),
     ],
 )
 def test_schedules_of_the_wrong_type_are_refused(setting: str, value: object, message: str) -> None:

@@ -9,9 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from blemish.errors import SettingError
+from blemish.expected import shown
 
 SOME_FAILED = 3
 """Exit status if some images could not be read."""
+
+LONGEST_NAME = 200
+"""Characters of a layer's name, at most."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -26,10 +30,13 @@ EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or tor
 
 
 def parse_layers(text: str | None) -> list[int | str] | None:
-    """Reads `2,3,4` or `layer1,layer2`; the backbone checks them."""
+    """Reads `2,3,4` or `layer1,layer2`; the backbone checks them. Raises `SettingError` if a name is too long."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if len(name) > LONGEST_NAME:
+            raise SettingError(f"--layers names {shown(name)}; expected levels such as 2,3,4, or names of modules")
     return [int(name) if name.isdecimal() else name for name in names]
 
 
@@ -39,10 +46,10 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name.strip() and equals):
-            raise SettingError(f"--set {text!r} is not a setting; give NAME=VALUE")
+            raise SettingError(f"--set {shown(text)} is not a setting; give NAME=VALUE")
         try:
             found[name.strip()] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name.strip()] = value
     return found
 

@@ -10,6 +10,7 @@ layer.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from blemish.detectors.detector import Detector, Features
@@ -24,6 +25,7 @@ from blemish.detectors.spade import SPADE
 from blemish.detectors.trained import Trained
 from blemish.detectors.vae import VAE, VAEGRF
 from blemish.errors import SettingError
+from blemish.expected import shown
 
 __all__ = [
     "DETECTORS",
@@ -40,11 +42,13 @@ __all__ = [
     "Generative",
     "Head",
     "PaDiM",
+    "Setting",
     "Trained",
     "find_detector",
     "imported",
     "make_detector",
     "name_of",
+    "settings_of",
 ]
 
 DETECTORS: dict[str, type[Detector]] = {
@@ -70,11 +74,27 @@ def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detec
     known = kind.setting_names()
     for setting in settings or {}:
         if setting not in known:
-            raise SettingError(f"{name} has no setting {setting!r}; it has {', '.join(known)}")
+            raise SettingError(f"{name} has no setting {shown(setting)}; it has {', '.join(known)}")
     try:
         return kind(**(settings or {}))
     except (TypeError, ValueError) as error:
-        raise SettingError(f"{name} cannot be set to {dict(settings or {})}: {error}") from None
+        raise SettingError(f"{name} cannot be set to {shown(dict(settings or {}))}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a detector: its name, what it may be, in words, and its default."""
+
+    name: str
+    expected: str
+    default: Any
+
+
+def settings_of(name: str) -> list[Setting]:
+    """Returns the settings of a detector, in the order of its class. Raises `SettingError` if none has this name."""
+    kind = _named(name)
+    defaults, kinds = kind().settings(), kind.kinds()
+    return [Setting(own, str(kinds.get(own, "any value")), defaults[own]) for own in kind.setting_names()]
 
 
 def find_detector(name: str) -> type[Detector]:
@@ -97,5 +117,5 @@ def _named(name: str) -> type[Detector]:
     if ":" in name:
         return imported(name)
     if name not in DETECTORS:
-        raise SettingError(f"no detector is called {name!r}; give one of {', '.join(DETECTORS)}, or module:Class")
+        raise SettingError(f"no detector is called {shown(name)}; give one of {', '.join(DETECTORS)}, or module:Class")
     return DETECTORS[name]

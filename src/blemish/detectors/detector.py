@@ -13,6 +13,7 @@ from torch import Tensor
 
 from blemish.detectors.head import Head
 from blemish.errors import SettingError, ShapeError
+from blemish.expected import Choice, Kind, Number, read_all
 from blemish.statistics import Divisible, Reversible, Statistic
 from blemish.storage.tensors import below, under
 
@@ -50,6 +51,12 @@ class Detector(ABC):
     gains_by_copies: ClassVar[bool] = False
     """Whether shifted copies of few images make it better, so that some are made by default."""
 
+    allowed: ClassVar[Mapping[str, Kind]] = {
+        "smoothing": Number(0, 100),
+        "interpolation": Choice("nearest", "bilinear", "bicubic"),
+    }
+    """Type and range of each setting that the class adds; those of the classes above it count too."""
+
     smoothing: float = 0.0
     interpolation: str = "bilinear"
 
@@ -57,10 +64,9 @@ class Detector(ABC):
         self.grids_: list[Grid] = []
         self.count_ = 0
         self.statistics_: dict[str, Statistic] = {}
-        if not 0 <= self.smoothing <= 100:
-            raise SettingError(f"smoothing {self.smoothing} is out of range; give 0 to 100 pixels")
-        if self.interpolation not in {"nearest", "bilinear", "bicubic"}:
-            raise SettingError(f"interpolation {self.interpolation!r} is not known; give nearest, bilinear or bicubic")
+        given = {name: getattr(self, name) for name in self.setting_names()}
+        for name, value in read_all(self.name, given, self.kinds()).items():
+            setattr(self, name, value)
 
     @abstractmethod
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
@@ -99,6 +105,14 @@ class Detector(ABC):
     @classmethod
     def setting_names(cls) -> list[str]:
         return [field.name for field in dataclasses.fields(cls)]
+
+    @classmethod
+    def kinds(cls) -> dict[str, Kind]:
+        """Returns type and range of each setting by its name, as `allowed` has them."""
+        found: dict[str, Kind] = {}
+        for base in reversed(cls.__mro__):
+            found |= vars(base).get("allowed", {})
+        return found
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings as JSON can hold them."""

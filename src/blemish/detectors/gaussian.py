@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from blemish.detectors.detector import Detector, Features, Grid
 from blemish.detectors.head import ComponentsHead, Head, Part, fixed, to_grid
 from blemish.errors import SettingError
+from blemish.expected import Choice, Each, Either, Kind, Maybe, Number, Whole
 from blemish.statistics import Moments, Statistic
 
 ERROR = 32 * torch.finfo(torch.float32).eps
@@ -60,20 +61,18 @@ class Gaussian(Detector):
     name: ClassVar[str] = "gaussian"
     strides: ClassVar[tuple[int, ...]] = (16,)
 
+    allowed: ClassVar[Mapping[str, Kind]] = {
+        "rtol": Either(Choice(*RULES), Number(0, 1, below=True)),
+        "drop": Maybe(Each(Each(Whole(0, 65_535), 0, 65_536), 1, 64, "for each layer a list of components from 0")),
+    }
+
     rtol: float | str = "float32"
     drop: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.rtol, str):
-            if self.rtol not in RULES:
-                raise SettingError(
-                    f"rtol {self.rtol!r} is not known; give {' or '.join(RULES)}, or a number from 0 to 1"
-                )
-        elif not 0 <= self.rtol < 1:
-            raise SettingError(f"rtol {self.rtol} is out of range; give 0 to 1")
         if self.drop is not None:
-            self.drop = tuple(tuple(sorted(set(map(int, layer)))) for layer in self.drop)
+            self.drop = tuple(tuple(sorted(set(layer))) for layer in self.drop)
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         return sum(8 * channels * (6 * channels + 2 * batch * height * width) for channels, height, width in grids)

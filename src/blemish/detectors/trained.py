@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from blemish.detectors.detector import Detector, Features, Grid
 from blemish.errors import SettingError
+from blemish.expected import Kind
 from blemish.storage.tensors import below, under
 from blemish.training import Schedule
+from blemish.training.schedule import ALLOWED
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,6 +35,8 @@ class Trained(Detector):
     holds_back: ClassVar[bool] = True
     """Whether images are held back, of those that it is trained on, to judge it by."""
 
+    allowed: ClassVar[Mapping[str, Kind]] = ALLOWED
+
     epochs: int = 1
     batch: int = 16
     drawn: int | None = None
@@ -41,10 +45,6 @@ class Trained(Detector):
     precision: str = "32-true"
     patience: int | None = 8
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.schedule()  # raises where a setting is out of range
 
     def schedule(self) -> Schedule:
         """Returns how long and how fast it is trained."""

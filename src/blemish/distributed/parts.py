@@ -99,7 +99,7 @@ def read_counts(place: Place, name: str) -> Counts:
     try:
         found = json.loads(parquet.read_schema(io.BytesIO(content)).metadata[b"blemish"])
         return Counts(*(int(found[key]) for key in ("images", "anomalies", "errors")))
-    except (pyarrow.ArrowException, OSError, TypeError, KeyError, ValueError):
+    except (pyarrow.ArrowException, OSError, TypeError, KeyError, ValueError, RecursionError):
         raise StorageError(f"{place.where}: {name} is damaged; remove it, and run the same command again") from None
 
 

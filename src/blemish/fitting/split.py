@@ -98,6 +98,7 @@ class Calibrating:
         self.rate = None if self.rate is None else as_number("false-alarm rate", self.rate)
         self.box_rate = None if self.box_rate is None else as_number("box rate", self.box_rate)
         self.share = None if self.share is None else as_number("calibration share", self.share)
+        held_out_count(2, self.share)  # refuses what is out of range
         if self.folds is not None:
             self.folds = as_count("folds", self.folds)
             fold_count(2, self.folds)  # refuses what is out of range

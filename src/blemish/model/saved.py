@@ -15,11 +15,15 @@ from blemish.maps import LayerMap
 from blemish.model.card import GRAPHS, LEARNED
 from blemish.model.recipe import Learned, Recipe
 from blemish.storage import Scratch, check_files, copy_files
-from blemish.storage.cards import reason_of
+from blemish.storage.cards import digests, reason_of
 from blemish.storage.tensors import below, under
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+OF_GRAPHS = "graphs"
+"""Where `learned.safetensors` names the graphs that it was written with."""
 
 
 class Store(Protocol):
@@ -50,17 +54,21 @@ class Fitted:
     def write(self, folder: Path) -> None:
         """Writes the two graphs, and `learned.safetensors` with what was learned and the backbone's weights.
 
-        A detector that needs gradients has no graphs.
+        This file also holds a digest of the graphs, so that it cannot be taken for another model's. A detector that
+        needs gradients has no graphs.
         """
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         detector, weights = self.parts.detector, self.parts.weights
+        graphs: dict[str, str] = {}
         if not detector.needs_gradients:
             self.engine.save(folder, self.parts.shape)
+            graphs = digests(folder, GRAPHS)
         tensors = under("detector", detector.tensors()) | under("backbone", weights)
         try:
-            save_file({name: tensor.cpu() for name, tensor in tensors.items()}, folder / LEARNED)
+            kept = {name: tensor.cpu() for name, tensor in tensors.items()}
+            save_file(kept, folder / LEARNED, {OF_GRAPHS: _joined(graphs)})
         except SafetensorError as error:
             raise OSError(errno.ENOSPC, str(error)) from error
 
@@ -88,6 +96,7 @@ class Saved:
         if chosen == "openvino":
             return self._graphs(threads)
         check_files(self.folder, self.card)
+        self._check_learned()
         from blemish.engines.torch_engine import TorchEngine
 
         if threads is not None:
@@ -114,6 +123,7 @@ class Saved:
             graphs.check(self.recipe.geometry.shape, self.recipe.grids)
             self._check_names(graphs.names)
             others.result()
+        self._check_learned()
         return graphs, graphs.extractor
 
     def _check_names(self, names: Sequence[str]) -> None:
@@ -125,6 +135,22 @@ class Saved:
             ) from None
         if any(layer >= len(self.recipe.layers) for layer in known):
             raise ModelError(f"{self.folder}: its graph has maps of layers that its model.json lacks; fit it again")
+
+    def _check_learned(self) -> None:
+        """Raises `ModelError` unless what was learned was written with the graphs beside it. It reads the header."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.folder / LEARNED
+        try:
+            with safe_open(path, framework="numpy") as opened:
+                said = (opened.metadata() or {}).get(OF_GRAPHS)
+        except SafetensorError as error:
+            raise ModelError(f"{path}: cannot be read ({reason_of(error)}); copy the whole folder again") from None
+        if said != _joined({name: self.card["files"][name] for name in GRAPHS if name in self.card["files"]}):
+            raise ModelError(
+                f"{path}: was not written with the graphs beside it, so it is another model's; copy the whole folder "
+                "again"
+            )
 
     def learned(self) -> Learned:
         from safetensors import SafetensorError
@@ -158,6 +184,11 @@ class Saved:
     def write(self, folder: Path) -> None:
         """Copies the model's files, and raises `StorageError` if a copy is not what was written."""
         copy_files(self.folder, folder, self.card)
+
+
+def _joined(graphs: Mapping[str, str]) -> str:
+    """Returns the digests of a model's graphs as one text; empty if it has none."""
+    return " ".join(graphs[name] for name in sorted(graphs))
 
 
 def _check_fit(learned: Learned, grids: Sequence[tuple[int, int, int]]) -> None:

@@ -11,14 +11,17 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from blemish.errors import StorageError
+from blemish.expected import shown
+from blemish.storage.json_text import read_json
 
-FORMAT = 5
+FORMAT = 6
 """The only format that is read; folders of other formats are refused."""
 
 LARGEST_CARD = 64 << 20
@@ -26,6 +29,12 @@ LARGEST_CARD = 64 << 20
 
 DEEP = frozenset({"predictions", "tree"})
 """Kinds of folders that may have folders in them."""
+
+LARGEST_FILE = 64 << 30
+"""Size of any other file of a folder, in bytes, at most."""
+
+LONGEST_NAME = 200
+"""Characters of a file's name, at most."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -54,41 +63,65 @@ def read_card(folder: Path, kind: str, *, complete: bool = True) -> dict[str, An
     Raises:
         StorageError: it is not a folder of this kind, has another format, was altered, or is incomplete.
     """
-    if not folder.exists():
-        raise StorageError(f"{folder}: no such {kind}; check the path")
     file = folder / card_name(kind)
-    if not file.is_file():
-        written = "what `blemish fit -o` wrote" if kind == "model" else "a folder that blemish wrote"
-        saved = "saved model" if kind == "model" else kind
-        raise StorageError(f"{folder}: is not a {saved} (it has no {file.name}); give {written}")
     try:
-        if file.stat().st_size > LARGEST_CARD:
-            raise ValueError(f"more than {LARGEST_CARD:,} bytes")
-        card = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+        if not folder.exists():
+            raise StorageError(f"{folder}: no such {kind}; check the path")
+        if not file.is_file():
+            written = "what `blemish fit -o` wrote" if kind == "model" else "a folder that blemish wrote"
+            saved = "saved model" if kind == "model" else kind
+            raise StorageError(f"{folder}: is not a {saved} (it has no {file.name}); give {written}")
+        card = read_json(own_file(folder, file.name), LARGEST_CARD)
         version = card["format"]
-    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+    except KeyError:
+        raise StorageError(f"{file}: cannot be read (it has no format); copy the whole folder again") from None
+    except (ValueError, TypeError, OSError) as error:
         raise StorageError(f"{file}: cannot be read ({reason_of(error)}); copy the whole folder again") from None
     if type(version) is not int or version != FORMAT:
         which = "newer" if isinstance(version, int) and version > FORMAT else "other"
         again = "fit the model again" if kind == "model" else "give another folder"
         advice = "upgrade blemish" if which == "newer" else again
         raise StorageError(
-            f"{folder}: has format {version}, {which} than {FORMAT}, which this version of blemish reads; {advice}"
+            f"{folder}: has format {shown(version)}, {which} than {FORMAT}, which this version of blemish reads; "
+            f"{advice}"
         )
     said = card.pop("digest", None)
-    try:
-        altered = said != digest_of(card)
-    except RecursionError:
-        altered = True
-    if altered:
+    if said != digest_of(card):
         raise StorageError(f"{file}: was altered after it was written; copy the whole folder again")
     if card.get("kind") != kind:
-        raise StorageError(f"{folder}: holds {card.get('kind')!r} by its {file.name}, not {kind!r}; give another path")
+        raise StorageError(
+            f"{folder}: holds {shown(card.get('kind'))} by its {file.name}, not {kind!r}; give another path"
+        )
     _check_names(file, card.get("files"), deep=kind in DEEP)
-    for name in card["files"] if complete else ():
-        if not (folder / name).is_file():
+    home = folder.resolve()
+    for name in card["files"]:
+        if os.path.lexists(folder / name):
+            own_file(folder, name, home)
+        elif complete:
             raise StorageError(f"{folder}: is incomplete, {name} is missing; copy the whole folder again")
     return dict(card)
+
+
+def own_file(folder: Path, name: str, home: Path | None = None) -> Path:
+    """Returns the path of a file of a folder, which may be opened; `home` is the folder without links.
+
+    Raises:
+        StorageError: it is a link that leads out of the folder, something other than a file, or larger than any file
+            that blemish writes.
+    """
+    path = folder / name
+    try:
+        inside = path.resolve(strict=True).is_relative_to(home or folder.resolve(strict=True))
+        status = path.stat()
+    except (OSError, RuntimeError) as error:  # a link that leads to itself, and one that leads nowhere
+        raise StorageError(f"{path}: cannot be read ({reason_of(error)}); copy the whole folder again") from None
+    if not inside:
+        raise StorageError(f"{path}: is a link that leads out of the folder; copy the file itself there")
+    if not stat.S_ISREG(status.st_mode):
+        raise StorageError(f"{path}: is not a file; copy the whole folder again")
+    if status.st_size > LARGEST_FILE:
+        raise StorageError(f"{path}: has {status.st_size:,} bytes, more than any file of blemish's; copy it again")
+    return path
 
 
 def _check_names(file: Path, files: Any, *, deep: bool) -> None:
@@ -97,13 +130,9 @@ def _check_names(file: Path, files: Any, *, deep: bool) -> None:
         raise StorageError(f"{file}: lists no files; copy the whole folder again")
     for name, found in files.items():
         parts = name.split("/") if deep else [name]
-        if (
-            any(part in {"", ".", ".."} for part in parts)
-            or not name.isprintable()
-            or {*name} & {*"\\:"}
-            or ("/" in name and not deep)
-        ):
-            raise StorageError(f"{file}: lists the file {name!r}, not a plain name; copy the whole folder again")
+        is_plain = all(part not in {"", ".", ".."} and len(part) <= LONGEST_NAME for part in parts)
+        if not is_plain or not name.isprintable() or {*name} & {*"\\:"} or ("/" in name and not deep):
+            raise StorageError(f"{file}: lists the file {shown(name)}, not a plain name; copy the whole folder again")
         if not isinstance(found, str) or not _DIGEST.fullmatch(found):
             raise StorageError(f"{file}: lists {name} without a digest; copy the whole folder again")
 
@@ -149,10 +178,6 @@ def digest(path: Path) -> str:
 def digest_of(card: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of a card, which stands for all files that it names: the same for the same folder."""
     return hashlib.sha256(json.dumps(dict(card), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is not a number")
 
 
 def reason_of(error: BaseException) -> str:

@@ -13,14 +13,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from blemish.errors import StorageError
+from blemish.errors import SettingError, StorageError
+from blemish.expected import Kind, Number, Whole, read_all, shown
 from blemish.storage import check_files, new_folder, read_card, write_card
+from blemish.storage.cards import reason_of
 from blemish.storage.tensors import below, under
 
 STATE = "state.safetensors"
 
 KIND = "checkpoint"
 """The kind on its card."""
+
+REACHED: dict[str, Kind] = {"step": Whole(), "seconds": Number(), "best": Number(), "since": Whole()}
+"""What its card says of how far a training is; the last two only with the best weights."""
 
 OF_IMAGES = ("files", "images")
 """What of an identity says which images there are. Weights of other images may be started from; see `load_weights`."""
@@ -96,17 +101,23 @@ def load(
         StorageError: there is no checkpoint, it was altered, or it is of another training.
     """
     card = _checked(folder, identity, tuple(identity))
-    tensors = load_file(folder / STATE)
-    module.load_state_dict(below(tensors, "module"))
-    for number, optimizer in enumerate(optimizers):
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in below(tensors, f"optimizer{number}").items():
-            index, _, field = name.partition(".")
-            states.setdefault(int(index), {})[field] = tensor
-        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    state = below(tensors, "best")
-    best = Best(state, float(card["best"]), int(card["since"])) if state else Best()
-    return Reached(int(card["step"]), float(card["seconds"])), best
+    try:
+        tensors = load_file(folder / STATE)
+        module.load_state_dict(below(tensors, "module"))
+        for number, optimizer in enumerate(optimizers):
+            states: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in below(tensors, f"optimizer{number}").items():
+                index, _, field = name.partition(".")
+                states.setdefault(int(index), {})[field] = tensor
+            optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+        state = below(tensors, "best")
+        found = read_all(str(folder), card, REACHED)
+        best = Best(state, found["best"], found["since"]) if state else Best()
+        return Reached(found["step"], found["seconds"]), best
+    except (SafetensorError, SettingError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise StorageError(
+            f"{folder}: is not a checkpoint of this training ({reason_of(error)}); give another folder"
+        ) from None
 
 
 def load_weights(folder: Path, identity: Mapping[str, Any], module: nn.Module) -> None:
@@ -117,10 +128,10 @@ def load_weights(folder: Path, identity: Mapping[str, Any], module: nn.Module) -
             weights have other shapes.
     """
     _checked(folder, identity, [name for name in identity if name not in OF_IMAGES])
-    tensors = load_file(folder / STATE)
     try:
+        tensors = load_file(folder / STATE)
         module.load_state_dict(below(tensors, "best") or below(tensors, "module"))
-    except RuntimeError:
+    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError):
         raise StorageError(
             f"{folder}: its weights have other shapes than these images need; give another folder, to train from the "
             "beginning"
@@ -129,19 +140,23 @@ def load_weights(folder: Path, identity: Mapping[str, Any], module: nn.Module) -
 
 def read_note(folder: Path) -> dict[str, Any]:
     """Returns what was noted with a checkpoint. Raises `StorageError` if there is none, or it was altered."""
-    return dict(read_card(folder, KIND).get("note") or {})
+    note = read_card(folder, KIND).get("note")
+    if not isinstance(note, dict):
+        raise StorageError(f"{folder}: its note is {shown(note)}; expected an object, so give another folder")
+    return note
 
 
 def _checked(folder: Path, identity: Mapping[str, Any], decisive: Iterable[str]) -> dict[str, Any]:
     """Returns the card of a checkpoint whose identity is the same in what is decisive."""
     card = read_card(folder, KIND)
     check_files(folder, card)
-    saved = card.get("identity") or {}
+    saved = card.get("identity")
+    saved = saved if isinstance(saved, dict) else {}
     other = next((name for name in decisive if saved.get(name) != identity[name]), None)
     if other is not None or saved.keys() != identity.keys():
         other = other or "the model"
         raise StorageError(
-            f"{folder}: is a checkpoint of another training ({other} is {saved.get(other)!r} there, "
-            f"{identity.get(other)!r} here); give the same settings and images, or another folder"
+            f"{folder}: is a checkpoint of another training ({other} is {shown(saved.get(other))} there, "
+            f"{shown(identity.get(other))} here); give the same settings and images, or another folder"
         )
     return card

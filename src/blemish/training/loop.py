@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from blemish.errors import SettingError, TrainingError
+from blemish.expected import Named, Number, Whole
 from blemish.storage import Scratch, check_free
+from blemish.storage.json_text import parse_json
 from blemish.training import checkpoint
 from blemish.training.checkpoint import Best, Reached
 from blemish.training.schedule import LENGTHS, Schedule
@@ -354,6 +356,10 @@ class _Log:
                 output.close()
 
 
+LONGEST_LINE = 1 << 16
+"""Bytes of a line of the log, at most."""
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields the steps of an earlier log and their lines; a last line that a crash cut short is left out.
 
@@ -365,16 +371,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     if not stat.S_ISREG(path.lstat().st_mode):
         raise SettingError(f"{path}: is not a regular file, and would be overwritten; give another folder")
     try:
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
+        with path.open("rb") as lines:
+            while content := lines.readline(LONGEST_LINE):
+                line = content.decode()
                 if not line.endswith("\n") and line[: len(FIRST)] == FIRST[: len(line)]:
                     return
-                found = json.loads(line)
-                step, _ = found["step"], {name: found[name] for name in ("epoch", "seconds", "loss")}
-                if isinstance(step, bool) or not isinstance(step, int):
-                    raise TypeError("no number of a step")
+                found = Named(Number()).read("line", parse_json(line))
+                step, _ = Whole().read("step", found["step"]), [found[name] for name in ("epoch", "seconds", "loss")]
                 yield step, line
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (SettingError, ValueError, KeyError, OSError) as error:
         raise SettingError(
             f"{path}: is not a training log ({type(error).__name__}), and would be overwritten; give another folder"
         ) from None

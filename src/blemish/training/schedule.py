@@ -5,30 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
-from blemish.errors import SettingError
+from blemish.expected import Choice, Kind, Maybe, Number, Whole, read_all
 
 LENGTHS = ("epochs", "minutes", "patience")
 """Settings of a schedule that may change when a training is resumed, so that it can run longer."""
-
-
-KINDS: dict[str, Any] = {
-    "epochs": int,
-    "batch": int,
-    "drawn": int,
-    "learning_rate": (int, float),
-    "minutes": (int, float),
-    "patience": int,
-    "seed": int,
-}
-"""Settings of a schedule that are numbers, and their types."""
-
-
-OPTIONAL = ("drawn", "minutes", "patience")
-"""Those of them that may be `None`."""
 
 
 SEEDS = 1 << 32
@@ -41,6 +24,19 @@ FASTEST = 1e30
 
 PRECISIONS = ("32-true", "bf16-mixed")
 """Precisions of the arithmetic, by Fabric's names."""
+
+
+ALLOWED: dict[str, Kind] = {
+    "epochs": Whole(1, 1_000_000),
+    "batch": Whole(1, 65_536),
+    "drawn": Maybe(Whole(1, 1_000_000_000)),
+    "learning_rate": Number(0, FASTEST, above=True),
+    "minutes": Maybe(Number(0, 1_000_000, above=True)),
+    "precision": Choice(*PRECISIONS),
+    "patience": Maybe(Whole(1, 1_000_000)),
+    "seed": Whole(0, SEEDS - 1),
+}
+"""Types and ranges of a schedule's settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,21 +65,8 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise SettingError(f"precision {self.precision!r} is not known; give one of {', '.join(PRECISIONS)}")
-        for name, kind in KINDS.items():
-            value = getattr(self, name)
-            if value is None and name in OPTIONAL:
-                continue
-            if isinstance(value, bool) or not isinstance(value, kind):
-                whole = "whole " if kind is int else ""
-                raise SettingError(f"{name} {value!r} is not a {whole}number; give one")
-            if not value > 0 and name != "seed":
-                raise SettingError(f"{name} {value} is out of range; give a number above 0")
-        if self.learning_rate > FASTEST:
-            raise SettingError(f"learning_rate {self.learning_rate} is out of range; give a number up to {FASTEST:g}")
-        if not 0 <= self.seed < SEEDS:
-            raise SettingError(f"seed {self.seed} is out of range; give 0 to {SEEDS - 1}")
+        for name, value in read_all("schedule", vars(self), ALLOWED).items():
+            object.__setattr__(self, name, value)
 
     def steps(self, count: int) -> int:
         """Returns how many batches an epoch over `count` images has; a single image left over joins the last batch."""

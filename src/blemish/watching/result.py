@@ -136,7 +136,7 @@ class Result:
                 map=said["map"],
                 error=error,
             )
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
+        except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise StorageError(
                 f"{where} is not what watch wrote ({type(fault).__name__}); give another folder with --out"
             ) from None

@@ -79,9 +79,9 @@ def test_a_smoothed_product_is_the_product_that_was_smoothed() -> None:
 
 
 def test_what_joins_layers_must_be_known() -> None:
-    with pytest.raises(SettingError, match="join 'sum' is not known; give product or logs"):
+    with pytest.raises(SettingError, match="join is 'sum'; expected product or logs"):
         FRE(join="sum")
-    with pytest.raises(SettingError, match="shared 'yes' is neither true nor false"):
+    with pytest.raises(SettingError, match="shared is 'yes'; expected true or false"):
         FRE(shared="yes")  # type: ignore[arg-type]
 
 

@@ -200,9 +200,9 @@ def test_layers_must_come_from_the_finest_to_the_coarsest() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"width": 0}, "width 0 is out of range"),
-        ({"depth": 9}, "depth 9 is out of range"),
-        ({"weighting": "some"}, "weighting 'some' is not known"),
+        ({"width": 0}, "width is 0; expected a number above 0"),
+        ({"depth": 9}, "depth is 9; expected a whole number from 1 to 8"),
+        ({"weighting": "some"}, "weighting is 'some'; expected area or equal"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, object], message: str) -> None:

@@ -169,9 +169,9 @@ def test_the_graph_gives_the_scores_and_maps_of_torch_for_any_number_of_images(
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"neighbours": 0}, "neighbours 0 is out of range; give 1 or more"),
-        ({"correspondences": 0}, "correspondences 0 is out of range; give 1 or more"),
-        ({"side": 0}, "side 0 is out of range; give 1 or more"),
+        ({"neighbours": 0}, "neighbours is 0; expected a whole number from 1 to"),
+        ({"correspondences": 0}, "correspondences is 0; expected a whole number from 1 to"),
+        ({"side": 0}, "side is 0; expected a whole number from 1 to"),
         ({"k": 5}, "no setting 'k'; it has smoothing, interpolation, neighbours"),
     ],
 )

@@ -434,15 +434,15 @@ def test_a_standardised_map_has_mean_0_and_deviation_1_at_every_position_of_norm
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"map": "loud"}, "map 'loud' is not known; give one of mad, sm"),
-        ({"beta": -1.0}, "beta -1.0 is out of range"),
-        ({"latent": 0}, "latent 0 is out of range"),
-        ({"window": 10}, "window 10 is out of range; give an odd number"),
-        ({"window": 1}, "window 1 is out of range"),
-        ({"stride": 12}, "stride 12 is not possible; give 8, 16 or 32"),
-        ({"augment": "wild"}, "augment 'wild' is not known; give none, flips, turns, shifts"),
-        ({"longest_range": 0.1}, "longest_range 0.1 is out of range; give more than 0.1"),
-        ({"correlation": "cubic"}, "no correlation is called 'cubic'"),
+        ({"map": "loud"}, "map is 'loud'; expected mad, sm"),
+        ({"beta": -1.0}, "beta is -1.0; expected a number from 0 to 1,000"),
+        ({"latent": 0}, "latent is 0; expected a whole number"),
+        ({"window": 10}, "window is 10; expected an odd number"),
+        ({"window": 1}, "window is 1; expected an odd number"),
+        ({"stride": 12}, "stride is 12; expected 8, 16 or 32"),
+        ({"augment": "wild"}, "augment is 'wild'; expected none, flips, turns or shifts"),
+        ({"longest_range": 0.1}, "longest_range is 0.1; expected a number above 0.1"),
+        ({"correlation": "cubic"}, "correlation is 'cubic'; expected matern-1/2"),
         ({"betta": 1.0}, "no setting 'betta'"),
     ],
 )
@@ -456,7 +456,7 @@ def test_sizes_that_are_no_multiple_of_eight_and_backbones_are_refused(tree: Pat
         blemish.fit(tree, detector="vae", size="60x60")
     with pytest.raises(SettingError, match="vae looks at the images themselves; leave out backbone"):
         blemish.fit(tree, detector="vae", size=64, backbone="resnet18")
-    with pytest.raises(SettingError, match="epochs 0 is out of range"):
+    with pytest.raises(SettingError, match="epochs is 0; expected a whole number"):
         blemish.fit(tree, detector=VAE(epochs=0), size=64)
 
 

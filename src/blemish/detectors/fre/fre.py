@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -14,6 +14,7 @@ from blemish.detectors.detector import MANY, Detector, Features, Grid
 from blemish.detectors.fre.head import JOINS, TINY, FREHead, Projection, SharedProjection
 from blemish.detectors.head import Head
 from blemish.errors import SettingError
+from blemish.expected import Choice, Each, Kind, Maybe, Number, Truth
 from blemish.statistics import Moments, Statistic, Subspace
 from blemish.statistics.subspace import ROOM
 
@@ -26,6 +27,9 @@ MEMORY, MOST_MEMORY = 1 << 30, 4 << 30
 AT_THE_PEAK, CROSS_FITTED = 3, 3
 """How many times the rows are held: they, those that are left of them at the end, and these again in the graph; and in
 a cross-fit, for how many models at one time."""
+
+LEAST = 1e-6
+"""The smallest sum of layers' weights."""
 
 RESERVE = 0.8
 """The share of the variance outside the subspace whose directions a fitted model keeps too, so that it can learn more.
@@ -76,6 +80,14 @@ class FRE(Detector):
 
     gains_by_copies: ClassVar[bool] = True
 
+    allowed: ClassVar[Mapping[str, Kind]] = {
+        "variance": Maybe(Number(0, 1, above=True, below=True)),
+        "power": Number(1, 64),
+        "weights": Maybe(Each(Number(0, 1e6), least=1, most=64)),
+        "join": Choice(*JOINS),
+        "shared": Truth(),
+    }
+
     variance: float | None = None
     power: float = 6.0
     weights: tuple[float, ...] | None = None
@@ -86,18 +98,8 @@ class FRE(Detector):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.free_: int | None = None
-        if self.variance is not None and not 0 < self.variance < 1:
-            raise SettingError(f"variance {self.variance} is out of range; give a share above 0 and below 1")
-        if not 1 <= self.power <= 64:
-            raise SettingError(f"power {self.power} is out of range; give 1 to 64")
-        if self.weights is not None:
-            self.weights = tuple(float(weight) for weight in self.weights)
-            if not self.weights or min(self.weights) < 0 or not sum(self.weights) > 0:
-                raise SettingError(f"weights {self.weights} are out of range; give numbers from 0, not all of them 0")
-        if self.join not in JOINS:
-            raise SettingError(f"join {self.join!r} is not known; give product or logs")
-        if not isinstance(self.shared, bool):
-            raise SettingError(f"shared {self.shared!r} is neither true nor false; give one of them")
+        if self.weights is not None and sum(self.weights) < LEAST:
+            raise SettingError(f"{self.name}: weights are all 0, or nearly; expected a sum of at least {LEAST:g}")
 
     @property
     def share(self) -> float:

@@ -14,7 +14,8 @@ from blemish.detectors.fre.fre import FRE
 from blemish.detectors.fre.linear_autoencoder import LinearAutoencoder
 from blemish.detectors.head import Head
 from blemish.detectors.trained import Trained
-from blemish.errors import SettingError, as_count
+from blemish.errors import SettingError
+from blemish.expected import Choice, Kind, Maybe, Whole
 from blemish.statistics import Principal, Statistic, Subspace, Sums
 
 METHODS = ("ae", "tied")
@@ -47,6 +48,8 @@ class FREAE(FRE, Trained):
     name: ClassVar[str] = "fre-ae"
     holds_back: ClassVar[bool] = False  # the goal is the optimum on the images that it is trained on
 
+    allowed: ClassVar[Mapping[str, Kind]] = {"method": Choice(*METHODS), "directions": Maybe(Whole(1, 1_000_000))}
+
     method: str = "tied"
     directions: int | None = None
     epochs: int = 500
@@ -55,16 +58,10 @@ class FREAE(FRE, Trained):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.layers_: list[LinearAutoencoder] = []
-        if self.method not in METHODS:
-            raise SettingError(f"method {self.method!r} is not known; give ae or tied, or take detector fre for pca")
         if self.shared:
             raise SettingError(
                 "fre-ae has a subspace for each layer as a whole; leave shared out, or take detector fre"
             )
-        if self.directions is not None:
-            self.directions = as_count("directions", self.directions)
-            if self.directions < 1:
-                raise SettingError(f"directions {self.directions} is out of range; give 1 or more")
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         directions = self.directions or min(images, SAMPLE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from blemish.detectors.power_mean import power_mean
 from blemish.detectors.scoring import resizing_matrix
 from blemish.detectors.trained import Trained
 from blemish.errors import SettingError
+from blemish.expected import Choice, Kind, Maybe, Number, Whole
 from blemish.statistics import Statistic
 
 
@@ -42,6 +43,13 @@ class HFR(Trained):
     name: ClassVar[str] = "hfr"
     strides: ClassVar[tuple[int, ...]] = (8, 16, 32)
 
+    allowed: ClassVar[Mapping[str, Kind]] = {
+        "width": Number(0, 16, above=True),
+        "depth": Whole(1, 8),
+        "weighting": Choice("area", "equal"),
+        "power": Maybe(Number(1, 64)),
+    }
+
     width: float = 2.0
     depth: int = 1
     weighting: str = "area"
@@ -54,14 +62,6 @@ class HFR(Trained):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.decoder_: Decoder | None = None
-        if not 0 < self.width <= 16:
-            raise SettingError(f"width {self.width} is out of range; give a number above 0 and up to 16")
-        if self.power is not None and not 1 <= self.power <= 64:
-            raise SettingError(f"power {self.power} is out of range; give 1 to 64")
-        if not 1 <= self.depth <= 8:
-            raise SettingError(f"depth {self.depth} is out of range; give 1 to 8")
-        if self.weighting not in {"area", "equal"}:
-            raise SettingError(f"weighting {self.weighting!r} is not known; give area or equal")
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         # What a step keeps for its gradient: about three maps inside each block, and some outside.

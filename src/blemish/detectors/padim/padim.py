@@ -15,8 +15,10 @@ from blemish.detectors.detector import Detector, Features, Grid
 from blemish.detectors.head import ComponentsHead, Head, Part
 from blemish.detectors.padim.cells import Level, by_position, embedding, find_levels, finest
 from blemish.errors import SettingError
+from blemish.expected import Choice, Kind, Number, Whole
 from blemish.statistics import GridMoments, Statistic
 from blemish.statistics.memory import uninitialised
+from blemish.training.schedule import SEEDS
 
 LEAST = 1e-3
 """The smallest denominator that single precision tells well enough."""
@@ -40,6 +42,13 @@ class PaDiM(Detector):
     name: ClassVar[str] = "padim"
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16)
 
+    allowed: ClassVar[Mapping[str, Kind]] = {
+        "reduction": Choice("random", "pca", "all"),
+        "dims": Whole(1, 65_536),
+        "epsilon": Number(1e-12, 1e12),
+        "seed": Whole(0, SEEDS - 1),
+    }
+
     reduction: str = "random"
     dims: int = 100
     epsilon: float = 0.01
@@ -54,12 +63,6 @@ class PaDiM(Detector):
         self.levels_: list[Level] = []
         self.restored_: Tensor | None = None
         self.leaves_out_each_ = False
-        if self.reduction not in {"random", "pca", "all"}:
-            raise SettingError(f"reduction {self.reduction!r} is not known; give random, pca or all")
-        if self.dims < 1:
-            raise SettingError(f"dims {self.dims} is out of range; give 1 or more")
-        if not self.epsilon > 0:
-            raise SettingError(f"epsilon {self.epsilon} is out of range; give a number above 0")
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         channels = self._drawn(grids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from blemish.detectors.spade.gallery import Gallery
 from blemish.detectors.spade.head import SPADEHead
 from blemish.detectors.spade.pyramid import Pyramid
 from blemish.errors import SettingError
+from blemish.expected import Kind, Whole
 from blemish.statistics import Statistic
 
 
@@ -39,20 +40,17 @@ class SPADE(Detector):
     name: ClassVar[str] = "spade"
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
 
+    allowed: ClassVar[Mapping[str, Kind]] = {
+        "neighbours": Whole(1, 1_000_000),
+        "correspondences": Whole(1, 1_000_000),
+        "side": Whole(1, 4096),
+    }
+
     neighbours: int = 5
     correspondences: int = 1
     side: int = 32
     smoothing: float = 4.0
     interpolation: str = "bicubic"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.neighbours < 1:
-            raise SettingError(f"neighbours {self.neighbours} is out of range; give 1 or more")
-        if self.correspondences < 1:
-            raise SettingError(f"correspondences {self.correspondences} is out of range; give 1 or more")
-        if self.side < 1:
-            raise SettingError(f"side {self.side} is out of range; give 1 or more")
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         pyramid = Pyramid.of(grids, self.side)

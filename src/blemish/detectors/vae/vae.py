@@ -5,7 +5,7 @@ The maps are those of Gangloff et al. (2023), standardised by position.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +21,7 @@ from blemish.detectors.vae.head import GRADIENTS, MAPS, VAEHead, grid_of, spread
 from blemish.detectors.vae.network import STRIDES, FixedField, JointField, Network, Objective, continuous_bernoulli_mean
 from blemish.detectors.vae.random_field import RandomField, base
 from blemish.errors import SettingError
+from blemish.expected import Choice, Kind, Number, Truth, Whole
 from blemish.statistics import GridMoments, Statistic
 
 if TYPE_CHECKING:
@@ -56,6 +57,16 @@ class VAE(Trained, Generative):
     strides: ClassVar[tuple[int, ...]] = (1,)
     sees_pixels: ClassVar[bool] = True
 
+    allowed: ClassVar[Mapping[str, Kind]] = {
+        "map": Choice(*MAPS),
+        "standardised": Truth(),
+        "beta": Number(0, 1000),
+        "latent": Whole(1, 4096),
+        "stride": Choice(*STRIDES),
+        "augment": Choice("none", *CHANGES),
+        "window": Whole(3, 255, odd=True),
+    }
+
     map: str = "mad"
     standardised: bool = True
     beta: float = 1.0
@@ -72,18 +83,6 @@ class VAE(Trained, Generative):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.network_: Network | None = None
-        if self.map not in MAPS:
-            raise SettingError(f"map {self.map!r} is not known; give one of {', '.join(MAPS)}")
-        if not 0 <= self.beta <= 1000:
-            raise SettingError(f"beta {self.beta} is out of range; give 0 to 1000")
-        if not 1 <= self.latent <= 4096:
-            raise SettingError(f"latent {self.latent} is out of range; give 1 to 4096 channels")
-        if self.stride not in STRIDES:
-            raise SettingError(f"stride {self.stride} is not possible; give 8, 16 or 32")
-        if self.augment not in {"none", *CHANGES}:
-            raise SettingError(f"augment {self.augment!r} is not known; give none, {', '.join(CHANGES)}")
-        if self.window < 3 or self.window % 2 == 0:
-            raise SettingError(f"window {self.window} is out of range; give an odd number of pixels from 3")
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         # What a step keeps for its gradient: measured, about 340 numbers for each pixel.

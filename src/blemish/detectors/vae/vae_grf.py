@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -12,7 +12,7 @@ from blemish.detectors.detector import Features, Grid
 from blemish.detectors.vae.network import LONGEST, FixedField, JointField
 from blemish.detectors.vae.random_field import CORRELATIONS, SHORTEST, Prior, RandomField, base, fit_prior, prior_at
 from blemish.detectors.vae.vae import VAE
-from blemish.errors import SettingError
+from blemish.expected import Choice, Kind, Maybe, Number
 from blemish.statistics import Periodogram, Statistic
 
 BOUNDED = 0.99
@@ -38,6 +38,12 @@ class VAEGRF(VAE):
 
     name: ClassVar[str] = "vae-grf"
 
+    allowed: ClassVar[Mapping[str, Kind]] = {
+        "correlation": Choice(*CORRELATIONS),
+        "estimate": Choice("exact", "joint"),
+        "longest_range": Maybe(Number(SHORTEST, 4096, above=True)),
+    }
+
     correlation: str = "matern-3/2"
     estimate: str = "exact"
     longest_range: float | None = None
@@ -46,14 +52,6 @@ class VAEGRF(VAE):
         super().__post_init__()
         self.prior_: Prior | None = None
         self.joint_: JointField | None = None
-        if self.estimate not in {"exact", "joint"}:
-            raise SettingError(f"estimate {self.estimate!r} is not known; give exact or joint")
-        if self.correlation not in CORRELATIONS:
-            raise SettingError(f"no correlation is called {self.correlation!r}; give one of {', '.join(CORRELATIONS)}")
-        if self.longest_range is not None and not SHORTEST < self.longest_range <= 4096:
-            raise SettingError(
-                f"longest_range {self.longest_range} is out of range; give more than {SHORTEST:g}, at most 4096 pixels"
-            )
 
     @property
     def is_correlated(self) -> bool:
