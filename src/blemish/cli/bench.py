@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from blemish.cli.console import bars, err, out, print_json, several
+from blemish.cli.console import bars, err, escape, out, print_json, several
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, parse_settings
 from blemish.errors import SettingError
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, err, out, print_json, verdicts
+from blemish.cli.console import bars, err, escape, out, print_json, problem, verdicts
 from blemish.cli.options import BoxRate, EngineName, FalseAlarmRate, Force, Json
 
 
@@ -44,7 +43,7 @@ def calibrate(
         )
     told = calibrated.provenance.calibrated_on
     if told.seen:
-        err.print(
+        problem(
             f"[yellow]warning:[/yellow] the model was fitted on {told.seen} of these {told.images} images; images that "
             "it has seen have lower scores, so new ones will raise more alarms than stated; give other images"
         )

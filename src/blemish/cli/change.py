@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, err, listed, out, print_json, several, verdicts
+from blemish.cli.console import bars, escape, listed, out, print_json, problem, several, verdicts
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
 
 if TYPE_CHECKING:
@@ -49,14 +48,14 @@ def update(
         if change.repeated:
             out.print(f"{several(change.repeated, 'image was', 'images were')} inside already and not counted again")
     if change.skipped:
-        err.print(f"{several(change.skipped, 'image', 'images')} could not be read and left out")
+        problem(f"{several(change.skipped, 'image', 'images')} could not be read and left out")
     if change.anomalous:
         named = listed([f"{name} (p {p_value:.2g})" for name, p_value in change.worst], change.anomalous)
         came = change.images + (change.anomalous if change.left_out else 0)
         chance = f"of {came} good images about {loaded.calibration.rate * came:.2g} would by chance"
         what = "look" if change.anomalous > 1 else "looks"
         advice = "left out" if change.left_out else _advice(loaded, replaced=Path(goal) == Path(model))
-        err.print(f"[yellow]warning:[/yellow] {change.anomalous} {what} anomalous ({chance}): {named}; {advice}")
+        problem(f"[yellow]warning:[/yellow] {change.anomalous} {what} anomalous ({chance}): {named}; {advice}")
     _tell(changed, loaded, goal, as_json)
     if change.skipped:
         raise typer.Exit(SOME_FAILED)

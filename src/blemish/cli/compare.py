@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from blemish.cli.console import bars, err, out, print_json
+from blemish.cli.console import bars, err, escape, out, print_json, problem
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
 from blemish.errors import require
 
@@ -108,7 +107,7 @@ def _print(comparison: Comparison) -> None:
     if comparison.missing:
         out.print(escape(comparison.missing))
     if comparison.unreadable:
-        err.print(f"{comparison.unreadable} labelled images could not be read and are left out")
+        problem(f"{comparison.unreadable} labelled images could not be read and are left out")
 
 
 def _percent(figure: float | None, digits: int) -> str:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, err, out, print_json, print_prediction
+from blemish.cli.console import bars, err, escape, out, print_json, print_prediction
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
 from blemish.errors import SourceError, require
 

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from blemish.cli.console import (
     bars,
     err,
+    escape,
     out,
     print_diagnoses,
     print_explanation,
     print_json,
     print_pruning,
+    problem,
     whoever_reads,
 )
 from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold
@@ -102,7 +103,7 @@ def _explain_images(
                 yield model.explain(path, components)
             except ImageError as error:
                 failed += 1
-                err.print(f"[red]error:[/red] {escape(str(error))}")
+                problem(f"[red]error:[/red] {escape(str(error))}")
             progress("explain", done + 1, len(paths))
 
     with bars() as progress:

@@ -7,9 +7,8 @@ from enum import Enum
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, err, out, print_json
+from blemish.cli.console import bars, escape, out, print_json, problem
 from blemish.cli.options import EngineName, Force, Json
 
 MEGABYTE = 1e6
@@ -48,7 +47,7 @@ def export(
         done = export_model(loaded, output, form.value, half=half, images=images, force=force, progress=progress)
     agreement = done.agreement
     if agreement.flipped:
-        err.print(
+        problem(
             f"[yellow]warning:[/yellow] near the threshold, {len(agreement.flipped)} of these images have another "
             f"verdict: {escape(', '.join(agreement.flipped))}"
         )

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, described, err, print_json, print_model
+from blemish.cli.console import bars, described, err, escape, print_json, print_model
 from blemish.cli.options import EngineName, Force, Json, parse_layers, parse_settings
 from blemish.cli.own import look_here
 from blemish.errors import SettingError
@@ -143,7 +142,7 @@ def fit(
             download=download,
             skip_bad=skip_bad,
             progress=progress,
-            announce=lambda plan: err.print(str(plan)),
+            announce=lambda plan: err.print(escape(str(plan))),
             checkpoints=checkpoints,
             resume=resume,
             processes=processes,

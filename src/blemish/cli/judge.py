@@ -9,11 +9,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from blemish.cli.console import (
     bars,
     err,
+    escape,
     looking_anomalous,
     out,
     print_json,
@@ -218,7 +218,7 @@ def check(
     else:
         out.print(escape(str(found.dataset)))
         if found.shapes is not None:
-            out.print(str(found.shapes))
+            out.print(escape(str(found.shapes)))
         for finding in findings:
             out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
         out.print(f"{len(findings)} to look at" if findings else "nothing is wrong")

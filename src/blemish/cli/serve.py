@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import err
+from blemish.cli.console import err, escape, problem
 from blemish.cli.options import EngineName
 from blemish.errors import SettingError, require
 
@@ -77,7 +76,7 @@ def serve(
                 role = "" if served.name in service.models.served else ", looks on"
                 err.print(f"{escape(served.name)}: {served.details['detector']}, version {served.version}{role}")
                 if served.problem is not None:
-                    err.print(f"[yellow]warning:[/yellow] {escape(served.name)}: {escape(served.problem)}")
+                    problem(f"[yellow]warning:[/yellow] {escape(served.name)}: {escape(served.problem)}")
             err.print(f"serving at {escape(address)}; Ctrl-C ends it")
 
     run(settings, _named(models), _shadows(shadow or []), told)

@@ -9,9 +9,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import err, out, print_json, several, verdicts, whoever_reads
+from blemish.cli.console import err, escape, out, print_json, several, verdicts, whoever_reads
 from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Json, Threshold
 from blemish.errors import SettingError
 from blemish.interrupts import Interrupted
