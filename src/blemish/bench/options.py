@@ -43,6 +43,7 @@ class Options:
         size: in the place of the paper's.
         settings: of the detectors, in the place of the paper's, as far as a detector has them.
         engine: `auto`, `openvino` or `torch`.
+        device: as in `fit`.
         models: a folder to keep the models in.
     """
 
@@ -59,6 +60,7 @@ class Options:
     engine: str = "auto"
     models: Path | None = None
     detector: str | None = None
+    device: str = "auto"
 
 
 def chosen_entries(protocol: Protocol, options: Options) -> list[Entry]:
@@ -111,6 +113,8 @@ def arguments_of(entry: Entry, options: Options) -> dict[str, Any]:
         found |= {"weights": _weights(entry, options), "download": options.download}
     if options.engine != "auto":
         found["engine"] = options.engine
+    if options.device != "auto":
+        found["device"] = options.device
     if trains(found):
         found.setdefault("calibration_share", LEAST_SHARE)
     return {name: value for name, value in found.items() if value is not None and value is not False}
@@ -128,7 +132,7 @@ def check_options(entries: Sequence[Entry], sources: Mapping[str, str], options:
 
     if options.images is not None and as_count("images", options.images) < 2:
         raise SettingError(f"{options.images} images are too few to fit; give 2 or more")
-    choose_engine(options.engine)
+    choose_engine(options.engine, options.device)
     chosen = {detector_of(entry.on(category).fit) for entry in entries for category in sources}
     known = {name for detector in chosen for name in DETECTORS[detector].setting_names()}
     if unknown := sorted(set(options.settings) - known):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import bars, err, escape, out, print_json, problem, verdicts
-from blemish.cli.options import BoxRate, EngineName, FalseAlarmRate, Force, Json
+from blemish.cli.options import BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json
 
 
 def calibrate(
@@ -20,6 +20,7 @@ def calibrate(
     false_alarm_rate: FalseAlarmRate = None,
     box_rate: BoxRate = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -33,7 +34,7 @@ def calibrate(
     from blemish.storage import check_free
 
     goal, replacing = (model, True) if output is None else (output, force)
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine, device=device)
     check_free(goal, "model", force=replacing)
     dataset = read_source(good_images, loaded.recipe.seed)
     err.print(escape(str(dataset)))

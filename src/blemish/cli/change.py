@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blemish.cli.console import bars, escape, listed, out, print_json, problem, several, verdicts
-from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
+from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json
 
 if TYPE_CHECKING:
     from blemish.model import Model
@@ -29,6 +29,7 @@ def update(
     newest: Annotated[int | None, typer.Option(help="Calibrate on the scores of so many newest images alone.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -36,7 +37,7 @@ def update(
 
     Example: [bold]blemish update cells.blemish new-parts/[/bold]
     """
-    loaded, goal, replacing = _loaded(model, output, engine, force)
+    loaded, goal, replacing = _loaded(model, output, engine, device, force)
     with bars() as progress:
         changed = loaded.update(
             good_images, only_normal=only_normal, newest=newest, skip_bad=skip_bad, progress=progress
@@ -67,6 +68,7 @@ def merge(
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the model of all images goes, a new folder.")],
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -80,11 +82,11 @@ def merge(
     if len(models) < 2:
         raise typer.BadParameter("give two models or more")
     check_free(output, "model", force=force)
-    first = Model.load(models[0], engine)
+    first = Model.load(models[0], engine, device=device)
     merged = first
     with bars() as progress:
         for number, path in enumerate(models[1:], 1):
-            merged = merged.merge(Model.load(path, engine))
+            merged = merged.merge(Model.load(path, engine, device=device))
             progress("merge", number, len(models) - 1)
     merged.save(output, force=force)
     if not as_json:
@@ -97,6 +99,7 @@ def forget(
     images: Annotated[str, typer.Argument(help="The images to forget: one, a folder, a tree, or layout:PATH.")],
     output: Output = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +107,7 @@ def forget(
 
     Example: [bold]blemish forget cells.blemish mistakes/[/bold]
     """
-    loaded, goal, replacing = _loaded(model, output, engine, force)
+    loaded, goal, replacing = _loaded(model, output, engine, device, force)
     with bars() as progress:
         changed = loaded.forget(images, progress=progress)
     _save(changed, loaded, goal, replacing)
@@ -114,13 +117,13 @@ def forget(
     _tell(changed, loaded, goal, as_json)
 
 
-def _loaded(path: str, output: str | None, engine: str, force: bool) -> tuple[Model, str, bool]:
+def _loaded(path: str, output: str | None, engine: str, device: str, force: bool) -> tuple[Model, str, bool]:
     """Returns the model, where the changed one goes, and whether what is there is replaced."""
     from blemish.model import Model
     from blemish.storage import check_free
 
     goal, replacing = (path, True) if output is None else (output, force)
-    loaded = Model.load(path, engine)
+    loaded = Model.load(path, engine, device=device)
     check_free(goal, "model", force=replacing)
     return loaded, goal, replacing
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from blemish.cli.console import bars, err, escape, out, print_json, problem
-from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
+from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json, check_report
 from blemish.errors import require
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def compare(
     out_folder: Annotated[Path | None, typer.Option("--out", help="Keep the models in this folder.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the fits and of splits.", min=0)] = 0,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -57,6 +58,7 @@ def compare(
             false_alarm_rate=false_alarm_rate,
             seed=seed,
             engine=engine,
+            device=device,
             skip_bad=skip_bad,
             out=out_folder,
             force=force,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.console import bars, err, escape, out, print_json, print_prediction
-from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
+from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json
 from blemish.errors import SourceError, require
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def drift(
     window: Annotated[int, typer.Option(help="Latest images, for the mean and the test of a window.")] = 100,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The picture, FILE.png.")] = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +43,7 @@ def drift(
     check_settings(level, window)
     if output is not None:
         check_picture(output, force=force)
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine, device=device)
     p_values, names = [], []
     known, failed = 0, 0
     with bars() as progress:

@@ -52,7 +52,7 @@ def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
         set_loudness(quiet, verbose, debug)
         return command(*words, **options)
 
-    signature = inspect.signature(command)
+    signature = inspect.signature(command, eval_str=True)
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
         for name, kind in SHARED.items()

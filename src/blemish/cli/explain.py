@@ -22,7 +22,7 @@ from blemish.cli.console import (
     problem,
     whoever_reads,
 )
-from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold
+from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
 from blemish.errors import ImageError, SettingError, require
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def explain(
     threshold: Threshold = None,
     box_rate: BoxRate = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -68,7 +69,9 @@ def explain(
         raise SettingError("figures and galleries need a folder to write to; give --out DIR")
     if gallery:
         require("jinja2", of="a gallery", extra="report")
-    loaded = Model.load(model, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
+    loaded = Model.load(model, engine, device=device).at(
+        false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate
+    )
     if sources:
         _explain_images(loaded, sources, _components(components), scale, out_folder, force, as_json)
     else:
@@ -159,6 +162,7 @@ def sample(
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture, FILE.png.")],
     count: Annotated[int, typer.Option("-n", help="How many.", min=1, max=256)] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 0,
+    device: DeviceName = "auto",
     force: Force = False,
 ) -> None:
     """Draw images from the prior of a VAE: what it takes good images to look like.
@@ -170,7 +174,7 @@ def sample(
     from blemish.storage import check_free_file
 
     check_free_file(output, force=force)
-    write_grid(Model.load(model).sample(count, seed), output, force=force)
+    write_grid(Model.load(model, device=device).sample(count, seed), output, force=force)
     out.print(f"saved to {escape(str(output))}")
 
 
@@ -186,6 +190,7 @@ def prune(
     ] = None,
     drop: Annotated[str | None, typer.Option(help="Leave out these: 3,17 or, with several layers, 2:3,3:17.")] = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -199,7 +204,7 @@ def prune(
     from blemish.storage import check_free
 
     check_free(output, "model", force=force)
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine, device=device)
     names = None if drop is None else [name.strip() for name in drop.split(",") if name.strip()]
     dataset = read_source(source or loaded.provenance.source, loaded.recipe.seed)
     err.print(escape(str(dataset)))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import bars, escape, out, print_json, problem
-from blemish.cli.options import EngineName, Force, Json
+from blemish.cli.options import DeviceName, EngineName, Force, Json
 
 MEGABYTE = 1e6
 
@@ -30,6 +30,7 @@ def export(
         str | None, typer.Option(help="Images to check it on; by default some of those that calibrated the model.")
     ] = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +43,7 @@ def export(
     from blemish.model import Model
 
     format_of(form.value).require()
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine, device=device)
     with bars() as progress:
         done = export_model(loaded, output, form.value, half=half, images=images, force=force, progress=progress)
     agreement = done.agreement

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import bars, described, err, escape, print_json, print_model
-from blemish.cli.options import EngineName, Force, Json, parse_layers, parse_settings
+from blemish.cli.options import DeviceName, EngineName, Force, Json, parse_layers, parse_settings
 from blemish.cli.own import look_here
 from blemish.errors import SettingError
 
@@ -71,6 +71,7 @@ def fit(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the hold-out, of splits and of the detector.", min=0)] = 0,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     weights: Annotated[
         Path | None, typer.Option(help="A file with the backbone's weights; its SHA-256 is kept.")
     ] = None,
@@ -138,6 +139,7 @@ def fit(
             trim=trim,
             seed=seed,
             engine=engine,
+            device=device,
             weights=weights,
             download=download,
             skip_bad=skip_bad,

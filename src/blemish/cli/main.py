@@ -81,6 +81,7 @@ def run() -> NoReturn:
 def main() -> NoReturn:
     """Runs the command; an error becomes one line and a status above 0, or with `--debug` a traceback."""
     loudness.reset()
+    loudness.debug = "--debug" in sys.argv  # an imported module may fail before the parser has read it
     try:
         take_imports()
         status = app(prog_name="blemish", standalone_mode=False) or 0

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import err, escape, problem
-from blemish.cli.options import EngineName
+from blemish.cli.options import DeviceName, EngineName
 from blemish.errors import SettingError, require
 
 
@@ -40,6 +40,7 @@ def serve(
         list[str] | None, typer.Option(help="NAME=MODEL: a model that looks on where NAME decides; repeat it.")
     ] = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
 ) -> None:
     """Answer over HTTP, with a page for the line. Ctrl-C or SIGTERM ends it when all is answered.
 
@@ -68,6 +69,7 @@ def serve(
         keep_days=keep_days,
         keep_bytes=keep_bytes,
         engine=engine,
+        device=device,
     )
 
     def told(service: Service, address: str) -> None:
