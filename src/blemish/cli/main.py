@@ -16,6 +16,7 @@ from blemish import interrupts
 from blemish.cli.bench import figure, list_protocols, table
 from blemish.cli.bench import run as run_protocol
 from blemish.cli.calibrate import calibrate
+from blemish.cli.catalogue import detectors, presets
 from blemish.cli.change import forget, merge, update
 from blemish.cli.compare import compare
 from blemish.cli.console import escape, loudness, problem
@@ -47,7 +48,8 @@ app = typer.Typer(
 app.callback()(blemish)
 for judging in (demo, check, fit, predict, review, watch, explain, evaluate, drift, export):
     app.command()(everywhere(judging))
-app.command()(everywhere(log))
+for listing in (log, detectors, presets):
+    app.command()(everywhere(listing))
 for changing in (update, forget, merge, calibrate, compare, prune, sample):
     app.command()(everywhere(changing))
 app.command()(everywhere(serve))

@@ -328,7 +328,7 @@ class Graph:
         return part
 
     def _compiled_for(self, model: openvino.Model, options: Mapping[str, Any]) -> Any:
-        """Returns the graph, or its first results, compiled. Raises `SettingError` if another device than the processor refuses it."""
+        """Returns a graph compiled. Raises `SettingError` if another device than the processor refuses it."""
         try:
             return openvino.Core().compile_model(model, self.device, options)
         except RuntimeError as error:
