@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 from importlib import import_module
@@ -50,7 +51,7 @@ def weights_file(name: str, path: Path | None = None) -> Path:
         WeightsError: the file does not exist, or no package with these weights is known or installed.
     """
     if path is not None:
-        if not path.is_file():
+        if not os.path.isfile(path):  # never raises, whatever the name
             raise WeightsError(f"{path}: no such weights file; check the path")
         return path
     package = package_of(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -137,7 +138,7 @@ def check_options(entries: Sequence[Entry], sources: Mapping[str, str], options:
     known = {name for detector in chosen for name in DETECTORS[detector].setting_names()}
     if unknown := sorted(set(options.settings) - known):
         raise SettingError(f"{', '.join(sorted(chosen))}: no row has a setting {unknown[0]!r}; see docs/detectors.md")
-    if options.weights is not None and not options.weights.exists():
+    if options.weights is not None and not os.path.exists(options.weights):
         raise WeightsError(f"{options.weights}: no such file or folder; check the path of --weights")
     for entry in entries:
         for category in sources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +94,7 @@ def _predicted(model: Model, sources: list[str], progress: Progress) -> Iterable
         lines = source.lower().endswith(".jsonl")
         if lines and is_remote(source):
             raise SourceError(f"{source}: lines are read on this machine only; copy it here, and give its path")
-        if not is_remote(source) and (Path(source) / "results.jsonl").is_file():
+        if not is_remote(source) and os.path.isfile(Path(source) / "results.jsonl"):
             raise SourceError(f"{source}: holds results of predict; give {Path(source) / 'results.jsonl'}")
         if lines:
             yield from read_lines(Path(source), model.calibration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import os
 import sys
@@ -112,6 +113,8 @@ def _one_line(error: BaseException) -> str:
         text = _misused(error.format_message() or "No command was given", getattr(error, "ctx", None))
     elif isinstance(error, ModuleNotFoundError):
         text = f"{error.name} is not installed; pip install 'blemish[fit,report]'"
+    elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        text = f"{error.filename}: is too long a name for this system; give a shorter one"
     elif is_out_of_memory(error):
         text = OUT_OF_MEMORY
     else:

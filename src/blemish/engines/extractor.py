@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ from blemish.storage.cards import card_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
 
 ENTRIES = 8
 """Backbones that are kept; the one not used for longest is removed first."""
@@ -105,11 +108,13 @@ def make_extractor(
             name, [f"stride {stride}" for stride in strides] if layers is None else layers, geometry, weights
         )
     if entry is not None and (found := _read(entry, running.device)) is not None:
+        log.info("backbone %s from the cache %s, weights: %s", name, entry, found.origin)
         return found
     levels = Levels.of(name)
     levels.check_shape(*geometry.shape)
     asked = tuple(layers) if layers is not None else levels.deepest(strides)
     tensors, origin = find_weights(name, weights, download=download)
+    log.info("backbone %s, weights: %s", name, origin)
     if levels.patch is not None:
         height, width = geometry.shape
         tensors = resized_positions(tensors, (height // levels.patch, width // levels.patch))

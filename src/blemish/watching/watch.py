@@ -238,7 +238,7 @@ def watching(
         record_folder = _record_folder(places, moves, stack)
         own = {record_folder, *moves.folders.values()}
         _check_apart(root, own)
-        if not root.is_dir():
+        if not os.path.isdir(root):  # never raises, whatever the name
             raise SourceError(f"{root}: is not a folder that can be watched; check the path")
         live = LiveModel(model, RunsOn(engine, device), rates or {}, say)
         _make(moves.folders.values())
