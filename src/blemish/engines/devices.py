@@ -5,12 +5,12 @@ Nothing is imported to look for a device that was not asked for.
 
 from __future__ import annotations
 
-import logging
 import re
 from importlib.util import find_spec
 from typing import NamedTuple
 
 from blemish.errors import SettingError
+from blemish.progress import LOG
 
 ENGINES = ("auto", "openvino", "torch")
 DEVICES = ("auto", "cpu", "cuda", "cuda:1", "mps", "gpu", "gpu:1", "npu")
@@ -18,8 +18,6 @@ DEVICES = ("auto", "cpu", "cuda", "cuda:1", "mps", "gpu", "gpu:1", "npu")
 
 _OWNERS = {"cuda": "torch", "mps": "torch", "gpu": "openvino", "npu": "openvino"}
 _FORM = re.compile(r"(?P<kind>auto|cpu|mps|npu|(cuda|gpu)([:.](?P<number>[0-9]{1,3}))?)")
-
-log = logging.getLogger(__name__)
 
 
 class RunsOn(NamedTuple):
@@ -68,7 +66,7 @@ def choose_engine(engine: str = "auto", device: str = "auto", *, gradients: bool
     if engine == "auto":
         engine = "torch" if device == "auto" and has_torch and _gpu_in_sight() else "openvino"
     running = RunsOn(engine, _torch_device(device) if engine == "torch" else _openvino_device(device))
-    log.info("engine %s on %s", *running)
+    LOG.info("engine %s on %s", *running)
     return running
 
 

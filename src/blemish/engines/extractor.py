@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -30,13 +29,12 @@ from blemish.backbones.weights import find_weights, weights_file
 from blemish.engines import Engine, RunsOn
 from blemish.errors import ModelError, StorageError, WeightsError
 from blemish.images import Geometry
+from blemish.progress import LOG
 from blemish.storage import check_files, digest, new_folder, read_card, remove_folder, write_card
 from blemish.storage.cards import card_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-log = logging.getLogger(__name__)
 
 ENTRIES = 8
 """Backbones that are kept; the one not used for longest is removed first."""
@@ -108,13 +106,12 @@ def make_extractor(
             name, [f"stride {stride}" for stride in strides] if layers is None else layers, geometry, weights
         )
     if entry is not None and (found := _read(entry, running.device)) is not None:
-        log.info("backbone %s from the cache %s, weights: %s", name, entry, found.origin)
+        LOG.info("backbone %s as it was converted before: %s", name, entry)
         return found
     levels = Levels.of(name)
     levels.check_shape(*geometry.shape)
     asked = tuple(layers) if layers is not None else levels.deepest(strides)
     tensors, origin = find_weights(name, weights, download=download)
-    log.info("backbone %s, weights: %s", name, origin)
     if levels.patch is not None:
         height, width = geometry.shape
         tensors = resized_positions(tensors, (height // levels.patch, width // levels.patch))

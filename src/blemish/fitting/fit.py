@@ -184,7 +184,7 @@ def fit(
     learning.expect(drawn, free_memory())
     LOG.info("%s", dataset)
     layers_told = ", ".join(map(str, extractor.asked))
-    LOG.info("%s on %s, layers %s, engine %s", learning.name, chosen.backbone, layers_told, running)
+    LOG.info("%s on %s, layers %s, engine %s", learning.name, chosen.backbone, layers_told, running.engine)
     LOG.info("weights: %s", extractor.origin)
     settled = learning.settings()
     recipe = Recipe(
