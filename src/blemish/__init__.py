@@ -70,8 +70,8 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"blemish.{_HOMES[name]}"), name)
 
 
-def load(path: str, engine: str = "auto", threads: int | None = None) -> Model:
+def load(path: str, engine: str = "auto", threads: int | None = None, device: str = "auto") -> Model:
     """Returns the model that `Model.save` wrote; see `Model.load`."""
     from blemish.model import Model
 
-    return Model.load(path, engine, threads)
+    return Model.load(path, engine, threads, device)

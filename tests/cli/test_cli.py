@@ -497,7 +497,7 @@ def test_words_the_command_does_not_know_are_one_line_with_status_2(
 def test_a_group_without_a_command_shows_its_commands_and_says_what_is_missing() -> None:
     done = blemish("bench")
     assert "figure" in done.stdout + done.stderr
-    assert one_line_error(done, 2) == "error: No command was given. See blemish --help"
+    assert one_line_error(done, 2) == "error: No command was given. See blemish bench --help"
 
 
 def test_debug_shows_the_traceback() -> None:

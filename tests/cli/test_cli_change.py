@@ -74,7 +74,7 @@ def test_models_are_merged_into_a_new_one(
     assert (told["change"], told["images"], told["inside"], told["scores"]) == ("merge", 10, 40, 40)
     assert "exists already" in inside(capsys, "merge", saved, tmp_path / "other", "-o", tmp_path / "both").stderr
     one = inside(capsys, "merge", saved, "-o", tmp_path / "one")
-    assert "give two models or more. See blemish --help" in one.stderr
+    assert "give two models or more. See blemish merge --help" in one.stderr
 
 
 def test_what_looks_anomalous_is_named_with_its_p_value(capsys: Capture, saved: Path, tmp_path: Path) -> None:

@@ -283,9 +283,9 @@ def test_no_space_for_temporary_files_is_told_with_what_to_do(monkeypatch: pytes
 
 
 def test_engines_are_chosen_by_name_and_others_refused() -> None:
-    assert choose_engine("openvino") == "openvino"
-    assert choose_engine("torch") == "torch"
-    assert choose_engine("auto") == ("torch" if torch.cuda.is_available() else "openvino")
+    assert choose_engine("openvino") == ("openvino", "CPU")
+    assert choose_engine("torch").engine == "torch"
+    assert choose_engine("auto").engine == ("torch" if torch.cuda.is_available() else "openvino")
     with pytest.raises(SettingError, match="auto, openvino, torch"):
         choose_engine("tensorrt")
 

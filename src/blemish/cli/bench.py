@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from blemish.cli.console import bars, err, out, print_json, several
-from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, parse_settings
+from blemish.cli.console import bars, err, escape, out, print_json, several
+from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json, parse_settings
 from blemish.errors import SettingError
 
 if TYPE_CHECKING:
@@ -70,6 +69,7 @@ def run(
     download: Annotated[bool, typer.Option("--download", help="Let timm fetch the weights.")] = False,
     models: Annotated[Path | None, typer.Option(help="A folder to keep the models in; figures need them.")] = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     as_json: Json = False,
 ) -> None:
     """Run a protocol: fit and measure each row on each category, one line of results each.
@@ -102,6 +102,7 @@ def run(
         engine,
         models,
         detector,
+        device,
     )
     with bars() as progress:
         announced = Announced(protocol)

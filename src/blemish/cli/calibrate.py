@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, err, out, print_json, verdicts
-from blemish.cli.options import BoxRate, EngineName, FalseAlarmRate, Force, Json
+from blemish.cli.console import bars, err, escape, out, print_json, problem, verdicts
+from blemish.cli.options import BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json
 
 
 def calibrate(
@@ -21,6 +20,7 @@ def calibrate(
     false_alarm_rate: FalseAlarmRate = None,
     box_rate: BoxRate = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -34,7 +34,7 @@ def calibrate(
     from blemish.storage import check_free
 
     goal, replacing = (model, True) if output is None else (output, force)
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine, device=device)
     check_free(goal, "model", force=replacing)
     dataset = read_source(good_images, loaded.recipe.seed)
     err.print(escape(str(dataset)))
@@ -44,7 +44,7 @@ def calibrate(
         )
     told = calibrated.provenance.calibrated_on
     if told.seen:
-        err.print(
+        problem(
             f"[yellow]warning:[/yellow] the model was fitted on {told.seen} of these {told.images} images; images that "
             "it has seen have lower scores, so new ones will raise more alarms than stated; give other images"
         )

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, err, listed, out, print_json, several, verdicts
-from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
+from blemish.cli.console import bars, escape, listed, out, print_json, problem, several, verdicts
+from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json
 
 if TYPE_CHECKING:
     from blemish.model import Model
@@ -30,6 +29,7 @@ def update(
     newest: Annotated[int | None, typer.Option(help="Calibrate on the scores of so many newest images alone.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -37,7 +37,7 @@ def update(
 
     Example: [bold]blemish update cells.blemish new-parts/[/bold]
     """
-    loaded, goal, replacing = _loaded(model, output, engine, force)
+    loaded, goal, replacing = _loaded(model, output, engine, device, force)
     with bars() as progress:
         changed = loaded.update(
             good_images, only_normal=only_normal, newest=newest, skip_bad=skip_bad, progress=progress
@@ -49,14 +49,14 @@ def update(
         if change.repeated:
             out.print(f"{several(change.repeated, 'image was', 'images were')} inside already and not counted again")
     if change.skipped:
-        err.print(f"{several(change.skipped, 'image', 'images')} could not be read and left out")
+        problem(f"{several(change.skipped, 'image', 'images')} could not be read and left out")
     if change.anomalous:
         named = listed([f"{name} (p {p_value:.2g})" for name, p_value in change.worst], change.anomalous)
         came = change.images + (change.anomalous if change.left_out else 0)
         chance = f"of {came} good images about {loaded.calibration.rate * came:.2g} would by chance"
         what = "look" if change.anomalous > 1 else "looks"
         advice = "left out" if change.left_out else _advice(loaded, replaced=Path(goal) == Path(model))
-        err.print(f"[yellow]warning:[/yellow] {change.anomalous} {what} anomalous ({chance}): {named}; {advice}")
+        problem(f"[yellow]warning:[/yellow] {change.anomalous} {what} anomalous ({chance}): {named}; {advice}")
     _tell(changed, loaded, goal, as_json)
     if change.skipped:
         raise typer.Exit(SOME_FAILED)
@@ -68,6 +68,7 @@ def merge(
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the model of all images goes, a new folder.")],
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -81,11 +82,11 @@ def merge(
     if len(models) < 2:
         raise typer.BadParameter("give two models or more")
     check_free(output, "model", force=force)
-    first = Model.load(models[0], engine)
+    first = Model.load(models[0], engine, device=device)
     merged = first
     with bars() as progress:
         for number, path in enumerate(models[1:], 1):
-            merged = merged.merge(Model.load(path, engine))
+            merged = merged.merge(Model.load(path, engine, device=device))
             progress("merge", number, len(models) - 1)
     merged.save(output, force=force)
     if not as_json:
@@ -98,6 +99,7 @@ def forget(
     images: Annotated[str, typer.Argument(help="The images to forget: one, a folder, a tree, or layout:PATH.")],
     output: Output = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -105,7 +107,7 @@ def forget(
 
     Example: [bold]blemish forget cells.blemish mistakes/[/bold]
     """
-    loaded, goal, replacing = _loaded(model, output, engine, force)
+    loaded, goal, replacing = _loaded(model, output, engine, device, force)
     with bars() as progress:
         changed = loaded.forget(images, progress=progress)
     _save(changed, loaded, goal, replacing)
@@ -115,13 +117,13 @@ def forget(
     _tell(changed, loaded, goal, as_json)
 
 
-def _loaded(path: str, output: str | None, engine: str, force: bool) -> tuple[Model, str, bool]:
+def _loaded(path: str, output: str | None, engine: str, device: str, force: bool) -> tuple[Model, str, bool]:
     """Returns the model, where the changed one goes, and whether what is there is replaced."""
     from blemish.model import Model
     from blemish.storage import check_free
 
     goal, replacing = (path, True) if output is None else (output, force)
-    loaded = Model.load(path, engine)
+    loaded = Model.load(path, engine, device=device)
     check_free(goal, "model", force=replacing)
     return loaded, goal, replacing
 

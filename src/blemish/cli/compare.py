@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from blemish.cli.console import bars, err, out, print_json
-from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
+from blemish.cli.console import bars, err, escape, out, print_json, problem
+from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json, check_report
 from blemish.errors import require
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ def compare(
     out_folder: Annotated[Path | None, typer.Option("--out", help="Keep the models in this folder.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the fits and of splits.", min=0)] = 0,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -58,6 +58,7 @@ def compare(
             false_alarm_rate=false_alarm_rate,
             seed=seed,
             engine=engine,
+            device=device,
             skip_bad=skip_bad,
             out=out_folder,
             force=force,
@@ -108,7 +109,7 @@ def _print(comparison: Comparison) -> None:
     if comparison.missing:
         out.print(escape(comparison.missing))
     if comparison.unreadable:
-        err.print(f"{comparison.unreadable} labelled images could not be read and are left out")
+        problem(f"{comparison.unreadable} labelled images could not be read and are left out")
 
 
 def _percent(figure: float | None, digits: int) -> str:

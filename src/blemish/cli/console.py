@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -33,15 +35,52 @@ class Piped(Console):
         raise  # called where the error is handled
 
 
-out = Piped(highlight=False, soft_wrap=True)
-err = Piped(stderr=True, highlight=False, soft_wrap=True)
+@dataclass
+class Loudness:
+    """What is printed besides results: nothing but problems, what the library logs, tracebacks of errors."""
+
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+
+    def reset(self) -> None:
+        self.quiet = self.verbose = self.debug = False
+
+
+class Notes(Piped):
+    """Prints notes to the error stream, unless the command is to be quiet."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        if not loudness.quiet:
+            super().print(*objects, **options)
+
+
+loudness = Loudness()
+out = Piped(highlight=False, soft_wrap=True, emoji=False)
+err = Notes(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+_FORGING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that end a line, move the cursor, colour or reorder text; and bytes of a name that are no text."""
+
+
+def escape(text: str) -> str:
+    """Returns text to print as it is: one line, without markup, in which no name can pass for something else.
+
+    Control characters and bytes that are no text are spelt as Python spells them: `\\n`, `\\x1b`, `\\udce9`.
+    """
+    return markup.escape(_FORGING.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
+
+
+def problem(line: str) -> None:
+    """Prints an error or a warning to the error stream, also if the command is to be quiet."""
+    Piped.print(err, line)
 
 
 @contextmanager
 def bars() -> Iterator[Progress]:
     """Yields a function that shows a bar for each stage, on the error stream if that is a terminal."""
     columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:
+    with Bars(*columns, console=err, transient=True, disable=loudness.quiet or not err.is_terminal) as shown:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, total: int) -> None:
@@ -185,7 +224,7 @@ def print_prediction(prediction: Prediction) -> None:
 
     path = escape(str(prediction.path))
     if prediction.error is not None:
-        err.print(f"[red]error[/red]  {path}: {escape(prediction.error)}")
+        problem(f"[red]error[/red]  {path}: {escape(prediction.error)}")
         return
     verdict = "[red]anomaly[/red]" if prediction.is_anomaly else "[green]good[/green]   "
     found = f"{counted(prediction.boxes):>8}"

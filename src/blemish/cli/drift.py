@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, err, out, print_json, print_prediction
-from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
+from blemish.cli.console import bars, err, escape, out, print_json, print_prediction
+from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json
 from blemish.errors import SourceError, require
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def drift(
     window: Annotated[int, typer.Option(help="Latest images, for the mean and the test of a window.")] = 100,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The picture, FILE.png.")] = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +44,7 @@ def drift(
     check_settings(level, window)
     if output is not None:
         check_picture(output, force=force)
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine, device=device)
     p_values, names = [], []
     known, failed = 0, 0
     with bars() as progress:
@@ -93,7 +94,7 @@ def _predicted(model: Model, sources: list[str], progress: Progress) -> Iterable
         lines = source.lower().endswith(".jsonl")
         if lines and is_remote(source):
             raise SourceError(f"{source}: lines are read on this machine only; copy it here, and give its path")
-        if not is_remote(source) and (Path(source) / "results.jsonl").is_file():
+        if not is_remote(source) and os.path.isfile(Path(source) / "results.jsonl"):
             raise SourceError(f"{source}: holds results of predict; give {Path(source) / 'results.jsonl'}")
         if lines:
             yield from read_lines(Path(source), model.calibration)

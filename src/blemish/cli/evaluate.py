@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, err, out, print_json, print_prediction, verdicts
+from blemish.cli.console import bars, err, escape, out, print_json, print_prediction, verdicts
 from blemish.cli.evaluation import print_comparison, print_evaluation
-from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold
+from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
 from blemish.errors import require
 
 if TYPE_CHECKING:
@@ -112,6 +111,7 @@ def evaluate(
     threshold: Threshold = None,
     box_rate: BoxRate = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -126,7 +126,9 @@ def evaluate(
     written = Written(report, images, table, curves, pictures, force)
     written.check()
     loaded = [
-        Model.load(path, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
+        Model.load(path, engine, device=device).at(
+            false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate
+        )
         for path in models
     ]
     dataset = read_source(source, loaded[0].recipe.seed)
@@ -141,6 +143,7 @@ def evaluate(
 
 def demo(
     report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("report.html"),
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -156,7 +159,7 @@ def demo(
     dataset = read_source("elpv:mono")
     err.print(escape(str(dataset)))
     with bars() as progress:
-        model = blemish.fit(dataset, detector="fre", false_alarm_rate=0.05, progress=progress)
+        model = blemish.fit(dataset, detector="fre", false_alarm_rate=0.05, device=device, progress=progress)
         evaluation = blemish.evaluate(model, dataset, progress)
     _finish([(model, evaluation)], written, as_json)
 

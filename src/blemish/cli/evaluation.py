@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from blemish.cli.console import calibrated_by, out, verdicts
+from blemish.cli.console import calibrated_by, escape, out, verdicts
 
 if TYPE_CHECKING:
     from blemish.calibration import Calibration

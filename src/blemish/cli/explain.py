@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from blemish.cli.console import (
     bars,
     err,
+    escape,
     out,
     print_diagnoses,
     print_explanation,
     print_json,
     print_pruning,
+    problem,
     whoever_reads,
 )
-from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold
+from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
 from blemish.errors import ImageError, SettingError, require
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def explain(
     threshold: Threshold = None,
     box_rate: BoxRate = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -67,7 +69,9 @@ def explain(
         raise SettingError("figures and galleries need a folder to write to; give --out DIR")
     if gallery:
         require("jinja2", of="a gallery", extra="report")
-    loaded = Model.load(model, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
+    loaded = Model.load(model, engine, device=device).at(
+        false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate
+    )
     if sources:
         _explain_images(loaded, sources, _components(components), scale, out_folder, force, as_json)
     else:
@@ -102,7 +106,7 @@ def _explain_images(
                 yield model.explain(path, components)
             except ImageError as error:
                 failed += 1
-                err.print(f"[red]error:[/red] {escape(str(error))}")
+                problem(f"[red]error:[/red] {escape(str(error))}")
             progress("explain", done + 1, len(paths))
 
     with bars() as progress:
@@ -158,6 +162,7 @@ def sample(
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture, FILE.png.")],
     count: Annotated[int, typer.Option("-n", help="How many.", min=1, max=256)] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 0,
+    device: DeviceName = "auto",
     force: Force = False,
 ) -> None:
     """Draw images from the prior of a VAE: what it takes good images to look like.
@@ -169,7 +174,7 @@ def sample(
     from blemish.storage import check_free_file
 
     check_free_file(output, force=force)
-    write_grid(Model.load(model).sample(count, seed), output, force=force)
+    write_grid(Model.load(model, device=device).sample(count, seed), output, force=force)
     out.print(f"saved to {escape(str(output))}")
 
 
@@ -185,6 +190,7 @@ def prune(
     ] = None,
     drop: Annotated[str | None, typer.Option(help="Leave out these: 3,17 or, with several layers, 2:3,3:17.")] = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -198,7 +204,7 @@ def prune(
     from blemish.storage import check_free
 
     check_free(output, "model", force=force)
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine, device=device)
     names = None if drop is None else [name.strip() for name in drop.split(",") if name.strip()]
     dataset = read_source(source or loaded.provenance.source, loaded.recipe.seed)
     err.print(escape(str(dataset)))

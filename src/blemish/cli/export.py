@@ -7,10 +7,9 @@ from enum import Enum
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, err, out, print_json
-from blemish.cli.options import EngineName, Force, Json
+from blemish.cli.console import bars, escape, out, print_json, problem
+from blemish.cli.options import DeviceName, EngineName, Force, Json
 
 MEGABYTE = 1e6
 
@@ -31,6 +30,7 @@ def export(
         str | None, typer.Option(help="Images to check it on; by default some of those that calibrated the model.")
     ] = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -43,12 +43,12 @@ def export(
     from blemish.model import Model
 
     format_of(form.value).require()
-    loaded = Model.load(model, engine)
+    loaded = Model.load(model, engine, device=device)
     with bars() as progress:
         done = export_model(loaded, output, form.value, half=half, images=images, force=force, progress=progress)
     agreement = done.agreement
     if agreement.flipped:
-        err.print(
+        problem(
             f"[yellow]warning:[/yellow] near the threshold, {len(agreement.flipped)} of these images have another "
             f"verdict: {escape(', '.join(agreement.flipped))}"
         )

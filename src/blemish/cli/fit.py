@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, described, err, print_json, print_model
-from blemish.cli.options import EngineName, Force, Json, parse_layers, parse_settings
+from blemish.cli.config import OWN, config_settings, key_of, read_config, written
+from blemish.cli.console import bars, described, err, escape, print_json, print_model
+from blemish.cli.options import DeviceName, EngineName, Force, Json, parse_layers, parse_settings
 from blemish.cli.own import look_here
 from blemish.errors import SettingError
 
+DECIDED = {
+    "false-alarm-rate": "0.01, or the lowest rate that the images allow",
+    "box-rate": "0.1, or the lowest share that the images allow",
+    "calibration": "cross up to 2,000 images or tiles, else hold-out",
+    "folds": "10, or one for each image below 30 images",
+    "calibration-share": "a fifth, if images are held out",
+    "copies": "for fre below 500 images as many as the quality has",
+    "weights": "those of the package",
+    "memory": "half of what is free",
+}
+"""What decides options that are left open, by their names."""
+
 
 def fit(
+    context: typer.Context,
     source: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the model goes, a new folder.")],
     detector: Annotated[
@@ -72,6 +85,7 @@ def fit(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the hold-out, of splits and of the detector.", min=0)] = 0,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     weights: Annotated[
         Path | None, typer.Option(help="A file with the backbone's weights; its SHA-256 is kept.")
     ] = None,
@@ -91,6 +105,17 @@ def fit(
     ray: Annotated[
         str | None, typer.Option(help="Read and learn on a cluster: local, auto, HOST:PORT or ray://HOST:PORT.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="A TOML file of these options; those on the command line have precedence.",
+            is_eager=True,
+            callback=read_config,
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print what would be used, as --config takes it, and do nothing.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -102,12 +127,13 @@ def fit(
     from blemish.datasets import read_source
     from blemish.storage import check_free
 
-    check_free(output, "model", force=force)
+    if not print_config:
+        check_free(output, "model", force=force)
     if resume and checkpoints is None:
         raise SettingError("--resume needs the folder of the checkpoint; give --checkpoints DIR")
     if checkpoints is not None and Path(output).absolute() in {checkpoints.absolute(), *checkpoints.absolute().parents}:
         raise SettingError(f"{checkpoints}: lies where the model goes; give --checkpoints another folder")
-    chosen = {**parse_settings(settings or []), **({"map": map} if map else {})}
+    chosen = {**parse_settings([*config_settings(context), *(settings or [])]), **({"map": map} if map else {})}
     if method is not None:
         if detector not in {None, "fre", "fre-ae"}:
             raise SettingError(f"--method is a way to find FRE's subspace, not of {detector}; leave one of them out")
@@ -115,6 +141,9 @@ def fit(
         chosen |= {} if method == "pca" else {"method": method}
     if detector is not None and ":" in detector:
         look_here()
+    if print_config:
+        print(written(_resolved(context, {**context.params, "detector": detector}, chosen), DECIDED))
+        return
     dataset = read_source(source, seed)
     err.print(escape(str(dataset)))
     with bars() as progress:
@@ -139,11 +168,12 @@ def fit(
             trim=trim,
             seed=seed,
             engine=engine,
+            device=device,
             weights=weights,
             download=download,
             skip_bad=skip_bad,
             progress=progress,
-            announce=lambda plan: err.print(str(plan)),
+            announce=lambda plan: err.print(escape(str(plan))),
             checkpoints=checkpoints,
             resume=resume,
             processes=processes,
@@ -155,3 +185,52 @@ def fit(
         print_json({"model": str(output), **described(model)})
     else:
         print_model(model, output)
+
+
+def _resolved(context: typer.Context, given: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the options of a fit by name, as they were given or as the preset, the quality and defaults have them.
+
+    Those that depend on the images are `None`.
+    """
+    from blemish.backbones.levels import Levels
+    from blemish.detectors import name_of
+    from blemish.fitting.choices import choose
+    from blemish.fitting.quality import BALANCED
+
+    named = ("backbone", "size", "crop", "tile", "overlap", "preset", "quality")
+    backbone, size, crop, tile, overlap, preset, quality = (given[name] for name in named)
+    layers, has_weights = parse_layers(given["layers"]), bool(given["weights"] or given["download"])
+    used = choose(
+        given["detector"],
+        settings,
+        backbone,
+        layers,
+        size,
+        crop,
+        tile,
+        overlap,
+        preset,
+        quality,
+        has_weights,
+        given["seed"],
+    )
+    learning, geometry, pixels = used.detector, used.geometry, used.detector.sees_pixels
+    own = {name: value for name, value in learning.settings().items() if (name, value) != ("seed", given["seed"])}
+    if not pixels:
+        layers = list(used.layers or Levels.of(used.backbone).deepest(learning.strides))
+    if given["copies"] is None and preset:
+        given["copies"] = 0  # as no paper makes any
+    found = {
+        **{key_of(option): given[option.name] for option in context.command.params if option.name in given},
+        "detector": name_of(learning),
+        "set": own,
+        "backbone": None if pixels else used.backbone,
+        "layers": layers,
+        "size": geometry.height if used.in_proportion else f"{geometry.height}x{geometry.width}",
+        "crop": geometry.crop,
+        "tile": geometry.tile,
+        "overlap": None if geometry.tile is None else geometry.overlap,
+        "quality": None if pixels or given["copies"] is not None else quality or BALANCED,
+    }
+    said = {"map", "method", "preset"}  # by the detector and its settings
+    return {name: value for name, value in found.items() if name not in OWN | said}

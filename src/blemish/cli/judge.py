@@ -9,11 +9,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from blemish.cli.console import (
     bars,
     err,
+    escape,
     looking_anomalous,
     out,
     print_json,
@@ -21,7 +21,7 @@ from blemish.cli.console import (
     verdicts,
     whoever_reads,
 )
-from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold
+from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
 from blemish.errors import SettingError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def predict(
     threshold: Threshold = None,
     box_rate: BoxRate = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     ray: Annotated[str | None, typer.Option(help="On many machines: local, auto or HOST:PORT; needs --out.")] = None,
     part: Annotated[int | None, typer.Option(help="With --ray: images in each Parquet file; 256 by default.")] = None,
     threads: Annotated[int | None, typer.Option(help="With --ray: cores of each worker; 1 by default.")] = None,
@@ -83,6 +84,8 @@ def predict(
     if as_json and form not in {None, Format.jsonl} and out_folder is None:
         raise SettingError(f"--json prints lines of JSON, and --format {form.value} was given too; give one of them")
     if ray is not None:
+        if device not in {"auto", "cpu"}:
+            raise SettingError(f"--device {device} is of one machine, and --ray takes the cores of many; leave one out")
         if form is not None or review:
             raise SettingError("--ray writes Parquet alone; leave --format and --review out, or predict without --ray")
         rates = (false_alarm_rate, threshold, box_rate)
@@ -92,7 +95,9 @@ def predict(
     if out_folder is None:
         _check_no_folder(maps, form, review)
     as_json = as_json or (form == Format.jsonl and out_folder is None)
-    loaded = Model.load(model, engine).at(false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate)
+    loaded = Model.load(model, engine, device=device).at(
+        false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate
+    )
     if not as_json:
         err.print(verdicts(loaded.calibration))
     failed = 0
@@ -191,6 +196,7 @@ def check(
         bool, typer.Option("--deep", help="Also fit on the good images, and list those that look anomalous themselves.")
     ] = False,
     out_folder: Annotated[str | None, typer.Option("--out", help="With --deep: a new folder for heat maps.")] = None,
+    device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -209,7 +215,7 @@ def check(
         found = check_source(source, progress)
     findings = found.findings
     stops = any(finding.stops_fit for finding in findings)
-    suspects = _suspects(found.dataset, out_folder, force) if deep and not stops else None
+    suspects = _suspects(found.dataset, out_folder, device, force) if deep and not stops else None
     if as_json:
         shapes = None if found.shapes is None else found.shapes.as_dict()
         told = [finding.as_dict() for finding in findings]
@@ -218,7 +224,7 @@ def check(
     else:
         out.print(escape(str(found.dataset)))
         if found.shapes is not None:
-            out.print(str(found.shapes))
+            out.print(escape(str(found.shapes)))
         for finding in findings:
             out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
         out.print(f"{len(findings)} to look at" if findings else "nothing is wrong")
@@ -232,13 +238,13 @@ def check(
         raise typer.Exit(1)
 
 
-def _suspects(dataset: Dataset, folder: str | None, force: bool) -> list[Prediction]:
+def _suspects(dataset: Dataset, folder: str | None, device: str, force: bool) -> list[Prediction]:
     """Returns predictions, without maps, of the good images that look anomalous; writes heat maps if there are any."""
     from blemish.fitting import find_suspects
     from blemish.results import write_results
 
     with bars() as progress:
-        model, paths = find_suspects(dataset, progress)
+        model, paths = find_suspects(dataset, progress, device)
         predictions = model.predict(paths, errors="keep") if paths else iter(())
         if folder is not None and paths:
             predictions = write_results(model, predictions, folder, sources=[dataset.root], force=force)

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import err
+from blemish.cli.console import err, escape
 from blemish.cli.options import Force
 from blemish.errors import SettingError, require
 

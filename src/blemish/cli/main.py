@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import os
 import sys
 import warnings
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
-from rich.markup import escape
 
 from blemish import interrupts
 from blemish.cli.bench import figure, list_protocols, table
 from blemish.cli.bench import run as run_protocol
 from blemish.cli.calibrate import calibrate
+from blemish.cli.catalogue import detectors, presets
 from blemish.cli.change import forget, merge, update
 from blemish.cli.compare import compare
-from blemish.cli.console import err
+from blemish.cli.console import escape, loudness, problem
 from blemish.cli.drift import drift
 from blemish.cli.evaluate import demo, evaluate
+from blemish.cli.everywhere import blemish, everywhere
 from blemish.cli.explain import explain, prune, sample
 from blemish.cli.export import export
 from blemish.cli.fit import fit
@@ -38,22 +40,23 @@ INTERRUPTED = 130
 OUT_OF_MEMORY = "out of memory; close other programs or raise the limit, or give a smaller --size or fewer --layers"
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Finds what does not belong in images, having seen only normal ones.",
-    epilog="Add --debug to any command to see the traceback of an error.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`blemish COMMAND -h` says more of a command.",
 )
+app.callback()(blemish)
 for judging in (demo, check, fit, predict, review, watch, explain, evaluate, drift, export):
-    app.command()(judging)
-app.command()(log)
+    app.command()(everywhere(judging))
+for listing in (log, detectors, presets):
+    app.command()(everywhere(listing))
 for changing in (update, forget, merge, calibrate, compare, prune, sample):
-    app.command()(changing)
-app.command()(serve)
+    app.command()(everywhere(changing))
+app.command()(everywhere(serve))
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run the papers' tables and figures.")
 for name, benching in (("list", list_protocols), ("run", run_protocol), ("table", table), ("figure", figure)):
-    bench.command(name)(benching)
+    bench.command(name)(everywhere(benching))
 app.add_typer(bench, name="bench")
 
 
@@ -80,11 +83,11 @@ def run() -> NoReturn:
 
 def main() -> NoReturn:
     """Runs the command; an error becomes one line and a status above 0, or with `--debug` a traceback."""
-    debug = "--debug" in sys.argv
+    loudness.reset()
+    loudness.debug = "--debug" in sys.argv  # an imported module may fail before the parser has read it
     try:
         take_imports()
-        words = [word for word in sys.argv[1:] if word != "--debug"]
-        status = app(words, standalone_mode=False) or 0
+        status = app(prog_name="blemish", standalone_mode=False) or 0
         if status == INTERRUPTED:  # how the parser reports Ctrl-C
             raise KeyboardInterrupt
         sys.exit(status)
@@ -92,10 +95,10 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (Exception, KeyboardInterrupt, Interrupted) as error:
-        if debug:
+        if loudness.debug:
             raise
         try:
-            err.print(f"[red]error:[/red] {escape(_one_line(error))}")
+            problem(f"[red]error:[/red] {escape(_one_line(error))}")
         except MemoryError:  # not even enough to print in colour
             os.write(2, f"error: {OUT_OF_MEMORY}\n".encode())
         sys.exit(_status(error))
@@ -107,14 +110,25 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, BlemishError):
         text = str(error)
     elif hasattr(error, "format_message"):  # the parser's errors
-        text = f"{(error.format_message() or 'No command was given').rstrip('.')}. See blemish --help"
+        text = _misused(error.format_message() or "No command was given", getattr(error, "ctx", None))
     elif isinstance(error, ModuleNotFoundError):
         text = f"{error.name} is not installed; pip install 'blemish[fit,report]'"
+    elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        text = f"{error.filename}: is too long a name for this system; give a shorter one"
     elif is_out_of_memory(error):
         text = OUT_OF_MEMORY
     else:
         text = f"{type(error).__name__}: {error} (an error in blemish; --debug shows where)"
     return " ".join(text.split())
+
+
+def _misused(message: str, context: Any) -> str:
+    """Returns what is wrong with the words of a command, and whose help says what they should be."""
+    for start in ("No such option:", "No such command"):
+        if message.startswith(start):
+            message = "unknown option or command:" + message.removeprefix(start)
+    end = "" if message.endswith("?") else "."
+    return f"{message.rstrip('.')}{end} See {getattr(context, 'command_path', 'blemish')} --help"
 
 
 def _status(error: BaseException) -> int:

@@ -29,6 +29,24 @@ BoxRate = Annotated[
 EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
 
 
+def _here(device: str) -> str:
+    """Returns the device, once it is known to be here; before any work."""
+    from blemish.engines import check_device
+
+    check_device(device)
+    return device
+
+
+DeviceName = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        callback=_here,
+        help="auto, cpu, cuda, cuda:1 or mps (torch); gpu, gpu:1 or npu (OpenVINO).",
+    ),
+]
+
+
 def parse_layers(text: str | None) -> list[int | str] | None:
     """Reads `2,3,4` or `layer1,layer2`; the backbone checks them. Raises `SettingError` if a name is too long."""
     if text is None:

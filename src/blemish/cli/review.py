@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import bars, out, print_json
+from blemish.cli.console import bars, escape, out, print_json
 from blemish.cli.options import Force, Json
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import err
-from blemish.cli.options import EngineName
+from blemish.cli.console import err, escape, problem
+from blemish.cli.options import DeviceName, EngineName
 from blemish.errors import SettingError, require
 
 
@@ -41,6 +40,7 @@ def serve(
         list[str] | None, typer.Option(help="NAME=MODEL: a model that looks on where NAME decides; repeat it.")
     ] = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
 ) -> None:
     """Answer over HTTP, with a page for the line. Ctrl-C or SIGTERM ends it when all is answered.
 
@@ -69,6 +69,7 @@ def serve(
         keep_days=keep_days,
         keep_bytes=keep_bytes,
         engine=engine,
+        device=device,
     )
 
     def told(service: Service, address: str) -> None:
@@ -77,7 +78,7 @@ def serve(
                 role = "" if served.name in service.models.served else ", looks on"
                 err.print(f"{escape(served.name)}: {served.details['detector']}, version {served.version}{role}")
                 if served.problem is not None:
-                    err.print(f"[yellow]warning:[/yellow] {escape(served.name)}: {escape(served.problem)}")
+                    problem(f"[yellow]warning:[/yellow] {escape(served.name)}: {escape(served.problem)}")
             err.print(f"serving at {escape(address)}; Ctrl-C ends it")
 
     run(settings, _named(models), _shadows(shadow or []), told)

@@ -9,10 +9,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
-from rich.markup import escape
 
-from blemish.cli.console import err, out, print_json, several, verdicts, whoever_reads
-from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Json, Threshold
+from blemish.cli.console import err, escape, out, print_json, several, verdicts, whoever_reads
+from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Json, Threshold
 from blemish.errors import SettingError
 from blemish.interrupts import Interrupted
 
@@ -73,6 +72,7 @@ def watch(
     threshold: Threshold = None,
     box_rate: BoxRate = None,
     engine: EngineName = "auto",
+    device: DeviceName = "auto",
     as_json: Json = False,
 ) -> None:
     """Score the images of a folder or a camera as they come. With --once, status 3 if some could not be read.
@@ -97,6 +97,7 @@ def watch(
             every=1.0 if every is None else every,
             rates=rates,
             engine=engine,
+            device=device,
             say=_say,
         )
     else:
@@ -113,6 +114,7 @@ def watch(
             **({} if patience is None else {"patience": patience}),
             rates=rates,
             engine=engine,
+            device=device,
             say=_say,
         )
     with opened as watched:

@@ -26,9 +26,10 @@ from blemish.backbones.levels import Levels
 from blemish.backbones.pixels import PixelBackbone
 from blemish.backbones.positions import resized_positions
 from blemish.backbones.weights import find_weights, weights_file
-from blemish.engines import Engine
+from blemish.engines import Engine, RunsOn
 from blemish.errors import ModelError, StorageError, WeightsError
 from blemish.images import Geometry
+from blemish.progress import LOG
 from blemish.storage import check_files, digest, new_folder, read_card, remove_folder, write_card
 from blemish.storage.cards import card_name
 
@@ -74,7 +75,7 @@ def make_extractor(
     layers: Sequence[int | str] | None,
     strides: Sequence[int],
     geometry: Geometry,
-    running: str,
+    running: RunsOn,
     weights: Path | None = None,
     *,
     download: bool = False,
@@ -86,7 +87,7 @@ def make_extractor(
         layers: levels, or names of modules; by default those of the `strides`, see `Levels.deepest`.
         strides: of the layers that are taken by default.
         geometry: of the images.
-        running: `openvino` or `torch`.
+        running: the engine and its device.
         weights: a file with the backbone's weights.
         download: allow timm to fetch them; such a backbone is neither looked for nor kept in the cache.
 
@@ -100,11 +101,12 @@ def make_extractor(
             _engine(running, pixels, geometry), pixels.layers, pixels.shapes(*geometry.shape), {}, "none", None
         )
     entry = None
-    if running == "openvino" and (weights is not None or not download):
+    if running.engine == "openvino" and (weights is not None or not download):
         entry = _entry(
             name, [f"stride {stride}" for stride in strides] if layers is None else layers, geometry, weights
         )
-    if entry is not None and (found := _read(entry)) is not None:
+    if entry is not None and (found := _read(entry, running.device)) is not None:
+        LOG.info("backbone %s as it was converted before: %s", name, entry)
         return found
     levels = Levels.of(name)
     levels.check_shape(*geometry.shape)
@@ -121,14 +123,16 @@ def make_extractor(
     return extractor
 
 
-def _engine(running: str, module: nn.Module, geometry: Geometry) -> Engine:
-    if running == "torch":
+def _engine(running: RunsOn, module: nn.Module, geometry: Geometry) -> Engine:
+    if running.engine == "torch":
+        import torch
+
         from blemish.engines.torch_engine import TorchEngine
 
-        return TorchEngine(module)
+        return TorchEngine(module, torch.device(running.device))
     from blemish.engines.openvino_engine import OpenVINOEngine
 
-    return OpenVINOEngine.from_module(module, *geometry.shape)
+    return OpenVINOEngine.from_module(module, *geometry.shape, running.device)
 
 
 def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: Path | None) -> Path | None:
@@ -156,7 +160,7 @@ def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: 
     return Path(place) / f"{name}-{key[:20]}"
 
 
-def _read(entry: Path) -> Extractor | None:
+def _read(entry: Path, device: str) -> Extractor | None:
     """Returns what an entry holds; `None` if it is damaged, another user's, or cannot be read.
 
     It is copied first and then checked, so that later changes to it do no harm.
@@ -172,7 +176,7 @@ def _read(entry: Path) -> Extractor | None:
         card = read_card(entry, KIND)
         if card["files"].keys() != FILES:
             return None
-        engine = OpenVINOEngine.from_copy(entry, FILES)
+        engine = OpenVINOEngine.from_copy(entry, FILES, device)
         copy = engine.features.path.parent
         check_files(copy, card)
         layers = tuple(Layer(**layer) for layer in card["layers"])

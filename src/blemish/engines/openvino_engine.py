@@ -19,7 +19,7 @@ import tempfile
 import threading
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from blemish.engines import Arrays
 from blemish.engines.openvino_runtime import FrontEndManager, check_process, openvino
-from blemish.errors import ModelError, StorageError, is_out_of_memory
+from blemish.errors import ModelError, SettingError, StorageError, is_out_of_memory
 from blemish.interrupts import hold
 from blemish.storage import Scratch
 
@@ -63,12 +63,12 @@ class OpenVINOEngine:
         self.count = count if has_more else None
 
     @classmethod
-    def from_module(cls, module: nn.Module, height: int, width: int) -> OpenVINOEngine:
+    def from_module(cls, module: nn.Module, height: int, width: int, device: str = "CPU") -> OpenVINOEngine:
         """Returns the engine of a module that takes uint8 (1, height, width, 3) and returns a tuple of tensors."""
         import torch
 
         image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-        return cls(Graph.from_module(FEATURES, module, (image,), ["images"]))
+        return cls(Graph.from_module(FEATURES, module, (image,), ["images"], device=device))
 
     @property
     def extractor(self) -> OpenVINOEngine:
@@ -103,22 +103,26 @@ class OpenVINOEngine:
         examples = [torch.zeros(2, *shape) for shape in self.features.shapes]
         inputs = [f"features{index}" for index in range(len(examples))]
         traced, named = (module, outputs) if further is None else (further, [*outputs, *names])
-        scoring = Graph.from_module(SCORING, traced, (tuple(examples),), inputs, named, batch=-1)
+        scoring = Graph.from_module(
+            SCORING, traced, (tuple(examples),), inputs, named, batch=-1, device=self.features.device
+        )
         return OpenVINOEngine(self.features, scoring, None if further is None else len(outputs))
 
     @classmethod
-    def from_folder(cls, folder: Path, threads: int | None = None) -> OpenVINOEngine:
-        """Returns the engine that `save` wrote, to run in so many threads at most.
+    def from_folder(cls, folder: Path, threads: int | None = None, device: str = "CPU") -> OpenVINOEngine:
+        """Returns the engine that `save` wrote, to run on a device, on the processor in so many threads at most.
 
         Raises:
             ModelError: the files are not its graphs.
         """
         scoring = folder / f"{SCORING}.xml"
-        features = Graph(folder / f"{FEATURES}.xml", threads=threads)
-        return cls(features, Graph(scoring, threads=threads) if scoring.exists() else None, SCORE_AND_MAP)
+        features = Graph(folder / f"{FEATURES}.xml", threads=threads, device=device)
+        return cls(
+            features, Graph(scoring, threads=threads, device=device) if scoring.exists() else None, SCORE_AND_MAP
+        )
 
     @classmethod
-    def from_copy(cls, folder: Path, names: Iterable[str]) -> OpenVINOEngine:
+    def from_copy(cls, folder: Path, names: Iterable[str], device: str = "CPU") -> OpenVINOEngine:
         """Returns the engine of the first graph in a folder, from a copy, since the folder may disappear at any moment.
 
         Raises:
@@ -128,7 +132,7 @@ class OpenVINOEngine:
         scratch = Scratch()
         for name in names:
             shutil.copyfile(folder / name, scratch.path / name)
-        return cls(Graph(scratch.path / f"{FEATURES}.xml", scratch))
+        return cls(Graph(scratch.path / f"{FEATURES}.xml", scratch, device=device))
 
     def check(self, shape: tuple[int, int], layers: Sequence[tuple[int, ...]]) -> None:
         """Raises `ModelError` unless the graphs fit the model.
@@ -208,14 +212,17 @@ class Graph:
     Args:
         path: the file.
         scratch: the temporary folder that the file is in, if any.
-        threads: that it runs in, at most; by default one for each core.
+        threads: of the processor that it runs in, at most; by default one for each core.
+        device: that it runs on, as OpenVINO names it.
 
     Raises:
         ModelError: OpenVINO cannot read the file.
     """
 
-    def __init__(self, path: Path, scratch: Scratch | None = None, threads: int | None = None) -> None:
-        self.path, self.threads = path, threads
+    def __init__(
+        self, path: Path, scratch: Scratch | None = None, threads: int | None = None, device: str = "CPU"
+    ) -> None:
+        self.path, self.threads, self.device = path, threads, device
         self._scratch = scratch  # removed with the graph, whose weights are mapped from it
         try:
             # By this frontend alone: by default OpenVINO tries those of other formats on a damaged file.
@@ -239,6 +246,7 @@ class Graph:
         inputs: Sequence[str],
         outputs: Sequence[str] = (),
         batch: int = 1,
+        device: str = "CPU",
     ) -> Graph:
         """Returns a torch module as a graph for inputs of the example's shapes; a `batch` of -1 is any.
 
@@ -251,7 +259,7 @@ class Graph:
                 port.tensor.set_names({port_name})
             scratch = Scratch()
             openvino.save_model(model, scratch.path / f"{name}.xml", compress_to_fp16=False)
-            return cls(scratch.path / f"{name}.xml", scratch)
+            return cls(scratch.path / f"{name}.xml", scratch, device=device)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -301,11 +309,13 @@ class Graph:
         """Returns the graph compiled for a hint and so many results; once, by the first thread that asks."""
         with self._compiling:
             if (hint, count) not in self._compiled:
-                options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
-                if self.threads is not None:
+                options: dict[str, Any] = {"PERFORMANCE_HINT": hint}
+                if self.device != "NPU":  # which has no float32
+                    options["INFERENCE_PRECISION_HINT"] = "f32"
+                if self.threads is not None and self.device == "CPU":
                     # Not bound to a core: several workers on one machine would all be bound to the same one.
                     options |= {"INFERENCE_NUM_THREADS": self.threads, "ENABLE_CPU_PINNING": False}
-                self._compiled[hint, count] = openvino.Core().compile_model(self.first(count), "CPU", options)
+                self._compiled[hint, count] = self._compiled_for(self.first(count), options)
             return self._compiled[hint, count]
 
     def first(self, count: int | None) -> openvino.Model:
@@ -316,6 +326,17 @@ class Graph:
         for result in part.get_results()[count:]:
             part.remove_result(result)
         return part
+
+    def _compiled_for(self, model: openvino.Model, options: Mapping[str, Any]) -> Any:
+        """Returns a graph compiled. Raises `SettingError` if another device than the processor refuses it."""
+        try:
+            return openvino.Core().compile_model(model, self.device, options)
+        except RuntimeError as error:
+            if self.device == "CPU" or is_out_of_memory(error):
+                raise
+            reason = str(error).strip().split("\n")[-1]
+            told = f"OpenVINO cannot run {self.path.stem} on device {self.device.lower().replace('.', ':')} ({reason})"
+            raise SettingError(f"{told}; give --device cpu") from error
 
 
 @contextlib.contextmanager

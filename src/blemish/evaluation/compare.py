@@ -150,6 +150,7 @@ def compare(
     false_alarm_rate: float | None = None,
     seed: int = 0,
     engine: str = "auto",
+    device: str = "auto",
     skip_bad: bool = False,
     out: str | Path | None = None,
     force: bool = False,
@@ -166,7 +167,7 @@ def compare(
             there is one, is evaluated on.
         qualities: rungs, each for every detector; `balanced` if only detectors are given.
         detectors: names; `fre` if only rungs are given. One that looks at the images themselves has no rungs.
-        tile, false_alarm_rate, seed, engine, skip_bad: as in `fit`, for all.
+        tile, false_alarm_rate, seed, engine, device, skip_bad: as in `fit`, for all.
         out: a folder to keep the models in, as `<detector>-<quality>.blemish`.
         force: replace models that are there.
         progress: called with the stage, and how many images of how many are done.
@@ -192,6 +193,7 @@ def compare(
         false_alarm_rate=false_alarm_rate,
         seed=seed,
         engine=engine,
+        device=device,
         skip_bad=skip_bad,
         progress=progress,
     )

@@ -11,6 +11,7 @@ from blemish.backbones import side_step
 from blemish.calibration import Calibration, promised_rate
 from blemish.calibration.cross_fit import LIMIT
 from blemish.engines import choose_engine
+from blemish.engines.devices import torch_device
 from blemish.errors import SettingError, as_count
 from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
@@ -62,6 +63,7 @@ def fit(
     trim: bool = False,
     seed: int = 0,
     engine: str = "auto",
+    device: str = "auto",
     weights: str | Path | None = None,
     download: bool = False,
     skip_bad: bool = False,
@@ -114,6 +116,7 @@ def fit(
             `virtual.ENOUGH` images, at most those of the quality, for a detector that gains by them.
         seed: of the hold-out, of the data set's split, and of what a named detector draws.
         engine: `auto`, `openvino` or `torch`.
+        device: that it runs on, as `Model.load` takes it; a trained detector is trained there too, if torch has it.
         weights: a file with the backbone's weights.
         download: allow timm to fetch them.
         skip_bad: leave out images that cannot be read, rather than stop; their count is kept in the model.
@@ -158,12 +161,13 @@ def fit(
     )
     learning, geometry = chosen.detector, chosen.geometry
     if ray is not None:
-        _check_cluster(ray, learning)
+        _check_cluster(ray, learning, device)
     processes = as_count("processes", processes)
     if isinstance(learning, Trained):
         check_processes(processes, learning.batch)
     elif processes != 1:
         raise SettingError(f"{learning.name} is not trained, so further processes have no share; leave --processes out")
+    running = choose_engine(engine, device, gradients=learning.needs_gradients)
     dataset, _scratch = read_images(source, seed, bgr=bgr)  # the folder stays as long as its name
     calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate, box_rate)
     if len(dataset.train) > 1:  # fewer are refused in words of their own
@@ -171,7 +175,6 @@ def fit(
     if chosen.in_proportion:
         step = side_step(chosen.backbone)
         geometry = in_proportion(geometry, [sample.path for sample in dataset.train], step)
-    running = choose_engine(engine, gradients=learning.needs_gradients)
     file = Path(weights) if weights is not None else None
     extractor = make_extractor(
         chosen.backbone, chosen.layers, learning.strides, geometry, running, file, download=download
@@ -181,7 +184,7 @@ def fit(
     learning.expect(drawn, free_memory())
     LOG.info("%s", dataset)
     layers_told = ", ".join(map(str, extractor.asked))
-    LOG.info("%s on %s, layers %s, engine %s", learning.name, chosen.backbone, layers_told, running)
+    LOG.info("%s on %s, layers %s, engine %s", learning.name, chosen.backbone, layers_told, running.engine)
     LOG.info("weights: %s", extractor.origin)
     settled = learning.settings()
     recipe = Recipe(
@@ -206,7 +209,7 @@ def fit(
     start = find_start(folder if trained else None, resume, paths, crosses=crosses)
     learned_from = start.learned_from(paths, geometry)
     images = divide(dataset, seed, calibrating, crosses=crosses, trained=trained, learned_from=learned_from)
-    how = Run(folder, resume, start, processes)
+    how = Run(folder, resume, start, processes, torch_device(device))
     options = Options(skip_bad, trim, reported(progress), announce, how, memory)
     if ray is None:
         return run(prepare(learning, extractor, recipe, images, options))
@@ -267,11 +270,13 @@ class Work:
     fold: Fold | None
 
 
-def _check_cluster(ray: str, detector: Detector) -> None:
+def _check_cluster(ray: str, detector: Detector, device: str) -> None:
     from blemish.detectors import Trained, name_of
     from blemish.distributed.cluster import check_address
 
     check_address(ray)
+    if device not in {"auto", "cpu"}:
+        raise SettingError(f"--device {device} is of one machine, and --ray takes the cores of many; leave one out")
     if ":" in name_of(detector):
         raise SettingError(f"{detector.name} is a class of your own, which a cluster's workers lack; leave --ray out")
     if isinstance(detector, Trained):

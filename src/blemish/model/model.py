@@ -571,7 +571,7 @@ class Model:
             write_card(folder, "model", card_content(self.recipe, self.calibration, self.provenance))
 
     @classmethod
-    def load(cls, path: str | Path, engine: str = "auto", threads: int | None = None) -> Model:
+    def load(cls, path: str | Path, engine: str = "auto", threads: int | None = None, device: str = "auto") -> Model:
         """Returns the model that `save` wrote, with the same scores to the last bit on the same engine and machine.
 
         Every file is read and compared with its digest first, which takes about half a second for each gigabyte.
@@ -583,13 +583,15 @@ class Model:
             engine: `auto`, `openvino` or `torch`.
             threads: that compute, at most, where several processes share the cores; by default one for each core. On
                 torch it counts for the whole process.
+            device: `auto`, a GPU that torch sees or else the processor; `cpu`; torch's `cuda`, `cuda:1` or `mps`; or
+                OpenVINO's `gpu`, `gpu:1` or `npu`.
 
         Raises:
             ModelError: it is not a model, incomplete, altered, of another format, or cannot be read.
-            SettingError: the engine is unknown or not installed.
+            SettingError: the engine or the device is unknown or not there.
         """
         if is_remote(path):
-            loaded = cls._fetched(str(path), engine, threads)
+            loaded = cls._fetched(str(path), engine, threads, device)
             LOG.info("loaded %s: %s, engine %s", path, loaded.recipe.detector, loaded.engine.name)
             return loaded
         folder = Path(path)
@@ -598,7 +600,7 @@ class Model:
         for _ in range(TRIES):
             before = _identity(folder)
             try:
-                loaded = cls._load(folder, engine, threads)
+                loaded = cls._load(folder, engine, threads, device)
             except (ModelError, StorageError, WeightsError, OSError, ValueError) as error:
                 if _identity(folder) == before:
                     if isinstance(error, (ModelError, StorageError, WeightsError)):
@@ -613,22 +615,24 @@ class Model:
         raise ModelError(f"{folder}: was replaced again and again while it was read; load it again later")
 
     @classmethod
-    def _fetched(cls, url: str, engine: str, threads: int | None) -> Model:
+    def _fetched(cls, url: str, engine: str, threads: int | None, device: str) -> Model:
         scratch = Scratch()
         try:
             fetch_folder(url, "model", scratch.path)
-            return cls._load(scratch.path, engine, threads, scratch)
+            return cls._load(scratch.path, engine, threads, device, scratch)
         except (ModelError, StorageError, WeightsError) as error:
             raise ModelError(str(error).replace(str(scratch.path), url)) from None
         except (OSError, ValueError) as error:
             raise ModelError(f"{url}: cannot be read ({reason_of(error)}); try again later") from None
 
     @classmethod
-    def _load(cls, folder: Path, engine: str, threads: int | None, scratch: Scratch | None = None) -> Model:
+    def _load(
+        cls, folder: Path, engine: str, threads: int | None, device: str, scratch: Scratch | None = None
+    ) -> Model:
         card = read_card(folder, "model")
         recipe, calibration, provenance = read_content(folder, card)
         store = Saved(folder, card, recipe, scratch)
-        running, extractor = store.engines(engine, threads)
+        running, extractor = store.engines(engine, threads, device)
         if len(running.names) != calibration.typical.shape[1]:
             raise ModelError(f"{folder}: is calibrated for other layers than its graph has; fit the model again")
         inside = Inside.read(folder)

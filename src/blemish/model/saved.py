@@ -82,7 +82,7 @@ class Saved:
     recipe: Recipe
     scratch: Scratch | None = None
 
-    def engines(self, name: str, threads: int | None = None) -> tuple[Engine, Engine]:
+    def engines(self, name: str, threads: int | None = None, device: str = "auto") -> tuple[Engine, Engine]:
         """Returns the engine that scores images and its first part, which extracts features.
 
         Every file of the folder is read and compared with its digest first.
@@ -90,24 +90,24 @@ class Saved:
         Raises:
             StorageError: a file was altered.
             ModelError: a file does not fit the others.
-            SettingError: the engine is unknown or not installed.
+            SettingError: the engine or the device is unknown or not there.
         """
-        chosen = choose_engine(name, gradients=not {*GRAPHS} & self.card["files"].keys())
-        if chosen == "openvino":
-            return self._graphs(threads)
+        running = choose_engine(name, device, gradients=not {*GRAPHS} & self.card["files"].keys())
+        if running.engine == "openvino":
+            return self._graphs(threads, running.device)
         check_files(self.folder, self.card)
         self._check_learned()
+        import torch
+
         from blemish.engines.torch_engine import TorchEngine
 
         if threads is not None:
-            import torch
-
             torch.set_num_threads(threads)
         found = self.learned()
-        extractor = TorchEngine(self.recipe.network(found.weights))
+        extractor = TorchEngine(self.recipe.network(found.weights), torch.device(running.device))
         return found.scoring.after(extractor), extractor
 
-    def _graphs(self, threads: int | None) -> tuple[Engine, Engine]:
+    def _graphs(self, threads: int | None, device: str) -> tuple[Engine, Engine]:
         """Returns the engines of OpenVINO.
 
         OpenVINO is imported while files are compared, and reads only graphs that have been; the rest go on meanwhile.
@@ -119,7 +119,7 @@ class Saved:
             from blemish.engines.openvino_engine import OpenVINOEngine
 
             compared.result()
-            graphs = OpenVINOEngine.from_folder(self.folder, threads)
+            graphs = OpenVINOEngine.from_folder(self.folder, threads, device)
             graphs.check(self.recipe.geometry.shape, self.recipe.grids)
             self._check_names(graphs.names)
             others.result()

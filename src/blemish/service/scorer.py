@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
+from blemish.engines.devices import RunsOn
 from blemish.errors import ModelError
 from blemish.service.frames import Frame, packed, receive_frame
 from blemish.service.refused import Refused
@@ -56,7 +57,7 @@ class Scorer:
 
     Args:
         most_pixels: of an image, at most.
-        engine: as in `Model.load`.
+        runs_on: the engine and the device, as in `Model.load`.
         queue: images that may wait.
         timeout: seconds that one may wait for its verdict.
 
@@ -68,8 +69,8 @@ class Scorer:
         process: of the worker; `None` while there is none.
     """
 
-    def __init__(self, most_pixels: int, engine: str, queue: int, timeout: float) -> None:
-        self._words = [sys.executable, "-m", "blemish.service.worker", str(most_pixels), engine]
+    def __init__(self, most_pixels: int, runs_on: RunsOn, queue: int, timeout: float) -> None:
+        self._words = [sys.executable, "-m", "blemish.service.worker", str(most_pixels), *runs_on]
         self._queue, self._timeout = queue, timeout
         self._waiting: deque[Job] = deque()
         self._sent: dict[int, Job] = {}

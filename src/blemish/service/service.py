@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from blemish.engines.devices import RunsOn
 from blemish.errors import LogError, MissingExtraError, SettingError, StorageError
 from blemish.log import Log, Verdict, new_id, open_log
 from blemish.log.database import ForeignError
@@ -54,7 +55,9 @@ class Service:
         self, settings: Settings, given: Mapping[str, str], shadows: Mapping[str, tuple[str, str]] | None = None
     ) -> None:
         self.settings = settings
-        self.scorer = Scorer(settings.most_pixels, settings.engine, settings.queue, settings.timeout)
+        self.scorer = Scorer(
+            settings.most_pixels, RunsOn(settings.engine, settings.device), settings.queue, settings.timeout
+        )
         self.models = Models(self.scorer, Versions(settings.state / "versions"), given, shadows or {})
         self.access = Access(settings)
         self.budget = Budget()

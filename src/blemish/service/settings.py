@@ -36,7 +36,7 @@ class Settings:
         log: URL of the log's database; `None` for a file in `state`.
         keep: the images that are kept on the disk.
         keep_days, keep_bytes: for how long, and how many bytes of them.
-        engine: as in `Model.load`.
+        engine, device: as in `Model.load`.
 
     Raises:
         SettingError: a value is out of range, or a service would listen to other machines without a token.
@@ -58,6 +58,7 @@ class Settings:
     keep_days: float = 30.0
     keep_bytes: int = 10 << 30
     engine: str = "auto"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.is_local and self.token is None:

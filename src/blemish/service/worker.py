@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
+from blemish.engines.devices import RunsOn
 from blemish.errors import BlemishError, ImageError, ModelError, SettingError, is_out_of_memory
 from blemish.images import Geometry, Pixels, read_image
 from blemish.images.reading import whole_image
@@ -46,12 +47,12 @@ class Worker:
     Args:
         output: where answers go.
         most_pixels: of an image, at most.
-        engine: as in `Model.load`.
+        runs_on: the engine and the device, as in `Model.load`.
     """
 
-    def __init__(self, output: BinaryIO, most_pixels: int, engine: str) -> None:
+    def __init__(self, output: BinaryIO, most_pixels: int, runs_on: RunsOn) -> None:
         self._output, self._writing = output, threading.Lock()
-        self._most_pixels, self._engine = most_pixels, engine
+        self._most_pixels, self._runs_on = most_pixels, runs_on
         self._models: dict[str, Model] = {}
         self._waiting = Waiting()
 
@@ -81,7 +82,7 @@ class Worker:
     def _load(self, asked: Mapping[str, Any]) -> None:
         """Loads a model and lets it judge, so that its graphs are compiled before the first image comes."""
         try:
-            model = Model.load(asked["path"], self._engine)
+            model = Model.load(asked["path"], self._runs_on.engine, device=self._runs_on.device)
             if version_of(asked["path"]) != asked["key"].rpartition("@")[2]:
                 raise ModelError(f"{asked['path']}: holds another version by now")
             _warm(model)
@@ -286,13 +287,13 @@ def _whole(image: bytes) -> bytes:
 
 
 def main() -> None:
-    """Runs a worker on the standard streams; its arguments are the most pixels of an image, and the engine."""
+    """Runs a worker on the standard streams; its arguments: most pixels of an image, the engine and the device."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the service ends it, when everything is answered
     warnings.simplefilter("ignore")  # of Pillow, about files that are none
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    Worker(output, int(sys.argv[1]), sys.argv[2]).run(os.fdopen(os.dup(0), "rb", buffering=1 << 20))
+    Worker(output, int(sys.argv[1]), RunsOn(*sys.argv[2:4])).run(os.fdopen(os.dup(0), "rb", buffering=1 << 20))
     os._exit(0)  # at once, whatever its threads do
 
 

@@ -73,6 +73,7 @@ def train(
     warm: bool = False,
     note: Mapping[str, Any] | None = None,
     processes: int = 1,
+    device: str = "auto",
     judge: Callable[[], float] | None = None,
     enough: float | None = None,
     watch: Callable[[Step, int], None] | None = None,
@@ -95,6 +96,7 @@ def train(
         note: kept in each checkpoint for the caller; see `checkpoint.read_note`.
         processes: that take a share of every batch each. The losses are those of one process, up to rounding; a
             checkpoint of so many may be gone on from by any number.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`; `auto` is the best one, of which each process takes the next.
         judge: returns how good the module is now, higher where better; called if the schedule has a `patience`. The
             result is among the terms of the step just done, as `judged`.
         enough: training ends when it is judged as good as this, or better.
@@ -110,7 +112,7 @@ def train(
     check_processes(processes, schedule.batch)
     if count < 2:
         raise SettingError(f"{count} images are too few to train on; give at least 2")
-    fabric = _one_process(schedule.precision)
+    fabric = _one_process(schedule.precision, device)
     if folder is not None:
         check_folder(folder, resume)
     module.to(memory_format=torch.channels_last)  # a twentieth quicker on CPUs; images come in this format
@@ -126,7 +128,7 @@ def train(
     with (
         torch.random.fork_rng(),
         _Log(folder, done.step) as log,
-        _others(processes, module, optimizers, schedule) as others,
+        _others(processes, module, optimizers, schedule, device) as others,
     ):
         left = range(done.step, done.step if _is_done(best, patience, enough) else total)
         orders = schedule.order_from(left.start, count) if left else iter(())
@@ -182,8 +184,8 @@ def check_processes(processes: int, batch: int) -> None:
 def follow() -> None:
     """Trains in a process that `workers.started` started: takes its share of every step of the first process."""
     with called() as call:
-        module, states, schedule = call.work
-        fabric = _one_process(schedule.precision, call.joined.share.rank)
+        module, states, schedule, device = call.work
+        fabric = _one_process(schedule.precision, device, call.joined.share.rank)
         optimizers = _optimizers(module, schedule.learning_rate)
         for optimizer, state in zip(optimizers, states, strict=True):
             optimizer.load_state_dict(state)
@@ -196,14 +198,14 @@ def follow() -> None:
 
 @contextmanager
 def _others(
-    processes: int, module: nn.Module, optimizers: Sequence[Optimizer], schedule: Schedule
+    processes: int, module: nn.Module, optimizers: Sequence[Optimizer], schedule: Schedule, device: str
 ) -> Iterator[Workers | None]:
     """Yields the other processes, which train the module as it is now; `None` if there is one process."""
     if processes == 1:
         yield None
         return
     states = [optimizer.state_dict() for optimizer in optimizers]
-    with started(processes, (module, states, schedule)) as others, others.joined.joins(module):
+    with started(processes, (module, states, schedule, device)) as others, others.joined.joins(module):
         yield others
 
 
@@ -280,14 +282,19 @@ def _known(decisive: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _one_process(precision: str, rank: int = 0) -> Fabric:
-    """Returns a Fabric of this process on the best device, the next one for each rank; it logs warnings only."""
+def _one_process(precision: str, device: str, rank: int = 0) -> Fabric:
+    """Returns a Fabric of this process on a device, by default the next one for each rank; it logs warnings only."""
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    devices: Any = [rank % torch.cuda.device_count()] if rank and torch.cuda.is_available() else 1
-    return Fabric(accelerator="auto", devices=devices, precision=precision)  # type: ignore[arg-type]  # one of `PRECISIONS`
+    kind, _, number = device.replace(".", ":").partition(":")
+    devices: Any = 1
+    if number:
+        devices = [int(number)]
+    elif rank and kind in {"auto", "cuda"} and torch.cuda.is_available():
+        devices = [rank % torch.cuda.device_count()]
+    return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]  # one of `PRECISIONS`
 
 
 def _optimizers(module: nn.Module, learning_rate: float) -> list[Optimizer]:

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
+from blemish.engines.devices import RunsOn
 from blemish.errors import SettingError, SourceError
 from blemish.log import new_id
 from blemish.storage import Scratch
@@ -108,6 +109,7 @@ def watching_camera(
     every: float = 1.0,
     rates: Mapping[str, float | None] | None = None,
     engine: str = "auto",
+    device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Iterator[CameraWatch]:
     """Yields the watch of a camera, and closes all that it opened.
@@ -120,7 +122,7 @@ def watching_camera(
         keep: which frames are written, if there is a folder.
         every: seconds between frames.
         rates: as `Model.at` takes them.
-        engine: as `Model.load` takes it.
+        engine, device: as `Model.load` takes them.
         say: is told what a person should know, a line each.
 
     Raises:
@@ -138,7 +140,7 @@ def watching_camera(
     if places.folder is None and keep != "none":
         raise SettingError(f"--keep {keep} needs a folder to write to; give --out DIR")
     with ExitStack() as stack:
-        live = LiveModel(model, engine, rates or {}, say)
+        live = LiveModel(model, RunsOn(engine, device), rates or {}, say)
         folder = places.folder or (Path(STATE) if places.log else stack.enter_context(Scratch()).path)
         record = Record(folder, shown(source), places.log, maps if places.folder else "none", say)
         stack.callback(record.close)

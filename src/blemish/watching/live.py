@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.engines.devices import RunsOn
 from blemish.errors import BlemishError, ModelError, StorageError
 from blemish.model import Model
 from blemish.model.saved import Saved
@@ -44,7 +45,7 @@ class LiveModel:
 
     Args:
         path: of the model's folder, or its address elsewhere, which is read once.
-        engine: as `Model.load` takes it.
+        runs_on: the engine and the device, as `Model.load` takes them.
         rates: as `Model.at` takes them.
         say: is told of each new model, and of one that cannot be loaded.
 
@@ -52,8 +53,10 @@ class LiveModel:
         ModelError, SettingError: as `Model.load` and `Model.at` do.
     """
 
-    def __init__(self, path: str, engine: str, rates: Mapping[str, float | None], say: Callable[[str], None]) -> None:
-        self._path, self._engine, self._rates, self._say = path, engine, dict(rates), say
+    def __init__(
+        self, path: str, runs_on: RunsOn, rates: Mapping[str, float | None], say: Callable[[str], None]
+    ) -> None:
+        self._path, self._runs_on, self._rates, self._say = path, runs_on, dict(rates), say
         self._seen = self._identity()
         self._loading: threading.Thread | None = None
         self._next: Loaded | BlemishError | None = None
@@ -97,7 +100,7 @@ class LiveModel:
     def _load(self) -> Loaded:
         name = Path(self._path).name.removesuffix(".blemish")
         if is_remote(self._path):
-            model, scratch = Model.load(self._path, self._engine), None
+            model, scratch = Model.load(self._path, self._runs_on.engine, device=self._runs_on.device), None
         else:
             model, scratch = self._copied()
         model = model.at(**self._rates)
@@ -119,7 +122,7 @@ class LiveModel:
             shutil.copyfile(origin / card_name("model"), copy / card_name("model"))
             if read_card(copy, "model") != card:
                 raise StorageError(f"{origin}: was replaced while it was read")
-            return Model.load(copy, self._engine), scratch
+            return Model.load(copy, self._runs_on.engine, device=self._runs_on.device), scratch
         except (BlemishError, OSError) as error:
             scratch.close()
             if isinstance(error, OSError):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from blemish.engines import BATCH
+from blemish.engines import BATCH, RunsOn
 from blemish.errors import SettingError, SourceError, StorageError
 from blemish.images.files import MAX_BYTES
 from blemish.interrupts import hold
@@ -205,6 +205,7 @@ def watching(
     patience: float = PATIENCE,
     rates: Mapping[str, float | None] | None = None,
     engine: str = "auto",
+    device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Iterator[Watch]:
     """Yields the watch of a folder, and closes all that it opened.
@@ -220,7 +221,7 @@ def watching(
             drives are looked through every second.
         patience: seconds for which an image that cannot be read is tried again after its last change.
         rates: as `Model.at` takes them.
-        engine: as `Model.load` takes it.
+        engine, device: as `Model.load` takes them.
         say: is told what a person should know, a line each.
 
     Raises:
@@ -237,9 +238,9 @@ def watching(
         record_folder = _record_folder(places, moves, stack)
         own = {record_folder, *moves.folders.values()}
         _check_apart(root, own)
-        if not root.is_dir():
+        if not os.path.isdir(root):  # never raises, whatever the name
             raise SourceError(f"{root}: is not a folder that can be watched; check the path")
-        live = LiveModel(model, engine, rates or {}, say)
+        live = LiveModel(model, RunsOn(engine, device), rates or {}, say)
         _make(moves.folders.values())
         record = Record(record_folder, os.path.realpath(root), places.log, maps if places.folder else "none", say)
         stack.callback(record.close)

@@ -59,12 +59,14 @@ class Run:
         resume: go on from the checkpoint there, if there is one.
         start: whose weights it starts from.
         processes: that train.
+        device: that trains, as torch names it; `auto` for the best one.
     """
 
     folder: Path | None = None
     resume: bool = False
     start: Start = field(default_factory=Start)
     processes: int = 1
+    device: str = "auto"
 
     def of_fold(self, fold: int) -> Run:
         """Returns how the training of a fold is run, by its number from 0; it starts from the beginning."""
@@ -175,6 +177,7 @@ def train_detector(
         warm=how.start.warm,
         note=note,
         processes=how.processes,
+        device=how.device,
         judge=judge,
         enough=detector.enough(),
         watch=watch,

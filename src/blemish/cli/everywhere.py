@@ -1,0 +1,83 @@
+"""Options that every command has: `--quiet`, `--verbose` and `--debug`; and `--version` of the command itself."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from functools import wraps
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from blemish.cli.console import escape, loudness, out, problem
+from blemish.errors import SettingError
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also tell which engine, device, weights and files are used.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"blemish {version('blemish')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+]
+
+_LOGGER = logging.getLogger("blemish")
+
+SHARED = {"quiet": Quiet, "verbose": Verbose, "debug": Debug}
+
+
+class Told(logging.Handler):
+    """Prints what the library logs, a line each, above the progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if loudness.verbose:
+            problem(f"[dim]{escape(self.format(record))}[/dim]")
+
+
+def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a command that also takes `--quiet`, `--verbose` and `--debug`."""
+
+    @wraps(command)
+    def run(*words: Any, quiet: bool, verbose: bool, debug: bool, **options: Any) -> Any:
+        set_loudness(quiet, verbose, debug)
+        return command(*words, **options)
+
+    signature = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in SHARED.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, **SHARED}
+    return run
+
+
+def blemish(quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False, _: Version = False) -> None:
+    """Finds what does not belong in images, after seeing only good ones."""
+    set_loudness(quiet, verbose, debug)
+
+
+def set_loudness(quiet: bool, verbose: bool, debug: bool) -> None:
+    """Says what is printed besides results; what was said before the command's name stays.
+
+    Raises:
+        SettingError: both `quiet` and `verbose`.
+    """
+    loudness.quiet |= quiet
+    loudness.verbose |= verbose
+    loudness.debug |= debug
+    if loudness.quiet and loudness.verbose:
+        raise SettingError("--quiet and --verbose contradict each other; give one")
+    if loudness.verbose and not any(isinstance(handler, Told) for handler in _LOGGER.handlers):
+        _LOGGER.addHandler(Told())
+        _LOGGER.setLevel(logging.INFO)
