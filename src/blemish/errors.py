@@ -14,11 +14,19 @@ FIX = "fix them, or leave them out with --skip-bad"
 
 
 class BlemishError(Exception):
-    """An error that the user can fix; the command prints its text without a traceback."""
+    """An error that the user can fix; the command prints its text without a traceback.
+
+    Attributes:
+        exit_code: the status with which the command ends.
+    """
+
+    exit_code = 1
 
 
 class SettingError(BlemishError):
     """A setting that does not exist, or a value that it cannot have."""
+
+    exit_code = 2
 
 
 class SourceError(BlemishError):

@@ -51,7 +51,9 @@ def run(
     ] = None,
     category: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     entry: Annotated[list[str] | None, typer.Option(help="Only this row of the table; may be repeated.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Seeds of rows that draw; by default as in the paper.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds of rows that draw; by default as in the paper.", min=1, max=10_000)
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Fit this preset in the place of the paper's rows.")] = None,
     detector: Annotated[
         str | None, typer.Option(help="Fit this detector with its own settings in the place of the paper's rows.")
@@ -62,8 +64,12 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, for rows whose detector has it; may be repeated.")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels, in the place of the paper's size.")] = None,
-    images: Annotated[int | None, typer.Option(help="Training images, at most; all by default.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels, in the place of the paper's size.", min=32, max=4096)
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Training images, at most; all by default.", min=2, max=1_000_000_000)
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A file with the weights, or a folder with NETWORK.safetensors for each.")
     ] = None,

@@ -27,7 +27,9 @@ def update(
     only_normal: Annotated[
         bool, typer.Option("--only-normal", help="Leave out new images above the threshold.")
     ] = False,
-    newest: Annotated[int | None, typer.Option(help="Calibrate on the scores of so many newest images alone.")] = None,
+    newest: Annotated[
+        int | None, typer.Option(help="Calibrate on the scores of so many newest images alone.", max=1_000_000_000)
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     engine: EngineName = "auto",
     force: Force = False,

@@ -59,7 +59,7 @@ def fit(
         str | None,
         typer.Option(help="cross (default up to 2,000 images or tiles; not for a trained detector) or hold-out."),
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Of a cross-fit; 10 by default.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Of a cross-fit; 10 by default.", max=10_000)] = None,
     calibration_share: Annotated[
         float | None, typer.Option(help="Hold out this share of the images; a fifth by default.")
     ] = None,

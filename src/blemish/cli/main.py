@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import re
 import sys
 import warnings
 from contextlib import suppress
@@ -114,6 +115,7 @@ def _one_line(error: BaseException) -> str:
         text = OUT_OF_MEMORY
     else:
         text = f"{type(error).__name__}: {error} (an error in blemish; --debug shows where)"
+    text = re.sub(r"\d{60,}", lambda found: f"{found[0][:20]}… ({len(found[0]):,} digits)", text)
     return " ".join(text.split())
 
 

@@ -13,6 +13,9 @@ from blemish.errors import SettingError
 SOME_FAILED = 3
 """Exit status if some images could not be read."""
 
+LONGEST = 10
+"""Digits of a layer's number, at most; longer ones are names that no network has."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 FalseAlarmRate = Annotated[
@@ -30,7 +33,7 @@ def parse_layers(text: str | None) -> list[int | str] | None:
     if text is None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]
-    return [int(name) if name.isdecimal() else name for name in names]
+    return [int(name) if name.isdecimal() and len(name) < LONGEST else name for name in names]
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from blemish.images import Copies, in_proportion
 from blemish.model import Fitted, Learned, Model, Provenance, Recipe
 from blemish.model.inside import Inside
 from blemish.model.provenance import CalibratedOn, Change, now, versions
+from blemish.model.recipe import LARGEST_SEED
 from blemish.progress import LOG, Progress, reported
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from blemish.distributed.fold import Fold
     from blemish.engines.extractor import Extractor
     from blemish.fitting.trained.learn import Run, Training
-
-LARGEST_SEED = (1 << 32) - 1
 
 
 def fit(
