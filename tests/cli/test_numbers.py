@@ -12,7 +12,7 @@ from blemish.cli.main import app
 from command import inside
 
 HUGE = "1" + "0" * 30
-VALUES = {int: ("nan", "-1", "0", HUGE), float: ("nan", "inf", "-1", "0", HUGE, "1e400")}
+VALUES = {int: ("nan", "-1", "0", HUGE), float: ("nan", "-1", "0", "1e400")}
 
 ARE_FINE = {
     ("fit --copies", "0"),
@@ -20,13 +20,12 @@ ARE_FINE = {
     ("fit --memory", "0"),  # all features go to disk
     ("compare --seed", "0"),
     ("sample --seed", "0"),
-    ("drift --level", HUGE),
     ("fit --overlap", "0"),
     ("prune --drop-border", "0"),
     ("serve --port", "0"),
     ("serve --keep-days", "0"),
     ("serve --keep-bytes", "0"),
-    *(("predict --threshold", value) for value in ("-1", "0", HUGE)),
+    *(("predict --threshold", value) for value in ("-1", "0")),
 }
 """What these options can have."""
 
