@@ -122,6 +122,11 @@ def require(*modules: str, of: str, extra: str) -> None:
             raise MissingExtraError(f"{of} needs {missing}; pip install 'blemish[{extra}]'") from None
 
 
+def several(count: int, one: str, many: str | None = None) -> str:
+    """Returns `1 image`, `1,000 images` and the like; `many` is needed where it is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def as_number(name: str, value: object) -> float:
     """Returns a number of any kind, such as numpy's, as a float. Raises `SettingError` if it is none, or too large."""
     try:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from blemish.cli.clock import since_start
 from blemish.cli.console import bars, described, err, print_json, print_model
 from blemish.cli.options import EngineName, Force, Json, parse_layers, parse_settings
 from blemish.cli.own import look_here
@@ -143,7 +144,7 @@ def fit(
             download=download,
             skip_bad=skip_bad,
             progress=progress,
-            announce=lambda plan: err.print(str(plan)),
+            announce=lambda plan: err.print(str(plan.after(since_start() - plan.spent))),
             checkpoints=checkpoints,
             resume=resume,
             processes=processes,

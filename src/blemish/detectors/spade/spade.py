@@ -83,6 +83,15 @@ class SPADE(Detector):
         # image, and the vectors that were found, with their differences.
         return 4 * (4 * gallery + 3 * batches)
 
+    def operations(self, grids: list[Grid], rows: int, scored: int, models: int) -> float:
+        pyramid = Pyramid.of(grids, self.side)
+        near = min(self.neighbours, rows) * pyramid.positions**2 * pyramid.dim
+        return 2.0 * scored * (near + rows * grids[pyramid.coarsest][0])
+
+    def size(self, grids: list[Grid], rows: int) -> int:
+        pyramid = Pyramid.of(grids, self.side)
+        return 8 * rows * (pyramid.positions * pyramid.dim + grids[pyramid.coarsest][0])
+
     def summary(self) -> dict[str, Any]:
         pyramid = Pyramid.of(self.grids_, self.side)
         return {"vectors": self.count * pyramid.positions, "dimensions": pyramid.dim}
