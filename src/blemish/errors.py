@@ -51,13 +51,7 @@ class BadImagesError(BlemishError):
 
     def __init__(self, errors: Sequence[ImageError], advice: str) -> None:
         named = "; ".join(f"{error.path} {error.reason.split('; ')[0]}" for error in errors[:NAMED])
-        count = (
-            "1 image"
-            if len(errors) == 1
-            else f"{len(errors)} images"
-            if len(errors) <= NAMED
-            else f"over {NAMED} images"
-        )
+        count = number_of(len(errors), "image") if len(errors) <= NAMED else f"over {NAMED} images"
         super().__init__(f"{count} cannot be used: {named}; {advice}")
         self.errors = list(errors)
 
@@ -122,7 +116,7 @@ def require(*modules: str, of: str, extra: str) -> None:
             raise MissingExtraError(f"{of} needs {missing}; pip install 'blemish[{extra}]'") from None
 
 
-def several(count: int, one: str, many: str | None = None) -> str:
+def number_of(count: int, one: str, many: str | None = None) -> str:
     """Returns `1 image`, `1,000 images` and the like; `many` is needed where it is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 

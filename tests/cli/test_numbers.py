@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from blemish.cli.main import app
+from blemish.errors import number_of
 from command import inside
 
 HUGE = "1" + "0" * 30
@@ -102,3 +103,17 @@ def test_numbers_of_thousands_of_digits_are_refused_and_not_printed(
     assert last.startswith("error: ")
     assert len(last) < 300
     assert "an error in blemish" not in last
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((1, "image"), "1 image"),
+        ((0, "image"), "0 images"),
+        ((1_000, "image"), "1,000 images"),
+        ((1, "image is", "images are"), "1 image is"),
+        ((2, "box", "boxes"), "2 boxes"),
+    ],
+)
+def test_a_count_and_its_noun_agree(words: tuple[int, str], said: str) -> None:
+    assert number_of(*words) == said

@@ -9,9 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from blemish.cli.console import bars, err, out, print_json, several
+from blemish.cli.console import bars, err, out, print_json
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, parse_settings
-from blemish.errors import SettingError
+from blemish.errors import SettingError, number_of
 
 if TYPE_CHECKING:
     from blemish.bench.protocol import Protocol
@@ -196,8 +196,8 @@ def _smoke(output: Path) -> None:
     failed = 0
     with bars() as progress:
         for smoked in smoke(output, progress=progress, announce=Announced(None)):
-            pictures = several(smoked.pictures, "picture", "pictures")
-            out.print(f"{smoked.name}: {several(smoked.results, 'result', 'results')}, {pictures}")
+            pictures = number_of(smoked.pictures, "picture")
+            out.print(f"{smoked.name}: {number_of(smoked.results, 'result')}, {pictures}")
             for fault in smoked.faults:
                 err.print(f"[red]error:[/red] {escape(fault)}")
             failed += bool(smoked.faults)

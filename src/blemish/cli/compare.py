@@ -11,7 +11,7 @@ from rich.table import Table
 
 from blemish.cli.console import bars, err, out, print_json
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, check_report
-from blemish.errors import require
+from blemish.errors import number_of, require
 
 if TYPE_CHECKING:
     from blemish.evaluation.compare import Comparison
@@ -108,7 +108,7 @@ def _print(comparison: Comparison) -> None:
     if comparison.missing:
         out.print(escape(comparison.missing))
     if comparison.unreadable:
-        err.print(f"{comparison.unreadable} labelled images could not be read and are left out")
+        err.print(f"{number_of(comparison.unreadable, 'labelled image')} could not be read and left out")
 
 
 def _percent(figure: float | None, digits: int) -> str:

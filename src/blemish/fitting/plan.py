@@ -20,7 +20,7 @@ import numpy as np
 
 from blemish.calibration.cross_fit import FOLDS
 from blemish.engines import BATCH, Engine
-from blemish.errors import ImageError, MemoryLimitError, several
+from blemish.errors import ImageError, MemoryLimitError, number_of
 from blemish.fitting.effort import seconds_beside
 from blemish.images import (
     Geometry,
@@ -106,8 +106,8 @@ class Plan:
             )
 
     def __str__(self) -> str:
-        images = several(self.images, "image" if self.tiles == self.images else "photograph")
-        tiles = "" if self.tiles == self.images else f", {several(self.tiles, 'tile')} in all,"
+        images = number_of(self.images, "image" if self.tiles == self.images else "photograph")
+        tiles = "" if self.tiles == self.images else f", {number_of(self.tiles, 'tile')} in all,"
         seen = f"{images}{tiles} at {self.shape[0]}x{self.shape[1]}"
         disk = f", {_gigabytes(self.disk)} of disk in {tempfile.gettempdir()}" if self.disk else ""
         passed = f" in all ({round(self.spent)} s of them have passed)" if self.spent >= 1 else ""

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from blemish.calibration.drift import evidence, places, running_mean, window_p_value
-from blemish.errors import SettingError, as_count, as_number
+from blemish.errors import SettingError, as_count, as_number, number_of
 from blemish.images import Pixels
 from blemish.maps import Panel, sheet, write_picture
 from blemish.maps.charts import HEIGHT, WIDTH, chart
@@ -85,7 +85,7 @@ class Drift:
 
     @property
     def _many(self) -> str:
-        return "1 image" if len(self.p_values) == 1 else f"{len(self.p_values)} images"
+        return number_of(len(self.p_values), "image")
 
     def _image(self, index: int) -> str:
         return f"image {index + 1}" + (f" ({self.names[index]})" if self.names else "")
