@@ -75,8 +75,9 @@ class PaDiM(Detector):
         found = 0.0
         for level in self._levels(grids):
             cells = len(level) * level.added * level.dim
-            # One module scores each image by all others; another one is the model's.
-            found += cells * (2 * (DOUBLE * rows + scored) + 2 * FACTOR * level.dim)
+            # One module scores each image by all others, unless there are too few for that; another is the model's.
+            modules = 2 if rows > level.dim else models
+            found += cells * (2 * (DOUBLE * rows + scored) + modules * FACTOR * level.dim)
         return found
 
     def size(self, grids: list[Grid], rows: int) -> int:

@@ -17,6 +17,10 @@ from blemish.errors import SettingError
 from blemish.statistics import Statistic
 
 
+SEARCH = 2
+"""How many times as long it takes to find the nearest of vectors as to multiply them."""
+
+
 @dataclass(kw_only=True)
 class SPADE(Detector):
     """Distance from the nearest normal images, and of each position from the most similar positions in these.
@@ -86,7 +90,7 @@ class SPADE(Detector):
     def operations(self, grids: list[Grid], rows: int, scored: int, models: int) -> float:
         pyramid = Pyramid.of(grids, self.side)
         near = min(self.neighbours, rows) * pyramid.positions**2 * pyramid.dim
-        return 2.0 * scored * (near + rows * grids[pyramid.coarsest][0])
+        return 2.0 * SEARCH * scored * (near + rows * grids[pyramid.coarsest][0])
 
     def size(self, grids: list[Grid], rows: int) -> int:
         pyramid = Pyramid.of(grids, self.side)
