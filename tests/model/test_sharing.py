@@ -1,4 +1,4 @@
-"""One model in several threads, in forked processes, in loops that end early; saves that are killed or find no space."""
+"""One model in several threads, in forked processes, in loops that end early; saves killed, raced, or without space."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from blemish.detectors.spade.pyramid import Pyramid
 from blemish.errors import SettingError
 from blemish.statistics import Statistic
 
-
 SEARCH = 2
 """How many times as long it takes to find the nearest of vectors as to multiply them."""
 
