@@ -179,9 +179,7 @@ def prune(
     source: Annotated[str | None, typer.Argument(help="The data it was fitted on, if it has moved.")] = None,
     drop_border: Annotated[
         float | None,
-        typer.Option(
-            help="Leave out components this many times larger on the border of good images.", min=0, max=1e9
-        ),
+        typer.Option(help="Leave out components this many times larger on the border of good images.", min=0, max=1e9),
     ] = None,
     keep_best: Annotated[
         int | None,
