@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import blemish
+
 FIT = ["-m", "blemish", "fit", "parts", "-o", "m", "--size", "64", "--detector", "gaussian"]
 SAVE = ["-c", "import blemish, sys; model = blemish.load('old'); [model.save('m', force=True) for _ in range(20)]"]
 UPDATE = ["-m", "blemish", "update", "m", "parts"]
@@ -69,7 +71,8 @@ def _prepare(root: Path) -> None:
 
 
 def _environment(root: Path) -> dict[str, str]:
-    return {**os.environ, "TMPDIR": str(root / "tmp"), "BLEMISH_CACHE": str(root / "cache")}
+    source = str(Path(blemish.__file__).parents[1])  # this checkout, wherever the command runs
+    return {**os.environ, "PYTHONPATH": source, "TMPDIR": str(root / "tmp"), "BLEMISH_CACHE": str(root / "cache")}
 
 
 def _clean(root: Path, name: str) -> None:

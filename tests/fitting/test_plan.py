@@ -198,9 +198,9 @@ def test_the_work_of_a_detector_grows_with_its_images_and_their_features(name: s
 
     detector = make_detector(name)
     small, large = [(40, 16, 16), (112, 8, 8)], [(40, 32, 32), (112, 16, 16)]
-    few = detector.operations(small, 100, 100, 11)
+    few = detector.operations(small, 150, 150, 11)
     assert 0 < few < detector.operations(small, 400, 400, 11)
-    assert few < detector.operations(large, 100, 100, 11)
+    assert few < detector.operations(large, 150, 150, 11)
     assert 0 < detector.size(small, 100) <= detector.size(large, 100)
 
 
