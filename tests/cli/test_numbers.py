@@ -21,6 +21,8 @@ ARE_FINE = {
     ("fit --memory", "0"),  # all features go to disk
     ("compare --seed", "0"),
     ("sample --seed", "0"),
+    ("review --train", "0"),
+    ("review --seed", "0"),
     ("fit --overlap", "0"),
     ("prune --drop-border", "0"),
     ("serve --port", "0"),
@@ -70,6 +72,7 @@ def test_a_number_that_an_option_cannot_have_is_refused_in_one_sentence(
         "update": (small, tree, "-o", out),
         "compare": (tree, "--detector", "gaussian"),
         "prune": (small, "-o", out, tree),
+        "review": (tmp_path / "review.json", "-o", out),
         "sample": (small, "-o", picture),
         "serve": (small, "--state", tmp_path / "state"),
         "bench run": ("mvg-table-1", "-o", out, "--data", tree),
