@@ -14,11 +14,19 @@ FIX = "fix them, or leave them out with --skip-bad"
 
 
 class BlemishError(Exception):
-    """An error that the user can fix; the command prints its text without a traceback."""
+    """An error that the user can fix; the command prints its text without a traceback.
+
+    Attributes:
+        exit_code: the status with which the command ends.
+    """
+
+    exit_code = 1
 
 
 class SettingError(BlemishError):
     """A setting that does not exist, or a value that it cannot have."""
+
+    exit_code = 2
 
 
 class SourceError(BlemishError):
@@ -43,13 +51,7 @@ class BadImagesError(BlemishError):
 
     def __init__(self, errors: Sequence[ImageError], advice: str) -> None:
         named = "; ".join(f"{error.path} {error.reason.split('; ')[0]}" for error in errors[:NAMED])
-        count = (
-            "1 image"
-            if len(errors) == 1
-            else f"{len(errors)} images"
-            if len(errors) <= NAMED
-            else f"over {NAMED} images"
-        )
+        count = number_of(len(errors), "image") if len(errors) <= NAMED else f"over {NAMED} images"
         super().__init__(f"{count} cannot be used: {named}; {advice}")
         self.errors = list(errors)
 
@@ -112,6 +114,11 @@ def require(*modules: str, of: str, extra: str) -> None:
         except ImportError as error:
             missing = (error.name or module).partition(".")[0]
             raise MissingExtraError(f"{of} needs {missing}; pip install 'blemish[{extra}]'") from None
+
+
+def number_of(count: int, one: str, many: str | None = None) -> str:
+    """Returns `1 image`, `1,000 images` and the like; `many` is needed where it is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def as_number(name: str, value: object) -> float:

@@ -93,7 +93,7 @@ def photographs(folder: Path, sizes: list[int]) -> list[Path]:
 
 
 def planned(
-    paths: list[Path], geometry: Geometry, monkeypatch: pytest.MonkeyPatch, unreadable: bool = False
+    paths: list[Path], geometry: Geometry, monkeypatch: pytest.MonkeyPatch, unreadable: bool = False, each: int = 1
 ) -> tuple[Plan, list[Path]]:
     """The plan where a hundred pixels take a second to decode, and what was decoded for it."""
     clock, decoded = Clock(), list[Path]()
@@ -109,7 +109,7 @@ def planned(
     monkeypatch.setattr(planning, "time", clock)
     monkeypatch.setattr(planning, "read_image", read)
     monkeypatch.setattr(decoding, "THREADS", 1)
-    return make_plan(Slow(clock), paths, geometry, 1, lambda count: 0), decoded  # type: ignore[arg-type]
+    return make_plan(Slow(clock), paths, geometry, 1, lambda count: 0, each), decoded  # type: ignore[arg-type]
 
 
 def test_time_is_that_of_the_pixels_of_all_images_and_of_the_engine_once_compiled(
@@ -171,4 +171,41 @@ def test_images_that_cannot_be_read_do_not_break_the_plan_and_the_fit_names_them
     told: list[Plan] = []
     with pytest.raises(BadImagesError, match="4 images cannot be used"):
         blemish.fit(tmp_path, size=64, announce=told.append)
-    assert told[0].seconds == 0
+    assert told[0].seconds > told[0].spent > 0
+
+
+def test_a_plan_says_what_passed_already_and_counts_photographs_and_their_tiles() -> None:
+    plan = Plan(40, 1000, (256, 256), 9.6, 1_500_000_000, 1 << 40, spent=3.2)
+    assert str(plan) == (
+        "about 10 s in all (3 s of them have passed) and 1.5 GB of memory for 40 photographs, 1,000 tiles in all, "
+        "at 256x256"
+    )
+    one = Plan(1, 1, (64, 64), 2.0, 40_000_000, 1 << 40)
+    assert str(one) == "about 2 s and 0.04 GB of memory for 1 image at 64x64"
+    assert one.after(5.0).seconds == 7.0
+    assert one.after(5.0).spent == 5.0
+
+
+def test_copies_run_through_the_engine_and_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = photographs(tmp_path, [100] * 10)
+    plan, _ = planned(paths, Geometry(32, 32), monkeypatch, each=3)
+    assert plan.seconds == pytest.approx(10 * 100**2 / 100 + 3 * 10)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "padim", "fre", "spade"])
+def test_the_work_of_a_detector_grows_with_its_images_and_their_features(name: str) -> None:
+    from blemish.detectors import make_detector
+
+    detector = make_detector(name)
+    small, large = [(40, 16, 16), (112, 8, 8)], [(40, 32, 32), (112, 16, 16)]
+    few = detector.operations(small, 150, 150, 11)
+    assert 0 < few < detector.operations(small, 400, 400, 11)
+    assert few < detector.operations(large, 150, 150, 11)
+    assert 0 < detector.size(small, 100) <= detector.size(large, 100)
+
+
+def test_the_size_told_is_about_that_of_the_saved_model(saved: Path, model: blemish.Model) -> None:
+    backbone = sum(file.stat().st_size for file in saved.iterdir() if file.name.startswith("features"))
+    told = model.learned.detector.size(model.recipe.grids, model.provenance.images * (1 + model.recipe.copies))
+    found = sum(file.stat().st_size for file in saved.iterdir()) - 2 * backbone
+    assert told / 3 < found < 3 * told

@@ -423,7 +423,7 @@ def test_a_single_image_is_named_by_its_file(parts: Dataset, fitted: Callable[..
     path = parts.train[FIRST].path
     first = fitted("gaussian", 0, FIRST)
     assert path.name in first.update(path).calibration.names
-    with pytest.raises(SourceError, match=rf"1 of 1 images \({path.name}\)"):
+    with pytest.raises(SourceError, match=rf"1 of 1 image \({path.name}\)"):
         first.forget(path)
 
 

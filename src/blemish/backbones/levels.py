@@ -18,7 +18,7 @@ from blemish.errors import SettingError
 AVGPOOL = "avgpool"
 """The name of the layer with the last level's mean over all positions."""
 
-MEAN_OF = re.compile(r"(\d+)-(\d+)")
+MEAN_OF = re.compile(r"(\d{1,9})-(\d{1,9})")
 """A layer `22-28` is the mean of levels 22 to 28."""
 
 POOLED = re.compile(r"(.+)/([1-9]\d?)")

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemish.calibration.hold_out import lowest_rate
 from blemish.calibration.suspicious import suspicious
-from blemish.errors import SettingError, as_number
+from blemish.errors import SettingError, as_number, number_of
 
 DEFAULT_BOX_RATE = 0.1
 
@@ -194,7 +194,7 @@ def check_rate(name: str, rate: float, count: int) -> None:
     if _rank(count, rate) > count:
         lowest = math.ceil(1e4 * lowest_rate(count)) / 1e4
         raise SettingError(
-            f"{count} good images cannot promise a {name} of {rate:g}, only {lowest:g} or more; "
+            f"{number_of(count, 'good image')} cannot promise a {name} of {rate:g}, only {lowest:g} or more; "
             "ask for that, or calibrate on more good images"
         )
 

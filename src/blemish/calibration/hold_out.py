@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from blemish.errors import SettingError
+from blemish.errors import SettingError, number_of
 
 DEFAULT_RATE = 0.01
 DEFAULT_SHARE = 0.2
@@ -58,7 +58,8 @@ def promised_rate(held_out: int, asked: float | None, found: str = "", more: str
     if asked < lowest - 1e-12:
         needed = math.ceil(1 / asked) - 1
         raise SettingError(
-            f"a false-alarm rate of {asked:g} needs {needed} good images to calibrate on, and there are {held_out}"
-            f"{found}, which allow {math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, or add images{more}"
+            f"a false-alarm rate of {asked:g} needs {number_of(needed, 'good image')} to calibrate on, and there are "
+            f"{held_out}{found}, which allow {math.ceil(1e4 * lowest) / 1e4:g} or more; ask for that, or add "
+            f"images{more}"
         )
     return asked

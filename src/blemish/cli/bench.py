@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from blemish.cli.console import bars, err, escape, out, print_json, several
+from blemish.cli.console import bars, err, escape, out, print_json
 from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json, parse_settings
-from blemish.errors import SettingError
+from blemish.errors import SettingError, number_of
 
 if TYPE_CHECKING:
     from blemish.bench.protocol import Protocol
@@ -50,7 +50,9 @@ def run(
     ] = None,
     category: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     entry: Annotated[list[str] | None, typer.Option(help="Only this row of the table; may be repeated.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Seeds of rows that draw; by default as in the paper.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds of rows that draw; by default as in the paper.", min=1, max=10_000)
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Fit this preset in the place of the paper's rows.")] = None,
     detector: Annotated[
         str | None, typer.Option(help="Fit this detector with its own settings in the place of the paper's rows.")
@@ -61,8 +63,12 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, for rows whose detector has it; may be repeated.")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels, in the place of the paper's size.")] = None,
-    images: Annotated[int | None, typer.Option(help="Training images, at most; all by default.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels, in the place of the paper's size.", min=32, max=4096)
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Training images, at most; all by default.", min=2, max=1_000_000_000)
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A file with the weights, or a folder with NETWORK.safetensors for each.")
     ] = None,
@@ -191,8 +197,8 @@ def _smoke(output: Path) -> None:
     failed = 0
     with bars() as progress:
         for smoked in smoke(output, progress=progress, announce=Announced(None)):
-            pictures = several(smoked.pictures, "picture", "pictures")
-            out.print(f"{smoked.name}: {several(smoked.results, 'result', 'results')}, {pictures}")
+            pictures = number_of(smoked.pictures, "picture")
+            out.print(f"{smoked.name}: {number_of(smoked.results, 'result')}, {pictures}")
             for fault in smoked.faults:
                 err.print(f"[red]error:[/red] {escape(fault)}")
             failed += bool(smoked.faults)

@@ -8,6 +8,7 @@ import typer
 
 from blemish.cli.console import bars, err, escape, out, print_json, problem, verdicts
 from blemish.cli.options import BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json
+from blemish.errors import number_of
 
 
 def calibrate(
@@ -65,7 +66,7 @@ def calibrate(
             }
         )
     else:
-        out.print(f"calibrated on {told.images} images")
+        out.print(f"calibrated on {number_of(told.images, 'image')}")
         out.print(f"before: {verdicts(loaded.calibration)}")
         out.print(f"now: {verdicts(calibrated.calibration)}")
         out.print(f"saved to {escape(str(goal))}")

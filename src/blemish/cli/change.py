@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blemish.cli.console import bars, escape, listed, out, print_json, problem, several, verdicts
+from blemish.cli.console import bars, escape, listed, out, print_json, problem, verdicts
 from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json
+from blemish.errors import number_of
 
 if TYPE_CHECKING:
     from blemish.model import Model
@@ -26,7 +27,9 @@ def update(
     only_normal: Annotated[
         bool, typer.Option("--only-normal", help="Leave out new images above the threshold.")
     ] = False,
-    newest: Annotated[int | None, typer.Option(help="Calibrate on the scores of so many newest images alone.")] = None,
+    newest: Annotated[
+        int | None, typer.Option(help="Calibrate on the scores of so many newest images alone.", max=1_000_000_000)
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     engine: EngineName = "auto",
     device: DeviceName = "auto",
@@ -45,15 +48,15 @@ def update(
     change = changed.provenance.changes[-1]
     _save(changed, loaded, goal, replacing)
     if not as_json:
-        out.print(f"learned from {several(change.images, 'new image', 'new images')}, {len(changed.inside)} in all")
+        out.print(f"learned from {number_of(change.images, 'new image')}, {len(changed.inside)} in all")
         if change.repeated:
-            out.print(f"{several(change.repeated, 'image was', 'images were')} inside already and not counted again")
+            out.print(f"{number_of(change.repeated, 'image was', 'images were')} inside already and not counted again")
     if change.skipped:
-        problem(f"{several(change.skipped, 'image', 'images')} could not be read and left out")
+        problem(f"{number_of(change.skipped, 'image')} could not be read and left out")
     if change.anomalous:
         named = listed([f"{name} (p {p_value:.2g})" for name, p_value in change.worst], change.anomalous)
         came = change.images + (change.anomalous if change.left_out else 0)
-        chance = f"of {came} good images about {loaded.calibration.rate * came:.2g} would by chance"
+        chance = f"of {number_of(came, 'good image')} about {loaded.calibration.rate * came:.2g} would by chance"
         what = "look" if change.anomalous > 1 else "looks"
         advice = "left out" if change.left_out else _advice(loaded, replaced=Path(goal) == Path(model))
         problem(f"[yellow]warning:[/yellow] {change.anomalous} {what} anomalous ({chance}): {named}; {advice}")
@@ -90,7 +93,7 @@ def merge(
             progress("merge", number, len(models) - 1)
     merged.save(output, force=force)
     if not as_json:
-        out.print(f"merged {len(models)} models of {len(merged.inside)} images together")
+        out.print(f"merged {number_of(len(models), 'model')} of {number_of(len(merged.inside), 'image')} together")
     _tell(merged, first, output, as_json)
 
 
@@ -112,7 +115,7 @@ def forget(
         changed = loaded.forget(images, progress=progress)
     _save(changed, loaded, goal, replacing)
     if not as_json:
-        forgotten = several(changed.provenance.changes[-1].images, "image", "images")
+        forgotten = number_of(changed.provenance.changes[-1].images, "image")
         out.print(f"forgot {forgotten}, {len(changed.inside)} are left")
     _tell(changed, loaded, goal, as_json)
 
@@ -153,8 +156,9 @@ def _tell(changed: Model, before: Model, goal: str, as_json: bool) -> None:
     if as_json:
         print_json(_moved(changed, before, goal))
         return
-    out.print(f"before: {len(before.calibration.scores)} scores calibrate, {verdicts(before.calibration)}")
-    out.print(f"now: {len(changed.calibration.scores)} scores calibrate, {verdicts(changed.calibration)}")
+    for when, model in (("before", before), ("now", changed)):
+        count = number_of(len(model.calibration.scores), "score calibrates", "scores calibrate")
+        out.print(f"{when}: {count}, {verdicts(model.calibration)}")
     out.print(f"saved to {escape(str(goal))}")
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from blemish.cli.console import bars, err, escape, out, print_json, problem
 from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json, check_report
-from blemish.errors import require
+from blemish.errors import number_of, require
 
 if TYPE_CHECKING:
     from blemish.evaluation.compare import Comparison
@@ -109,7 +109,7 @@ def _print(comparison: Comparison) -> None:
     if comparison.missing:
         out.print(escape(comparison.missing))
     if comparison.unreadable:
-        problem(f"{comparison.unreadable} labelled images could not be read and are left out")
+        problem(f"{number_of(comparison.unreadable, 'labelled image')} could not be read and left out")
 
 
 def _percent(figure: float | None, digits: int) -> str:

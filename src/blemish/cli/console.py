@@ -17,6 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from blemish.errors import number_of
+
 if TYPE_CHECKING:
     from blemish.calibration import Calibration
     from blemish.components import Diagnosis, Pruning
@@ -150,7 +152,7 @@ def calibrated_by(calibration: Calibration) -> str:
     own = f"; the threshold is the score of {escape(image)}" if image else ""
     if folds:
         return f"calibrated on all {count}, each scored by a model of the other {folds - 1} of {folds} folds{own}"
-    return f"calibrated on {count} images, each scored before anything was learned from it{own}"
+    return f"calibrated on {number_of(count, 'image')}, each scored before anything was learned from it{own}"
 
 
 def listed(names: Sequence[str], count: int | None = None) -> str:
@@ -164,11 +166,6 @@ def looking_anomalous(count: int) -> str:
     return f"{count} of the good images " + ("looks anomalous itself" if count == 1 else "look anomalous themselves")
 
 
-def several(count: int, one: str, many: str) -> str:
-    """Returns `1 image`, `2 images` and the like."""
-    return f"{count} {one if count == 1 else many}"
-
-
 def print_model(model: Model, output: str) -> None:
     from blemish.calibration import DEFAULT_RATE
     from blemish.detectors import Trained
@@ -177,12 +174,12 @@ def print_model(model: Model, output: str) -> None:
     out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
     if told["weights"].startswith(("file", "timm hub")):
         out.print(f"weights: {escape(told['weights'])}")
-    copies = f" and {several(told['copies'], 'shifted copy', 'shifted copies')} of each" if told["copies"] else ""
+    copies = f" and {number_of(told['copies'], 'shifted copy', 'shifted copies')} of each" if told["copies"] else ""
     skipped = f", {told['skipped']} unreadable left out" if told["skipped"] else ""
     tile = model.recipe.geometry.tile
     tiles = "" if tile is None else f" in tiles of {tile} pixels"
     shape = "x".join(map(str, told["input"]))
-    out.print(f"fitted on {told['images']} images{tiles}{copies}, seen at {shape} pixels{skipped}")
+    out.print(f"fitted on {number_of(told['images'], 'image')}{tiles}{copies}, seen at {shape} pixels{skipped}")
     asked = model.provenance.learned.get("variance_asked", 0)
     for layer, kept in zip(told["layers"], model.provenance.learned.get("variance_kept", []), strict=False):
         if kept < asked - 5e-4:
@@ -197,9 +194,9 @@ def print_model(model: Model, output: str) -> None:
             f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} images to calibrate on)"
         )
     if told["repeated"]:
-        out.print(f"{several(told['repeated'], 'image is', 'images are')} the same as another; each is counted once")
+        out.print(f"{number_of(told['repeated'], 'image is', 'images are')} the same as another; each is counted once")
     if told["trimmed"]:
-        left_out = several(len(told["trimmed"]), "image that looks anomalous was", "images that look anomalous were")
+        left_out = number_of(len(told["trimmed"]), "image that looks anomalous was", "images that look anomalous were")
         out.print(f"{left_out} left out: {listed(told['trimmed'])}")
     learned = model.provenance.learned
     if learned.get("range_is_bounded"):
@@ -267,7 +264,7 @@ def print_diagnoses(rows: list[Diagnosis]) -> None:
 def print_pruning(pruning: Pruning, output: str) -> None:
     for layer, dropped in zip(pruning.model.recipe.layers, pruning.dropped, strict=True):
         listed = f": {', '.join(map(str, dropped))}" if dropped else ""
-        out.print(f"layer {escape(str(layer))}: {len(dropped)} components left out{listed}")
+        out.print(f"layer {escape(str(layer))}: {number_of(len(dropped), 'component')} left out{listed}")
     if pruning.before is not None and pruning.after is not None:
         table = Table(box=None, pad_edge=False)
         kinds = {"auroc": "pixel AUROC", "aupr": "pixel AUPR", "aupro": "AUPRO"}

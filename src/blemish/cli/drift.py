@@ -25,7 +25,9 @@ def drift(
         list[str], typer.Argument(help="Images in order, folders, layout:PATH, or FILE.jsonl that predict wrote.")
     ],
     level: Annotated[float, typer.Option(help="Evidence that raises the alarm.")] = 100.0,
-    window: Annotated[int, typer.Option(help="Latest images, for the mean and the test of a window.")] = 100,
+    window: Annotated[
+        int, typer.Option(help="Latest images, for the mean and the test of a window.", max=1_000_000)
+    ] = 100,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The picture, FILE.png.")] = None,
     engine: EngineName = "auto",
     device: DeviceName = "auto",

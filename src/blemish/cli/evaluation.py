@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from blemish.cli.console import calibrated_by, escape, out, verdicts
+from blemish.errors import number_of
 
 if TYPE_CHECKING:
     from blemish.calibration import Calibration
@@ -111,8 +112,10 @@ def _print_decisions(calibration: Calibration, evaluation: Evaluation) -> None:
     )
     if decisions["false_alarms_by_chance"]:
         low, high = decisions["false_alarms_by_chance"]
-        normal = evaluation.image["normal"]
-        out.print(f"(on {normal} good images the stated rate gives {low} to {high} false alarms by chance)")
+        normal = int(evaluation.image["normal"] or 0)
+        out.print(
+            f"(on {number_of(normal, 'good image')} the stated rate gives {low} to {high} false alarms by chance)"
+        )
     if evaluation.rates:
         table = Table(box=None, pad_edge=False)
         for column in ("stated rate", "threshold", "false alarms", "detected"):

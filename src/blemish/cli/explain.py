@@ -44,7 +44,7 @@ def explain(
     ] = None,
     gallery: Annotated[str | None, typer.Option(help="SOURCE: a page of every component, into --out.")] = None,
     diagnoses: Annotated[str | None, typer.Option(help="SOURCE: a table of the components.")] = None,
-    images: Annotated[int, typer.Option(help="Images in figures and gallery.", min=1)] = 4,
+    images: Annotated[int, typer.Option(help="Images in figures and gallery.", min=1, max=1000)] = 4,
     out_folder: Annotated[str | None, typer.Option("--out", help="A new folder for pictures.")] = None,
     false_alarm_rate: FalseAlarmRate = None,
     threshold: Threshold = None,
@@ -161,7 +161,7 @@ def sample(
     model: Annotated[str, typer.Argument(help="What fit wrote, of detector vae or vae-grf.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture, FILE.png.")],
     count: Annotated[int, typer.Option("-n", help="How many.", min=1, max=256)] = 16,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0, max=(1 << 32) - 1)] = 0,
     device: DeviceName = "auto",
     force: Force = False,
 ) -> None:
@@ -183,10 +183,12 @@ def prune(
     output: Annotated[str, typer.Option("--output", "-o", help="Where the pruned model goes, a new folder.")],
     source: Annotated[str | None, typer.Argument(help="The data it was fitted on, if it has moved.")] = None,
     drop_border: Annotated[
-        float | None, typer.Option(help="Leave out components this many times larger on the border of good images.")
+        float | None,
+        typer.Option(help="Leave out components this many times larger on the border of good images.", min=0, max=1e9),
     ] = None,
     keep_best: Annotated[
-        int | None, typer.Option(help="Keep this many of each layer, by AUROC on the labelled images.")
+        int | None,
+        typer.Option(help="Keep this many of each layer, by AUROC on the labelled images.", min=1, max=1_000_000),
     ] = None,
     drop: Annotated[str | None, typer.Option(help="Leave out these: 3,17 or, with several layers, 2:3,3:17.")] = None,
     engine: EngineName = "auto",
@@ -222,5 +224,7 @@ def _components(text: str | None) -> int | str | list[int] | None:
     """Reads `12`, `best`, `worst`, or indices; a single index has a comma after it."""
     if text is None or not text.replace(",", "").replace(" ", "").isdecimal():
         return text
+    if any(len(number.strip()) > 9 for number in text.split(",")):
+        raise SettingError(f"{text}: a component has at most 9 digits; give its index")
     numbers = [int(number) for number in text.split(",") if number.strip()]
     return numbers if "," in text else numbers[0]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from blemish.cli.clock import since_start
 from blemish.cli.config import OWN, config_settings, key_of, read_config, written
 from blemish.cli.console import bars, described, err, escape, print_json, print_model
 from blemish.cli.options import DeviceName, EngineName, Force, Json, parse_layers, parse_settings
@@ -72,7 +73,7 @@ def fit(
         str | None,
         typer.Option(help="cross (default up to 2,000 images or tiles; not for a trained detector) or hold-out."),
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Of a cross-fit; 10 by default.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Of a cross-fit; 10 by default.", max=10_000)] = None,
     calibration_share: Annotated[
         float | None, typer.Option(help="Hold out this share of the images; a fifth by default.")
     ] = None,
@@ -173,7 +174,7 @@ def fit(
             download=download,
             skip_bad=skip_bad,
             progress=progress,
-            announce=lambda plan: err.print(escape(str(plan))),
+            announce=lambda plan: err.print(escape(str(plan.after(since_start() - plan.spent)))),
             checkpoints=checkpoints,
             resume=resume,
             processes=processes,

@@ -22,7 +22,7 @@ from blemish.cli.console import (
     whoever_reads,
 )
 from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
-from blemish.errors import SettingError
+from blemish.errors import SettingError, number_of
 
 if TYPE_CHECKING:
     from blemish.datasets import Dataset
@@ -183,9 +183,9 @@ def _predict_on_ray(
     else:
         counts = done.counts
         failed = f"; [red]{counts.errors} could not be read[/red]" if counts.errors else ""
-        out.print(f"{counts.images} images, {counts.anomalies} anomalous{failed}")
+        out.print(f"{number_of(counts.images, 'image')}, {counts.anomalies} anomalous{failed}")
         kept = f", {done.parts - done.computed} of them there already" if done.computed < done.parts else ""
-        out.print(f"{done.parts} Parquet files{kept}: {escape(done.folder)}")
+        out.print(f"{number_of(done.parts, 'Parquet file')}{kept}: {escape(done.folder)}")
     if done.counts.errors:
         raise typer.Exit(SOME_FAILED)
 

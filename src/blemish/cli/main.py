@@ -6,6 +6,7 @@ import atexit
 import errno
 import io
 import os
+import re
 import sys
 import warnings
 from contextlib import suppress
@@ -119,6 +120,7 @@ def _one_line(error: BaseException) -> str:
         text = OUT_OF_MEMORY
     else:
         text = f"{type(error).__name__}: {error} (an error in blemish; --debug shows where)"
+    text = re.sub(r"\d{60,}", lambda found: f"{found[0][:20]}… ({len(found[0]):,} digits)", text)
     return " ".join(text.split())
 
 

@@ -17,6 +17,9 @@ SOME_FAILED = 3
 LONGEST_NAME = 200
 """Characters of a layer's name, at most."""
 
+LONGEST = 10
+"""Digits of a layer's number, at most; longer ones are names that no network has."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 FalseAlarmRate = Annotated[
@@ -55,7 +58,7 @@ def parse_layers(text: str | None) -> list[int | str] | None:
     for name in names:
         if len(name) > LONGEST_NAME:
             raise SettingError(f"--layers names {shown(name)}; expected levels such as 2,3,4, or names of modules")
-    return [int(name) if name.isdecimal() else name for name in names]
+    return [int(name) if name.isdecimal() and len(name) < LONGEST else name for name in names]
 
 
 def parse_settings(texts: list[str]) -> dict[str, Any]:

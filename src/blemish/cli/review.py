@@ -14,12 +14,12 @@ from blemish.cli.options import Force, Json
 def review(
     saved: Annotated[Path, typer.Argument(help="What the page of predict --review saved.")],
     output: Annotated[str, typer.Option("--output", "-o", help="A new folder for the tree.")],
-    train: Annotated[float, typer.Option(help="Share of the good images that go to train/good.")] = 0.0,
+    train: Annotated[float, typer.Option(help="Share of the good images that go to train/good.", min=0, max=1)] = 0.0,
     masks: Annotated[
         bool,
         typer.Option("--masks/--no-masks", help="Write masks of the boxes; each anomalous image then needs a box."),
     ] = True,
-    seed: Annotated[int, typer.Option(help="Chooses the images of that share.")] = 0,
+    seed: Annotated[int, typer.Option(help="Chooses the images of that share.", min=0, max=(1 << 32) - 1)] = 0,
     force: Force = False,
     as_json: Json = False,
 ) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from blemish.cli.console import err, escape, out, print_json, several, verdicts, whoever_reads
+from blemish.cli.console import err, escape, out, print_json, verdicts, whoever_reads
 from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Json, Threshold
-from blemish.errors import SettingError
+from blemish.errors import SettingError, number_of
 from blemish.interrupts import Interrupted
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _run(watched: Watching, once: bool, as_json: bool) -> bool:
     except (KeyboardInterrupt, Interrupted) as interrupt:  # how a watch usually ends
         ended = "ended by SIGTERM: " if getattr(interrupt, "status", 0) == 143 else "ended: "
     counts = watched.counts
-    total = several(sum(counts.values()), "image", "images")
+    total = number_of(sum(counts.values()), "image")
     err.print(
         f"{ended}{total} in {time.monotonic() - start:.0f} s: {counts['good']} good, {counts['anomalous']} anomalous, "
         f"{counts['unreadable']} unreadable"
@@ -144,6 +144,8 @@ def _run(watched: Watching, once: bool, as_json: bool) -> bool:
 
 
 def _print(result: Result, as_json: bool) -> None:
+    from blemish.maps import counted
+
     if as_json:
         return print_json(result.as_dict())
     path = escape(result.path)
@@ -151,7 +153,7 @@ def _print(result: Result, as_json: bool) -> None:
         out.print(f"[red]error[/red]    {path}: {escape(result.error)}")
         return None
     word = "[red]anomaly[/red]" if result.is_anomaly else "[green]good[/green]   "
-    out.print(f"{word}  score {result.score:.6g}  p {result.p_value:.4f}  {len(result.boxes):>2} boxes  {path}")
+    out.print(f"{word}  score {result.score:.6g}  p {result.p_value:.4f}  {counted(result.boxes):>8}  {path}")
     return None
 
 

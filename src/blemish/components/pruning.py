@@ -108,7 +108,7 @@ def _listed(model: Model, names: Sequence[str]) -> Drop:
     found: list[list[int]] = [[] for _ in layers]
     for name in names:
         layer, _, index = name.rpartition(":")
-        if not index.strip().isdecimal():
+        if not index.strip().isdecimal() or len(index) > 9:
             raise SettingError(f"{name!r} is not a component; give its index, or LAYER:INDEX")
         if not layer and len(layers) > 1:
             raise SettingError(f"component {name} may be of layer {' or '.join(layers)}; give LAYER:{name}")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blemish.datasets.listing import images_in, matching
 from blemish.datasets.sample import GOOD, Dataset, Sample
-from blemish.errors import SourceError
+from blemish.errors import SourceError, number_of
 from blemish.images.array_files import read_images, read_labels
 from blemish.images.files import SUFFIXES
 
@@ -38,7 +38,9 @@ def read_one_class(path: str, seed: int = 0) -> Dataset:
     normal = [Sample(image) for image, kind in train if kind == chosen]
     if len(normal) < 2:
         kinds = ", ".join(sorted({kind for _, kind in train}))
-        raise SourceError(f"{where}: has {len(normal)} training images of class {chosen!r}; it has classes {kinds}")
+        raise SourceError(
+            f"{where}: has {number_of(len(normal), 'training image')} of class {chosen!r}; it has classes {kinds}"
+        )
     judged = [Sample(image, GOOD if kind == chosen else kind) for image, kind in test]
     return Dataset(f"one class, {chosen}", path, normal, judged)
 

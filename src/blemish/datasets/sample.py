@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.datasets.marks import MaskFrame, Masks, TrueBoxes
-from blemish.errors import SourceError
+from blemish.errors import SourceError, number_of
 from blemish.images import Location, Remote
 
 GOOD = "good"
@@ -48,7 +48,7 @@ class Dataset:
 
     def __str__(self) -> str:
         if not self.test:
-            return f"{self.root}: {self.layout}, {len(self.train)} images"
+            return f"{self.root}: {self.layout}, {number_of(len(self.train), 'image')}"
         kinds = Counter(sample.kind for sample in self.test)
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         return f"{self.root}: {self.layout}, {len(self.train)} to train, {len(self.test)} to test ({counts})"

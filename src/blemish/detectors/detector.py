@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 Features = Sequence[Tensor]
 """One tensor (B, C_l, H_l, W_l) for each layer."""
 
+DOUBLE = 2
+"""How many times as long a product takes in float64 as in float32."""
+
+EIGEN = 6
+"""How many times as long an eigen-decomposition in float32 takes as the cube of its side takes a product."""
+
 MANY = 1 << 40
 """More images than there are."""
 
@@ -91,6 +97,24 @@ class Detector(ABC):
     @abstractmethod
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         """Returns about how many bytes a fit on this many images holds at its peak, its head included."""
+
+    def operations(self, grids: list[Grid], rows: int, scored: int, models: int) -> float:
+        """Returns about how many multiplications and additions learning and calibrating take.
+
+        Those that a processor does less quickly than a product of matrices in float32 count several times. It is 0 for
+        a detector that is trained.
+
+        Args:
+            grids: of the layers.
+            rows: that are learned from, shifted copies included.
+            scored: of them, to calibrate.
+            models: how many scoring modules are made of what was learned.
+        """
+        return 0.0
+
+    def size(self, grids: list[Grid], rows: int) -> int:
+        """Returns about how many bytes a saved model takes that has learned from so many rows, without the backbone."""
+        return 0
 
     @property
     def count(self) -> int:

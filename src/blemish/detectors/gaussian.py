@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.detector import Detector, Features, Grid
+from blemish.detectors.detector import DOUBLE, EIGEN, Detector, Features, Grid
 from blemish.detectors.head import ComponentsHead, Head, Part, fixed, to_grid
 from blemish.errors import SettingError
 from blemish.expected import Choice, Each, Either, Kind, Maybe, Number, Whole
@@ -76,6 +76,16 @@ class Gaussian(Detector):
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         return sum(8 * channels * (6 * channels + 2 * batch * height * width) for channels, height, width in grids)
+
+    def operations(self, grids: list[Grid], rows: int, scored: int, models: int) -> float:
+        found = 0.0
+        for channels, height, width in grids:
+            found += 2 * (DOUBLE * rows + scored) * height * width * channels**2
+            found += models * DOUBLE * EIGEN * channels**3
+        return found
+
+    def size(self, grids: list[Grid], rows: int) -> int:
+        return sum((8 + 4) * channels**2 for channels, _, _ in grids)
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         if self.drop is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blemish.engines import BATCH, Arrays
+from blemish.errors import SettingError
+
+_PROCESS = os.getpid()
+"""The process that loaded this module."""
 
 
 def best_device() -> torch.device:
@@ -77,7 +82,21 @@ class TorchEngine:
         graphs.save(folder, shape)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
-        """Yields the module's outputs for each batch, in order."""
+        """Yields the module's outputs for each batch, in order.
+
+        In a process that was forked from the one that loaded torch, it runs in one thread: torch's other threads
+        were not copied, and waiting for them would never end.
+
+        Raises:
+            SettingError: it was forked from a process that uses a GPU.
+        """
+        if os.getpid() != _PROCESS:
+            if self.device.type != "cpu":
+                raise SettingError(
+                    f"{self.device} cannot be used in a process that was forked; start processes with "
+                    'multiprocessing.get_context("spawn")'
+                )
+            torch.set_num_threads(1)
         for batch in batches:
             with torch.inference_mode():
                 parts = [

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration, lowest_rate
 from blemish.datasets import GOOD, Dataset, Sample, read_source
-from blemish.errors import SourceError, require
+from blemish.errors import SourceError, number_of, require
 from blemish.evaluation.counting import OVERLAPS, Counts, count
 from blemish.evaluation.origin import Origin
 from blemish.evaluation.per_image import Difference, PerImage, differences
@@ -161,7 +161,7 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | bo
     results = counted.results
     if not results:
         reason = counted.unreadable[0].prediction.error
-        raise SourceError(f"{dataset.root}: none of its {len(samples)} test images can be read; {reason}")
+        raise SourceError(f"{dataset.root}: none of its {number_of(len(samples), 'test image')} can be read; {reason}")
     per_image = counted.per_image(dataset)
     everything = reduce(PixelTally.merge, counted.tallies.values(), PixelTally())
     decisions = _decisions(results, model.threshold)

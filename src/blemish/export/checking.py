@@ -13,7 +13,7 @@ from blemish.datasets import evenly_spaced, read_source
 from blemish.datasets.sample import name_below
 from blemish.engines import Engine
 from blemish.engines.stream import stream, whole
-from blemish.errors import ExportError, ImageError, SourceError
+from blemish.errors import ExportError, ImageError, SourceError, number_of
 from blemish.images import Location, name_of
 from blemish.model import Model
 from blemish.progress import Progress
@@ -58,9 +58,9 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"checked on {self.images} images in {self.runtime}: scores differ by {self.score_largest:.2g} at most and "
-            f"{self.score_mean:.2g} on average, maps by {self.map_largest:.2g} (allowed: {self.allowed:g}, of maps "
-            f"{2 * self.allowed:g})"
+            f"checked on {number_of(self.images, 'image')} in {self.runtime}: scores differ by "
+            f"{self.score_largest:.2g} at most and {self.score_mean:.2g} on average, maps by "
+            f"{self.map_largest:.2g} (allowed: {self.allowed:g}, of maps {2 * self.allowed:g})"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from blemish.images import Copies, in_proportion
 from blemish.model import Fitted, Learned, Model, Provenance, Recipe
 from blemish.model.inside import Inside
 from blemish.model.provenance import CalibratedOn, Change, now, versions
+from blemish.model.recipe import LARGEST_SEED
 from blemish.progress import LOG, Progress, reported
 
 if TYPE_CHECKING:
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     from blemish.distributed.fold import Fold
     from blemish.engines.extractor import Extractor
     from blemish.fitting.trained.learn import Run, Training
-
-LARGEST_SEED = (1 << 32) - 1
 
 
 def fit(
@@ -142,6 +142,7 @@ def fit(
     from blemish.fitting.trained.start import find_start
     from blemish.training.loop import check_processes
 
+    began = time.perf_counter()
     seed = as_count("seed", seed)
     if not 0 <= seed <= LARGEST_SEED:
         raise SettingError(f"seed {seed} is out of range; give 0 to {LARGEST_SEED}")
@@ -210,7 +211,7 @@ def fit(
     learned_from = start.learned_from(paths, geometry)
     images = divide(dataset, seed, calibrating, crosses=crosses, trained=trained, learned_from=learned_from)
     how = Run(folder, resume, start, processes, torch_device(device))
-    options = Options(skip_bad, trim, reported(progress), announce, how, memory)
+    options = Options(skip_bad, trim, reported(progress), announce, how, memory, began)
     if ray is None:
         return run(prepare(learning, extractor, recipe, images, options))
     from blemish.distributed.cluster import connect
@@ -228,7 +229,7 @@ def fit(
 class Options:
     """Arguments of `fit` by the same names that change how it runs; `skip_bad` and `trim` change the result too.
 
-    A training's folder, its start and its processes are in `how`.
+    A training's folder, its start and its processes are in `how`. The fit `began` at this time of `time.perf_counter`.
     """
 
     skip_bad: bool = False
@@ -237,6 +238,7 @@ class Options:
     announce: Callable[[Plan], None] | None = None
     how: Run | None = None
     memory: int | None = None
+    began: float | None = None
 
 
 @dataclass(frozen=True)
@@ -314,6 +316,8 @@ def prepare(
     digest = images_digest([sample.path for sample in images.all])  # now, so that later changes to them are noticed
     plan = plan_fit(detector, extractor, recipe, images, options.memory, how.processes)
     plan = replace(plan, start=how.folder if how.start.warm else None)
+    if options.began is not None:
+        plan = plan.after(time.perf_counter() - options.began)
     training = make_training(detector, recipe, extractor.origin, images, plan.cache, how)
     plan.check()
     LOG.info("%s", plan)

@@ -10,7 +10,7 @@ from blemish.datasets import Sample
 from blemish.engines import Engine
 from blemish.engines.features import Variety, check_finite
 from blemish.engines.stream import Chunk, stream
-from blemish.errors import FIX, NAMED, BadImagesError, DegenerateError, ImageError
+from blemish.errors import FIX, NAMED, BadImagesError, DegenerateError, ImageError, number_of
 from blemish.images import Copies, Geometry, Location, count_tiles, decode_ahead, read_image, waiting
 from blemish.model.inside import Arrivals
 from blemish.progress import Progress
@@ -84,9 +84,9 @@ class Passes:
         if count >= fewest:
             return
         if self.repeated:
+            same = number_of(self.repeated, "image is the same as another", "images are the same as others")
             raise DegenerateError(
-                f"{self.repeated} images are the same as others, so too few are left to learn from and to calibrate "
-                "on; give more different images"
+                f"{same}, so too few are left to learn from and to calibrate on; give more different images"
             )
         raise BadImagesError(self.bad, "too few are left; give at least 2 good images")
 

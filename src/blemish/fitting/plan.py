@@ -20,7 +20,8 @@ import numpy as np
 
 from blemish.calibration.cross_fit import FOLDS
 from blemish.engines import BATCH, Engine
-from blemish.errors import ImageError, MemoryLimitError
+from blemish.errors import ImageError, MemoryLimitError, number_of
+from blemish.fitting.effort import seconds_beside
 from blemish.images import (
     Geometry,
     Header,
@@ -69,7 +70,9 @@ class Plan:
         images: how many will be read.
         tiles: how many tiles they have in all; as many as images if they are not cut.
         shape: height and width of the model's input.
-        seconds: estimated, for decoding and extracting all of them on this machine, from a few that were timed.
+        seconds: estimated, of the whole fit on this machine: those `spent`, decoding, the backbone, learning,
+            calibrating, and saving; without the training, if it trains.
+        spent: seconds that it has taken so far, to load libraries and the backbone.
         memory: bytes, estimated, of the whole process at its peak.
         available: bytes that the process may have in all, with what it has already.
         trains: whether training follows, whose time is not in `seconds`.
@@ -88,6 +91,11 @@ class Plan:
     cache: int = 0
     disk: int = 0
     start: Path | None = None
+    spent: float = 0.0
+
+    def after(self, seconds: float) -> Plan:
+        """Returns the plan of what began so many seconds before the time that it counts from."""
+        return replace(self, seconds=self.seconds + seconds, spent=self.spent + seconds)
 
     def check(self) -> None:
         """Raises `MemoryLimitError` if there is not enough memory."""
@@ -98,10 +106,13 @@ class Plan:
             )
 
     def __str__(self) -> str:
-        tiles = f" in {self.tiles} tiles" if self.tiles != self.images else ""
-        images = f"{self.images} images{tiles} at {self.shape[0]}x{self.shape[1]}"
+        images = number_of(self.images, "image" if self.tiles == self.images else "photograph")
+        tiles = "" if self.tiles == self.images else f", {number_of(self.tiles, 'tile')} in all,"
+        seen = f"{images}{tiles} at {self.shape[0]}x{self.shape[1]}"
         disk = f", {_gigabytes(self.disk)} of disk in {tempfile.gettempdir()}" if self.disk else ""
-        told = f"about {max(1, round(self.seconds))} s and {_gigabytes(self.memory)} of memory{disk} for {images}"
+        passed = f" in all ({round(self.spent)} s of them have passed)" if self.spent >= 1 else ""
+        time_and_memory = f"about {max(1, round(self.seconds))} s{passed} and {_gigabytes(self.memory)} of memory{disk}"
+        told = f"{time_and_memory} for {seen}"
         start = f" from the weights of {self.start}, with a schedule of its own," if self.start else ","
         return told + (f"; then training{start} for which a bar shows the time" if self.trains else "")
 
@@ -139,15 +150,21 @@ def plan_fit(
         # Two models without a fold exist at one time; each may hold as much again, beside the fold's features.
         return 3 * held + 2 * 4 * features * count * each // FOLDS if images.crosses else held
 
-    plan = make_plan(extractor.engine, paths, recipe.geometry, features, statistics)
-    plan = replace(plan, seconds=each * plan.seconds, trains=isinstance(detector, Trained))
+    plan = make_plan(extractor.engine, paths, recipe.geometry, features, statistics, each)
+    beside = seconds_beside(detector, grids, images, plan.tiles, each)
+    plan = replace(plan, seconds=plan.seconds + beside, trains=isinstance(detector, Trained))
     if not images.crosses and (detector.sees_pixels or not plan.trains):
         return plan
     return with_cache(plan, round(4 * features * plan.tiles * each * len(images.to_fit) / len(paths)), memory)
 
 
 def make_plan(
-    engine: Engine, paths: Sequence[Location], geometry: Geometry, features: int, statistics: Callable[[int], int]
+    engine: Engine,
+    paths: Sequence[Location],
+    geometry: Geometry,
+    features: int,
+    statistics: Callable[[int], int],
+    each: int = 1,
 ) -> Plan:
     """Returns a plan: reads all headers, times a few images or their tiles, and adds up.
 
@@ -157,12 +174,13 @@ def make_plan(
         geometry: of the images.
         features: how many numbers the features of one image or tile have.
         statistics: returns, for a count of images or tiles, the bytes that the detector holds at its peak.
+        each: rows that run through the engine for each image: itself and its shifted copies.
     """
     headers = _headers(paths, geometry)
     tiles = (
         len(paths) if geometry.tile is None else max(1, sum(_tiles(header, geometry) for header in headers.values()))
     )
-    seconds = _seconds(engine, headers, geometry, tiles)
+    seconds = _seconds(engine, headers, geometry, tiles, each)
     used, available = memory_limits()
     area = geometry.shape[0] * geometry.shape[1]
     batches = BATCH * (BUFFERS * 4 * features + 3 * 3 * area + MAPS * 4 * area)
@@ -230,7 +248,7 @@ def _reading(headers: Sequence[Header], geometry: Geometry) -> int:
     return max(peaks)
 
 
-def _seconds(engine: Engine, headers: dict[Location, Header], geometry: Geometry, tiles: int) -> float:
+def _seconds(engine: Engine, headers: dict[Location, Header], geometry: Geometry, tiles: int, each: int) -> float:
     """Returns the seconds for all images, estimated from some of them; 0 if none of these can be read."""
     area = {path: header.height * header.width for path, header in headers.items()}
     some = _spread(list(headers), area)
@@ -247,7 +265,7 @@ def _seconds(engine: Engine, headers: dict[Location, Header], geometry: Geometry
         for _ in engine.run([batch]):
             pass
         running = time.perf_counter() - start
-    return decoding * sum(area.values()) / pixels + (running / rows + cutting / len(images)) * tiles
+    return decoding * sum(area.values()) / pixels + (each * running / rows + cutting / len(images)) * tiles
 
 
 def _spread(paths: Sequence[Location], area: Mapping[Location, int]) -> list[Location]:
@@ -329,4 +347,5 @@ def free_memory() -> int:
 
 
 def _gigabytes(count: int) -> str:
-    return f"{max(count, 0) / 1e9:.1f} GB"
+    size = max(count, 0) / 1e9
+    return f"{size:.{1 if size >= 0.1 else 2}f} GB"

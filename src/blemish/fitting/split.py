@@ -137,7 +137,7 @@ class Calibrating:
             return asked
         most = detector.leaves_out(grids)
         if asked and rows > most:
-            told = f"at most {most} images or tiles" if most else "none"
+            told = f"at most {most:,} images or tiles" if most else "none"
             raise SettingError(
                 f"{detector.name} can be cross-fitted on {told} here, and there are {rows}; give --calibration hold-out"
             )

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import SourceError
+from blemish.errors import SourceError, number_of
 from blemish.images.remote import Location, Remote
 
 LARGEST = 1 << 30
@@ -45,7 +45,7 @@ def read_member(path: Location) -> NDArray[np.uint8] | None:
         return None
     images = read_images(*held)
     if int(path.name) >= len(images):
-        raise SourceError(f"{path}: the file has {len(images)} images, counted from 0")
+        raise SourceError(f"{path}: the file has {number_of(len(images), 'image')}, counted from 0")
     image: NDArray[np.uint8] = images[int(path.name)]
     return image
 

@@ -12,6 +12,9 @@ from PIL import Image
 from blemish.errors import SettingError
 from blemish.images.tiling import LARGEST, SMALLEST, Tiling
 
+DIGITS = 100
+"""Digits of a number in a size, fewer than; Python refuses to read several thousand."""
+
 NARROWEST = math.log(16)
 """Pictures are drawn at most this narrow, in either direction, as log(height / width)."""
 
@@ -74,8 +77,10 @@ class Geometry:
         """
         if overlap is not None and tile is None:
             raise SettingError("--overlap is of tiles; give --tile too")
+        if tile is not None and not SMALLEST <= tile <= LARGEST:
+            raise SettingError(f"tile {tile} is out of range; give {SMALLEST} to {LARGEST} pixels")
         sides = str(size).lower().split("x")
-        if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+        if len(sides) > 2 or not all(side.strip().isdecimal() and len(side) < DIGITS for side in sides):
             raise SettingError(f"size {size!r} is not a size; give one number (256) or height x width (240x320)")
         numbers = [int(side) for side in sides]
         shared = overlap if overlap is not None else (tile or 0) // 4

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from blemish.calibration import Calibration, Gathered, default_box_rate, lowest_rate, promised_rate
 from blemish.calibration.gathered import MOST as MOST_SCORES
 from blemish.engines.stream import stream, tensors
-from blemish.errors import BadImagesError, ImageError, SettingError, SourceError, as_count
+from blemish.errors import BadImagesError, ImageError, SettingError, SourceError, as_count, number_of
 from blemish.images import Copies
 from blemish.model.inside import Inside
 from blemish.model.intake import Images, Intake, NewImages, Where, good_by_chance, several
@@ -83,9 +83,10 @@ def merge(model: Model, other: Model) -> Model:
     common = model.inside.places(other.inside.names()) >= 0
     if count := int(common.sum()):
         remedy = "forget them from one of the models" if others.forgets else "fit one of the models without them"
-        raise SettingError(
-            f"{count} images are in both models, and would count twice{_named(other, common)}; {remedy}, then merge"
+        twice = number_of(
+            count, "image is in both models, and would count", "images are in both models, and would count"
         )
+        raise SettingError(f"{twice} twice{_named(other, common)}; {remedy}, then merge")
     former = model.provenance.changes
     joined = Change(now(), "merge", other.provenance.source, len(other.inside))
     return _changed(
@@ -141,7 +142,7 @@ def forget(model: Model, images: Images, *, bgr: bool = False, progress: Progres
         raise BadImagesError(bad, "nothing was forgotten; repair them, or take them away")
     if unknown:
         raise SourceError(
-            f"{given.root}: the model has not learned from {len(unknown)} of {len(given.images)} images "
+            f"{given.root}: the model has not learned from {len(unknown)} of {number_of(len(given.images), 'image')} "
             f"({several(unknown)}), so nothing was forgotten; give images that it has learned from"
         )
     if uneven or any(True for rows in rows_of.values() for _ in rows):

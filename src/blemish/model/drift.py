@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from blemish.calibration.drift import evidence, places, running_mean, window_p_value
-from blemish.errors import SettingError, as_count, as_number
+from blemish.errors import SettingError, as_count, as_number, number_of
 from blemish.images import Pixels
 from blemish.maps import Panel, sheet, write_picture
 from blemish.maps.charts import HEIGHT, WIDTH, chart
@@ -23,6 +23,7 @@ DEFAULT_LEVEL = 100.0
 """The evidence that raises the alarm: at most one stream of good images in a hundred ever reaches it."""
 
 DEFAULT_WINDOW = 100
+LARGEST_WINDOW = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Drift:
 
     @property
     def _many(self) -> str:
-        return "1 image" if len(self.p_values) == 1 else f"{len(self.p_values)} images"
+        return number_of(len(self.p_values), "image")
 
     def _image(self, index: int) -> str:
         return f"image {index + 1}" + (f" ({self.names[index]})" if self.names else "")
@@ -210,8 +211,10 @@ def check_settings(level: float, window: int) -> tuple[float, int]:
     """
     if not 1 < as_number("level", level) < math.inf:
         raise SettingError(f"level {level} is out of range; give a number above 1, such as 100 for 1 % of false alarms")
-    if as_count("window", window) < 1:
-        raise SettingError(f"window {window} is out of range; give 1 or more images, such as {DEFAULT_WINDOW}")
+    if not 1 <= as_count("window", window) <= LARGEST_WINDOW:
+        raise SettingError(
+            f"window {window} is out of range; give 1 to {LARGEST_WINDOW:,} images, such as {DEFAULT_WINDOW}"
+        )
     return as_number("level", level), as_count("window", window)
 
 

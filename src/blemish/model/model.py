@@ -46,7 +46,7 @@ from blemish.model.drift import DEFAULT_LEVEL, DEFAULT_WINDOW, Drift, find_drift
 from blemish.model.inside import Inside
 from blemish.model.prediction import Origin, Prediction
 from blemish.model.provenance import Provenance
-from blemish.model.recipe import Learned, Recipe
+from blemish.model.recipe import LARGEST_SEED, Learned, Recipe
 from blemish.model.saved import Saved, Store
 from blemish.progress import LOG, Progress, reported
 from blemish.storage import Scratch, new_folder, read_card, write_card
@@ -461,13 +461,15 @@ class Model:
         """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: good images by it.
 
         Raises:
-            SettingError: the detector has no prior over images.
+            SettingError: the detector has no prior over images, or the seed is out of range.
         """
         from blemish.detectors import Generative
 
         detector = self.learned.detector
         if not isinstance(detector, Generative):
             raise SettingError(f"{detector.name} has no prior to draw images from; fit vae or vae-grf")
+        if not 0 <= seed <= LARGEST_SEED:
+            raise SettingError(f"seed {seed} is out of range; give 0 to {LARGEST_SEED}")
         return _pixels(detector.sample(count, seed))
 
     def update(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from blemish.detectors import Detector
     from blemish.detectors.scoring import Scoring
 
+LARGEST_SEED = (1 << 32) - 1
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from blemish.engines.devices import RunsOn
-from blemish.errors import ModelError
+from blemish.errors import ModelError, number_of
 from blemish.service.frames import Frame, packed, receive_frame
 from blemish.service.refused import Refused
 from blemish.service.saying import say
@@ -200,7 +200,8 @@ class Scorer:
         if len(self._waiting) + len(self._sent) + count > self._queue:
             raise Refused(
                 429,
-                f"{len(self._waiting) + len(self._sent)} images wait for their verdict and {count} more do not fit, "
+                f"{number_of(len(self._waiting) + len(self._sent), 'image waits', 'images wait')} for a verdict and "
+                f"{number_of(count, 'more does', 'more do')} not fit, "
                 f"since {self._queue} may wait; send it again later, or fewer at once",
                 "queue full",
                 {"Retry-After": "1"},

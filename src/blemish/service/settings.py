@@ -80,7 +80,7 @@ class Settings:
             ("--keep-bytes", self.keep_bytes, 0, 1 << 60),
         ):
             if not low <= value <= high:
-                raise SettingError(f"{name} {value:g} is out of range; give {low:g} to {high:g}")
+                raise SettingError(f"{name} {value:,} is out of range; give {low:,} to {high:,}")
 
     @property
     def is_local(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from blemish.detectors.detector import MANY, Detector, Features, Grid
+from blemish.detectors.detector import DOUBLE, EIGEN, MANY, Detector, Features, Grid
 from blemish.detectors.fre.head import JOINS, TINY, FREHead, Projection, SharedProjection
 from blemish.detectors.head import Head
 from blemish.errors import SettingError
@@ -20,6 +20,9 @@ from blemish.statistics.subspace import ROOM
 
 VARIANCE, VARIANCE_WITH_COPIES = 0.97, 0.9
 """The share of variance that is kept by default."""
+
+DIRECTIONS = 0.4, 0.8
+"""Directions that these shares need, as a share of the rows, as the real images of the benchmarks have it."""
 
 MEMORY, MOST_MEMORY = 1 << 30, 4 << 30
 """Bytes that the rows of one layer's subspace may take: where memory is scarce, and where there is enough."""
@@ -116,6 +119,27 @@ class FRE(Detector):
             return sum(8 * channels * (6 * channels + 2 * batch * height * width) for channels, height, width in grids)
         room = self._room(grids)
         return sum(AT_THE_PEAK * 4 * dim * _rows(min(images, room(dim))) for dim in _dims(grids))
+
+    def operations(self, grids: list[Grid], rows: int, scored: int, models: int) -> float:
+        if self.shared:
+            return sum(
+                2 * (DOUBLE * rows + scored) * height * width * channels**2 + models * DOUBLE * EIGEN * channels**3
+                for channels, height, width in grids
+            )
+        found, room = 0.0, self._room(grids)
+        for dim in _dims(grids):
+            kept = min(rows, room(dim))
+            cuts = max(0, math.ceil((rows - kept) / (kept / 2)))  # half of the room is left each time
+            # Products of all rows; what a cut computes anew; the score, there and back; and the last cut.
+            found += dim * kept * (kept + cuts * 2 * kept + 4 * scored + kept)
+            found += (models + DOUBLE * (cuts + 1)) * EIGEN * kept**3
+        return found
+
+    def size(self, grids: list[Grid], rows: int) -> int:
+        if self.shared:
+            return sum(12 * channels**2 for channels, _, _ in grids)
+        room, directions = self._room(grids), DIRECTIONS[self.share > VARIANCE_WITH_COPIES]
+        return round(sum(8 * dim * directions * min(rows, room(dim)) for dim in _dims(grids)))
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         if self.weights is not None and len(self.weights) != len(grids):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.detector import Detector, Features, Grid
+from blemish.detectors.detector import DOUBLE, Detector, Features, Grid
 from blemish.detectors.head import ComponentsHead, Head, Part
 from blemish.detectors.padim.cells import Level, by_position, embedding, find_levels, finest
 from blemish.errors import SettingError
@@ -22,6 +22,9 @@ from blemish.training.schedule import SEEDS
 
 LEAST = 1e-3
 """The smallest denominator that single precision tells well enough."""
+
+FACTOR = 8
+"""How many times as long as a product a factorisation takes, for each number of a cell's scatter and dimension."""
 
 BLOCK = 256
 """Cells in one statistic; so few that an update or a factorisation stays in the processor's cache."""
@@ -67,10 +70,25 @@ class PaDiM(Detector):
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         channels = self._drawn(grids)
         height, width = finest(grids)
-        levels = find_levels(grids, _by_layer(channels, grids), together=self._mixes(channels))
-        scatter = sum(len(level) * level.added * level.dim for level in levels)
+        scatter = sum(len(level) * level.added * level.dim for level in self._levels(grids))
         # The scatter, its factors twice, these again in the graph, and the embeddings of a batch.
         return 4 * (6 * scatter + 8 * batch * height * width * len(channels))
+
+    def operations(self, grids: list[Grid], rows: int, scored: int, models: int) -> float:
+        found = 0.0
+        for level in self._levels(grids):
+            cells = len(level) * level.added * level.dim
+            # One module scores each image by all others, unless there are too few for that; another is the model's.
+            modules = 2 if rows > level.dim else models
+            found += cells * (2 * (DOUBLE * rows + scored) + modules * FACTOR * level.dim)
+        return found
+
+    def size(self, grids: list[Grid], rows: int) -> int:
+        return sum(8 * len(level) * level.added * level.dim for level in self._levels(grids))
+
+    def _levels(self, grids: list[Grid]) -> list[Level]:
+        channels = self._drawn(grids)
+        return find_levels(grids, _by_layer(channels, grids), together=self._mixes(channels))
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         self.channels_ = self._drawn(grids)

@@ -17,6 +17,9 @@ from blemish.errors import SettingError
 from blemish.expected import Kind, Whole
 from blemish.statistics import Statistic
 
+SEARCH = 2
+"""How many times as long it takes to find the nearest of vectors as to multiply them."""
+
 
 @dataclass(kw_only=True)
 class SPADE(Detector):
@@ -80,6 +83,15 @@ class SPADE(Detector):
         # The gallery, and copies of it while it grows, in the head and in the graph; for a batch the products with one
         # image, and the vectors that were found, with their differences.
         return 4 * (4 * gallery + 3 * batches)
+
+    def operations(self, grids: list[Grid], rows: int, scored: int, models: int) -> float:
+        pyramid = Pyramid.of(grids, self.side)
+        near = min(self.neighbours, rows) * pyramid.positions**2 * pyramid.dim
+        return 2.0 * SEARCH * scored * (near + rows * grids[pyramid.coarsest][0])
+
+    def size(self, grids: list[Grid], rows: int) -> int:
+        pyramid = Pyramid.of(grids, self.side)
+        return 8 * rows * (pyramid.positions * pyramid.dim + grids[pyramid.coarsest][0])
 
     def summary(self) -> dict[str, Any]:
         pyramid = Pyramid.of(self.grids_, self.side)
