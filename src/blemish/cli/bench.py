@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from blemish.cli.console import bars, err, out, print_json, several
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json, parse_settings
 from blemish.errors import SettingError
 
@@ -26,6 +27,7 @@ def list_protocols(as_json: Json = False) -> None:
 
     Example: [bold]blemish bench list[/bold]
     """
+    needs("bench", fit=True)
     from blemish.bench.names import PROTOCOLS
 
     if as_json:
@@ -76,6 +78,7 @@ def run(
 
     Example: [bold]blemish bench run padim-table-1 --data mvtec --download -o results.jsonl[/bold]
     """
+    needs("bench", fit=True)
     from blemish.bench.names import find_protocol
     from blemish.bench.options import Options
     from blemish.bench.rows import make_table
@@ -129,6 +132,7 @@ def table(
 
     Example: [bold]blemish bench table padim-table-1 results.jsonl --format latex[/bold]
     """
+    needs("bench", fit=True)
     from blemish.bench.differences import make_differences
     from blemish.bench.names import find_protocol
     from blemish.bench.results import check_complete, read_results
@@ -160,6 +164,7 @@ def figure(
 
     Example: [bold]blemish bench figure mvg-figures results.jsonl --pick 33,46,66 --out figures[/bold]
     """
+    needs("bench", fit=True)
     from blemish.bench.names import find_protocol
     from blemish.bench.protocol import Drawing
     from blemish.bench.results import check_complete, read_results

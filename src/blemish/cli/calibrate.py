@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from blemish.cli.console import bars, err, out, print_json, verdicts
+from blemish.cli.needs import needs
 from blemish.cli.options import BoxRate, EngineName, FalseAlarmRate, Force, Json
 
 
@@ -33,6 +34,7 @@ def calibrate(
     from blemish.model import Model
     from blemish.storage import check_free
 
+    needs("calibrate", model, good_images, output)
     goal, replacing = (model, True) if output is None else (output, force)
     loaded = Model.load(model, engine)
     check_free(goal, "model", force=replacing)

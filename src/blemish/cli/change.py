@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from blemish.cli.console import bars, err, listed, out, print_json, several, verdicts
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, EngineName, Force, Json
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def update(
 
     Example: [bold]blemish update cells.blemish new-parts/[/bold]
     """
+    needs("update", model, good_images, output, torch=True)
     loaded, goal, replacing = _loaded(model, output, engine, force)
     with bars() as progress:
         changed = loaded.update(
@@ -80,6 +82,7 @@ def merge(
 
     if len(models) < 2:
         raise typer.BadParameter("give two models or more")
+    needs("merge", *models, output, torch=True)
     check_free(output, "model", force=force)
     first = Model.load(models[0], engine)
     merged = first
@@ -105,6 +108,7 @@ def forget(
 
     Example: [bold]blemish forget cells.blemish mistakes/[/bold]
     """
+    needs("forget", model, images, output, torch=True)
     loaded, goal, replacing = _loaded(model, output, engine, force)
     with bars() as progress:
         changed = loaded.forget(images, progress=progress)

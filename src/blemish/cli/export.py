@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from blemish.cli.console import bars, err, out, print_json
+from blemish.cli.needs import needs
 from blemish.cli.options import EngineName, Force, Json
 
 MEGABYTE = 1e6
@@ -43,6 +44,7 @@ def export(
     from blemish.model import Model
 
     format_of(form.value).require()
+    needs("export", model, output, images)
     loaded = Model.load(model, engine)
     with bars() as progress:
         done = export_model(loaded, output, form.value, half=half, images=images, force=force, progress=progress)

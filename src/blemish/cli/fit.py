@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from blemish.cli.console import bars, described, err, print_json, print_model
+from blemish.cli.needs import needs
 from blemish.cli.options import EngineName, Force, Json, parse_layers, parse_settings
 from blemish.cli.own import look_here
 from blemish.errors import SettingError
@@ -102,6 +103,7 @@ def fit(
     from blemish.datasets import read_source
     from blemish.storage import check_free
 
+    needs("fit", source, output, fit=True, ray=ray is not None)
     check_free(output, "model", force=force)
     if resume and checkpoints is None:
         raise SettingError("--resume needs the folder of the checkpoint; give --checkpoints DIR")

@@ -21,6 +21,7 @@ from blemish.cli.console import (
     verdicts,
     whoever_reads,
 )
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, BoxRate, EngineName, FalseAlarmRate, Force, Json, Threshold
 from blemish.errors import SettingError
 
@@ -82,6 +83,7 @@ def predict(
 
     if as_json and form not in {None, Format.jsonl} and out_folder is None:
         raise SettingError(f"--json prints lines of JSON, and --format {form.value} was given too; give one of them")
+    needs("predict", model, *sources, out_folder, report=review, ray=ray is not None)
     if ray is not None:
         if form is not None or review:
             raise SettingError("--ray writes Parquet alone; leave --format and --review out, or predict without --ray")
@@ -201,6 +203,7 @@ def check(
     from blemish.datasets.check import check_source
     from blemish.storage import check_free
 
+    needs("check --deep" if deep else "check", source, out_folder, fit=deep)
     if out_folder is not None:
         if not deep:
             raise SettingError("--out is for the images that --deep finds; give --deep too")

@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 
 from blemish.cli.console import err
+from blemish.cli.needs import needs
 from blemish.cli.options import EngineName
-from blemish.errors import SettingError, require
+from blemish.errors import SettingError
 
 
 def serve(
@@ -46,8 +47,7 @@ def serve(
 
     Example: [bold]blemish serve cells.blemish[/bold]
     """
-    for module in ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client", "sqlalchemy"):
-        require(module, of="the service", extra="serve")
+    needs("serve", *models, log, serve=True)
     from blemish.service.serve import serve as run
     from blemish.service.service import Service
     from blemish.service.settings import Settings, read_token

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import SettingError
+from blemish.errors import SettingError, install
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,7 +74,7 @@ def choose_engine(name: str, *, gradients: bool = False) -> str:
     has_torch = find_spec("torch") is not None
     if name == "torch" and not has_torch:
         other = "" if gradients else ", or use --engine openvino"
-        raise SettingError(f"the torch engine needs torch; pip install 'blemish[fit]'{other}")
+        raise SettingError(f"the torch engine needs torch; {install('fit')}{other}")
     if name != "auto":
         return name
     return "torch" if has_torch and _gpu_in_sight() else "openvino"
