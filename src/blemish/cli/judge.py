@@ -18,6 +18,7 @@ from blemish.cli.console import (
     out,
     print_json,
     print_prediction,
+    several,
     verdicts,
     whoever_reads,
 )
@@ -196,11 +197,13 @@ def check(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """List what is wrong with a data set, and what to do. Status 1 if a fit would stop there.
+    """List problems in a data set and how to fix each.
+
+    Status 1 if a fit would stop at one of them, else 3 if an image or a mask cannot be read.
 
     Example: [bold]blemish check bottle[/bold]
     """
-    from blemish.datasets.check import check_source
+    from blemish.datasets.check import check_source, joined
     from blemish.storage import check_free
 
     needs("check --deep" if deep else "check", source, out_folder, fit=deep)
@@ -222,9 +225,10 @@ def check(
         out.print(escape(str(found.dataset)))
         if found.shapes is not None:
             out.print(str(found.shapes))
-        for finding in findings:
-            out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
-        out.print(f"{len(findings)} to look at" if findings else "nothing is wrong")
+        lines = joined(findings)
+        for where, what in lines:
+            out.print(f"[yellow]{escape(where)}[/yellow]: {escape(what)}")
+        out.print(several(len(lines), "problem", "problems") if lines else "no problems")
         if suspects is not None:
             out.print(looking_anomalous(len(suspects)) + (":" if suspects else ""))
             for suspect in suspects:
@@ -233,6 +237,8 @@ def check(
                 out.print(f"heat maps: {escape(str(out_folder))}" if suspects else "so no heat maps are written")
     if stops:
         raise typer.Exit(1)
+    if any(finding.kind == "unreadable" for finding in findings):
+        raise typer.Exit(SOME_FAILED)
 
 
 def _suspects(dataset: Dataset, folder: str | None, force: bool) -> list[Prediction]:

@@ -11,9 +11,10 @@ from blemish.backbones import side_step
 from blemish.calibration import Calibration, promised_rate
 from blemish.calibration.cross_fit import LIMIT
 from blemish.engines import choose_engine
-from blemish.errors import SettingError, as_count
+from blemish.errors import SettingError, as_count, require
 from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
+from blemish.fitting.enough import check_enough
 from blemish.fitting.frames import Source, read_images, said_of
 from blemish.fitting.kept import Kept
 from blemish.fitting.learn import learn
@@ -133,6 +134,7 @@ def fit(
     Raises:
         BlemishError: one of its kinds; the message says what was found, what was expected and what to do.
     """
+    require("torch", "timm", of="fit", extra="fit")
     from blemish.detectors import Trained, name_of
     from blemish.engines.extractor import make_extractor
     from blemish.fitting.trained.learn import Run
@@ -171,6 +173,8 @@ def fit(
     if chosen.in_proportion:
         step = side_step(chosen.backbone)
         geometry = in_proportion(geometry, [sample.path for sample in dataset.train], step)
+    if ray is None:  # on a cluster, its workers read the images
+        check_enough(dataset, geometry, learning.name, learning.fewest)
     running = choose_engine(engine, gradients=learning.needs_gradients)
     file = Path(weights) if weights is not None else None
     extractor = make_extractor(
