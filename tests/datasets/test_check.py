@@ -34,7 +34,7 @@ def parts(tmp_path: Path) -> Path:
     """A small tree that can be spoiled, of parts that have scratches of their own, as real ones do."""
     rng = np.random.default_rng(5)
     for path in sorted(write_tree(tmp_path / "parts", 12, 3).glob("t*/*/*.png")):
-        surface = 20 * ndimage.gaussian_filter(rng.normal(size=(96, 96, 1)), (2.5, 2.5, 0))
+        surface = 12 * ndimage.gaussian_filter(rng.normal(size=(96, 96, 1)), (1.5, 1.5, 0))
         pixels = np.asarray(Image.open(path)) + 10 * surface
         Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
     return tmp_path / "parts"
@@ -53,10 +53,10 @@ def test_images_of_one_product_are_no_copies_of_each_other(parts: Path) -> None:
     "change",
     [
         lambda image: image,
-        lambda image: image.resize((80, 80), Image.Resampling.LANCZOS),
+        lambda image: image.resize((160, 160), Image.Resampling.LANCZOS),
         lambda image: ImageEnhance.Brightness(image).enhance(1.03),
     ],
-    ids=["JPEG", "smaller", "brighter"],
+    ids=["JPEG", "larger", "brighter"],
 )
 def test_an_image_that_was_saved_again_is_found_in_the_training_part_and_across_the_split(
     parts: Path, change: Callable[[Image.Image], Image.Image]
@@ -97,6 +97,15 @@ def test_images_of_two_cameras_are_not_copies_within_each_camera() -> None:
 def test_images_without_detail_are_no_near_copies() -> None:
     flat = [np.full((SIDE, SIDE, 3), value, np.uint8) for value in (0, 90, 90, 255)]
     assert near_copies(np.stack([detail_of(image) for image in flat])) == []
+
+
+def test_images_smaller_than_what_is_compared_are_not_called_near_copies(tmp_path: Path) -> None:
+    strokes = np.zeros((28, 28), np.uint8)
+    strokes[4:24, 12:16] = 200
+    for index in range(6):
+        strokes[10, 13 + index % 3] += 1 + index
+        Image.fromarray(strokes).save(tmp_path / f"{index}.png")
+    assert {one.kind for one in check_source(str(tmp_path)).findings} == {"small", "count"}
 
 
 def test_masks_that_are_missing_are_told(parts: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from blemish.calibration import DEFAULT_RATE, lowest_rate
 from blemish.datasets import Dataset, Sample, read_source, read_truth
-from blemish.datasets.near_copies import MOST, Detail, detail_of, near_copies
+from blemish.datasets.near_copies import MOST, SIDE, Detail, detail_of, near_copies
 from blemish.errors import ImageError
 from blemish.images import (
     Geometry,
@@ -211,7 +211,7 @@ def check_source(source: str, progress: Progress | None = None) -> Check:
                 Finding("unreadable", str(found.path), found.reason.split("; ")[0], fix, stops_fit=index < trained)
             )
         else:
-            seen[index] = found if len(seen) < MOST else replace(found, detail=None)
+            seen[index] = found if len(seen) < MOST else replace(found, detail=None)  # each takes room
             findings += _alone(samples[index], found)
         if progress:
             progress("check", index + 1, len(samples))
@@ -263,7 +263,8 @@ def _look(sample: Sample, *, has_masks: bool) -> _Seen:
     height, width = read_size(sample.path)
     member = read_member(sample.path)
     found, form = (digest(sample.path), read_format(sample.path)) if member is None else (digest_of(member).hex(), None)
-    return _Seen(found, height, width, form, _marked(sample, has_masks), detail_of(image), digest_of(image))
+    detail = detail_of(image) if min(height, width) >= SIDE else None
+    return _Seen(found, height, width, form, _marked(sample, has_masks), detail, digest_of(image))
 
 
 def _look_elsewhere(sample: Sample, path: Remote, *, has_masks: bool) -> _Seen:
@@ -276,7 +277,8 @@ def _look_elsewhere(sample: Sample, path: Remote, *, has_masks: bool) -> _Seen:
     except ImageError as error:
         raise ImageError(path, error.reason) from None
     found = hashlib.sha256(content).hexdigest()
-    return _Seen(found, height, width, form, _marked(sample, has_masks), detail_of(image), digest_of(image))
+    detail = detail_of(image) if min(height, width) >= SIDE else None
+    return _Seen(found, height, width, form, _marked(sample, has_masks), detail, digest_of(image))
 
 
 def _marked(sample: Sample, has_masks: bool) -> bool | None:
