@@ -801,7 +801,7 @@ def test_images_far_from_the_usual_shape_have_one_line_the_most_different_first(
     assert [Path(finding["where"]).stem for finding in odd] == [str(index) for index in range(49, 29, -1)]
     told = inside(capsys, "check", tmp_path).stdout
     assert "(the same in 19 more: 48.png, 47.png, 46.png and 16 more)" in told
-    assert told.count("\n") == 4, "the set, its shapes, the odd shapes, and how many problems"
+    assert told.count("\n") == 5, "the set, its shapes, the odd shapes, too few images, and how many problems"
     assert ": 29 of about 1.00, 20 of about 0.53, 1 of about 0.71; fit resizes all to" in told
 
 

@@ -110,6 +110,6 @@ def test_a_fit_goes_on_without_a_cache_that_may_not_be_used_and_notes_it_once(pa
     assert "saved to" in output
     notes = [line for line in errors.splitlines() if "cannot be kept in" in line]
     assert len(notes) == 1, errors
-    assert notes[0].startswith(f"the converted backbone cannot be kept in {place} (")
+    assert notes[0].startswith(f"note: the converted backbone cannot be kept in {place} (")
     assert notes[0].endswith("set BLEMISH_CACHE to a folder that can be written, or to nothing")
     place.chmod(0o755)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import io
+import logging
 import os
 import sys
 import warnings
@@ -34,6 +35,16 @@ from blemish.cli.serve import serve
 from blemish.cli.watch import watch
 from blemish.errors import BlemishError, install, is_out_of_memory
 from blemish.interrupts import Interrupted
+
+
+class _Notes(logging.Handler):
+    """Prints what the library warns of, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(f"[yellow]note:[/yellow] {escape(record.getMessage())}")
+
+
+NOTES = _Notes(logging.WARNING)
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = "out of memory; close other programs or raise the limit, or give a smaller --size or fewer --layers"
@@ -82,6 +93,7 @@ def run() -> NoReturn:
 def main() -> NoReturn:
     """Runs the command; an error becomes one line and a status above 0, or with `--debug` a traceback."""
     debug = "--debug" in sys.argv
+    logging.getLogger("blemish").addHandler(NOTES)
     try:
         take_imports()
         words = [word for word in sys.argv[1:] if word != "--debug"]
