@@ -45,8 +45,8 @@ GEOMETRY = Geometry()
 SIZE = GEOMETRY.height
 """The size that `fit` takes by default."""
 
-STEP = 0.1
-"""Proportions in one group differ by about so much of their value, at most."""
+STEP = 0.12
+"""Proportions in one group differ by so much of the least, at most."""
 
 ODD = 1.5
 """An image is named whose height / width is more than so many times the median, or less than the median by as much."""
@@ -118,14 +118,16 @@ class Shapes:
 
     @property
     def groups(self) -> list[tuple[float, int]]:
-        """Groups of images whose height / width is within a few percent: the median of each, and how many it has.
+        """Groups of images whose height / width is alike: the median of each, and how many it has.
 
         The largest first.
         """
-        found: dict[int, list[float]] = defaultdict(list)
-        for ratio in self.ratios:
-            found[round(math.log(ratio) / STEP)].append(ratio)
-        counted = [(statistics.median(group), len(group)) for group in found.values()]
+        found: list[list[float]] = []
+        for ratio in sorted(self.ratios):
+            if not found or ratio > (1 + STEP) * found[-1][0]:
+                found.append([])
+            found[-1].append(ratio)
+        counted = [(statistics.median(group), len(group)) for group in found]
         return sorted(counted, key=lambda group: (-group[1], group[0]))
 
     @property
