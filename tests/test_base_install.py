@@ -48,7 +48,7 @@ def test_the_base_predicts_the_same_scores_to_the_last_bit(
     assert done.returncode == 0, done.stderr
     found = [json.loads(line)["score"] for line in done.stdout.splitlines()]
     assert found == [prediction.score for prediction in library.load(str(saved)).predict(str(tree))]
-    assert len([*(tmp_path / "results").rglob("*.png")]) == len(found)
+    assert len([*(tmp_path / "results" / "maps").rglob("*.jpg")]) == len(found)
 
 
 def test_the_base_explains_by_layers_as_it_does_with_torch(

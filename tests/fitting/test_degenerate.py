@@ -134,12 +134,16 @@ class Broken:
         self.engine, self.bad, self.where = engine, bad, where
 
     def run(self, batches: object) -> object:
-        for scores, maps in self.engine.run(batches):  # type: ignore[arg-type]
+        for scores, maps, *of_layers in self.engine.run(batches):  # type: ignore[arg-type]
             if self.where == "score":
                 scores[::2] = self.bad
             else:
                 maps[::2, 3, 4] = self.bad
-            yield scores, maps
+            yield scores, maps, *of_layers
+
+    @property
+    def explainer(self) -> Broken:
+        return Broken(self.engine.explainer, self.bad, self.where)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
