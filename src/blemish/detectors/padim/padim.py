@@ -43,6 +43,7 @@ class PaDiM(Detector):
     """
 
     name: ClassVar[str] = "padim"
+    fewest: ClassVar[int] = 3  # without one that calibrates, two are left: a covariance needs them
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16)
 
     allowed: ClassVar[Mapping[str, Kind]] = {
