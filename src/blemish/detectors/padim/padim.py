@@ -23,8 +23,8 @@ from blemish.training.schedule import SEEDS
 LEAST = 1e-3
 """The smallest denominator that single precision tells well enough."""
 
-FACTOR = 8
-"""How many times as long as a product a factorisation takes, for each number of a cell's scatter and dimension."""
+FACTOR = 24
+"""How many times as long as a product making a module takes, for each number of a cell's scatter and dimension."""
 
 BLOCK = 256
 """Cells in one statistic; so few that an update or a factorisation stays in the processor's cache."""
