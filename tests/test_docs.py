@@ -68,3 +68,12 @@ def test_every_page_is_in_the_readme_and_every_link_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_pages_call_images_good_or_anomalous_and_use_the_fields_own_words() -> None:
+    others = re.compile(
+        r"\bnormal (?:images?|ones?)\b|\bbad images?\b|\bmend(?:s|ed)?\b|\brungs?\b|\bgives? way\b|\bbe had\b"
+    )
+    for page in [*PAGES, *(ROOT / "docs").glob("*/*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        words = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+        assert not others.findall(words), page.name
