@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
+from importlib.util import find_spec
 from numbers import Integral, Real
 
 NAMED = 10
 """Bad images that one error names, at most."""
+
+LACKING = 3
+"""Packages that one error names, at most; a fourth, if it is the last."""
 
 FIX = "fix them, or leave them out with --skip-bad"
 """What to do about them."""
@@ -101,19 +104,29 @@ class MemoryLimitError(BlemishError):
 
 
 def require(*modules: str, of: str, extra: str) -> None:
-    """Raises `MissingExtraError` if a module cannot be imported, before the work that will need it.
+    """Raises `MissingExtraError` if modules are not installed, before the work that will need them.
 
     Args:
         modules: their names.
         of: what needs them; the message begins with it.
         extra: the extra of blemish that installs them.
     """
-    for module in modules:
-        try:
-            import_module(module)
-        except ImportError as error:
-            missing = (error.name or module).partition(".")[0]
-            raise MissingExtraError(f"{of} needs {missing}; pip install 'blemish[{extra}]'") from None
+    missing = lacking(*modules)
+    if missing:
+        more = f" and {len(missing) - LACKING} more packages" if len(missing) > LACKING + 1 else ""
+        named = ", ".join(missing[:LACKING] if more else missing)
+        raise MissingExtraError(f"{of} needs {named}{more}; {install(extra)}")
+
+
+def lacking(*modules: str) -> list[str]:
+    """Returns those modules, without the parts behind their first dot, that are not installed; none is imported."""
+    found = dict.fromkeys(module.partition(".")[0] for module in modules)
+    return [module for module in found if find_spec(module) is None]
+
+
+def install(extra: str) -> str:
+    """Returns how to install an extra of blemish, such as `fit`, or several, such as `fit,ray`."""
+    return f"pip install 'blemish[{extra}]', or '.[{extra}]' in a clone"
 
 
 def number_of(count: int, one: str, many: str | None = None) -> str:

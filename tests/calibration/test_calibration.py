@@ -42,6 +42,16 @@ def test_the_range_of_false_alarms_by_chance_holds_what_it_says() -> None:
     assert 0.94 < inside / 4000 < 0.99
 
 
+@pytest.mark.parametrize("count", [19, 94, 999])
+def test_the_range_of_false_alarms_by_chance_is_that_of_the_beta_binomial(count: int) -> None:
+    for normal in (1, 20, 400):
+        for rate in (0.05, 0.3, 0.9):
+            rank = int(np.ceil((count + 1) * (1 - rate) - 1e-9))
+            chance = stats.betabinom(normal, count + 1 - rank, rank)
+            expected = (chance.ppf(0.025), chance.ppf(0.975))
+            assert calibrated(np.arange(count), rate).false_alarms_by_chance(normal) == expected
+
+
 def test_over_many_draws_p_values_of_normal_images_are_uniform() -> None:
     rng = np.random.default_rng(0)
     held, fresh = np.sort(rng.normal(size=(20_000, 19)), axis=1), rng.normal(size=20_000)

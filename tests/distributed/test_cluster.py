@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import builtins
 import socket
 import subprocess
 import sys
@@ -51,16 +50,7 @@ def connect_anew(address: str):
 
 
 def test_without_ray_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = builtins.__import__
-
-    def lacking(name: str, *rest):
-        if name == "ray":
-            raise ImportError(name=name)
-        return found(name, *rest)
-
-    monkeypatch.delitem(sys.modules, "ray", raising=False)
-    monkeypatch.setattr(builtins, "__import__", lacking)
-    monkeypatch.setattr("blemish.errors.import_module", lacking)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'blemish\[ray\]'"), connect("local"):
         pass
 

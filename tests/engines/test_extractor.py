@@ -116,10 +116,22 @@ def test_nothing_is_kept_where_the_user_wants_none_or_the_engine_is_torch(
     assert not cache.exists()
 
 
-def test_a_cache_that_cannot_be_written_does_no_harm(cache: Path, weights: Path) -> None:
+def test_a_cache_that_cannot_be_written_does_no_harm_and_is_noted(
+    cache: Path, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cache.write_text("a file where the folder should be")
     assert extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    (note,) = caplog.messages
+    assert note.startswith(f"the converted backbone cannot be kept in {cache} (")
     assert cache.read_text() == "a file where the folder should be"
+
+
+def test_a_user_without_a_home_has_no_cache(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("BLEMISH_CACHE")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/blemish"))
+    monkeypatch.chdir(tmp_path)
+    assert extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    assert not list(tmp_path.glob("~*")), "a folder of that very name"
 
 
 def test_the_entry_not_used_for_longest_makes_room(cache: Path, weights: Path) -> None:

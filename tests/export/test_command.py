@@ -70,9 +70,21 @@ def test_each_mistake_is_one_line(saved: Path, tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("module", "form", "told"),
     [
-        ("onnxruntime", "onnx", "an export to onnx needs onnxruntime; pip install 'blemish[export]'"),
-        ("onnxscript", "tensorrt-onnx", "an export to tensorrt-onnx needs onnxscript; pip install 'blemish[export]'"),
-        ("torch", "torch", "an export to torch needs torch; pip install 'blemish[fit,export]'"),
+        (
+            "onnxruntime",
+            "onnx",
+            "an export to onnx needs onnxruntime; pip install 'blemish[export]', or '.[export]' in a clone",
+        ),
+        (
+            "onnxscript",
+            "tensorrt-onnx",
+            "an export to tensorrt-onnx needs onnxscript; pip install 'blemish[export]', or '.[export]' in a clone",
+        ),
+        (
+            "torch",
+            "torch",
+            "an export to torch needs torch; pip install 'blemish[fit,export]', or '.[fit,export]' in a clone",
+        ),
     ],
 )
 def test_what_is_not_installed_is_asked_for_before_the_model_is_read(

@@ -23,11 +23,9 @@ from blemish.detectors import FRE
 from blemish.detectors.scoring import Scoring
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.stream import Chunk, NotFiniteError, whole
-from blemish.errors import DegenerateError, SourceError, WeightsError
+from blemish.errors import BadImagesError, BlemishError, DegenerateError, SourceError, WeightsError
 from blemish.images import Geometry, Tiling
 from conftest import part, scratched
-
-TRAINED = {"hfr": {"epochs": 1}, "fre-ae": {"epochs": 1}, "vae": {"epochs": 1, "drawn": 32}}
 
 
 def copies(folder: Path, image: np.ndarray, count: int = 24) -> Path:
@@ -43,15 +41,49 @@ def test_images_that_are_all_the_same_picture_are_refused_in_a_sentence(
     tmp_path: Path, detector: str, picture: str
 ) -> None:
     image = np.zeros((64, 64, 3), np.uint8) if picture == "black" else part(np.random.default_rng(0), 64)
-    for count in (2, 24):
-        if count == 2 and detector in {"padim", *TRAINED}:
-            continue  # which need more
-        learned = 12 if detector in TRAINED else count  # half of them are held out
-        with pytest.raises(DegenerateError, match=f"all {learned} images .* same picture") as caught:
-            blemish.fit(
-                copies(tmp_path / f"{count}", image, count), detector=detector, size=64, settings=TRAINED.get(detector)
-            )
+    for count in (3, 24):
+        with pytest.raises(DegenerateError, match=f"all {count} images .* same picture") as caught:
+            blemish.fit(copies(tmp_path / f"{count}", image, count), detector=detector, size=64)
         assert "\n" not in str(caught.value)
+
+
+EVERY = ["fre", "fre-ae", "padim", "gaussian", "spade", "hfr", "vae", "vae-grf"]
+
+
+@pytest.mark.parametrize("detector", EVERY)
+def test_too_few_or_too_alike_images_are_refused_in_a_sentence_before_the_backbone_is_made(
+    tmp_path: Path, detector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("the backbone is made")
+
+    monkeypatch.setattr("blemish.engines.extractor.make_extractor", refuse)
+    pictures = [part(np.random.default_rng(seed), 64) for seed in range(3)]
+    fewest = {"fre": 2, "gaussian": 2, "spade": 2}.get(detector, 3)
+
+    def said(name: str, *images: np.ndarray) -> str:
+        (tmp_path / name).mkdir()
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / name / f"{index}.png")
+        with pytest.raises((BlemishError, RuntimeError)) as caught:
+            blemish.fit(tmp_path / name, detector=detector, size=64)
+        return str(caught.value).removeprefix(f"{tmp_path / name}: ")
+
+    enough = "the backbone is made"
+    assert said("one", pictures[0]) == f"has 1 image to fit; give at least {fewest} good images"
+    two = f"has 2 images to fit, and {detector} needs 3; give at least 3 good images"
+    assert said("two", *pictures[:2]) == (enough if fewest == 2 else two)
+    assert said("three", *pictures) == enough
+    assert "all 4 images to fit are the same picture" in said("black", *4 * [np.zeros((64, 64, 3), np.uint8)])
+    few = f"the 8 images to fit show only 2 different pictures, and {detector} needs 3; give more different images"
+    assert said("alike", *4 * pictures[:2]) == (enough if fewest == 2 else few)
+
+
+def test_images_that_cannot_be_read_do_not_count_as_enough(tmp_path: Path) -> None:
+    Image.fromarray(part(np.random.default_rng(0), 64)).save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_bytes(b"cut")
+    with pytest.raises(BadImagesError, match=r"1\.png is not an image.*too few are left; give at least 2 good images"):
+        blemish.fit(tmp_path, detector="gaussian", size=64, skip_bad=True)
 
 
 def test_a_layer_that_never_varies_beside_one_that_does_gives_the_same_numbers_on_both_engines() -> None:
@@ -102,12 +134,16 @@ class Broken:
         self.engine, self.bad, self.where = engine, bad, where
 
     def run(self, batches: object) -> object:
-        for scores, maps in self.engine.run(batches):  # type: ignore[arg-type]
+        for scores, maps, *of_layers in self.engine.run(batches):  # type: ignore[arg-type]
             if self.where == "score":
                 scores[::2] = self.bad
             else:
                 maps[::2, 3, 4] = self.bad
-            yield scores, maps
+            yield scores, maps, *of_layers
+
+    @property
+    def explainer(self) -> Broken:
+        return Broken(self.engine.explainer, self.bad, self.where)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -173,8 +209,12 @@ def write_few(folder: Path, pictures: list[Any]) -> Path:
 
 def test_a_trained_detector_that_would_have_no_other_picture_to_calibrate_on_says_so(tmp_path: Path) -> None:
     folder = write_few(tmp_path / "good", [part(np.random.default_rng(seed), 64) for seed in range(3)])
+    stages = set()
     with pytest.raises(DegenerateError, match="45 images are the same as others, so too few are left"):
-        blemish.fit(folder, detector="hfr", size=64, settings=TRAINED["hfr"])
+        blemish.fit(
+            folder, detector="hfr", size=64, settings={"epochs": 1}, progress=lambda stage, *_: stages.add(stage)
+        )
+    assert stages == {"fit"}, "it is said before the training"
 
 
 @pytest.mark.parametrize("detector", ["gaussian", "fre", "padim"])

@@ -24,7 +24,7 @@ def test_boxes_are_those_of_scipys_parts_that_are_large_enough(mask: np.ndarray,
         if (labels == number).sum() >= least
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blemish.maps.boxes.STRIP", 3)  # parts reach over strips
+        patch.setattr("blemish.metrics.connected.STRIP", 3)  # parts reach over strips
         found = find_boxes(values, 0.5, least)
     assert sorted((b.top, b.left, b.bottom, b.right, b.area, b.peak) for b in found) == sorted(wanted)
     ofmask = find_boxes(mask, 0.5, least)
@@ -73,7 +73,7 @@ def test_with_a_typical_value_a_box_encloses_what_is_near_its_parts_peak(
             rows, columns = np.nonzero(near)
             wanted.append((rows.min(), columns.min(), rows.max() + 1, columns.max() + 1, near.sum(), peak))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blemish.maps.boxes.STRIP", 3)
+        patch.setattr("blemish.metrics.connected.STRIP", 3)
         found = find_boxes(values, 0.5, least, typical)
     assert sorted((b.top, b.left, b.bottom, b.right, b.area, b.peak) for b in found) == sorted(wanted)
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn.metrics import roc_auc_score
 
 from blemish.metrics import ImageCells, MapCounts, PixelTally, auroc_interval, image_cells, interval
-from blemish.metrics.intervals import LEAST_IMAGES, auroc_of, difference, mean_of, value
+from blemish.metrics.intervals import LEAST_IMAGES, auroc_of, difference, mean_of, student_quantile, value
 from scenes import scene
 
 
@@ -146,3 +146,8 @@ def test_images_without_a_defective_pixel_have_no_figures_of_all_pixels() -> Non
     maps, masks = scene()
     assert ImageCells().figures() == {}
     assert ImageCells().add(MapCounts.count(maps[0], masks[0]), False).figures() == {}
+
+
+def test_quantiles_of_student_are_those_of_scipy() -> None:
+    for freedom in (*range(1, 31), 99, 100, 2001):
+        assert student_quantile(0.95, freedom) == pytest.approx(t.ppf(0.975, freedom), rel=1e-9)

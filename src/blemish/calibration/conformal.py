@@ -156,12 +156,11 @@ class Calibration:
         that calibrate are a random sample, as the new ones are. A threshold that was given lies between the k-th
         and the next; the range is then from the lower end of the next one's to the upper end of the k-th one's.
         """
-        from scipy.stats import betabinom
 
         def quantile(rank: int, share: float) -> int:
             if not 1 <= rank <= len(self.scores):  # no image lies below the threshold, or none above
                 return 0 if rank else normal
-            return int(betabinom(normal, len(self.scores) + 1 - rank, rank).ppf(share))
+            return int(np.searchsorted(_beta_binomial(normal, len(self.scores) + 1 - rank, rank), share))
 
         rank = _rank(len(self.scores), self.rate)
         lowest = rank if self.given_threshold is None else rank + 1
@@ -180,6 +179,20 @@ def _share_at_least(known: NDArray[np.float64], values: ArrayLike) -> NDArray[np
     """Returns (1 + #{known >= v}) / (n + 1) for each value v; the n known ones ascend, rounded up."""
     at_least = len(known) - np.searchsorted(known, np.asarray(values, np.float64), side="left")
     return np.asarray((1 + at_least) / (len(known) + 1), np.float64)
+
+
+def _beta_binomial(trials: int, first: int, second: int) -> NDArray[np.float64]:
+    """Returns the probabilities of at most 0, 1, … `trials` successes, (trials + 1,).
+
+    Args:
+        trials: how many.
+        first, second: parameters of the beta distribution that the rate of success has.
+    """
+    count = np.arange(trials)
+    steps = np.log((trials - count) * (count + first)) - np.log((count + 1) * (trials - count - 1 + second))
+    logarithms = np.concatenate([[0.0], np.cumsum(steps)])  # of each probability over that of 0
+    summed = np.cumsum(np.exp(logarithms - logarithms.max()))
+    return np.asarray(summed / summed[-1])
 
 
 def default_box_rate(count: int) -> float:

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from blemish.cli.console import bars, err, escape, out, print_json
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json, parse_settings
 from blemish.errors import SettingError, number_of
 
@@ -25,6 +26,7 @@ def list_protocols(as_json: Json = False) -> None:
 
     Example: [bold]blemish bench list[/bold]
     """
+    needs("bench", fit=True)
     from blemish.bench.names import PROTOCOLS
 
     if as_json:
@@ -82,6 +84,7 @@ def run(
 
     Example: [bold]blemish bench run padim-table-1 --data mvtec --download -o results.jsonl[/bold]
     """
+    needs("bench", fit=True)
     from blemish.bench.names import find_protocol
     from blemish.bench.options import Options
     from blemish.bench.rows import make_table
@@ -136,6 +139,7 @@ def table(
 
     Example: [bold]blemish bench table padim-table-1 results.jsonl --format latex[/bold]
     """
+    needs("bench", fit=True)
     from blemish.bench.differences import make_differences
     from blemish.bench.names import find_protocol
     from blemish.bench.results import check_complete, read_results
@@ -167,6 +171,7 @@ def figure(
 
     Example: [bold]blemish bench figure mvg-figures results.jsonl --pick 33,46,66 --out figures[/bold]
     """
+    needs("bench", fit=True)
     from blemish.bench.names import find_protocol
     from blemish.bench.protocol import Drawing
     from blemish.bench.results import check_complete, read_results

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import bars, err, escape, out, print_json, problem, verdicts
+from blemish.cli.needs import needs
 from blemish.cli.options import BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json
 from blemish.errors import number_of
 
@@ -34,6 +35,7 @@ def calibrate(
     from blemish.model import Model
     from blemish.storage import check_free
 
+    needs("calibrate", model, good_images, output)
     goal, replacing = (model, True) if output is None else (output, force)
     loaded = Model.load(model, engine, device=device)
     check_free(goal, "model", force=replacing)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blemish.cli.console import bars, escape, listed, out, print_json, problem, verdicts
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json
 from blemish.errors import number_of
 
@@ -40,6 +41,7 @@ def update(
 
     Example: [bold]blemish update cells.blemish new-parts/[/bold]
     """
+    needs("update", model, good_images, output, torch=True)
     loaded, goal, replacing = _loaded(model, output, engine, device, force)
     with bars() as progress:
         changed = loaded.update(
@@ -84,6 +86,7 @@ def merge(
 
     if len(models) < 2:
         raise typer.BadParameter("give two models or more")
+    needs("merge", *models, output, torch=True)
     check_free(output, "model", force=force)
     first = Model.load(models[0], engine, device=device)
     merged = first
@@ -110,6 +113,7 @@ def forget(
 
     Example: [bold]blemish forget cells.blemish mistakes/[/bold]
     """
+    needs("forget", model, images, output, torch=True)
     loaded, goal, replacing = _loaded(model, output, engine, device, force)
     with bars() as progress:
         changed = loaded.forget(images, progress=progress)

@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from blemish.cli.console import bars, err, escape, out, print_json, problem
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json, check_report
-from blemish.errors import number_of, require
+from blemish.errors import number_of
 
 if TYPE_CHECKING:
     from blemish.evaluation.compare import Comparison
@@ -44,8 +45,8 @@ def compare(
     import blemish
     from blemish.datasets import read_source
 
+    needs("compare", source, fit=True, report=report is not None)
     if report is not None:
-        require("jinja2", of="a report", extra="report")
         check_report(report, force)
     dataset = read_source(source, seed)
     err.print(escape(str(dataset)))

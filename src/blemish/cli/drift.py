@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.console import bars, err, escape, out, print_json, print_prediction
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json
 from blemish.errors import SourceError, require
 
@@ -43,6 +44,7 @@ def drift(
     from blemish.model.drift import check_settings
 
     require("scipy.stats", of="drift", extra="report")
+    needs("drift", model, *sources)
     check_settings(level, window)
     if output is not None:
         check_picture(output, force=force)

@@ -12,8 +12,8 @@ import typer
 
 from blemish.cli.console import bars, err, escape, out, print_json, print_prediction, verdicts
 from blemish.cli.evaluation import print_comparison, print_evaluation
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
-from blemish.errors import require
 
 if TYPE_CHECKING:
     from blemish.evaluation import Evaluation
@@ -50,12 +50,9 @@ class Written:
 
     def check(self) -> None:
         """Raises now what would otherwise be raised after all images are scored."""
-        from blemish.evaluation import require_scipy
         from blemish.storage import check_free, check_free_file
 
-        require_scipy()
         if self.report is not None:
-            require("jinja2", of="a report", extra="report")
             from blemish.report.page import check_page
 
             check_page(self.report, self.pictures.value, force=self.force)
@@ -66,7 +63,6 @@ class Written:
 
             check_table(self.table, force=self.force)
         if self.curves is not None:
-            require("jinja2", of="drawing curves", extra="report")
             from blemish.report.curves import FOLDER
 
             check_free(self.curves, FOLDER, force=self.force)
@@ -123,6 +119,7 @@ def evaluate(
     from blemish.datasets import read_source
     from blemish.model import Model
 
+    needs("evaluate", *models, source, report=report is not None or curves is not None)
     written = Written(report, images, table, curves, pictures, force)
     written.check()
     loaded = [
@@ -154,6 +151,7 @@ def demo(
     import blemish
     from blemish.datasets import read_source
 
+    needs("demo", "elpv", fit=True, report=True)
     written = Written(report, force=force)
     written.check()
     dataset = read_source("elpv:mono")

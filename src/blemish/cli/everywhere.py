@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blemish.cli.console import escape, loudness, out, problem
+from blemish.cli.console import err, escape, loudness, out, problem
 from blemish.errors import SettingError
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.")]
@@ -37,10 +37,12 @@ SHARED = {"quiet": Quiet, "verbose": Verbose, "debug": Debug}
 
 
 class Told(logging.Handler):
-    """Prints what the library logs, a line each, above the progress bars."""
+    """Prints what the library logs, a line each, above the progress bars: what it warns of, and with `-v` the rest."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if loudness.verbose:
+        if record.levelno >= logging.WARNING:
+            err.print(f"[yellow]note:[/yellow] {escape(record.getMessage())}")
+        elif loudness.verbose:
             problem(f"[dim]{escape(self.format(record))}[/dim]")
 
 
@@ -78,6 +80,6 @@ def set_loudness(quiet: bool, verbose: bool, debug: bool) -> None:
     loudness.debug |= debug
     if loudness.quiet and loudness.verbose:
         raise SettingError("--quiet and --verbose contradict each other; give one")
-    if loudness.verbose and not any(isinstance(handler, Told) for handler in _LOGGER.handlers):
+    if not any(isinstance(handler, Told) for handler in _LOGGER.handlers):
         _LOGGER.addHandler(Told())
-        _LOGGER.setLevel(logging.INFO)
+    _LOGGER.setLevel(logging.INFO if loudness.verbose else logging.WARNING)

@@ -22,8 +22,9 @@ from blemish.cli.console import (
     problem,
     whoever_reads,
 )
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
-from blemish.errors import ImageError, SettingError, require
+from blemish.errors import ImageError, SettingError, install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +68,14 @@ def explain(
         raise SettingError("give images to explain, or one of --figures, --gallery and --diagnoses with a SOURCE")
     if (figures or gallery) and out_folder is None:
         raise SettingError("figures and galleries need a folder to write to; give --out DIR")
-    if gallery:
-        require("jinja2", of="a gallery", extra="report")
+    needs(
+        "explain",
+        model,
+        *(sources or ()),
+        out_folder,
+        torch=not sources or components is not None,
+        report=gallery is not None,
+    )
     loaded = Model.load(model, engine, device=device).at(
         false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate
     )
@@ -91,8 +98,8 @@ def _explain_images(
     from blemish.report import write_explanations
 
     if find_spec("torch") is None:
-        told = "components, and reconstructions by a VAE, are left out: they need torch; pip install 'blemish[fit]'"
-        err.print(escape(told))
+        told = "components, and reconstructions by a VAE, are left out: they need torch; "
+        err.print(escape(told + install("fit")))
     paths = []
     for source in sources:
         dataset = read_source(source, model.recipe.seed)
@@ -173,6 +180,7 @@ def sample(
     from blemish.report import write_grid
     from blemish.storage import check_free_file
 
+    needs("sample", model, torch=True)
     check_free_file(output, force=force)
     write_grid(Model.load(model, device=device).sample(count, seed), output, force=force)
     out.print(f"saved to {escape(str(output))}")
@@ -200,6 +208,7 @@ def prune(
 
     Example: [bold]blemish prune cells.blemish --drop-border 2.0 -o pruned.blemish[/bold]
     """
+    needs("prune", model, source, output, torch=True)
     from blemish.components import prune as pruned
     from blemish.datasets import read_source
     from blemish.model import Model

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import bars, escape, out, print_json, problem
+from blemish.cli.needs import needs
 from blemish.cli.options import DeviceName, EngineName, Force, Json
 
 MEGABYTE = 1e6
@@ -43,6 +44,7 @@ def export(
     from blemish.model import Model
 
     format_of(form.value).require()
+    needs("export", model, output, images)
     loaded = Model.load(model, engine, device=device)
     with bars() as progress:
         done = export_model(loaded, output, form.value, half=half, images=images, force=force, progress=progress)

@@ -10,6 +10,7 @@ import typer
 from blemish.cli.clock import since_start
 from blemish.cli.config import OWN, config_settings, key_of, read_config, written
 from blemish.cli.console import bars, described, err, escape, print_json, print_model
+from blemish.cli.needs import needs
 from blemish.cli.options import DeviceName, EngineName, Force, Json, parse_layers, parse_settings
 from blemish.cli.own import look_here
 from blemish.errors import SettingError
@@ -128,6 +129,7 @@ def fit(
     from blemish.datasets import read_source
     from blemish.storage import check_free
 
+    needs("fit", source, output, fit=True, ray=ray is not None)
     if not print_config:
         check_free(output, "model", force=force)
     if resume and checkpoints is None:

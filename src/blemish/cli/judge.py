@@ -21,6 +21,7 @@ from blemish.cli.console import (
     verdicts,
     whoever_reads,
 )
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
 from blemish.errors import SettingError, number_of
 
@@ -83,6 +84,7 @@ def predict(
 
     if as_json and form not in {None, Format.jsonl} and out_folder is None:
         raise SettingError(f"--json prints lines of JSON, and --format {form.value} was given too; give one of them")
+    needs("predict", model, *sources, out_folder, report=review, ray=ray is not None)
     if ray is not None:
         if device not in {"auto", "cpu"}:
             raise SettingError(f"--device {device} is of one machine, and --ray takes the cores of many; leave one out")
@@ -200,13 +202,16 @@ def check(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """List what is wrong with a data set, and what to do. Status 1 if a fit would stop there.
+    """List problems in a data set and how to fix each.
+
+    Status 1 if a fit would stop at one of them, else 3 if an image or a mask cannot be read.
 
     Example: [bold]blemish check bottle[/bold]
     """
-    from blemish.datasets.check import check_source
+    from blemish.datasets.check import check_source, joined
     from blemish.storage import check_free
 
+    needs("check --deep" if deep else "check", source, out_folder, fit=deep)
     if out_folder is not None:
         if not deep:
             raise SettingError("--out is for the images that --deep finds; give --deep too")
@@ -225,9 +230,10 @@ def check(
         out.print(escape(str(found.dataset)))
         if found.shapes is not None:
             out.print(escape(str(found.shapes)))
-        for finding in findings:
-            out.print(f"[yellow]{escape(finding.where)}[/yellow]: {escape(finding.what)}; {escape(finding.mend)}")
-        out.print(f"{len(findings)} to look at" if findings else "nothing is wrong")
+        lines = joined(findings)
+        for where, what in lines:
+            out.print(f"[yellow]{escape(where)}[/yellow]: {escape(what)}")
+        out.print(number_of(len(lines), "problem") if lines else "no problems")
         if suspects is not None:
             out.print(looking_anomalous(len(suspects)) + (":" if suspects else ""))
             for suspect in suspects:
@@ -236,6 +242,8 @@ def check(
                 out.print(f"heat maps: {escape(str(out_folder))}" if suspects else "so no heat maps are written")
     if stops:
         raise typer.Exit(1)
+    if any(finding.kind == "unreadable" for finding in findings):
+        raise typer.Exit(SOME_FAILED)
 
 
 def _suspects(dataset: Dataset, folder: str | None, device: str, force: bool) -> list[Prediction]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blemish.cli.console import err, escape
+from blemish.cli.needs import needs
 from blemish.cli.options import Force
 from blemish.errors import SettingError, require
 
@@ -48,15 +49,16 @@ def log(
     from blemish.log.exports import csv_lines, json_lines, write_parquet
     from blemish.storage import check_free_file, new_file
 
+    needs("log", url if url.startswith("postgresql") else SQLITE)
+    if format is Format.parquet:
+        require("pyarrow.parquet", of="Parquet", extra="parquet")
     if output is not None:
         check_free_file(output, force=force, has_mark=False)
         source = url.removeprefix(SQLITE)
         if os.path.exists(output) and os.path.exists(source) and os.path.samefile(output, source):
             raise SettingError(f"{output}: is the log itself; give another file to write to")
-    if format is Format.parquet:
-        require("pyarrow.parquet", of="Parquet", extra="parquet")
-        if output is None:
-            raise SettingError("Parquet is not for a terminal; give -o FILE")
+    if format is Format.parquet and output is None:
+        raise SettingError("Parquet is not for a terminal; give -o FILE")
     wanted = Filter(model, None, _moment(since), _moment(until), True if anomalous else None)
     address = f"{SQLITE}{url}" if os.path.isfile(url) else url
     verdicts = _told_if_none(read_log(address, wanted))  # raises before anything is written, if there is no log

@@ -30,11 +30,12 @@ from blemish.cli.export import export
 from blemish.cli.fit import fit
 from blemish.cli.judge import check, predict
 from blemish.cli.log import log
+from blemish.cli.needs import extra_of
 from blemish.cli.own import take_imports
 from blemish.cli.review import review
 from blemish.cli.serve import serve
 from blemish.cli.watch import watch
-from blemish.errors import BlemishError, is_out_of_memory
+from blemish.errors import BlemishError, install, is_out_of_memory
 from blemish.interrupts import Interrupted
 
 INTERRUPTED = 130
@@ -113,7 +114,7 @@ def _one_line(error: BaseException) -> str:
     elif hasattr(error, "format_message"):  # the parser's errors
         text = _misused(error.format_message() or "No command was given", getattr(error, "ctx", None))
     elif isinstance(error, ModuleNotFoundError):
-        text = f"{error.name} is not installed; pip install 'blemish[fit,report]'"
+        text = f"{error.name} is not installed; {install(extra_of(error.name or ''))}"
     elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         text = f"{error.filename}: is too long a name for this system; give a shorter one"
     elif is_out_of_memory(error):

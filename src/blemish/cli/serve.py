@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from blemish.cli.console import err, escape, problem
+from blemish.cli.needs import needs
 from blemish.cli.options import DeviceName, EngineName
-from blemish.errors import SettingError, require
+from blemish.errors import SettingError
 
 
 def serve(
@@ -46,8 +47,7 @@ def serve(
 
     Example: [bold]blemish serve cells.blemish[/bold]
     """
-    for module in ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client", "sqlalchemy"):
-        require(module, of="the service", extra="serve")
+    needs("serve", *models, log, serve=True)
     from blemish.service.serve import serve as run
     from blemish.service.service import Service
     from blemish.service.settings import Settings, read_token

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from blemish.cli.console import err, escape, out, print_json, verdicts, whoever_reads
+from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Json, Threshold
 from blemish.errors import SettingError, number_of
 from blemish.interrupts import Interrupted
@@ -81,6 +82,7 @@ def watch(
     """
     from blemish.watching import is_camera, parse_moves, watching, watching_camera
 
+    needs("watch", model, *(out for out in outs or () if out.startswith(("sqlite:", "postgresql"))))
     rates = {"false_alarm_rate": false_alarm_rate, "threshold": threshold, "box_rate": box_rate}
     which: Which = "all" if maps == Maps.png else "anomalous" if maps is None else maps.value
     opened: AbstractContextManager[Watching]

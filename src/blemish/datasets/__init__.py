@@ -6,6 +6,7 @@ good images by seed, so that `fit` and `evaluate` with one seed never share an i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -86,7 +87,8 @@ def read_source(source: str | Path, seed: int = 0) -> Dataset:
     try:
         return _read(text, seed)
     except PermissionError as error:
-        raise SourceError(f"{error.filename or text}: may not be read; check its permissions") from None
+        named = error.filename if error.filename and os.path.lexists(error.filename) else text
+        raise SourceError(f"{named}: may not be read; check its permissions") from None
     except OSError as error:
         raise SourceError(f"{error.filename or text}: cannot be read ({error.strerror}); check the path") from None
 

@@ -6,16 +6,17 @@ import hashlib
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blemish.calibration import DEFAULT_RATE, lowest_rate
 from blemish.datasets import Dataset, Sample, read_source, read_truth
+from blemish.datasets.near_copies import MOST, SIDE, Detail, detail_of, near_copies
 from blemish.errors import ImageError
 from blemish.images import (
     Geometry,
@@ -28,6 +29,7 @@ from blemish.images import (
     read_size,
 )
 from blemish.images.array_files import file_of, read_member
+from blemish.images.copies import digest_of
 from blemish.progress import Progress
 from blemish.storage import digest
 
@@ -43,24 +45,60 @@ GEOMETRY = Geometry()
 SIZE = GEOMETRY.height
 """The size that `fit` takes by default."""
 
+STEP = 0.12
+"""Proportions in one group differ by so much of the least, at most."""
+
 ODD = 1.5
 """An image is named whose height / width is more than so many times the median, or less than the median by as much."""
 
-NAMED = 10
-"""Images that are named for one thing, at most."""
+NAMED = 3
+"""Further images that one line names, at most."""
+
+GROUPS = 5
+"""Groups of proportions that are told, at most."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: where, what, and in `mend` what to do; `stops_fit` if a fit would stop there."""
+    """One problem.
 
+    Attributes:
+        kind: `unreadable`, `name`, `mask`, `same`, `near`, `small`, `shape` or `count`.
+        where: the image, the mask, or the data set.
+        what: was found there.
+        fix: what to do about it.
+        stops_fit: whether a fit would stop there.
+    """
+
+    kind: str
     where: str
     what: str
-    mend: str
+    fix: str
     stops_fit: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        return {"where": self.where, "what": self.what, "mend": self.mend, "stops_fit": self.stops_fit}
+        """Returns the attributes, as JSON can hold them."""
+        return asdict(self)
+
+
+def joined(findings: Sequence[Finding]) -> list[tuple[str, str]]:
+    """Returns where, and what and how to fix it, a line for each kind, whose first finding stands for the others.
+
+    Images that cannot be read, and what concerns the whole data set, have a line each.
+    """
+    lines: dict[object, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        alone = finding.kind in {"unreadable", "count"}
+        lines[finding if alone else (finding.kind, finding.fix, finding.stops_fit)].append(finding)
+    told = []
+    for first, *others in lines.values():
+        more = ""
+        if others:
+            named = ", ".join(Path(other.where).name for other in others[:NAMED])
+            rest = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+            more = f" (the same in {len(others)} more: {named}{rest})"
+        told.append((first.where, f"{first.what}{more}; {first.fix}"))
+    return told
 
 
 @dataclass(frozen=True)
@@ -79,6 +117,20 @@ class Shapes:
         return [height / width for height, width in self.sizes]
 
     @property
+    def groups(self) -> list[tuple[float, int]]:
+        """Groups of images whose height / width is alike: the median of each, and how many it has.
+
+        The largest first.
+        """
+        found: list[list[float]] = []
+        for ratio in sorted(self.ratios):
+            if not found or ratio > (1 + STEP) * found[-1][0]:
+                found.append([])
+            found[-1].append(ratio)
+        counted = [(statistics.median(group), len(group)) for group in found]
+        return sorted(counted, key=lambda group: (-group[1], group[0]))
+
+    @property
     def input(self) -> tuple[int, int]:
         """Height and width of the model's input that a fit with the default size takes."""
         return input_shape(SIZE, [math.log(height) - math.log(width) for height, width in self.sizes])
@@ -89,6 +141,7 @@ class Shapes:
             "least_ratio": min(ratios),
             "median_ratio": statistics.median(ratios),
             "largest_ratio": max(ratios),
+            "groups": [{"ratio": ratio, "images": images} for ratio, images in self.groups],
             "input": list(self.input),
         }
 
@@ -99,6 +152,15 @@ class Shapes:
             found = "all {}x{}, ".format(*self.sizes[0]) + found
         elif min(ratios) < max(ratios):
             found += f" (median; {min(ratios):.2f} to {max(ratios):.2f})"
+        groups = self.groups
+        if len(groups) > 1:
+            listed = [f"{count} of about {ratio:.2f}" for ratio, count in groups[:GROUPS]]
+            rest = sum(count for _, count in groups[GROUPS:])
+            listed += [f"{rest} of others"] if rest else []
+            return (
+                f"training images: {found}: {', '.join(listed)}; fit resizes all to {self.input[0]}x{self.input[1]}, "
+                "or give --tile to cut them instead"
+            )
         return f"training images: {found}; fit uses {self.input[0]}x{self.input[1]}"
 
 
@@ -119,13 +181,18 @@ class Check:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What was read from a sample's files; an image in a file that holds many has no format of its own."""
+    """What was read from a sample's files; an image in a file that holds many has no format of its own.
+
+    `digest` is of the file or the member, `picture` of the pixels at the size of a model's input.
+    """
 
     digest: str
     height: int
     width: int
     format: str | None
     marked: bool | None
+    detail: Detail | None
+    picture: bytes
 
 
 def check_source(source: str, progress: Progress | None = None) -> Check:
@@ -136,146 +203,167 @@ def check_source(source: str, progress: Progress | None = None) -> Check:
     """
     dataset = read_source(source)
     samples = dataset.train + dataset.test
+    trained = len(dataset.train)
     findings: list[Finding] = []
-    by_digest: dict[str, list[int]] = defaultdict(list)
-    small: list[Location] = []
-    sizes: dict[int, tuple[int, int]] = {}
-    for index, seen in enumerate(decode_ahead(partial(_look, has_masks=dataset.has_masks), samples)):
-        sample = samples[index]
-        if isinstance(seen, ImageError):
+    seen: dict[int, _Seen] = {}
+    for index, found in enumerate(decode_ahead(partial(_look, has_masks=dataset.has_masks), samples)):
+        if isinstance(found, ImageError):
+            fix = found.reason.partition("; ")[2] or "remove it"
             findings.append(
-                Finding(str(seen.path), seen.reason.split("; ")[0], _mend(seen), index < len(dataset.train))
+                Finding("unreadable", str(found.path), found.reason.split("; ")[0], fix, stops_fit=index < trained)
             )
         else:
-            by_digest[seen.digest].append(index)
-            sizes[index] = seen.height, seen.width
-            if min(seen.height, seen.width) < TINY:
-                small.append(sample.path)
-            if seen.format and sample.path.suffix.lower() not in SUFFIXES_OF[seen.format]:
-                right = SUFFIXES_OF[seen.format][0]
-                findings.append(
-                    Finding(str(sample.path), f"holds {seen.format} under another name", f"rename to {right}")
-                )
-            if seen.marked is False and sample.is_anomalous:
-                findings.append(Finding(str(sample.mask), "marks nothing on an anomalous image", "mark the defect"))
+            seen[index] = found if len(seen) < MOST else replace(found, detail=None)  # each takes room
+            findings += _alone(samples[index], found)
         if progress:
             progress("check", index + 1, len(samples))
-    findings += _copies(samples, len(dataset.train), list(by_digest.values()))
-    if small:
-        findings.append(
-            Finding(
-                str(small[0]), f"under {TINY} pixels, as {len(small) - 1} more are", "use the images at their full size"
-            )
+    findings += _copies(samples, trained, seen)
+    findings += _near_copies(samples, trained, seen)
+    sizes = {index: (one.height, one.width) for index, one in seen.items()}
+    shapes = Shapes([size for index, size in sizes.items() if index < trained])
+    if shapes.sizes:
+        findings += _odd({samples[index].path: size for index, size in sizes.items()}, shapes)
+    pictures = {one.picture for index, one in seen.items() if index < trained}
+    findings += [*_counts(dataset, len(shapes.sizes), len(pictures)), *_truth(dataset)]
+    return Check(dataset, shapes if shapes.sizes else None, findings)
+
+
+def _alone(sample: Sample, seen: _Seen) -> Iterator[Finding]:
+    """Yields what is wrong with one image by itself, which can be read."""
+    if min(seen.height, seen.width) < TINY:
+        yield Finding(
+            "small",
+            str(sample.path),
+            f"under {TINY} pixels, so fit enlarges it",
+            "use larger originals if there are any, or a smaller --size",
         )
-    shapes = Shapes([size for index, size in sizes.items() if index < len(dataset.train)])
-    if not shapes.sizes:
-        return Check(dataset, None, findings + _counts(dataset))
-    findings += _odd(dataset, {samples[index].path: size for index, size in sizes.items()}, shapes)
-    return Check(dataset, shapes, findings + _counts(dataset))
+    if seen.format and sample.path.suffix.lower() not in SUFFIXES_OF[seen.format]:
+        right = SUFFIXES_OF[seen.format][0]
+        yield Finding("name", str(sample.path), f"holds {seen.format} under another name", f"rename to {right}")
+    if seen.marked is False and sample.is_anomalous:
+        fix = "mark the defect in it, or move the image to the good ones"
+        yield Finding("mask", str(sample.mask), "marks nothing on an anomalous image", fix)
 
 
-def _odd(dataset: Dataset, sizes: Mapping[Location, tuple[int, int]], shapes: Shapes) -> list[Finding]:
+def _odd(sizes: Mapping[Location, tuple[int, int]], shapes: Shapes) -> list[Finding]:
     """Finds images of another shape than most, since all are resized to one; the most different first."""
     median = statistics.median(shapes.ratios)
     odds = {path: abs(math.log(height / width / median)) for path, (height, width) in sizes.items()}
-    found = sorted((path for path in odds if odds[path] > math.log(ODD)), key=lambda path: -odds[path])
-    mend = "crop all images alike, leave this one out, or fit each shape by itself"
+    fix = "crop all images alike, leave such images out, or fit each shape by itself"
     findings = []
-    for path in found[:NAMED]:
+    for path in sorted((path for path in odds if odds[path] > math.log(ODD)), key=lambda path: -odds[path]):
         height, width = sizes[path]
         told = f"is {height}x{width}, height / width {height / width:.2f} where the median is {median:.2f}"
-        findings.append(Finding(str(path), f"{told}, so resizing squashes it", mend))
-    if len(found) > NAMED:
-        told = f"{len(found) - NAMED} more images have height / width over {ODD} times off the median, {median:.2f}"
-        findings.append(Finding(dataset.root, told, mend.replace("this one", "these")))
+        findings.append(Finding("shape", str(path), f"{told}, so resizing squashes it", fix))
     return findings
 
 
 def _look(sample: Sample, *, has_masks: bool) -> _Seen:
     if isinstance(sample.path, Remote):
         return _look_elsewhere(sample, sample.path, has_masks=has_masks)
-    read_image(sample.path, GEOMETRY)
+    image = read_image(sample.path, GEOMETRY)
     height, width = read_size(sample.path)
-    marked = bool(read_truth(sample, None).any()) if has_masks and sample.mask else None
     member = read_member(sample.path)
-    if member is not None:
-        return _Seen(_digest_of(member), height, width, None, marked)
-    return _Seen(digest(sample.path), height, width, read_format(sample.path), marked)
+    found, form = (digest(sample.path), read_format(sample.path)) if member is None else (digest_of(member).hex(), None)
+    detail = detail_of(image) if min(height, width) >= SIDE else None
+    return _Seen(found, height, width, form, _marked(sample, has_masks), detail, digest_of(image))
 
 
 def _look_elsewhere(sample: Sample, path: Remote, *, has_masks: bool) -> _Seen:
     """Looks at an image elsewhere, which is fetched once."""
     content = path.content()
     try:
-        read_image(content, GEOMETRY)
+        image = read_image(content, GEOMETRY)
         height, width = read_size(content)
         form = read_format(content)
     except ImageError as error:
         raise ImageError(path, error.reason) from None
-    marked = bool(read_truth(sample, None).any()) if has_masks and sample.mask else None
-    return _Seen(hashlib.sha256(content).hexdigest(), height, width, form, marked)
+    found = hashlib.sha256(content).hexdigest()
+    detail = detail_of(image) if min(height, width) >= SIDE else None
+    return _Seen(found, height, width, form, _marked(sample, has_masks), detail, digest_of(image))
 
 
-def _digest_of(image: NDArray[np.uint8]) -> str:
-    """Returns the SHA-256 of an image's pixels and shape."""
-    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+def _marked(sample: Sample, has_masks: bool) -> bool | None:
+    """Returns whether an image's truth marks anything; `None` if it has none."""
+    return bool(read_truth(sample, None).any()) if has_masks and sample.mask else None
 
 
-def _mend(error: ImageError) -> str:
-    _, _, advice = error.reason.partition("; ")
-    return advice or "remove it"
-
-
-def _copies(samples: list[Sample], trained: int, groups: list[list[int]]) -> list[Finding]:
-    """Finds images of the same bytes: across the split they are a leak, in the training part they count twice."""
+def _copies(samples: list[Sample], trained: int, seen: Mapping[int, _Seen]) -> list[Finding]:
+    """Finds images of the same bytes: across the split they are a leak, in the training part they count once."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, one in seen.items():
+        groups[one.digest].append(index)
     findings = []
-    for group in groups:
-        what = "file" if file_of(samples[group[0]].path) == samples[group[0]].path else "image"
-        train = [index for index in group if index < trained]
-        test = [index for index in group if index >= trained]
-        if train and test:
-            findings.append(
-                Finding(
-                    str(samples[test[0]].path),
-                    f"is the same {what} as {samples[train[0]].path}, a training image",
-                    "remove one",
-                )
-            )
-        elif len(train) > 1:
-            findings.append(
-                Finding(str(samples[train[1]].path), f"is the same {what} as {samples[train[0]].path}", "remove one")
-            )
+    for first, *others in groups.values():
+        what = "file" if file_of(samples[first].path) == samples[first].path else "image"
+        for index in others:
+            if first < trained:
+                findings.append(_repeated("same", f"is the same {what} as", samples, index, first, trained))
     return findings
 
 
-def _counts(dataset: Dataset) -> list[Finding]:
-    """Finds whether there are too few images, good ones or others."""
+def _near_copies(samples: list[Sample], trained: int, seen: Mapping[int, _Seen]) -> list[Finding]:
+    """Finds images that differ from another one only as a copy does that was saved again."""
+    firsts: dict[str, int] = {}
+    for index, image in seen.items():
+        if image.detail is not None:
+            firsts.setdefault(image.digest, index)
+    numbers = list(firsts.values())
+    if not numbers:
+        return []
+    details = np.stack([detail for index in numbers if (detail := seen[index].detail) is not None])
+    found: dict[int, int] = {}
+    for one, other in near_copies(details):
+        if numbers[one] < trained:
+            found.setdefault(numbers[other], numbers[one])
+    return [_repeated("near", "is nearly the same as", samples, *pair, trained) for pair in found.items()]
+
+
+def _repeated(kind: str, what: str, samples: list[Sample], index: int, first: int, trained: int) -> Finding:
+    across = ", a training image" if index >= trained else ""
+    fix = "leave it out of the test part" if across else "leave one out"
+    return Finding(kind, str(samples[index].path), f"{what} {samples[first].path}{across}", fix)
+
+
+def _counts(dataset: Dataset, readable: int, pictures: int) -> Iterator[Finding]:
+    """Yields whether there are too few images to fit on; `pictures` of those that are `readable` differ."""
     count = len(dataset.train)
-    if count < 2:
-        return [Finding(dataset.root, f"has {count} image to fit", "give at least 2 good images", True)]
-    findings = []
-    lowest = lowest_rate(count)  # all of them calibrate if they are cross-fitted
-    if lowest > DEFAULT_RATE:
-        findings.append(
-            Finding(
-                dataset.root,
-                f"{count} good images allow a false-alarm rate of {100 * lowest:.2g} % or more, and the default is "
-                f"{100 * DEFAULT_RATE:g} %",
-                f"add good images up to {round(1 / DEFAULT_RATE) - 1}, or accept the higher rate",
-            )
+    if readable < 2:
+        told = f"has {_images(readable)} to fit" + (" that can be read" if readable < count else "")
+        yield Finding("count", dataset.root, told, "give at least 2 good images", stops_fit=True)
+    elif pictures < 2:
+        told = f"all {readable} images to fit are the same picture"
+        yield Finding("count", dataset.root, told, "give different ones", stops_fit=True)
+    elif (lowest := lowest_rate(pictures)) > DEFAULT_RATE:  # all of them calibrate if they are cross-fitted
+        yield Finding(
+            "count",
+            dataset.root,
+            f"{pictures} different good images allow a false-alarm rate of {100 * lowest:.2g} % or more, and the "
+            f"default is {100 * DEFAULT_RATE:g} %",
+            f"add good images up to {round(1 / DEFAULT_RATE) - 1}, or accept the higher rate",
         )
-    if dataset.test and not any(sample.is_anomalous for sample in dataset.test):
-        findings.append(
-            Finding(
-                dataset.root, "no test image is anomalous, so detection cannot be measured", "add some to the test part"
-            )
-        )
-    if dataset.test and all(sample.is_anomalous for sample in dataset.test):
-        findings.append(
-            Finding(
-                dataset.root,
-                "no test image is good, so AUROC and false alarms cannot be measured",
-                "add some to the test part",
-            )
-        )
-    return findings
+
+
+def _truth(dataset: Dataset) -> Iterator[Finding]:
+    """Yields what cannot be measured on the test part."""
+    anomalous = [sample for sample in dataset.test if sample.is_anomalous]
+    if dataset.test and not anomalous:
+        told = "no test image is anomalous, so detection cannot be measured"
+        yield Finding("count", dataset.root, told, "add some to the test part")
+    if dataset.test and len(anomalous) == len(dataset.test):
+        told = "no test image is good, so AUROC and false alarms cannot be measured"
+        yield Finding("count", dataset.root, told, "add some to the test part")
+    without = [sample for sample in anomalous if sample.mask is None]
+    if without and not dataset.has_masks:
+        told = f"has no masks of its {_images(len(without), 'anomalous')}, so there are no figures of pixels"
+        fix = "add masks as the layout has them (docs/data.md), or use the figures of images alone"
+        yield Finding("count", dataset.root, told, fix)
+    elif without:
+        for sample in without:
+            told = "is anomalous and has no mask, so all of its pixels count as good"
+            yield Finding("mask", str(sample.path), told, "add its mask, or leave it out of the test part")
+
+
+def _images(count: int, kind: str = "") -> str:
+    """Returns `1 image`, `2 images`, `2 anomalous images` and the like."""
+    return f"{count} {kind} image".replace("  ", " ") + ("" if count == 1 else "s")

@@ -37,10 +37,9 @@ def read_one_class(path: str, seed: int = 0) -> Dataset:
     train, test = _parts(root)
     normal = [Sample(image) for image, kind in train if kind == chosen]
     if len(normal) < 2:
-        kinds = ", ".join(sorted({kind for _, kind in train}))
-        raise SourceError(
-            f"{where}: has {number_of(len(normal), 'training image')} of class {chosen!r}; it has classes {kinds}"
-        )
+        kinds = ", ".join(sorted({kind for _, kind in train})) or "none"
+        count = number_of(len(normal), "training image")
+        raise SourceError(f"{where}: has {count} of class {chosen!r}, and 2 are needed; its classes are {kinds}")
     judged = [Sample(image, GOOD if kind == chosen else kind) for image, kind in test]
     return Dataset(f"one class, {chosen}", path, normal, judged)
 

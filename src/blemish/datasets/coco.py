@@ -129,7 +129,7 @@ def _box(value: object, size: tuple[int, int], place: str) -> Rectangle:
         raise SourceError(f"{place}: is {across:g} wide and {down:g} high; expected more than 0")
     height, width = size
     if left >= width or top >= height or left + across <= 0 or top + down <= 0:
-        raise SourceError(f"{place}: lies outside its image of {height}x{width}; mend it, or take it out")
+        raise SourceError(f"{place}: lies outside its image of {height}x{width}; correct it, or take it out")
     return max(top, 0.0), max(left, 0.0), min(top + down, height), min(left + across, width)
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from blemish.datasets.sample import Dataset, Sample, split_good
-from blemish.errors import MissingExtraError, SourceError
+from blemish.errors import MissingExtraError, SourceError, install
 
 
 def read_elpv(options: str = "", seed: int = 0) -> Dataset:
@@ -30,7 +30,7 @@ def read_elpv(options: str = "", seed: int = 0) -> Dataset:
     types = wanted & {"mono", "poly"} or {"mono", "poly"}
     package = find_spec("elpv_dataset")
     if package is None or package.origin is None:
-        raise MissingExtraError("the elpv-dataset package is not installed; pip install 'blemish[demo]'")
+        raise MissingExtraError(f"elpv needs the package elpv-dataset; {install('demo')}")
     data = Path(package.origin).parent / "data"
     by_probability: dict[int, list[Path]] = {0: [], 1: [], 2: [], 3: []}
     try:

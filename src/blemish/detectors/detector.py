@@ -63,6 +63,9 @@ class Detector(ABC):
     }
     """Type and range of each setting that the class adds; those of the classes above it count too."""
 
+    fewest: ClassVar[int] = 2
+    """Different images that a fit needs: those to learn from, and at least one to calibrate on."""
+
     smoothing: float = 0.0
     interpolation: str = "bilinear"
 

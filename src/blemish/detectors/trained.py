@@ -32,6 +32,8 @@ class Trained(Detector):
             `training.Schedule`.
     """
 
+    fewest: ClassVar[int] = 3
+
     holds_back: ClassVar[bool] = True
     """Whether images are held back, of those that it is trained on, to judge it by."""
 

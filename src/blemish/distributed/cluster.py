@@ -21,7 +21,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from blemish.errors import BlemishError, ClusterError, SettingError, require
+from blemish.errors import BlemishError, ClusterError, SettingError, install, require
 from blemish.interrupts import hold
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ def check_nodes(address: str, nodes: Sequence[Node]) -> None:
         raise ClusterError(f"{address}: {_some(wrong)}; install blemish {own} on every machine, as it is here")
     lacking = [f"{node.host} has no {' and no '.join(node.missing)}" for node in nodes if node.missing]
     if lacking:
-        raise ClusterError(f"{address}: {_some(lacking)}; pip install 'blemish[fit,ray]' there")
+        raise ClusterError(f"{address}: {_some(lacking)}; there, {install('fit,ray')}")
 
 
 @contextmanager

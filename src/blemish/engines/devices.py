@@ -9,7 +9,7 @@ import re
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from blemish.errors import SettingError
+from blemish.errors import SettingError, install
 from blemish.progress import LOG
 
 ENGINES = ("auto", "openvino", "torch")
@@ -62,7 +62,7 @@ def choose_engine(engine: str = "auto", device: str = "auto", *, gradients: bool
     has_torch = find_spec("torch") is not None
     if engine == "torch" and not has_torch:
         other = "" if gradients else ", or use --engine openvino"
-        raise SettingError(f"the torch engine needs torch; pip install 'blemish[fit]'{other}")
+        raise SettingError(f"the torch engine needs torch; {install('fit')}{other}")
     if engine == "auto":
         engine = "torch" if device == "auto" and has_torch and _gpu_in_sight() else "openvino"
     running = RunsOn(engine, _torch_device(device) if engine == "torch" else _openvino_device(device))

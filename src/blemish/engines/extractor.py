@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from blemish.backbones.weights import find_weights, weights_file
 from blemish.engines import Engine, RunsOn
 from blemish.errors import ModelError, StorageError, WeightsError
 from blemish.images import Geometry
+from blemish.interrupts import hold
 from blemish.progress import LOG
 from blemish.storage import check_files, digest, new_folder, read_card, remove_folder, write_card
 from blemish.storage.cards import card_name
@@ -142,7 +144,7 @@ def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: 
         from platformdirs import user_cache_path
 
         place = str(user_cache_path("blemish", appauthor=False))
-    if not place:
+    if not place or place.startswith("~"):  # a user without a home
         return None
     try:
         file = weights_file(name, weights)
@@ -181,7 +183,8 @@ def _read(entry: Path, device: str) -> Extractor | None:
         check_files(copy, card)
         layers = tuple(Layer(**layer) for layer in card["layers"])
         normalisation = Normalisation(**{name: tuple(values) for name, values in card["normalisation"].items()})
-        weights = load_file(copy / WEIGHTS)
+        with hold():  # safetensors would make an error of its own of an interrupt
+            weights = load_file(copy / WEIGHTS)
         found = Extractor(engine, tuple(card["asked"]), layers, weights, card["origin"], normalisation)
     except (ModelError, StorageError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
@@ -191,20 +194,29 @@ def _read(entry: Path, device: str) -> Extractor | None:
 
 
 def _keep(entry: Path, extractor: Extractor, shape: tuple[int, int]) -> None:
-    """Writes an entry and removes the oldest ones. A failure is ignored: it only makes the next fit slower."""
+    """Writes an entry and removes the oldest ones. A failure is only told: it makes the next fit start later."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with suppress(ModelError, StorageError, SafetensorError, OSError):
+    try:
         _remove_damaged(entry)
         with new_folder(entry, KIND, force=True) as folder:
             extractor.engine.save(folder, shape)
-            save_file(dict(extractor.weights), folder / WEIGHTS)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                save_file(dict(extractor.weights), folder / WEIGHTS)
             content: dict[str, Any] = {"asked": list(extractor.asked), "origin": extractor.origin}
             content["layers"] = [asdict(layer) for layer in extractor.layers]
             if extractor.normalisation is not None:
                 content["normalisation"] = asdict(extractor.normalisation)
             write_card(folder, KIND, content)
+    except (ModelError, StorageError, SafetensorError, OSError) as error:
+        logging.getLogger(__name__).warning(
+            "the converted backbone cannot be kept in %s (%s), so the next fit starts later; set BLEMISH_CACHE to a "
+            "folder that can be written, or to nothing",
+            entry.parent,
+            str(error).split("; ")[0].removeprefix(f"{entry}: "),
+        )
+        return
     with suppress(OSError):
         kept = [path for path in entry.parent.iterdir() if _NAME.fullmatch(path.name) and _is_entry(path)]
         for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-ENTRIES]:

@@ -1,6 +1,6 @@
 """Evaluates a model on labelled images, and tells whether two models differ."""
 
-from blemish.evaluation.evaluate import Evaluation, compared, evaluate, require_scipy
+from blemish.evaluation.evaluate import Evaluation, compared, evaluate
 from blemish.evaluation.origin import Origin
 from blemish.evaluation.per_image import Difference, PerImage
 
@@ -11,5 +11,4 @@ __all__ = [
     "PerImage",
     "compared",
     "evaluate",
-    "require_scipy",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from blemish.datasets import Dataset, evenly_spaced, read_source
 from blemish.errors import SettingError
-from blemish.evaluation.evaluate import evaluate, require_scipy
+from blemish.evaluation.evaluate import evaluate
 from blemish.fitting import Plan, fit
 from blemish.fitting.quality import BALANCED, QUALITIES, find_quality
 from blemish.model import Model
@@ -174,13 +174,10 @@ def compare(
         announce: called before each pass over the images, with what is fitted and what it will need.
 
     Raises:
-        MissingExtraError: the source has labels, and scipy is not installed.
         BlemishError: as `fit` and `evaluate` raise it; names are checked and places for models found free first.
     """
     entrants = enter(qualities, detectors)
     dataset = source if isinstance(source, Dataset) else read_source(source, seed)
-    if dataset.test:
-        require_scipy()
     folder = None if out is None else Path(out)
     places = [None if folder is None else folder / _file(entrant) for entrant in entrants]
     for place in places:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration, lowest_rate
 from blemish.datasets import GOOD, Dataset, Sample, read_source
-from blemish.errors import SourceError, number_of, require
+from blemish.errors import SourceError, number_of
 from blemish.evaluation.counting import OVERLAPS, Counts, count
 from blemish.evaluation.origin import Origin
 from blemish.evaluation.per_image import Difference, PerImage, differences
@@ -127,11 +127,6 @@ class Evaluation:
         return _tally(self.results)
 
 
-def require_scipy() -> None:
-    """Raises `MissingExtraError` if scipy is not installed, which the figures need."""
-    require("scipy.ndimage", "scipy.stats", of="evaluating", extra="report")
-
-
 def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | bool | None = None) -> Evaluation:
     """Returns the figures of a model on the test part of a source.
 
@@ -143,11 +138,9 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | bo
         progress: called with the stage, and how many images of how many are done; `True` prints it.
 
     Raises:
-        MissingExtraError: scipy is not installed; no image is scored then.
         SourceError: the source has no test part, or none of its images can be read.
         ImageError: a mask is unreadable or of another size than its image.
     """
-    require_scipy()
     dataset = source if isinstance(source, Dataset) else read_source(source, model.recipe.seed)
     samples = dataset.test
     if not samples:

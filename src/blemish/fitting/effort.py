@@ -28,7 +28,7 @@ WRITES = 5.0
 """How many times as long as the digest of a model's bytes it takes to convert, write, check and flush them (measured
 with models of 15 to 460 MB)."""
 
-SETTLING = 0.4
+SETTLING = 0.8
 """Seconds in which the scoring graph is traced and the files are made, whatever their size."""
 
 

@@ -13,9 +13,10 @@ from blemish.calibration import Calibration, promised_rate
 from blemish.calibration.cross_fit import LIMIT
 from blemish.engines import choose_engine
 from blemish.engines.devices import torch_device
-from blemish.errors import SettingError, as_count
+from blemish.errors import SettingError, as_count, require
 from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
+from blemish.fitting.enough import check_enough
 from blemish.fitting.frames import Source, read_images, said_of
 from blemish.fitting.kept import Kept
 from blemish.fitting.learn import learn
@@ -136,6 +137,7 @@ def fit(
     Raises:
         BlemishError: one of its kinds; the message says what was found, what was expected and what to do.
     """
+    require("torch", "timm", of="fit", extra="fit")
     from blemish.detectors import Trained, name_of
     from blemish.engines.extractor import make_extractor
     from blemish.fitting.trained.learn import Run
@@ -176,6 +178,8 @@ def fit(
     if chosen.in_proportion:
         step = side_step(chosen.backbone)
         geometry = in_proportion(geometry, [sample.path for sample in dataset.train], step)
+    if ray is None:  # on a cluster, its workers read the images
+        check_enough(dataset, geometry, learning.name, learning.fewest)
     file = Path(weights) if weights is not None else None
     extractor = make_extractor(
         chosen.backbone, chosen.layers, learning.strides, geometry, running, file, download=download

@@ -28,6 +28,7 @@ def learn(
 
     Raises:
         BadImagesError: an image cannot be read, or too few are left.
+        DegenerateError: a detector would be trained, and all images to calibrate on are among those it learned from.
         SettingError: all are kept to calibrate on, and those that could be read cannot promise the rates.
         DegenerateError: features are not finite, or all images are the same.
         BlemishError: as `train_detector` does.
@@ -44,5 +45,7 @@ def learn(
     else:
         passes.check_enough(len(kept.digests), fewest=2)
         images.check_rates(len(kept.digests))  # before a training: bad images may have left too few
+    if training and kept is None:
+        passes.check_new([sample.path for sample in images.to_calibrate])
     if training:
         training.run(passes.progress)

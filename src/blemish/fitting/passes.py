@@ -11,6 +11,7 @@ from blemish.engines import Engine
 from blemish.engines.features import Variety, check_finite
 from blemish.engines.stream import Chunk, stream
 from blemish.errors import FIX, NAMED, BadImagesError, DegenerateError, ImageError, number_of
+from blemish.fitting.enough import is_any_new
 from blemish.images import Copies, Geometry, Location, count_tiles, decode_ahead, read_image, waiting
 from blemish.model.inside import Arrivals
 from blemish.progress import Progress
@@ -78,6 +79,12 @@ class Passes:
         if self.elsewhere is not None:
             return self.elsewhere(paths)
         return stream(self.engine, paths, self.geometry, self.copies, self.arrivals.rows)
+
+    def check_new(self, paths: Sequence[Location]) -> None:
+        """Raises `DegenerateError` or `BadImagesError` if none of these images can be read and is new."""
+        if self.geometry.tile is None and not is_any_new(paths, self.geometry, self.arrivals.rows):
+            self.repeated += len(paths)
+            self.check_enough(0)
 
     def check_enough(self, count: int, fewest: int = 1) -> None:
         """Raises `BadImagesError` or `DegenerateError` if fewer than `fewest` images are left."""

@@ -178,9 +178,12 @@ def divide(
             f"{dataset.root}: the checkpoint has learned from all these images, so none can calibrate; add new ones"
         )
     held_out = min(held_out, sum(free))
-    way = "a larger --calibration-share" if trained else "--calibration cross, or a larger --calibration-share"
+    ways = [] if trained or not held_out else ["--calibration cross"]
+    if 0 < held_out < len(samples) // 2:
+        ways.append("a larger --calibration-share")
     # Before the work starts.
-    calibrating.check(held_out or len(samples), f", or calibrate on more of them ({way})" if held_out else "")
+    more = f", or calibrate on more of them ({' or '.join(ways)})" if ways else ""
+    calibrating.check(held_out or len(samples), more)
     order = np.random.default_rng(seed).permutation(len(samples)).tolist()
     first = [index for index in order if free[index]][:held_out]
     held = set(first)

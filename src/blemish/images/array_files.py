@@ -12,6 +12,7 @@ import os
 import pickletools
 import struct
 import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,6 +30,22 @@ IDX_BYTES = 0x08
 
 WHOLE_NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"}
 """Instructions of a pickle that stand for a whole number."""
+
+DAMAGED = (
+    OSError,
+    ValueError,
+    LookupError,
+    EOFError,
+    MemoryError,  # a header that promises more than there is
+    OverflowError,
+    RuntimeError,  # a member that is encrypted, or compressed in an unknown way
+    SyntaxError,
+    TypeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What the readers of these formats raise for damaged files."""
 
 CIFAR = (3, 32, 32)
 """An image of CIFAR's: colours, rows, columns."""
@@ -80,6 +97,8 @@ def read_images(file: Path, array: str = "") -> NDArray[np.uint8]:
     images = _read(file, array, file.stat().st_mtime_ns)
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
         raise SourceError(f"{file}: {array} has {images.dtype} {images.shape}, not uint8 (N, H, W) or (N, H, W, 3)")
+    if not images.size:
+        raise SourceError(f"{file}: {array or 'the file'} holds no images, {images.shape}; fetch the file again")
     return images.astype(np.uint8, copy=False)
 
 
@@ -110,8 +129,10 @@ def _npz(file: Path, array: str) -> NDArray[np.generic]:
             raise SourceError(f"{file}: {array} has {size:,} bytes, more than the limit of {LARGEST:,}")
         with np.load(file, allow_pickle=False) as arrays:
             return np.asarray(arrays[array])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise SourceError(f"{file}: {array or 'the array'} cannot be read ({error}); fetch the file again") from None
+    except DAMAGED as error:
+        raise SourceError(
+            f"{file}: {array or 'the array'} cannot be read ({_reason(error)}); fetch the file again"
+        ) from None
 
 
 def _idx(file: Path) -> NDArray[np.generic]:
@@ -127,11 +148,15 @@ def _idx(file: Path) -> NDArray[np.generic]:
             if size > LARGEST:
                 raise SourceError(f"{file}: says it has {size:,} bytes, more than the limit of {LARGEST:,}")
             values = content.read(size)
-    except (OSError, struct.error, EOFError) as error:
-        raise SourceError(f"{file}: cannot be read ({error}); fetch the file again") from None
+    except DAMAGED as error:
+        raise SourceError(f"{file}: cannot be read ({_reason(error)}); fetch the file again") from None
     if len(values) != size:
         raise SourceError(f"{file}: is cut short, {len(values):,} of {size:,} bytes; fetch the file again")
     return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _is_pickled(file: Path) -> bool:
@@ -156,8 +181,8 @@ def _cifar(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
                     pixels = bytes(text)
             elif listing and isinstance(value, int) and instruction.name in WHOLE_NUMBERS:
                 labels.append(value)
-    except (ValueError, IndexError, struct.error) as error:
-        raise SourceError(f"{file}: cannot be read ({error}); fetch the file again") from None
+    except DAMAGED as error:
+        raise SourceError(f"{file}: cannot be read ({_reason(error)}); fetch the file again") from None
     images = np.frombuffer(pixels, np.uint8).reshape(-1, *CIFAR).transpose(0, 2, 3, 1)
     if not len(images):
         raise SourceError(f"{file}: holds no images of 32x32; give npz, idx, or CIFAR-10's batches")

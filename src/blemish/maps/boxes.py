@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.metrics.connected import Runs, parts_of, runs_above
+
 LEAST_AREA = 16
 """Pixels of the smallest part that counts, by default."""
 
 SHRUNK = 0.4
 """A box encloses what exceeds this share of its part's peak, since a map blurs an anomaly by what the network sees."""
-
-STRIP = 256
-"""Rows of a map that are processed together."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,10 @@ def find_boxes(
     """
     if not values.size or values.max() <= threshold:  # as on most good images, which is seen at once
         return []
-    runs = _runs(values, threshold)
+    runs = runs_above(values, threshold)
     if not len(runs.rows):
         return []
-    parts = _parts(runs)
+    parts = parts_of(runs)
     order = np.argsort(parts, kind="stable")
     first = np.flatnonzero(np.diff(parts[order], prepend=-1))
     table = zip(
@@ -93,9 +92,9 @@ def find_boxes(
     return sorted(boxes.values(), key=lambda box: -box.peak)
 
 
-def _shrunk(values: NDArray[Any], box: Box, level: float, runs: _Runs, mine: NDArray[np.bool_]) -> Box:
+def _shrunk(values: NDArray[Any], box: Box, level: float, runs: Runs, mine: NDArray[np.bool_]) -> Box:
     """Returns the box around what exceeds a higher level in the part whose runs are `mine`."""
-    inside = _runs(values[box.top : box.bottom, box.left : box.right], level)
+    inside = runs_above(values[box.top : box.bottom, box.left : box.right], level)
     rows, starts, ends = inside.rows + box.top, inside.starts + box.left, inside.ends + box.left
     # Each of these runs lies in one of the runs above the threshold: the last one that does not start after it.
     width = values.shape[1]
@@ -126,53 +125,3 @@ def matched(found: Sequence[Box], true: Sequence[Box], iou: float) -> int:
             left.remove(best)
             count += 1
     return count
-
-
-@dataclass(frozen=True)
-class _Runs:
-    """Runs of pixels above a threshold: the row, the first column, the one after the last, and the largest value."""
-
-    rows: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    peaks: NDArray[np.float64]
-
-
-def _runs(values: NDArray[Any], threshold: float) -> _Runs:
-    """Returns all runs of a map (H, W), row by row."""
-    found: list[list[NDArray[Any]]] = [[np.zeros(0, np.int64)] * 3 + [np.zeros(0)]]
-    for top in range(0, len(values), STRIP):
-        strip = values[top : top + STRIP]
-        above = strip > threshold
-        edges = np.diff(np.pad(above.view(np.int8), ((0, 0), (1, 1))), axis=1)
-        rows, starts = np.nonzero(edges == 1)
-        _, ends = np.nonzero(edges == -1)
-        if len(rows):
-            lengths = ends - starts
-            peaks = np.maximum.reduceat(strip[above], np.cumsum(lengths) - lengths)
-            found.append([rows + top, starts, ends, peaks.astype(np.float64)])
-    return _Runs(*(np.concatenate(column) for column in zip(*found, strict=True)))
-
-
-def _parts(runs: _Runs) -> NDArray[np.int64]:
-    """Returns the number of the connected part that each run belongs to, from 0."""
-    parents = list(range(len(runs.rows)))
-
-    def root(run: int) -> int:
-        while parents[run] != run:
-            parents[run] = parents[parents[run]]
-            run = parents[run]
-        return run
-
-    rows, starts, ends = runs.rows.tolist(), runs.starts.tolist(), runs.ends.tolist()
-    above = 0
-    for run, row in enumerate(rows):
-        while rows[above] < row - 1 or (rows[above] == row - 1 and ends[above] < starts[run]):
-            above += 1
-        touching = above
-        while rows[touching] == row - 1 and starts[touching] <= ends[run]:  # corners count
-            one, other = root(touching), root(run)
-            parents[max(one, other)] = min(one, other)
-            touching += 1
-    roots = np.array([root(run) for run in range(len(rows))])
-    return np.asarray(np.unique(roots, return_inverse=True)[1])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import ShapeError
+from blemish.metrics.connected import parts_of, runs_above
 from blemish.metrics.ranking import Floats, RankCounts
 
 _DROPPED_BITS = 8
@@ -50,8 +51,6 @@ class MapCounts:
         Raises:
             ShapeError: the two differ in shape, or a value is not finite.
         """
-        from scipy import ndimage
-
         if values.shape != mask.shape:
             raise ShapeError(f"a map of shape {values.shape} and a mask of shape {mask.shape} do not belong together")
         if not np.isfinite(values).all():
@@ -64,8 +63,8 @@ class MapCounts:
         positives: Floats = np.zeros(len(used))
         regions: Floats = positives
         if mask.any():
-            labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-            inside = labels[mask]
+            runs = runs_above(mask, 0)
+            inside = np.repeat(parts_of(runs), runs.ends - runs.starts)  # in the order of mask's own pixels
             defective = cells[mask]
             shares = 1 / np.bincount(inside)[inside]
             positives = np.bincount(defective, minlength=len(every))[used].astype(np.float64)

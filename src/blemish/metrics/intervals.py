@@ -169,9 +169,28 @@ def _acceleration(figure: Figure, strata: list[np.ndarray]) -> float:
 
 def _widened(least: int) -> float:
     """Returns the normal quantile of the level, moved outwards as Student's t is for few images."""
-    from scipy.stats import t
+    return math.sqrt(least / (least - 1)) * student_quantile(LEVEL, least - 1)
 
-    return float(math.sqrt(least / (least - 1)) * t.ppf(0.5 + LEVEL / 2, least - 1))
+
+def student_quantile(level: float, freedom: int) -> float:
+    """Returns the t between whose negative and itself Student's distribution holds `level`, such as 0.95.
+
+    By bisection of the finite sums for whole degrees of freedom (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4).
+    """
+    odd = freedom % 2
+    steps = np.arange(1, (freedom - 1) // 2 + (1 - odd) * (freedom > 1))
+    factors = np.cumprod(np.concatenate([[1.0], (2 * steps - 1 + odd) / (2 * steps + odd)]))
+
+    def held(angle: float) -> float:
+        sine, cosine = math.sin(angle), math.cos(angle)
+        series = sine * cosine**odd * float(factors @ cosine ** (2.0 * np.arange(len(factors))))
+        return (angle + (series if freedom > 1 else 0)) * 2 / math.pi if odd else series
+
+    low, high = 0.0, math.pi / 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if held(middle) < level else (low, middle)
+    return math.tan(low) * math.sqrt(freedom)
 
 
 def _shares(estimate: float, drawn: Floats, acceleration: float, z: float) -> list[float]:

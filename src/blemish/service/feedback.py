@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
-from blemish.errors import BlemishError, StorageError
+from blemish.errors import BlemishError, StorageError, install
 from blemish.log import Feedback as Said
 from blemish.service.formats import format_of
 from blemish.service.models import Models, Served
@@ -82,9 +82,7 @@ class Feedback:
             Refused: none wait, it learns already, torch is not installed, or it cannot learn.
         """
         if find_spec("torch") is None:
-            raise Refused(
-                409, "learning needs torch, and it is not installed here; pip install 'blemish[fit]'", "update"
-            )
+            raise Refused(409, f"learning needs torch, and it is not installed here; {install('fit')}", "update")
         if served.busy.locked():
             raise Refused(409, f"{served.name} is being changed already; try again when that is done", "update")
         async with served.busy:

@@ -23,8 +23,8 @@ from blemish.training.schedule import SEEDS
 LEAST = 1e-3
 """The smallest denominator that single precision tells well enough."""
 
-FACTOR = 8
-"""How many times as long as a product a factorisation takes, for each number of a cell's scatter and dimension."""
+FACTOR = 24
+"""How many times as long as a product making a module takes, for each number of a cell's scatter and dimension."""
 
 BLOCK = 256
 """Cells in one statistic; so few that an update or a factorisation stays in the processor's cache."""
@@ -43,6 +43,7 @@ class PaDiM(Detector):
     """
 
     name: ClassVar[str] = "padim"
+    fewest: ClassVar[int] = 3  # without one that calibrates, two are left: a covariance needs them
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16)
 
     allowed: ClassVar[Mapping[str, Kind]] = {
