@@ -23,7 +23,7 @@ from pathlib import Path
 from results import Table, append, data_folder
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from first_day_pages import Truth, commands, review, write_bottles, write_photographs  # noqa: E402
+from first_day_pages import Truth, commands, review, write_bottles, write_photographs
 
 
 def prepare(person: str, data: Path) -> tuple[Truth, str]:

@@ -106,7 +106,9 @@ def review(page: Path, truth: Truth) -> Path:
     for row in rows:
         mask = truth[Path(row["path"]).name]
         marks = [] if mask is None else _marks(mask)
-        boxes = [{**_sides(box), "by": "model", "accepted": any(_meet(box, mark) for mark in marks)} for box in row["boxes"]]
+        boxes = [
+            {**_sides(box), "by": "model", "accepted": any(_meet(box, mark) for mark in marks)} for box in row["boxes"]
+        ]
         missed = [mark for mark in marks if not any(_meet(box, mark) for box in row["boxes"])]
         boxes += [{**_sides(mark), "by": "person", "accepted": True} for mark in missed]
         image = {key: row[key] for key in ("path", "name", "size", "score")}

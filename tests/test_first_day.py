@@ -77,7 +77,7 @@ def test_an_engineers_first_day(data: Path, fresh: Path, capsys: pytest.CaptureF
     assert len(list(Path("passed").iterdir())) + len(list(Path("stopped").iterdir())) == 12
     assert "learned from 8 new images, 32 in all" in beginning(found, "blemish update")
     assert "no drift" in beginning(found, "blemish drift")
-    judged = json.loads(beginning(found, "python bottles-onnx/predict.py"))
+    judged = json.loads(beginning(found, "python bottles-openvino/predict.py"))
     assert judged["is_anomaly"] is True
 
 
@@ -109,7 +109,9 @@ def test_a_researchers_first_day(data: Path, fresh: Path, capsys: pytest.Capture
                 os.symlink(path, folder / path.name)
     os.symlink(data / "mvtec" / "bottle" / "ground_truth", fresh / "mvtec" / "bottle" / "ground_truth")
     found = outcomes("researcher.md", "", {}, capsys)
-    rows = list(csv.DictReader(beginning(found, "blemish bench table fre-table-6 results.jsonl --format csv").splitlines()))
+    rows = list(
+        csv.DictReader(beginning(found, "blemish bench table fre-table-6 results.jsonl --format csv").splitlines())
+    )
     (row,) = (row for row in rows if row["row"] == "ResNet-50 1L" and row["category"] == "bottle")
     assert 80 < float(row["value"]) < 100
     assert row["published"] == "95.5"
