@@ -242,5 +242,5 @@ def test_a_tree_without_its_good_images_is_not_taken_for_a_folder_of_good_ones(t
     (root / "train").rmdir()
     dataset = read_source(root)
     assert (dataset.train, len(dataset.test)) == ([], 4), "which can be evaluated"
-    with pytest.raises(SourceError, match="has 0 image to fit"):
+    with pytest.raises(SourceError, match="has 0 images to fit"):
         blemish.fit(dataset, size=64)
