@@ -17,7 +17,7 @@ from scipy import ndimage
 PAGES = Path(__file__).parents[1] / "docs" / "first-day"
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TILE = 256
-"""The side of the tiles in the Livestock set, cut from photographs without overlap; their names are photograph_row_column."""
+"""The side of the tiles of Livestock, cut from photographs without overlap; they are named photograph_row_column."""
 
 Truth = dict[str, Path | None]
 """The mask of each image, by its name; of a good one none."""
@@ -38,7 +38,7 @@ def write_bottles(data: Path, folder: Path, good: int, new: int, more: int) -> T
     fine = sorted((source / "train" / "good").iterdir())
     groups = [sorted(group.iterdir()) for group in sorted((source / "test").iterdir())]
     mixed = [path for row in zip(*groups, strict=False) for path in row][:new]
-    random.Random(0).shuffle(mixed)
+    random.Random(0).shuffle(mixed)  # noqa: S311
     kinds = {"good": fine[:good], "more": fine[good : good + more], "later": fine[good + more :][:more], "new": mixed}
     for kind, paths in kinds.items():
         (folder / kind).mkdir(parents=True)
