@@ -117,6 +117,14 @@ class Explanation:
     offset: tuple[float, float] = (0.0, 0.0)
     scale: tuple[float, float] = (1.0, 1.0)
 
+    def __repr__(self) -> str:
+        """Returns the score, the place and what each layer gives there, without the arrays."""
+        x, y = self.place
+        first = (
+            f"Explanation: score {short(self.score)}, threshold {short(self.threshold)}; map largest at x {x}, y {y}"
+        )
+        return "\n  ".join([first, *map(str, self.layers)])
+
     @property
     def boxes_in_image(self) -> list[Box]:
         """The boxes in the image's own pixels, as `predict` gives them; of a photograph in tiles, those of the tile."""
