@@ -175,7 +175,7 @@ def without(module: str, *commands: tuple[object, ...]) -> list[subprocess.Compl
         "import blemish.fitting, blemish.model\n"
         "from blemish.cli import main\n"
         "def refuse(*_, **__): raise AssertionError('it was asked too late')\n"
-        "blemish.model.model.stream = blemish.fitting.passes.stream = refuse\n"
+        "blemish.model.judging.stream = blemish.fitting.passes.stream = refuse\n"
         f"for words in {[['blemish', *map(str, words)] for words in commands]!r}:\n"
         "    sys.argv, code = words, None\n"
         "    with contextlib.redirect_stderr(io.StringIO()) as errors:\n"

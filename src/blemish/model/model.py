@@ -3,69 +3,36 @@
 from __future__ import annotations
 
 import copy
-import math
-import os
-import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
 from blemish.calibration import Calibration
-from blemish.datasets import Dataset, read_source
+from blemish.datasets import Dataset
 from blemish.engines import Engine
-from blemish.engines.stream import NOT_FINITE, Chunk, NotFiniteError, Scored, stream, whole
-from blemish.errors import DegenerateError, ImageError, ModelError, SettingError, StorageError, WeightsError, require
-from blemish.images import (
-    Given,
-    ImageLike,
-    Location,
-    Pixels,
-    Place,
-    Remote,
-    each,
-    located,
-    name_of,
-    only,
-    read_image,
-    read_proportion,
-    read_size,
-    read_tile,
-)
-from blemish.images.copies import digest_of
-from blemish.images.frames import HoldsArray
-from blemish.maps import Box, LayerMap, find_boxes
+from blemish.errors import SettingError
+from blemish.images import Given, ImageLike
+from blemish.maps import Box, find_boxes
 from blemish.maps.boxes import LEAST_AREA
-from blemish.model.card import card_content, read_content
+from blemish.model import judging
+from blemish.model.card import card_content
 from blemish.model.drift import DEFAULT_LEVEL, DEFAULT_WINDOW, Drift, find_drift
 from blemish.model.inside import Inside
-from blemish.model.prediction import Origin, Prediction
+from blemish.model.judging import Errors
+from blemish.model.prediction import Prediction
 from blemish.model.provenance import Provenance
 from blemish.model.recipe import LARGEST_SEED, Learned, Recipe
 from blemish.model.saved import Saved, Store
-from blemish.progress import LOG, Progress, reported
-from blemish.storage import Scratch, new_folder, read_card, write_card
-from blemish.storage.cards import reason_of
-from blemish.storage.remote import fetch_folder, is_address_in_a_path, is_remote
+from blemish.progress import Progress, reported
+from blemish.storage import new_folder, write_card
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from blemish.detectors.scoring import Scoring
-    from blemish.explanation import Cause, Explanation
-
-TRIES, AGAIN = 5, 0.1
-"""How often reading is tried if the folder is replaced meanwhile, and the seconds between."""
-
-AT_HAND = (str, os.PathLike, Remote, bytes, bytearray, memoryview, Image.Image, HoldsArray, Dataset, list, tuple)
-"""What is taken apart before the first image is predicted; all else, such as a generator, is so as it goes."""
-
-Errors = Literal["raise", "keep"]
+    from blemish.explanation import Explanation
 
 
 class Model:
@@ -186,10 +153,7 @@ class Model:
             ImageError: an image cannot be read, or its score is not finite.
             SettingError: `errors` is another word.
         """
-        _check_errors(errors)
-        found = self._found(sources, bgr)
-        images = list(found) if isinstance(sources, AT_HAND) else found
-        return self._predicted(images, reported(progress), errors)
+        return judging.predict(self, sources, reported(progress), errors, bgr=bgr)
 
     def predict_one(self, image: Given, *, errors: Errors = "raise", bgr: bool = False) -> Prediction:
         """Returns the prediction of one image at once; what a loop over a camera's frames calls.
@@ -204,79 +168,14 @@ class Model:
             SourceError: it is no image, or several.
             SettingError: `errors` is another word.
         """
-        _check_errors(errors)
-        source = _one(image, bgr)
-        geometry = self.recipe.geometry
-        if geometry.tile is None:
-            chunk = Chunk.empty()
-            try:
-                pixels = read_image(source, geometry)
-            except ImageError as error:
-                chunk.errors[0] = error
-            else:
-                (arrays,) = self.engine.run([np.stack([pixels])])  # a copy, which OpenVINO may write to
-                chunk = Chunk([0], [], arrays, {}, [False], {0: digest_of(pixels).hex()})
-            chunks: Iterable[Chunk] = [chunk]
-        else:
-            chunks = stream(self.engine, [source], geometry)
-        (scored,) = whole(chunks, geometry)
-        if scored.error is not None and errors == "raise":
-            raise _refused(scored.error, name_of(source))
-        return self._judged(scored, source)
+        return judging.predict_one(self, image, errors, bgr=bgr)
 
     def judge(self, images: Iterable[ImageLike], progress: Progress | None = None) -> Iterator[Prediction]:
         """Yields one prediction for each image, in order; an image that cannot be scored gives one with an error.
 
         Nothing is looked for as a source.
         """
-        return self._predicted(images, progress, "keep")
-
-    def _found(self, sources: Given | Iterable[Given] | Dataset, bgr: bool) -> Iterator[ImageLike]:
-        """Yields the images of all sources."""
-        if isinstance(sources, Dataset):
-            yield from (sample.path for sample in sources.test or sources.train)
-            return
-        for source in each(sources, bgr=bgr):
-            if isinstance(source, (str, Path)):
-                dataset = read_source(source, self.recipe.seed)
-                yield from (sample.path for sample in dataset.test or dataset.train)
-            else:
-                yield source
-
-    def _predicted(
-        self, images: Iterable[ImageLike], progress: Progress | None, errors: Errors
-    ) -> Iterator[Prediction]:
-        total = len(images) if isinstance(images, Sized) else 0
-        held: dict[int, ImageLike] = {}  # those that were taken, until they are predicted
-
-        def taken() -> Iterator[ImageLike]:
-            for index, image in enumerate(images):
-                held[index] = image
-                yield image
-
-        geometry = self.recipe.geometry
-        for scored in whole(stream(self.engine, taken(), geometry), geometry):
-            done, image = scored.index + 1, held.pop(scored.index)
-            if scored.error is not None and errors == "raise":
-                raise _refused(scored.error, _path(image) or f"image {done}")
-            yield self._judged(scored, image)
-            del scored  # maps of large photographs take room
-            if progress:
-                progress("predict", done, total)
-
-    def _judged(self, scored: Scored, image: ImageLike) -> Prediction:
-        used = (self.threshold, self.calibration.rate)
-        if scored.error is not None or scored.map is None:
-            reason = scored.error.reason if scored.error else None
-            return Prediction(_path(image), math.nan, math.nan, None, *used, None, reason)
-        (p_value,) = self.calibration.p_values([scored.score])
-        is_anomaly = scored.score > self.threshold
-        boxes = self.boxes(scored.map)
-        known = scored.digest in self.inside
-        verdict = (scored.score, float(p_value), is_anomaly, *used)
-        origin = Origin(image, self.recipe.geometry, self.calibration.display, self.calibration.box_level, tuple(boxes))
-        in_image = tuple(self._in_image(boxes, image))
-        return Prediction(_path(image), *verdict, scored.map, None, in_image, known, scored.digest, origin)
+        return judging.judge(self, images, progress)
 
     def features(
         self, images: Given | Iterable[Given], *, bgr: bool = False, progress: Progress | bool | None = None
@@ -296,17 +195,7 @@ class Model:
             SourceError: a source is missing or empty.
             ImageError: an image cannot be read.
         """
-        found, tell, done = list(self._found(images, bgr)), reported(progress), 0
-        rows: list[list[NDArray[np.float32]]] = [[np.empty((0, *grid), np.float32)] for grid in self.recipe.grids]
-        for chunk in stream(self.extractor, found, self.recipe.geometry):
-            for index, error in chunk.errors.items():
-                raise ImageError(_path(found[index]) or f"image {index + 1}", error.reason)
-            for layer, array in zip(rows, chunk.arrays, strict=True):
-                layer.append(array)
-            done += chunk.finished
-            if tell:
-                tell("features", done, len(found))
-        return [np.concatenate(layer) for layer in rows]
+        return judging.features(self, images, reported(progress), bgr=bgr)
 
     def boxes(self, values: NDArray[np.float32]) -> list[Box]:
         """Returns boxes around parts of a map (H, W) above the level for boxes, in its pixels, highest peak first.
@@ -317,22 +206,6 @@ class Model:
         share = 1.0 if geometry.tile is None else geometry.tile**2 / (geometry.height * geometry.width)
         calibration = self.calibration
         return find_boxes(values, calibration.box_level, round(LEAST_AREA * share), calibration.display[0])
-
-    def _in_image(self, boxes: Sequence[Box], image: ImageLike) -> list[Box]:
-        """Returns boxes in pixels of the image, whose size differs from its map's unless it is cut into tiles."""
-        if self.recipe.geometry.tile is not None or not boxes:
-            return list(boxes)
-        offset, scale = self._place(image, None)
-        return [box.moved(*offset, scale) for box in boxes]
-
-    def _place(self, image: ImageLike, tile: Place | None) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Returns what rows and columns of the model's input are shifted and then scaled by to be the image's own."""
-        geometry = self.recipe.geometry
-        if tile is not None:
-            scale = (geometry.tiling.side / geometry.height, geometry.tiling.side / geometry.width)
-            return (tile.top / scale[0], tile.left / scale[1]), scale
-        size = read_size(image)
-        return geometry.margins, (size[0] / geometry.height, size[1] / geometry.width)
 
     def explain(
         self, image: Given, components: int | str | Sequence[int] | None = None, *, bgr: bool = False
@@ -355,77 +228,9 @@ class Model:
             SettingError: there is no such component, or the detector has none.
             MissingExtraError: components are asked for, and torch is not installed.
         """
-        from blemish.explanation import Explanation, explain_layers, peak_of
+        from blemish.model.explaining import explain
 
-        if components is not None:
-            require("torch", of="an explanation by components", extra="fit")
-        source = _one(image, bgr)
-        geometry, calibration = self.recipe.geometry, self.calibration
-        place = None if geometry.tile is None else self._worst(source)
-        pixels = read_image(source, geometry) if place is None else read_tile(source, place, geometry)
-        batch = np.stack([pixels])
-        ((scores, maps, *of_layers),) = self.engine.explainer.run([batch])
-        if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
-            raise DegenerateError(f"{name_of(source)}: {NOT_FINITE}")
-        (found,) = maps
-        layers = explain_layers(
-            found,
-            calibration.display,
-            [of_layer[0] for of_layer in of_layers],
-            [LayerMap.of(name) for name in self.engine.names],
-            calibration.layer_displays,
-            [str(layer) for layer in self.recipe.layers],
-        )
-        picked, reconstruction = self._components(batch, components, found) if find_spec("torch") else ([], None)
-        offset, scale = self._place(source, place)
-        return Explanation(
-            path=_path(source),
-            image=pixels,
-            map=found,
-            score=float(scores[0]),
-            p_value=float(calibration.p_values(scores.astype(np.float64))[0]),
-            threshold=self.threshold,
-            false_alarm_rate=calibration.rate,
-            boxes=self.boxes(found),
-            display=calibration.display,
-            peak=peak_of(found),
-            shown=geometry.displayed(read_proportion(source)),
-            layers=layers,
-            components=picked,
-            reconstruction=reconstruction,
-            tile=None if place is None or geometry.tile is None else (place.top, place.left, geometry.tile),
-            offset=offset,
-            scale=scale,
-        )
-
-    def _components(
-        self, batch: NDArray[np.uint8], asked: int | str | Sequence[int] | None, found: NDArray[np.float32]
-    ) -> tuple[list[Cause], Pixels | None]:
-        """Returns what torch is needed for: the components of an image's map, and its reconstruction by a VAE.
-
-        Raises:
-            SettingError: there is no such component, or the detector has none.
-        """
-        import torch
-
-        from blemish.detectors import Generative
-        from blemish.explanation import explain_components
-
-        (features,) = self.extractor.run([batch])
-        layers = [torch.from_numpy(layer) for layer in features]
-        names, detector = [str(layer) for layer in self.recipe.layers], self.learned.detector
-        picked = explain_components(self.scoring, layers, names, asked, found, self.calibration.display[0])
-        made = detector.reconstruct(layers) if isinstance(detector, Generative) else None
-        return picked, None if made is None else _pixels(made)[0]
-
-    def _worst(self, source: ImageLike) -> Place:
-        """Returns the tile of a photograph with the highest score."""
-        scored: list[tuple[float, Place]] = []
-        for chunk in stream(self.engine, [source], self.recipe.geometry):
-            for error in chunk.errors.values():
-                raise error
-            scored += zip(chunk.arrays[0].tolist(), chunk.places, strict=True)
-        return max(scored, key=lambda found: math.inf if math.isnan(found[0]) else found[0])[1]
+        return explain(self, image, components, bgr=bgr)
 
     def drift(
         self,
@@ -464,13 +269,14 @@ class Model:
             SettingError: the detector has no prior over images, or the seed is out of range.
         """
         from blemish.detectors import Generative
+        from blemish.model.explaining import as_pixels
 
         detector = self.learned.detector
         if not isinstance(detector, Generative):
             raise SettingError(f"{detector.name} has no prior to draw images from; fit vae or vae-grf")
         if not 0 <= seed <= LARGEST_SEED:
             raise SettingError(f"seed {seed} is out of range; give 0 to {LARGEST_SEED}")
-        return _pixels(detector.sample(count, seed))
+        return as_pixels(detector.sample(count, seed))
 
     def update(
         self,
@@ -592,87 +398,6 @@ class Model:
             ModelError: it is not a model, incomplete, altered, of another format, or cannot be read.
             SettingError: the engine or the device is unknown or not there.
         """
-        if is_remote(path):
-            loaded = cls._fetched(str(path), engine, threads, device)
-            LOG.info("loaded %s: %s, engine %s", path, loaded.recipe.detector, loaded.engine.name)
-            return loaded
-        folder = Path(path)
-        if is_address_in_a_path(folder):
-            raise ModelError(f"{folder}: looks like an address; give it as text, such as 's3://bucket/model'")
-        for _ in range(TRIES):
-            before = _identity(folder)
-            try:
-                loaded = cls._load(folder, engine, threads, device)
-            except (ModelError, StorageError, WeightsError, OSError, ValueError) as error:
-                if _identity(folder) == before:
-                    if isinstance(error, (ModelError, StorageError, WeightsError)):
-                        raise ModelError(str(error)) from None
-                    told = f"{folder}: cannot be read ({reason_of(error)}); check the path and its permissions"
-                    raise ModelError(told) from None
-            else:
-                if _identity(folder) == before:
-                    LOG.info("loaded %s: %s, engine %s", folder, loaded.recipe.detector, loaded.engine.name)
-                    return loaded
-            time.sleep(AGAIN)  # it was replaced while it was read, so its parts may be of two models
-        raise ModelError(f"{folder}: was replaced again and again while it was read; load it again later")
+        from blemish.model.loading import load
 
-    @classmethod
-    def _fetched(cls, url: str, engine: str, threads: int | None, device: str) -> Model:
-        scratch = Scratch()
-        try:
-            fetch_folder(url, "model", scratch.path)
-            return cls._load(scratch.path, engine, threads, device, scratch)
-        except (ModelError, StorageError, WeightsError) as error:
-            raise ModelError(str(error).replace(str(scratch.path), url)) from None
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{url}: cannot be read ({reason_of(error)}); try again later") from None
-
-    @classmethod
-    def _load(
-        cls, folder: Path, engine: str, threads: int | None, device: str, scratch: Scratch | None = None
-    ) -> Model:
-        card = read_card(folder, "model")
-        recipe, calibration, provenance = read_content(folder, card)
-        store = Saved(folder, card, recipe, scratch)
-        running, extractor = store.engines(engine, threads, device)
-        if len(running.names) != calibration.typical.shape[1]:
-            raise ModelError(f"{folder}: is calibrated for other layers than its graph has; fit the model again")
-        inside = Inside.read(folder)
-        if len(inside) and int(inside.changes.max()) >= len(provenance.changes):
-            raise ModelError(f"{folder}: holds an image of a change that its model.json does not have; fit it again")
-        return cls(recipe, calibration, provenance, inside, running, extractor, store)
-
-
-def _identity(folder: Path) -> tuple[int, ...] | None:
-    """Returns what identifies the folder at this path, so that a replaced one is noticed; `None` if there is none."""
-    try:
-        status = folder.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns
-
-
-def _pixels(images: Tensor) -> NDArray[np.uint8]:
-    """Returns images (B, 3, H, W) between 0 and 1 as uint8 (B, H, W, 3)."""
-    return np.asarray((255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy())
-
-
-def _one(image: Given, bgr: bool) -> ImageLike:
-    """Returns the only image that was given. Raises `SourceError` if it is none, or several."""
-    found = only(image, bgr=bgr)
-    return located(found) if isinstance(found, str) else found
-
-
-def _check_errors(errors: str) -> None:
-    if errors not in ("raise", "keep"):
-        raise SettingError(f"errors={errors!r} is not known; give 'raise' or 'keep'")
-
-
-def _refused(error: ImageError, name: object) -> ImageError:
-    """Returns the error that ends a prediction, with the image's name."""
-    kind = NotFiniteError if isinstance(error, NotFiniteError) else ImageError
-    return kind(name, f"{error.reason}; errors='keep' would go on without its verdict")
-
-
-def _path(source: ImageLike) -> Location | None:
-    return source if isinstance(source, (Path, Remote)) else None
+        return load(path, engine, threads, device)
