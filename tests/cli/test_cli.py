@@ -464,7 +464,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1_or_2(
         ): "fre: variance is 'most'; expected a number above 0 and below 1, or null",
         ("fit", tree, "-o", out, "--set", "variance=7"): "fre: variance is 7; expected a number",
         ("fit", tree, "-o", out, "--detector", "vae", "--resume"): "give --checkpoints DIR",
-        ("fit", tree, "-o", out, "--processes", "2"): "fre is not trained, so further processes have no share",
+        ("fit", tree, "-o", out, "--processes", "2"): "fre learns in one pass, which uses one process",
         ("fit", tree, "-o", out, "--detector", "hfr", "--processes", "9"): "processes 9 is out of range; give 1 to 8",
         ("sample", fitted, "-o", tmp_path / "grid.png"): "fre has no prior to draw images from",
         ("fit", tree, "-o", out, "--method", "ica"): "fre-ae: method is 'ica'; expected ae or tied",
@@ -665,7 +665,7 @@ def test_a_vae_is_fitted_resumed_and_drawn_from(tree: Path, tmp_path: Path, caps
     folder = ("--checkpoints", tmp_path / "training")
     done = inside(capsys, *words, *folder, "-o", tmp_path / "m")
     assert done.returncode == 0, done.stderr
-    assert "then training, for which a bar shows the time" in done.stderr
+    assert "then training, whose progress bar shows the time" in done.stderr
     assert {"checkpoint", "log.jsonl"} <= {path.name for path in (tmp_path / "training").iterdir()}
     recipe = json.loads((tmp_path / "m" / "model.json").read_text())["recipe"]
     assert (recipe["backbone"], recipe["settings"]["map"], recipe["settings"]["latent"]) == ("pixels", "mad-sm", 8)

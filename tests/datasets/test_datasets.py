@@ -127,7 +127,7 @@ def test_what_a_source_keeps_of_its_name_leads_to_the_same_images_again(tree: Pa
     assert read_source(everything.root) == everything
 
 
-def said_of(path: Path) -> str:
+def source_of(path: Path) -> str:
     with pytest.raises(ImageError) as caught:
         read_image(path, Geometry(32, 32))
     return caught.value.reason
@@ -146,9 +146,9 @@ def test_names_of_images_count_whatever_is_behind_them(tmp_path: Path) -> None:
     found = read_source(tmp_path).train
     assert names(found) == ["000.png", "device.bmp", "gone.png", "loop.jpg", "lost", "pipe.png"]
     for sample in found[1:]:
-        assert said_of(sample.path)
+        assert source_of(sample.path)
     for name in ("gone.png", "lost"):
-        assert said_of(tmp_path / name) == "is a link to what does not exist; fix the link, or remove it"
+        assert source_of(tmp_path / name) == "is a link to what does not exist; fix the link, or remove it"
 
 
 @POSIX
@@ -169,7 +169,7 @@ def test_a_sub_folder_that_may_not_be_listed_is_an_image_that_cannot_be_read(ope
     locked = write_parts(open_path / "locked", 1)
     with unprivileged(locked):
         assert names(read_source(open_path).train) == ["000.png", "locked"]
-        assert said_of(locked) == "is a folder that may not be read; check its permissions"
+        assert source_of(locked) == "is a folder that may not be read; check its permissions"
 
 
 @POSIX
@@ -242,5 +242,5 @@ def test_a_tree_without_its_good_images_is_not_taken_for_a_folder_of_good_ones(t
     (root / "train").rmdir()
     dataset = read_source(root)
     assert (dataset.train, len(dataset.test)) == ([], 4), "which can be evaluated"
-    with pytest.raises(SourceError, match="has 0 image to fit"):
+    with pytest.raises(SourceError, match="has 0 images to fit"):
         blemish.fit(dataset, size=64)

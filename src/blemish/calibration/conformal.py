@@ -1,8 +1,8 @@
 """A threshold with a stated false-alarm rate, p-values, a level for boxes with a rate of its own, and a fixed display
-scale, from scores of normal images alone, by models that did not see them.
+scale, from scores of good images alone, by models that did not see them.
 
 Split conformal prediction (Papadopoulos et al. 2002; Vovk, Gammerman & Shafer 2005): where images that were held out
-and a new normal image are exchangeable, the new one's score exceeds the threshold with a probability of at most the
+and a new good image are exchangeable, the new one's score exceeds the threshold with a probability of at most the
 stated rate, whatever the scores' distribution. Nothing is assumed of anomalies. `cross_fit` says what holds of
 cross-fitted scores.
 """
@@ -28,7 +28,7 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of n normal images that calibrate, and the threshold that they give at a false-alarm rate.
+    """Scores of n good images that calibrate, and the threshold that they give at a false-alarm rate.
 
     `calibration.at(rate=0.05)` gives the calibration at another rate.
 
@@ -120,7 +120,7 @@ class Calibration:
     def box_level(self) -> float:
         """The ceil((n + 1)(1 - box_rate))-th smallest maximum of a map, raised by `ROUNDING`.
 
-        Boxes enclose what lies above. A new normal image has such a pixel with a probability of at most `box_rate`.
+        Boxes enclose what lies above. A new good image has such a pixel with a probability of at most `box_rate`.
         """
         return float(_rounded_up(np.sort(self.maxima))[_rank(len(self.maxima), self.box_rate) - 1])
 
@@ -150,7 +150,7 @@ class Calibration:
         return [(self.names[index], (len(self.scores) - index) / len(self.scores)) for index in found]
 
     def false_alarms_by_chance(self, normal: int, coverage: float = 0.95) -> tuple[int, int]:
-        """Returns the range of counts of false alarms that `normal` new normal images give with probability `coverage`.
+        """Returns the range of counts of false alarms that `normal` new good images give with probability `coverage`.
 
         With n scores and the k-th as threshold, the count is beta-binomial with parameters n + 1 - k and k: the images
         that calibrate are a random sample, as the new ones are. A threshold that was given lies between the k-th

@@ -4,7 +4,7 @@ The images are divided into folds; those of a fold are scored by a model of all 
 scores together. The final model has learned from all images. CV+ (Barber, Candès, Ramdas & Tibshirani 2021, theorem 4)
 bounds the rate of false alarms by about twice the stated one in the worst case, and by about the stated one where
 models of different folds agree; Hennhöfer & Preisach 2024 do this for anomaly detection. Here a new image is scored by
-the final model rather than by each fold's, as one graph must; this model has seen more normal images than theirs.
+the final model rather than by each fold's, as one graph must; this model has seen more good images than theirs.
 """
 
 from __future__ import annotations

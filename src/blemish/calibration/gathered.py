@@ -1,4 +1,4 @@
-"""Scores and map statistics of normal images, gathered one by one."""
+"""Scores and map statistics of good images, gathered one by one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENOUGH = 1 << 20
 
 @dataclass
 class Gathered:
-    """What calibration needs from normal images that the model did not see; one item for each image.
+    """What calibration needs from good images that the model did not see; one item for each image.
 
     Attributes:
         scores: of the images.

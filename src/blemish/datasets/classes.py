@@ -1,4 +1,4 @@
-"""One class of a data set for classification is normal, all others are anomalous."""
+"""One class of a data set for classification is good, all others are anomalous."""
 
 from __future__ import annotations
 

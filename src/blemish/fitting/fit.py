@@ -1,4 +1,4 @@
-"""From good images to a model: plan, learn from most of them, calibrate on the others. This joins the rooms."""
+"""From good images to a model: plan, learn, calibrate. This file joins the rooms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blemish.errors import SettingError, as_count, require
 from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
 from blemish.fitting.enough import check_enough
-from blemish.fitting.frames import Source, read_images, said_of
+from blemish.fitting.frames import Source, read_images, source_of
 from blemish.fitting.kept import Kept
 from blemish.fitting.learn import learn
 from blemish.fitting.on_cluster import learn_and_hold_out, make_fold
@@ -79,9 +79,10 @@ def fit(
     """Returns a model of the good images in `source`. The backbone runs once for each of them.
 
     The threshold, the p-values and the display scale come from scores of images by models that did not see them. Up to
-    `LIMIT` images are cross-fitted: all are learned from, and each is scored by a model of those of other folds. Of
-    more, a share is held out, and a detector that learns in one pass takes these in after they were scored. A trained
-    detector (`hfr`, `vae`, `vae-grf`, `fre-ae`) holds out a share and never sees it, unless `folds` are asked for.
+    `LIMIT` images are cross-fitted: the model learns from all of them, and each is scored by a model of the other
+    folds. If there are more, a share is held out; a detector that learns in one pass also learns from this share after
+    it was scored. A trained detector (`hfr`, `vae`, `vae-grf`, `fre-ae`) holds out a share and never learns from it,
+    unless `folds` are asked for.
 
     Args:
         source: a path, `layout:PATH`, or a data set that was read; its training part is used. Or good images, as
@@ -89,14 +90,14 @@ def fit(
         bgr: whether the channels of arrays and tensors are blue, green, red, as OpenCV has them.
         detector: a name in `blemish.detectors.DETECTORS`, `fre` by default; a new detector, such as `FRE(power=8)`; or
             a class of your own, `module:Class`, whose module is then imported.
-        settings: of the named detector, by name; others keep their defaults.
-        backbone: a network of timm's that gives feature maps, with the tag of its weights or without
-            (`resnet18.tv_in1k`); by default that of the quality.
+        settings: of the named detector, by name; all others keep their defaults.
+        backbone: a timm network that gives feature maps, with the tag of its weights or without (`resnet18.tv_in1k`);
+            by default that of the quality.
         layers: levels, means of levels (`22-28`), or names of modules; by default the detector's own choice.
         size: side of a square with as many pixels as the model's input, by default that of the quality. The input has
             the proportions of the median image, with sides that are multiples of 32, or of the side of a transformer's
-            patches; it is a square if the images vary too much. `HxW` is the input's height and width whatever the
-            images' are. With tiles the size is what each is resized to, by default their own; with a crop it is the
+            patches; it is a square if the images' proportions vary too much. `HxW` sets the input's height and width.
+            With tiles, each tile is resized to the size, by default its own; with a crop, the size is that of the
             square that is cropped.
         crop: side of a centre crop after resizing.
         tile: cut photographs into tiles of this many of their own pixels; each tile is a sample. Photographs are held
@@ -104,20 +105,20 @@ def fit(
         overlap: pixels that neighbouring tiles share, at least; a quarter of the tile by default.
         trim: leave out images that look anomalous themselves, by the cross-fitted scores, and fit without them.
         preset: name of a paper's settings; other arguments have precedence. Another architecture needs `layers`.
-        quality: `fast`, `balanced` (the default) or `best`: the backbone, the size and the copies, as far as other
-            arguments do not give them. Not for a preset, nor for a detector that looks at the images themselves.
+        quality: `fast`, `balanced` (the default) or `best`: the backbone, the size and the copies, unless other
+            arguments give them. Not for a preset, nor for a detector that takes the images themselves.
         false_alarm_rate: the rate that the threshold promises; by default 1 %, or the lowest possible rate.
         box_rate: the share of good images that may show a box; by default 10 %, or the lowest possible share.
         calibration: `cross` or `hold-out`; by default as above.
-        folds: of the cross-fit; by default 10, or below 30 images as many as there are; for `padim` as many as there
-            are, where it can leave each image out at once.
-        calibration_share: hold out this share, at least 20 images, at most half; a fifth by default, and 200 images at
-            most for a trained detector.
-        copies: shifted copies of each image to learn from besides it; by default as many as fill up to about
-            `virtual.ENOUGH` images, at most those of the quality, for a detector that gains by them.
+        folds: number of folds of the cross-fit; by default 10, or one for each image if there are fewer than 30; for
+            `padim` one for each image, where it can leave out each of them at once.
+        calibration_share: the share to hold out, at least 20 images, at most half; a fifth by default, but at most 200
+            images for a trained detector.
+        copies: number of shifted copies of each image, from which the detector learns too; by default as many as make
+            about `virtual.ENOUGH` images and copies, at most those of the quality, for a detector that gains from them.
         seed: of the hold-out, of the data set's split, and of what a named detector draws.
         engine: `auto`, `openvino` or `torch`.
-        device: that it runs on, as `Model.load` takes it; a trained detector is trained there too, if torch has it.
+        device: where it runs, as in `Model.load`; a trained detector is trained there too, if torch has it.
         weights: a file with the backbone's weights.
         download: allow timm to fetch them.
         skip_bad: leave out images that cannot be read, rather than stop; their count is kept in the model.
@@ -125,8 +126,8 @@ def fit(
         announce: called with what the fit will need, before the pass over the images.
         checkpoints: a folder for the checkpoint and the log of a trained detector; with `ray`, for summaries of what
             was learned so far, if a share is held out.
-        resume: go on from the checkpoint there, if there is one. If only the images are others, its weights are what a
-            new training starts from; images that they have learned from do not calibrate.
+        resume: continue from the checkpoint there, if there is one. If only the images are different, a new training
+            starts from its weights; images that these weights learned from do not calibrate.
         processes: that train a trained detector, each with its share of every batch. The result is that of one process,
             up to rounding.
         memory: bytes for the features that `hfr` or `fre-ae` is trained on, which are kept on disk if they take more;
@@ -169,11 +170,11 @@ def fit(
     if isinstance(learning, Trained):
         check_processes(processes, learning.batch)
     elif processes != 1:
-        raise SettingError(f"{learning.name} is not trained, so further processes have no share; leave --processes out")
+        raise SettingError(f"{learning.name} learns in one pass, which uses one process; leave out --processes")
     running = choose_engine(engine, device, gradients=learning.needs_gradients)
     dataset, _scratch = read_images(source, seed, bgr=bgr)  # the folder stays as long as its name
     calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate, box_rate)
-    if len(dataset.train) > 1:  # fewer are refused in words of their own
+    if len(dataset.train) > 1:  # fewer have an error of their own
         calibrating.check(len(dataset.train))  # before the backbone is made
     if chosen.in_proportion:
         step = side_step(chosen.backbone)
@@ -206,8 +207,8 @@ def fit(
     crosses = calibrating.crosses(learning, recipe.grids, rows * (1 + drawn))
     if trim and (isinstance(learning, Trained) or not crosses):
         raise SettingError(
-            "--trim needs a cross-fit of a detector that is not trained; give --calibration cross and such a detector, "
-            "or leave --trim out"
+            "--trim needs a cross-fit and a detector that learns in one pass; give --calibration cross and such a "
+            "detector, or leave out --trim"
         )
     folder = Path(checkpoints) if checkpoints is not None else None
     trained, paths = isinstance(learning, Trained), [sample.path for sample in dataset.train]
@@ -222,8 +223,8 @@ def fit(
 
     if crosses and rows > LIMIT:
         raise SettingError(
-            f"a cross-fit keeps the features of all images, and with --ray there may be {LIMIT:,} images or tiles, not "
-            f"{rows:,}; give --calibration hold-out, or leave --ray out"
+            f"a cross-fit with --ray takes at most {LIMIT:,} images or tiles, since it keeps all their features, and "
+            f"there are {rows:,}; give --calibration hold-out, or leave out --ray"
         )
     with connect(ray) as cluster:
         return run(prepare(learning, extractor, recipe, images, options, cluster))
@@ -231,9 +232,10 @@ def fit(
 
 @dataclass(frozen=True)
 class Options:
-    """Arguments of `fit` by the same names that change how it runs; `skip_bad` and `trim` change the result too.
+    """Arguments of `fit` that change how it runs, by the same names; `skip_bad` and `trim` change the result too.
 
-    A training's folder, its start and its processes are in `how`. The fit `began` at this time of `time.perf_counter`.
+    `how` holds a training's folder, its start and its processes. `began` is the time of `time.perf_counter` at which
+    the fit began.
     """
 
     skip_bad: bool = False
@@ -282,13 +284,14 @@ def _check_cluster(ray: str, detector: Detector, device: str) -> None:
 
     check_address(ray)
     if device not in {"auto", "cpu"}:
-        raise SettingError(f"--device {device} is of one machine, and --ray takes the cores of many; leave one out")
+        raise SettingError(
+            f"--device {device} names a device of one machine, and --ray uses many machines; leave out one"
+        )
     if ":" in name_of(detector):
-        raise SettingError(f"{detector.name} is a class of your own, which a cluster's workers lack; leave --ray out")
+        raise SettingError(f"{detector.name} is your own class, which a cluster's workers do not have; leave out --ray")
     if isinstance(detector, Trained):
         raise SettingError(
-            f"{detector.name} is trained, which --ray does not do; give --processes, or a detector that learns in one "
-            "pass"
+            f"--ray cannot train {detector.name}; give --processes, or a detector that learns in one pass"
         )
 
 
@@ -308,7 +311,7 @@ def prepare(
         recipe: all that decides what is computed.
         images: to learn from and to calibrate on.
         options: of the fit.
-        cluster: whose workers go over the images; `None` if this process does.
+        cluster: whose workers read the images; `None` if this process does.
 
     Raises:
         MemoryLimitError: there is not enough memory, or not enough disk.
@@ -384,7 +387,7 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], ins
     shape = work.recipe.geometry.shape
     detector.compact()
     engine = Scoring(detector, shape).after(extractor.engine)
-    created, source = now(), said_of(images.dataset)
+    created, source = now(), source_of(images.dataset)
     provenance = Provenance(
         created=created,
         source=source,

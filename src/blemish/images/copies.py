@@ -1,4 +1,4 @@
-"""Virtual samples: shifted copies of an image, which widen what counts as normal where images are few."""
+"""Virtual samples: shifted copies of an image, which widen what counts as good where images are few."""
 
 from __future__ import annotations
 

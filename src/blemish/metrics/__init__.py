@@ -1,4 +1,4 @@
-"""How well scores and maps tell anomalous from normal. Everything starts from counts by distinct value.
+"""How well scores and maps tell anomalous images from good ones. Everything starts from counts by distinct value.
 
 Counts come exactly from a few scores (`tally`), or from any number of pixels in bounded memory (`MapCounts` of one map,
 `PixelTally` of many); the same functions turn either into figures. A figure is `None` if it is undefined, most often

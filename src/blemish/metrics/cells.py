@@ -25,7 +25,7 @@ class MapCounts:
 
     Attributes:
         cells: numbers of the cells that hold a pixel, ascending.
-        negatives, positives: normal and defective pixels.
+        negatives, positives: good and defective pixels.
         regions: the shares of defect regions. A region is a connected component of the mask, diagonals included; its
             pixels together weigh 1.
     """

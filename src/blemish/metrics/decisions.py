@@ -15,7 +15,7 @@ class Decisions:
     """Counts of images above a threshold.
 
     Attributes:
-        false_alarms: of `normal` normal images.
+        false_alarms: of `normal` good images.
         detections: of `anomalous` anomalous ones.
     """
 
@@ -37,7 +37,7 @@ class Decisions:
 
     @property
     def false_alarm_rate(self) -> float | None:
-        """The share of normal images that were flagged."""
+        """The share of good images that were flagged."""
         return self.false_alarms / self.normal if self.normal else None
 
     @property

@@ -20,7 +20,7 @@ AUPRO_LIMIT = 0.3
 
 @dataclass
 class PixelTally:
-    """Counts of pixels by the cell of their value: normal ones, defective ones, and shares of defect regions.
+    """Counts of pixels by the cell of their value: good ones, defective ones, and shares of defect regions.
 
     `start` is the first cell; the three columns (k,) grow to the range of values seen.
     """

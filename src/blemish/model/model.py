@@ -83,7 +83,7 @@ class Model:
 
     @property
     def threshold(self) -> float:
-        """An image is anomalous above it: the calibrated one, or one that was given."""
+        """The threshold in use, calibrated or given; an image with a higher score is anomalous."""
         return self.calibration.threshold
 
     def at(
@@ -95,12 +95,12 @@ class Model:
     ) -> Model:
         """Returns the model at another false-alarm rate or threshold, or another box rate, without a fit.
 
-        Everything but the calibration is shared. By a threshold of one's own, the stated rate is the smallest that the
-        scores of good images promise of it. What is `None` stays as it is.
+        Everything but the calibration is shared. For a threshold that you give, the stated rate is the smallest one
+        that the scores of good images allow. What is `None` stays as it is.
 
         Args:
             false_alarm_rate: the share of good images that may raise an alarm.
-            threshold: images with higher scores are anomalous; in place of a rate.
+            threshold: images with higher scores are anomalous; use it instead of a rate.
             box_rate: the share of good images that may show any box.
 
         Raises:
@@ -136,16 +136,16 @@ class Model:
     ) -> Iterator[Prediction]:
         """Yields one prediction for each image, in order.
 
-        Images are decoded ahead: of a generator, up to a hundred are taken before the first is predicted, so a camera
-        is better asked frame by frame, with `predict_one`.
+        Images are decoded ahead: up to a hundred are taken from a generator before the first is predicted, so use
+        `predict_one` for each frame of a camera.
 
         Args:
             sources: a source, which is an image, a folder or a data set; a data set that was read; an image in memory,
                 or a batch of them, as `blemish.images.frames` says; the bytes of an image file; or any number of these.
-                Of a source that has a test part, that part is predicted.
+                If a source has a test part, that part is predicted.
             progress: called with the stage, and how many images of how many are done; `True` prints it.
-            errors: what an image does that cannot be scored. `raise` stops there; `keep` goes on, after a prediction
-                whose `error` says why, whose score is not a number and whose `is_anomaly` is `None`.
+            errors: what to do about an image that cannot be scored. `raise` stops there; `keep` yields a prediction
+                whose `error` says why, whose score is not a number and whose `is_anomaly` is `None`, and continues.
             bgr: whether the channels of arrays and tensors are blue, green, red, as OpenCV has them.
 
         Raises:
@@ -156,7 +156,7 @@ class Model:
         return judging.predict(self, sources, reported(progress), errors, bgr=bgr)
 
     def predict_one(self, image: Given, *, errors: Errors = "raise", bgr: bool = False) -> Prediction:
-        """Returns the prediction of one image at once; what a loop over a camera's frames calls.
+        """Returns the prediction of one image at once, as a loop over a camera's frames needs it.
 
         Args:
             image: a file, its bytes, or an image in memory, as `predict` takes them.
@@ -173,7 +173,7 @@ class Model:
     def judge(self, images: Iterable[ImageLike], progress: Progress | None = None) -> Iterator[Prediction]:
         """Yields one prediction for each image, in order; an image that cannot be scored gives one with an error.
 
-        Nothing is looked for as a source.
+        Every item is one image; folders and data sets are not looked for.
         """
         return judging.judge(self, images, progress)
 
@@ -182,9 +182,9 @@ class Model:
     ) -> list[NDArray[np.float32]]:
         """Returns the features that the detector looks at, for each layer (N, C_l, H_l, W_l).
 
-        The rows are in the order of the images; of photographs in tiles each tile is a row. All are held in memory at
-        once. The layers are those of `recipe.shapes`; a detector that takes the images themselves has their pixels as
-        its only one.
+        The rows are in the order of the images; if photographs are cut into tiles, each tile is a row. All are held in
+        memory at once. The layers are those of `recipe.shapes`; a detector that takes the images themselves has their
+        pixels as its only layer.
 
         Args:
             images: as `predict` takes them.
@@ -200,7 +200,8 @@ class Model:
     def boxes(self, values: NDArray[np.float32]) -> list[Box]:
         """Returns boxes around parts of a map (H, W) above the level for boxes, in its pixels, highest peak first.
 
-        A box encloses what exceeds 40 % of its part's peak, counted from the typical value of good maps.
+        A box encloses the values of its part that exceed 40 % of the peak, measured from the typical value on good
+        images.
         """
         geometry = self.recipe.geometry
         share = 1.0 if geometry.tile is None else geometry.tile**2 / (geometry.height * geometry.width)
@@ -213,13 +214,14 @@ class Model:
         """Returns why an image has its score: the maps of layers, and of components if the detector has them.
 
         If photographs are cut into tiles, the tile with the highest score is explained. Maps of layers come from the
-        graph that predicts; torch is needed for components and for the reconstruction by a VAE, which are left out
-        where it is not installed.
+        graph that predicts. Components and the reconstruction by a VAE need torch, and are left out if it is not
+        installed.
 
         Args:
             image: a file, its bytes, or an image in memory, as `predict` takes them.
-            components: how many of those that add the most where the map is largest; `best`, which is twelve of these,
-                the default; `worst`, the twelve that add the least there; or indices, for every layer that has them.
+            components: how many components to show of those that add the most where the map is largest; `best`, the
+                default, for twelve of these; `worst`, for the twelve that add the least there; or indices, for every
+                layer that has them.
             bgr: whether the channels of an array or a tensor are blue, green, red.
 
         Raises:
@@ -242,16 +244,16 @@ class Model:
     ) -> Drift:
         """Returns whether images still look like those that calibrated the model.
 
-        Scores lower than those that calibrated count only if the model has learned from none of these images: one that
-        has gives new images lower scores, if they are just as good.
+        Scores that are lower than those that calibrated count as drift only if the model has not learned from the
+        images that calibrated it. If it has, new good images get slightly lower scores.
 
         Args:
             p_values: of images in the order in which they came (T,), by this model at any rate or threshold; without
                 those of images that it was fitted on (`is_known`).
             names: of the images.
-            level: the evidence that raises the alarm; images that are like those that calibrated ever reach it with a
+            level: the evidence that raises the alarm; images like those that calibrated reach it, at any time, with a
                 probability of at most 1 / level.
-            window: of the latest images, for the running mean and the test of a window.
+            window: how many of the latest images are in the running mean and in the test of a window.
 
         Raises:
             SettingError: there is no p-value, one is not of this calibration, or an option is out of range.
@@ -263,7 +265,7 @@ class Model:
         return find_drift(p_values, count, two_sided=is_new, names=names, level=level, window=window)
 
     def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
-        """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: good images by it.
+        """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it takes for good.
 
         Raises:
             SettingError: the detector has no prior over images, or the seed is out of range.
@@ -290,17 +292,17 @@ class Model:
     ) -> Model:
         """Returns the model after it learned from more good images; this one is not changed.
 
-        A `gaussian`, `padim` or `spade` equals one that was fitted on all images together; `fre` nearly, since it keeps
-        the leading directions alone. An image that is inside already is not counted again. Each new image is scored
-        before anything is learned from it, and its score joins the calibration, which keeps 10,000 scores at most; the
-        threshold, the level for boxes and the display scale are renewed at the rates that were asked for. What came,
-        and what of it looked anomalous, is in `provenance.changes[-1]`.
+        A `gaussian`, `padim` or `spade` equals one that was fitted on all images together; `fre` nearly does, since it
+        keeps only the leading directions. An image that the model has learned from already is not counted again. Each
+        new image is scored before anything is learned from it, and its score is added to the calibration, which keeps
+        at most 10,000 scores. The threshold, the level for boxes and the display scale are then computed again at the
+        rates that were asked for. `provenance.changes[-1]` says what came, and what of it looked anomalous.
 
         Args:
             images: a path, `layout:PATH` or a data set, whose good images are used; or images as `predict` takes them.
-            only_normal: leave out images above the threshold. Some good ones are among them, as the rate says; so many
-                of the lowest of them calibrate all the same, or the threshold would fall from update to update.
-            newest: calibrate on so many of the newest scores alone, where the line changes slowly.
+            only_normal: leave out images above the threshold. Some of these are good, as the false-alarm rate says; as
+                many of the lowest scores still calibrate, since the threshold would otherwise fall with each update.
+            newest: calibrate on this many of the newest scores alone, for a production line that changes slowly.
             skip_bad: leave out images that cannot be read, rather than stop.
             bgr: whether the channels of arrays and tensors are blue, green, red.
             progress: called with the stage, and how many images of how many are done; `True` prints it.
@@ -319,7 +321,7 @@ class Model:
     def merge(self, other: Model) -> Model:
         """Returns a model of the images of both, calibrated on the scores of both; neither of the two is changed.
 
-        It equals one that was fitted on all images, as far as `update` does. Rates and a given threshold are this
+        It equals one that was fitted on all images, as exactly as after `update`. Rates and a given threshold are this
         model's.
 
         Raises:
@@ -339,8 +341,8 @@ class Model:
     ) -> Model:
         """Returns the model as if it had never learned from these images; this one is not changed.
 
-        It equals one that was fitted on the others, to 1e-4 of the scores. Their scores leave the calibration too. If
-        any of the images is not inside, nothing is forgotten.
+        It equals one that was fitted on the other images, to 1e-4 of the scores. The scores of the forgotten images
+        leave the calibration too. If the model has not learned from one of the images, nothing is forgotten.
 
         Args:
             images: as `update` takes them.
@@ -349,7 +351,7 @@ class Model:
 
         Raises:
             SettingError: the detector cannot forget (`fre`, and those that are trained), fewer than 2 images would be
-                left, none to calibrate on, or too few digits of what was learned.
+                left, none would be left to calibrate on, or rounding would change the scores too much.
             SourceError: an image is not in the model; up to ten are named.
             BadImagesError: images cannot be read.
         """
@@ -364,9 +366,9 @@ class Model:
             path: the folder; its parent is made if it is absent. Or an address, such as `s3://bucket/model`, to which
                 the files are copied, the card last.
             force: replace a model that is there.
-            replaces: the model that was loaded from this folder and was changed since. If the folder holds another one
-                by now, it is not replaced, so nothing is lost where two programs change the same model. At an address
-                elsewhere nothing can be held, and this is not looked at.
+            replaces: the model that was loaded from this folder and changed since. If the folder holds another model by
+                now, it is not replaced, so that nothing is lost when two programs change the same model. At an address
+                elsewhere this is not checked, since nothing can be locked there.
 
         Raises:
             StorageError: the path exists and may not be replaced, it cannot be written, or a file of the loaded model
@@ -383,16 +385,16 @@ class Model:
         """Returns the model that `save` wrote, with the same scores to the last bit on the same engine and machine.
 
         Every file is read and compared with its digest first, which takes about half a second for each gigabyte.
-        On OpenVINO neither torch nor timm is imported. Of a model elsewhere, such as `s3://bucket/model`, the files are
-        fetched into a temporary folder first.
+        On OpenVINO neither torch nor timm is imported. The files of a model elsewhere, such as `s3://bucket/model`, are
+        copied into a temporary folder first.
 
         Args:
             path: of the folder, or its address elsewhere.
             engine: `auto`, `openvino` or `torch`.
-            threads: that compute, at most, where several processes share the cores; by default one for each core. On
-                torch it counts for the whole process.
-            device: `auto`, a GPU that torch sees or else the processor; `cpu`; torch's `cuda`, `cuda:1` or `mps`; or
-                OpenVINO's `gpu`, `gpu:1` or `npu`.
+            threads: the largest number of threads that compute; set it where several processes share the cores. By
+                default there is one for each core. On torch it applies to the whole process.
+            device: `auto` takes a GPU that torch sees, or else the processor; `cpu`; torch's `cuda`, `cuda:1` or `mps`;
+                or OpenVINO's `gpu`, `gpu:1` or `npu`.
 
         Raises:
             ModelError: it is not a model, incomplete, altered, of another format, or cannot be read.
