@@ -314,10 +314,10 @@ def test_what_cannot_be_done_is_refused_in_a_line(
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ({"detector": "gaussian"}, "differ in detector \(padim and gaussian\)"),
-        ({"size": 96}, "differ in height \(64 and 96\)"),
+        ({"detector": "gaussian"}, r"differ in detector \(padim and gaussian\)"),
+        ({"size": 96}, r"differ in height \(64 and 96\)"),
         ({"layers": [1, 2]}, "differ in layers"),
-        ({"settings": {"seed": 1}}, "differ in seed \(0 and 1\)"),
+        ({"settings": {"seed": 1}}, r"differ in seed \(0 and 1\)"),
         ({"settings": {"epsilon": 0.1}}, "differ in epsilon"),
         ({"backbone": "efficientnet_lite1"}, "differ in backbone"),
         ({"crop": 48}, "differ in crop"),

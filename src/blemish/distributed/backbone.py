@@ -1,4 +1,4 @@
-"""A backbone as bytes, which every worker makes an engine of once: no machine has to download or to keep weights."""
+"""A backbone as bytes. Every worker makes an engine of it once, so no machine has to download or keep weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ THREADS = 1
 
 @dataclass(frozen=True)
 class PackedBackbone:
-    """A backbone ready to travel.
+    """A backbone in a form that can be sent to workers.
 
     Attributes:
         engine: `openvino` or `torch`.

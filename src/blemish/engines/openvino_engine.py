@@ -2,9 +2,9 @@
 
 The two are quickest with different batches. A backbone is quickest image by image, one stream on every core, since its
 maps then stay in the cache; a detector is quickest with many images at a time on all cores, since its large factors are
-then read once for all of them. So every image of a batch goes through the first graph alone, writes its features into
-its rows of the second graph's input, and the second graph runs once. An image's features do not depend on the images
-beside it.
+then read once for all of them. So every image of a batch runs through the first graph by itself and writes its features
+into its rows of the second graph's input; then the second graph runs once. An image's features do not depend on the
+other images of the batch.
 
 A graph is written to disk and read again before it is compiled, and saving copies that file: what is saved is what ran.
 Precision is set to float32: by default OpenVINO takes bfloat16 on processors that have it, and one model would
@@ -39,7 +39,7 @@ FEATURES, SCORING = "features", "scoring"
 """Names of the two graphs' files."""
 
 SCORE_AND_MAP = 2
-"""How many results of a saved model's second graph are its score and its map; maps of layers follow."""
+"""The first results of a saved model's second graph, the score and the map, are so many; maps of layers follow."""
 
 _CONVERTING = threading.Lock()
 """Held while a graph is converted: which warnings are told belongs to the whole process, not to a thread."""
@@ -293,9 +293,9 @@ class Graph:
             free.append(requests)
 
     def compile_beside(self, hint: str, count: int | None = None) -> None:
-        """Begins to compile the graph for a hint in a thread of its own, as OpenVINO takes one core for one graph.
+        """Starts to compile the graph for a hint in a new thread, since OpenVINO uses one core to compile one graph.
 
-        An error comes when the graph runs. Nothing begins if the graph may only run in so many threads.
+        An error is raised later, when the graph runs. Nothing starts if the number of threads is limited.
         """
         if self.threads is None and (hint, count) not in self._compiled:
             check_process(self)

@@ -90,17 +90,17 @@ def train(
         identity: what else decides the result; a checkpoint with another identity is refused.
         folder: for the checkpoint, `log.jsonl` with a line for each step and, where TensorBoard is installed, its
             files; nothing is kept without a folder.
-        resume: go on from the folder's checkpoint, if there is one.
+        resume: continue from the folder's checkpoint, if there is one.
         warm: with `resume`, start from the best weights of that checkpoint, with new optimisers and from step 0; its
             images may have been others.
         note: kept in each checkpoint for the caller; see `checkpoint.read_note`.
-        processes: that take a share of every batch each. The losses are those of one process, up to rounding; a
-            checkpoint of so many may be gone on from by any number.
+        processes: how many processes train; each takes a share of every batch. The losses are those of one process, up
+            to rounding, and a checkpoint can be continued by any number of processes.
         device: `cpu`, `cuda`, `cuda:1` or `mps`; `auto` is the best one, of which each process takes the next.
         judge: returns how good the module is now, higher where better; called if the schedule has a `patience`. The
             result is among the terms of the step just done, as `judged`.
         enough: training ends when it is judged as good as this, or better.
-        watch: called after every step with the step, and how many there will be at most.
+        watch: called after every step with the step, and the largest number of steps that there will be.
 
     Raises:
         TrainingError: a loss, a gradient or a weight is not finite, or another process ended; the last good checkpoint
@@ -182,7 +182,7 @@ def check_processes(processes: int, batch: int) -> None:
 
 
 def follow() -> None:
-    """Trains in a process that `workers.started` started: takes its share of every step of the first process."""
+    """Trains in a process that `workers.started` started, on its share of every batch of the first process."""
     with called() as call:
         module, states, schedule, device = call.work
         fabric = _one_process(schedule.precision, device, call.joined.share.rank)
@@ -267,7 +267,7 @@ def check_folder(folder: Path, resume: bool) -> None:
     held = [name for name in (CHECKPOINT, LOG) if os.path.lexists(folder / name)]
     if held and not resume:
         raise SettingError(
-            f"{folder}: holds a training already ({held[0]}); go on from it with --resume, or give another folder"
+            f"{folder}: holds a training already ({held[0]}); continue it with --resume, or give another folder"
         )
     check_free(folder / CHECKPOINT, checkpoint.KIND, force=resume)
     for _ in read_lines(folder / LOG):
