@@ -150,7 +150,7 @@ def test_without_resuming_an_earlier_training_is_never_overwritten(tmp_path: Pat
     elif left == CHECKPOINT:
         (tmp_path / LOG).unlink()
     before = contents(tmp_path)
-    with pytest.raises(SettingError, match="holds a training already .* go on from it with --resume, or give another"):
+    with pytest.raises(SettingError, match="holds a training already .* continue it with --resume, or give another"):
         trained(folder=tmp_path, watch=lambda *_: pytest.fail("it began"))
     assert contents(tmp_path) == before
 

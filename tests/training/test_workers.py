@@ -114,7 +114,7 @@ def test_killed_and_interrupted_it_ends_whole_and_goes_on_to_the_same_end(
 
     schedule = replace(SCHEDULE, patience=None)
     with pytest.raises(
-        TrainingError, match=r"process 2 of 2 of the training ended \(signal 9\); .* go on with --resume"
+        TrainingError, match=r"process 2 of 2 of the training ended \(signal 9\); .* continue with --resume"
     ):
         trained(2, schedule, folder=tmp_path, watch=kill)
     assert not children()

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from blemish.engines.extractor import Extractor
 
 SHARD, LARGEST, SHARES = 64, 1024, 8
-"""Images, or tiles, of a shard: a multiple of 64, so that batches are the same as on one machine. Large shards need less
-merging, and small ones keep all workers busy to the end; a pass has about 8 shards, unless it has few images or very
-many."""
+"""Images, or tiles, of a shard: a multiple of 64, so that batches are the same as on one machine. Large shards need
+less merging, and small ones keep all workers busy to the end; a pass has about 8 shards, unless it has few images or
+very many."""
 
 AHEAD = 2
 """Tasks that are submitted for each worker, so that none waits for the driver."""

@@ -33,7 +33,6 @@ from blemish.progress import Progress
 from blemish.storage.place import UNFINISHED, Place
 from blemish.storage.remote import is_remote
 
-
 IMAGES = 256
 """Images in a part, by default: minutes of work at most, and a file that is not tiny."""
 

@@ -52,7 +52,7 @@ def choose_engine(engine: str = "auto", device: str = "auto", *, gradients: bool
     owner = _owner(device)
     if owner and engine not in {"auto", owner}:
         raise SettingError(
-            f"device {device} belongs to {owner}, not to {engine}; leave out --engine {engine}, or give another --device"
+            f"device {device} belongs to {owner}, not {engine}; leave out --engine {engine}, or give another --device"
         )
     engine = owner or engine
     if gradients and engine == "openvino":
@@ -87,7 +87,7 @@ def devices_here() -> list[str]:
 
 
 def torch_device(device: str) -> str:
-    """Returns the device for torch when a graph runs on `device`: the same, or torch's best if torch does not have it."""
+    """Returns torch's device when a graph runs on `device`: the same, or `auto` if torch does not have it."""
     return device if device == "cpu" or _owner(device) == "torch" else "auto"
 
 

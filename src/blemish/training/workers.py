@@ -140,7 +140,7 @@ def called() -> Iterator[Call]:
 
 
 def _meet(meeting: str, rank: int, processes: int) -> Joined:
-    """Returns the connection to the other processes, which find each other by a file; they listen on this machine only."""
+    """Returns the connection to the other processes. They meet by a file, and listen on this machine only."""
     distributed: Any = torch.distributed  # torch gives no types for what follows
     gloo = distributed.ProcessGroupGloo
     options = gloo._Options()
