@@ -369,7 +369,7 @@ def test_a_link_that_leads_nowhere_stops_a_fit_and_is_an_error_of_a_prediction(
     write_parts(tmp_path / "parts", 6)
     (tmp_path / "parts" / "gone.png").symlink_to("nowhere.png")
     words = ("fit", tmp_path / "parts", "-o", tmp_path / "m", "--size", 64)
-    assert "gone.png is a link to what does not exist" in one_line_error(inside(capsys, *words))
+    assert "gone.png is a broken link" in one_line_error(inside(capsys, *words))
     assert inside(capsys, *words, "--skip-bad").returncode == 0
     done = inside(capsys, "predict", fitted, tmp_path / "parts", "--json")
     assert done.returncode == 3
@@ -768,7 +768,7 @@ def test_check_lists_problems_and_how_to_fix_each(tmp_path: Path, capsys: pytest
     ):
         assert expected in whole
     assert "is the same file as" in whole
-    assert "photograph.png holds JPEG under another name" in whole
+    assert "photograph.png holds JPEG under another suffix" in whole
     assert "false-alarm rate of" in whole
     assert "images to fit" not in whole
 

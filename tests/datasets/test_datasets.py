@@ -127,7 +127,7 @@ def test_what_a_source_keeps_of_its_name_leads_to_the_same_images_again(tree: Pa
     assert read_source(everything.root) == everything
 
 
-def source_of(path: Path) -> str:
+def said_of(path: Path) -> str:
     with pytest.raises(ImageError) as caught:
         read_image(path, Geometry(32, 32))
     return caught.value.reason
@@ -146,9 +146,9 @@ def test_names_of_images_count_whatever_is_behind_them(tmp_path: Path) -> None:
     found = read_source(tmp_path).train
     assert names(found) == ["000.png", "device.bmp", "gone.png", "loop.jpg", "lost", "pipe.png"]
     for sample in found[1:]:
-        assert source_of(sample.path)
+        assert said_of(sample.path)
     for name in ("gone.png", "lost"):
-        assert source_of(tmp_path / name) == "is a link to what does not exist; fix the link, or remove it"
+        assert said_of(tmp_path / name) == "is a broken link; fix it, or remove it"
 
 
 @POSIX
@@ -169,7 +169,7 @@ def test_a_sub_folder_that_may_not_be_listed_is_an_image_that_cannot_be_read(ope
     locked = write_parts(open_path / "locked", 1)
     with unprivileged(locked):
         assert names(read_source(open_path).train) == ["000.png", "locked"]
-        assert source_of(locked) == "is a folder that may not be read; check its permissions"
+        assert said_of(locked) == "is a folder that may not be read; check its permissions"
 
 
 @POSIX
@@ -210,7 +210,7 @@ def test_a_folder_of_a_tree_that_is_a_link_to_nowhere_is_refused(tmp_path: Path,
     root = write_tree(tmp_path / "t", 2, 2)
     (root / name).rename(tmp_path / "away")
     (root / name).symlink_to("gone")
-    with pytest.raises(SourceError, match=f"{name}: is a link to what does not exist; fix the link"):
+    with pytest.raises(SourceError, match=f"{name}: is a broken link; fix it"):
         read_source(root)
 
 

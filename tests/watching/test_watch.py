@@ -65,7 +65,7 @@ def put(folder: Path, *contents: str, age: float = 9.0) -> None:
         os.utime(path, (time.time() - age + number / 100,) * 2)
 
 
-def source_of(results: list[Result]) -> list[tuple[str, str]]:
+def said_of(results: list[Result]) -> list[tuple[str, str]]:
     return [(result.path, result.kind) for result in results]
 
 
@@ -77,7 +77,7 @@ def test_each_image_is_judged_once_and_again_only_if_it_has_changed(made: Made, 
     line, said = tmp_path / "line", list[str]()
     put(line, "good 1", "odd 2", "bad 3")
     first = made()
-    assert source_of(list(first.run(once=True))) == [
+    assert said_of(list(first.run(once=True))) == [
         ("good_1.png", "good"),
         ("odd_2.png", "anomalous"),
         ("bad_3.png", "unreadable"),
@@ -87,7 +87,7 @@ def test_each_image_is_judged_once_and_again_only_if_it_has_changed(made: Made, 
     (line / "good_1.png").write_text("good 1")  # the same image at another time
     (line / "odd_2.png").write_text("good now")
     (line / "bad_3.png").touch()
-    assert source_of(list(made(say=said.append).run(once=True))) == [("odd_2.png", "good")]
+    assert said_of(list(made(say=said.append).run(once=True))) == [("odd_2.png", "good")]
     assert said == []
     assert kept(tmp_path / "out") == ["good_1.png", "odd_2.png", "bad_3.png", "odd_2.png"]
 

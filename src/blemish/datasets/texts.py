@@ -1,4 +1,4 @@
-"""Reads texts from outside: tables, labels, JSON; each has a limit, and nothing leads out of its folder."""
+"""Reads texts from outside: tables, labels, JSON. Each has a limit, and paths in them must stay in their folder."""
 
 from __future__ import annotations
 
