@@ -461,7 +461,7 @@ def test_of_two_that_replace_the_same_model_at_once_one_is_refused(
         thread.join()
     saying, refused = sorted(done, key="saved".__ne__)
     assert saying == "saved"
-    assert "was changed by another program meanwhile" in refused
+    assert "another program has changed it meanwhile" in refused
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 

@@ -36,7 +36,7 @@ class Worths:
     Attributes:
         start: the first cell; below it the worth is 0.
         worth: (k,), ascending; above its last cell, the highest of a good pixel, the worth is 1.
-        tie_error: how far any AUPIMO can be from that of unrounded values, at most.
+        tie_error: the largest possible difference of an AUPIMO from that of unrounded values.
     """
 
     start: int
@@ -73,9 +73,9 @@ class NormalPixels:
     def worths(self, rates: tuple[float, float] = AUPIMO_RATES) -> Worths | None:
         """Returns what AUPIMO needs of the good images.
 
-        `None` if they do not resolve the range of rates: the lower one is less than the rate of the highest value, or
-        the curve has no more than `LEAST_POINTS` points between the two. Maps of 256² pixels resolve 1e-5 to 1e-4 from
-        6 good images on, of 64² pixels from 84 on; more are needed where many pixels have one value.
+        It is `None` if they do not resolve the range of rates: the lower rate is below that of the highest value, or
+        the curve has at most `LEAST_POINTS` points between the two rates. Maps of 256² pixels resolve 1e-5 to 1e-4 with
+        6 good images or more, maps of 64² pixels with 84; more are needed if many pixels have the same value.
         """
         low, high = rates
         if not self.images:

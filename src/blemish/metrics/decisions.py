@@ -15,8 +15,10 @@ class Decisions:
     """Counts of images above a threshold.
 
     Attributes:
-        false_alarms: of `normal` good images.
-        detections: of `anomalous` anomalous ones.
+        normal: number of good images.
+        anomalous: number of anomalous images.
+        false_alarms: number of good images above the threshold.
+        detections: number of anomalous images above the threshold.
     """
 
     normal: int
