@@ -25,7 +25,8 @@ from blemish.fitting.trained.image_files import ImageFiles
 from blemish.fitting.trained.kept_features import KeptFeatures
 from blemish.images import Geometry
 from blemish.training import Schedule, Step, train
-from blemish.training.loop import CHECKPOINT, JUDGED, LOG
+from blemish.training.log import LOG
+from blemish.training.loop import CHECKPOINT, JUDGED
 
 DATA = torch.randn(37, 5, generator=torch.Generator().manual_seed(0))
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from blemish.detectors import HFR, VAEGRF
 from blemish.errors import SettingError, TrainingError
 from blemish.training import Noise, Schedule, Step, train
-from blemish.training.loop import CHECKPOINT, LOG
+from blemish.training.log import LOG
+from blemish.training.loop import CHECKPOINT
 from blemish.training.share import Joined, Share
 
 DATA = torch.randn(13, 3, 6, 5, generator=torch.Generator().manual_seed(0))

@@ -46,7 +46,8 @@ def pack_backbone(extractor: Extractor, recipe: Recipe) -> PackedBackbone:
 def unpack_backbone(packed: PackedBackbone, recipe: Recipe) -> Engine:
     """Returns the backbone in an engine that computes in `THREADS` threads."""
     if packed.engine == "openvino":
-        from blemish.engines.openvino_engine import FEATURES, Graph, OpenVINOEngine
+        from blemish.engines.openvino_engine import FEATURES, OpenVINOEngine
+        from blemish.engines.openvino_graph import Graph
 
         scratch = Scratch()
         for name, content in packed.files.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blemish.errors import SettingError
-from blemish.training.loop import LOG, read_lines
+from blemish.training.log import LOG, read_lines
 
 NO_TERMS = {"step", "epoch", "seconds"}
 """Columns of a log that are not terms of the loss."""
