@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from blemish.distributed.fold import Fold
     from blemish.distributed.summary import Report
     from blemish.engines.extractor import Extractor
-    from blemish.fitting.fit import Options
     from blemish.fitting.plan import Plan
+    from blemish.fitting.work import Options
     from blemish.model import Recipe
 
 

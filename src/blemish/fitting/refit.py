@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from blemish.calibration import lowest_rate
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SourceError
-from blemish.fitting.fit import Options, prepare, run
 from blemish.fitting.plan import free_memory
 from blemish.fitting.split import Calibrating, divide, images_digest
+from blemish.fitting.work import Options, prepare, run
 from blemish.model import Model
 from blemish.model.change import asked_box_rate, asked_rate
 from blemish.progress import Progress
