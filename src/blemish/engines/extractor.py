@@ -30,6 +30,7 @@ from blemish.backbones.weights import find_weights, weights_file
 from blemish.engines import Engine, RunsOn
 from blemish.errors import ModelError, StorageError, WeightsError
 from blemish.images import Geometry
+from blemish.interrupts import hold
 from blemish.progress import LOG
 from blemish.storage import check_files, digest, new_folder, read_card, remove_folder, write_card
 from blemish.storage.cards import card_name
@@ -182,7 +183,8 @@ def _read(entry: Path, device: str) -> Extractor | None:
         check_files(copy, card)
         layers = tuple(Layer(**layer) for layer in card["layers"])
         normalisation = Normalisation(**{name: tuple(values) for name, values in card["normalisation"].items()})
-        weights = load_file(copy / WEIGHTS)
+        with hold():  # safetensors would make an error of its own of an interrupt
+            weights = load_file(copy / WEIGHTS)
         found = Extractor(engine, tuple(card["asked"]), layers, weights, card["origin"], normalisation)
     except (ModelError, StorageError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
@@ -200,7 +202,8 @@ def _keep(entry: Path, extractor: Extractor, shape: tuple[int, int]) -> None:
         _remove_damaged(entry)
         with new_folder(entry, KIND, force=True) as folder:
             extractor.engine.save(folder, shape)
-            save_file(dict(extractor.weights), folder / WEIGHTS)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                save_file(dict(extractor.weights), folder / WEIGHTS)
             content: dict[str, Any] = {"asked": list(extractor.asked), "origin": extractor.origin}
             content["layers"] = [asdict(layer) for layer in extractor.layers]
             if extractor.normalisation is not None:

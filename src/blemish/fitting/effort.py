@@ -28,7 +28,7 @@ WRITES = 5.0
 """Converting, writing, checking and flushing a model takes this many times as long as computing the digest of its bytes
 (measured with models of 15 to 460 MB)."""
 
-SETTLING = 0.4
+SETTLING = 0.8
 """Seconds to trace the scoring graph and to make the files, whatever their size."""
 
 

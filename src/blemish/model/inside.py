@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.engines.stream import Chunk
 from blemish.errors import ModelError
+from blemish.interrupts import hold
 
 INSIDE = "inside.safetensors"
 
@@ -112,7 +113,8 @@ class Inside:
         from safetensors.numpy import save_file
 
         try:
-            save_file({name: getattr(self, name) for name in KINDS}, folder / INSIDE)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                save_file({name: getattr(self, name) for name in KINDS}, folder / INSIDE)
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -127,7 +129,8 @@ class Inside:
         from safetensors.numpy import load_file
 
         try:
-            found = load_file(folder / INSIDE)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                found = load_file(folder / INSIDE)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise ModelError(f"{folder / INSIDE}: cannot be read ({error}); copy the whole folder again") from None
         shapes = {array.shape for array in found.values()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from blemish.engines import Engine, choose_engine
 from blemish.errors import BlemishError, ModelError, StorageError
+from blemish.interrupts import hold
 from blemish.maps import LayerMap
 from blemish.model.card import GRAPHS, LEARNED
 from blemish.model.recipe import Learned, Recipe
@@ -68,7 +69,8 @@ class Fitted:
         tensors = under("detector", detector.tensors()) | under("backbone", weights)
         try:
             kept = {name: tensor.cpu() for name, tensor in tensors.items()}
-            save_file(kept, folder / LEARNED, {OF_GRAPHS: _joined(graphs)})
+            with hold():  # safetensors would make an error of its own of an interrupt
+                save_file(kept, folder / LEARNED, {OF_GRAPHS: _joined(graphs)})
         except SafetensorError as error:
             raise OSError(errno.ENOSPC, str(error)) from error
 
@@ -169,7 +171,8 @@ class Saved:
             told = f"{self.folder / LEARNED}: cannot be read ({reason_of(error)}); copy the whole folder again"
             raise StorageError(told) from None
         try:
-            tensors = load_file(self.folder / LEARNED)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                tensors = load_file(self.folder / LEARNED)
             _check_finite(tensors)
             detector = make_detector(recipe.detector, recipe.settings)
             detector.restore(recipe.grids, below(tensors, "detector"))

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from blemish.errors import SettingError, StorageError
 from blemish.expected import Kind, Number, Whole, read_all, shown
+from blemish.interrupts import hold
 from blemish.storage import check_files, new_folder, read_card, write_card
 from blemish.storage.cards import reason_of
 from blemish.storage.tensors import below, under
@@ -85,7 +86,10 @@ def save(
                 tensors[f"optimizer{number}.{index}.{name}"] = torch.as_tensor(value)
     with new_folder(folder, KIND, force=True) as temporary:
         try:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary / STATE)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                save_file(
+                    {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary / STATE
+                )
         except SafetensorError as error:
             raise OSError(str(error)) from error
         judged = {"best": best.judged, "since": best.since} if best.state else {}
@@ -103,7 +107,8 @@ def load(
     """
     card = _checked(folder, identity, tuple(identity))
     try:
-        tensors = load_file(folder / STATE)
+        with hold():
+            tensors = load_file(folder / STATE)
         module.load_state_dict(below(tensors, "module"))
         for number, optimizer in enumerate(optimizers):
             states: dict[int, dict[str, Tensor]] = {}
@@ -130,7 +135,8 @@ def load_weights(folder: Path, identity: Mapping[str, Any], module: nn.Module) -
     """
     _checked(folder, identity, [name for name in identity if name not in OF_IMAGES])
     try:
-        tensors = load_file(folder / STATE)
+        with hold():
+            tensors = load_file(folder / STATE)
         module.load_state_dict(below(tensors, "best") or below(tensors, "module"))
     except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError):
         raise StorageError(

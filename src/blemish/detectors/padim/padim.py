@@ -23,8 +23,8 @@ from blemish.training.schedule import SEEDS
 LEAST = 1e-3
 """The smallest denominator that is precise enough in single precision."""
 
-FACTOR = 8
-"""A factorisation takes this many times as long as a product, for each number of a cell's scatter and dimension."""
+FACTOR = 24
+"""Making a module takes this many times as long as a product, for each number of a cell's scatter and dimension."""
 
 BLOCK = 256
 """Cells in one statistic: few enough that an update or a factorisation stays in the processor's cache."""
