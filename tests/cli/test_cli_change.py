@@ -110,9 +110,9 @@ def test_a_model_that_another_program_changed_meanwhile_is_not_replaced(
     loaded = Model.load(saved)
     changed = loaded.update(places[1])
     loaded.at(box_rate=0.5).save(saved, force=True)
-    with pytest.raises(StorageError, match="was changed by another program meanwhile"):
+    with pytest.raises(StorageError, match="another program has changed it meanwhile"):
         change._save(changed, loaded, str(saved), replacing=True)
-    with pytest.raises(StorageError, match="was changed by another program meanwhile"):
+    with pytest.raises(StorageError, match="another program has changed it meanwhile"):
         change._save(changed, loaded, str(saved.parent / ".." / saved.parent.name / saved.name), replacing=True)
 
 

@@ -506,7 +506,7 @@ def test_images_that_cannot_be_read_are_left_out_of_a_survey(
 @pytest.mark.parametrize(
     ("drop", "expected"),
     [
-        (((0,),), "components to drop of 1 layers for 2"),
+        (((0,),), "drop has lists for 1 layers, and there are 2"),
         (((0,), (999,)), "layer 1 has no component 999"),
         ((tuple(range(24)), ()), "no component of layer 0 would be left"),
     ],

@@ -261,7 +261,7 @@ def test_a_machine_without_the_images_says_so_and_a_missing_image_is_a_row(
 ) -> None:
     place, loaded = Place(str(tmp_path / "out")), blemish.load(saved)
     (part,) = make_parts([("/absent/folder/000.png", 5)], SIZE, {})
-    with pytest.raises(SourceError, match="this machine does not have the folder of it"):
+    with pytest.raises(SourceError, match="its folder is not on this machine"):
         judge_part(loaded, part, "none", place)
     images = write_parts(tmp_path / "few", 2)
     (part,) = make_parts([(str(images / name), None) for name in ("000.png", "absent.png")], SIZE, {})

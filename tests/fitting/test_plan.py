@@ -33,7 +33,7 @@ def test_a_fit_that_would_not_have_the_memory_is_refused_before_it_starts(
 ) -> None:
     monkeypatch.setattr(planning, "memory_limits", lambda: (800_000_000, 801_000_000))
     steps: list[object] = []
-    with pytest.raises(MemoryLimitError, match=r"needs about 0\.8 GB of memory, 0\.8 GB are available; give") as caught:
+    with pytest.raises(MemoryLimitError, match=r"0\.8 GB of memory, and 0\.8 GB is available; give") as caught:
         blemish.fit(tree, size=64, progress=lambda *step: steps.append(step))
     assert "\n" not in str(caught.value)
     assert steps == []

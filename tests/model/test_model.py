@@ -148,7 +148,7 @@ def test_what_is_given_goes_before_the_preset(tree: Path) -> None:
     assert fitted.recipe.layers == (2,)
     assert fitted.recipe.settings["power"] == 1.0
     assert fitted.recipe.geometry == Geometry(64, 64)
-    with pytest.raises(SettingError, match="preset fre-lite0-1l is of fre, not of padim"):
+    with pytest.raises(SettingError, match="preset fre-lite0-1l is for fre, not for padim"):
         blemish.fit(tree, preset="fre-lite0-1l", detector="padim")
 
 

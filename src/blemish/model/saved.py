@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 OF_GRAPHS = "graphs"
-"""Where `learned.safetensors` names the graphs that it was written with."""
+"""The metadata of `learned.safetensors` under which it names the graphs that it was written with."""
 
 
 class Store(Protocol):
@@ -112,7 +112,8 @@ class Saved:
     def _graphs(self, threads: int | None, device: str) -> tuple[Engine, Engine]:
         """Returns the engines of OpenVINO.
 
-        OpenVINO is imported while files are compared, and reads only graphs that have been; the rest go on meanwhile.
+        OpenVINO is imported while the files are compared with their digests. It reads a graph only after that was
+        compared; the other files are compared meanwhile.
         """
         files = self.card["files"]
         parts = [{name: files[name] for name in GRAPHS}, {name: files[name] for name in files.keys() - {*GRAPHS}}]
@@ -162,7 +163,7 @@ class Saved:
 
         recipe = self.recipe
         if ":" in recipe.detector:
-            imported(recipe.detector)  # or it says what to import
+            imported(recipe.detector)  # raises, and says what to import
         # Again, since the model may have been loaded long ago.
         try:
             check_files(self.folder, {"files": {LEARNED: self.card["files"][LEARNED]}})
