@@ -19,6 +19,7 @@ from blemish.calibration.cross_fit import fold_count
 from blemish.datasets import Dataset, read_source
 from blemish.detectors import Detector, make_detector
 from blemish.detectors.scoring import Scoring
+from blemish.engines import RunsOn
 from blemish.engines.extractor import make_extractor
 from blemish.engines.stream import stream
 from blemish.errors import BadImagesError, SettingError
@@ -57,7 +58,9 @@ def fitted(source: Any, **options: Any) -> Model:
 
 def refitted(detector: Detector, dataset: Dataset, copies: int, names: set[str]) -> tuple[Scoring, Any]:
     """The slow way: a detector fitted on all images but some, and the function that extracts features."""
-    extractor = make_extractor("efficientnet_lite0", None, detector.strides, Geometry(SIDE, SIDE), "torch")
+    extractor = make_extractor(
+        "efficientnet_lite0", None, detector.strides, Geometry(SIDE, SIDE), RunsOn("torch", "cpu")
+    )
 
     def features(paths: list[Path], count: int) -> list[torch.Tensor]:
         chunks = [chunk.arrays for chunk in stream(extractor.engine, paths, Geometry(SIDE, SIDE), Copies(count, 0))]
