@@ -95,7 +95,7 @@ def test_after_an_update_in_place_the_advice_is_one_that_the_detector_can_follow
 ) -> None:
     Image.fromarray(scratched(np.random.default_rng(3))[0]).save(tmp_path / "bad.png")
     done = inside(capsys, "update", saved, tmp_path / "bad.png")
-    assert "bad.png (p 0.032); look at them, and if they are bad, take them out with `blemish forget`" in done.stderr
+    assert "bad.png (p 0.032); look at them; if they are anomalous, take them out with `blemish forget`" in done.stderr
     assert inside(capsys, "forget", saved, tmp_path / "bad.png").returncode == 0
     refused = inside(capsys, "forget", saved, tmp_path / "bad.png")
     assert "the model has not learned from 1 of 1 images (bad.png)" in refused.stderr

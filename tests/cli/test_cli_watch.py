@@ -33,7 +33,7 @@ def test_each_image_has_a_line_and_counts_end_it(
 ) -> None:
     done = inside(capsys, "watch", saved, line, "--once", "--patience", "0.01", "--out", tmp_path / "out")
     assert done.returncode == 3  # one could not be read
-    assert {printed.split()[0] for printed in done.stdout.splitlines()} == {"good", "anomaly", "error"}
+    assert {printed.split()[0] for printed in done.stdout.splitlines()} == {"good", "anomalous", "error"}
     assert "[bold].png: is not an image of a known format" in done.stdout
     assert "false-alarm rate of at most" in done.stderr
     assert done.stderr.splitlines()[-1].endswith(" 1 unreadable")

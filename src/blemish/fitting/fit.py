@@ -282,7 +282,7 @@ def _check_cluster(ray: str, detector: Detector, device: str) -> None:
 
     check_address(ray)
     if device not in {"auto", "cpu"}:
-        raise SettingError(f"--device {device} is of one machine, and --ray takes the cores of many; leave one out")
+        raise SettingError(f"--device {device} is for one machine, and --ray uses the cores of many; leave one out")
     if ":" in name_of(detector):
         raise SettingError(f"{detector.name} is a class of your own, which a cluster's workers lack; leave --ray out")
     if isinstance(detector, Trained):
