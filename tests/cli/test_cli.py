@@ -56,7 +56,8 @@ def test_fit_says_that_the_default_rate_gave_way(
     assert done.returncode == 0, done.stderr
     assert "for a false-alarm rate of at most 4 %" in done.stdout
     assert re.search(
-        r"each scored by a model that learned from the other 23 of 24 folds; the threshold is the score of \S+png", done.stdout
+        r"each scored by a model that learned from the other 23 of 24 folds; the threshold is the score of \S+png",
+        done.stdout,
     )
     assert "(1 %, the default, needs 99 images to calibrate on)" in done.stdout
 

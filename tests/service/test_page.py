@@ -232,7 +232,7 @@ def test_the_second_models_word_is_beside_the_verdict(page: Any, images: dict[st
     said = page.locator("#shadow-verdict", has_text="It disagrees")
     said.wait_for()
     assert "Anomalous" in said.text_content(), "half of the good images are, at its rate"
-    assert "only looks on" in page.locator("#shadow-agrees").text_content()
+    assert "does not decide" in page.locator("#shadow-agrees").text_content()
 
 
 def test_everything_is_done_with_the_keyboard_alone(page: Any, images: dict[str, bytes]) -> None:

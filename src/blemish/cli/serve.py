@@ -77,16 +77,16 @@ def serve(
         device=device,
     )
 
-    def told(service: Service, address: str) -> None:
+    def on_start(service: Service, address: str) -> None:
         with suppress(OSError):  # a full disk cannot take the output; the service runs nevertheless
             for served in service.models.all():
-                role = "" if served.name in service.models.served else ", looks on"
+                role = "" if served.name in service.models.served else ", a shadow"
                 err.print(f"{escape(served.name)}: {served.details['detector']}, version {served.version}{role}")
                 if served.problem is not None:
                     problem(f"[yellow]warning:[/yellow] {escape(served.name)}: {escape(served.problem)}")
             err.print(f"serving at {escape(address)}; Ctrl-C ends it")
 
-    run(settings, _named(models), _shadows(shadow or []), told)
+    run(settings, _named(models), _shadows(shadow or []), on_start)
 
 
 def _named(models: list[str]) -> dict[str, str]:
