@@ -97,12 +97,12 @@ def test_mistakes_are_told_in_one_line(
     saved: Path, line: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, told in (
-        ((line, "--move", "fine=a"), "--move 'fine=a' is not understood; give good=DIR"),
+        ((line, "--move", "fine=a"), "--move 'fine=a' is not valid; give good=DIR"),
         ((line, "--every", "1"), "--every is for cameras; leave it out for a folder"),
         ((line, "--keep", "all"), "--keep is for cameras"),
         (("camera:0", "--poll", "1"), "--poll is for folders; leave it out for a camera"),
-        ((line, "--out", line), "which is watched; give a folder that does not"),
-        ((line, "--out", "mysql://a"), "mysql://… is no database that is known"),
+        ((line, "--out", line), "holds the watched folder"),
+        ((line, "--out", "mysql://a"), "mysql://… is not a known database"),
         ((tmp_path / "absent",), "absent: is not a folder that can be watched; check the path"),
         ((line, "--false-alarm-rate", "0.001"), "false-alarm rate"),
     ):

@@ -120,8 +120,8 @@ def test_a_detector_that_looks_at_the_images_is_fitted_once_whatever_the_rungs()
     [
         (["fast", "better"], None, "no quality is called 'better'"),
         (None, ["fre", "frog"], "no detector is called 'frog'"),
-        ([], None, "nothing is named to compare"),
-        (None, [], "nothing is named to compare"),
+        ([], None, "there is nothing to compare"),
+        (None, [], "there is nothing to compare"),
     ],
 )
 def test_a_wrong_name_is_refused_before_any_fit(

@@ -171,7 +171,7 @@ def test_the_false_alarm_rate_moves_all_verdicts_and_goes_with_the_next_image(
     page: Any, images: dict[str, bytes]
 ) -> None:
     judged(page, "good.png", images["good.png"])
-    assert "4 % is the lowest possible" in page.locator("#lowest").text_content()
+    assert "Lowest possible rate: 4 %" in page.locator("#lowest").text_content()
     slider = page.locator("#rate")
     alarms = page.locator("#recent-list .anomalous").count()
     slider.fill("1000")

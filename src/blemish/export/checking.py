@@ -19,8 +19,8 @@ from blemish.model import Model
 from blemish.progress import Progress
 
 SINGLE, HALF = 1e-3, 5e-3
-"""The largest allowed relative difference of a score, in single and in half precision. Maps may differ by twice as much:
-if the score is a square root of a map's values, these differ by twice the share."""
+"""The largest allowed relative difference of a score, in single and in half precision. Maps may differ by twice as
+much, since a score may be the square root of a map's values."""
 
 IMAGES, PHOTOGRAPHS = 16, 4
 """Images that are compared, at most; fewer if they are photographs that are cut into tiles."""

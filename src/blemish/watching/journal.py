@@ -2,8 +2,8 @@
 
 `results.jsonl` is authoritative: a batch is done once its whole lines are in this file and flushed to the disk. The
 other files follow it, and after a crash they may be behind, but never ahead. `index.sqlite` holds which files are done
-and how many bytes of lines were read; `results.csv` holds the results as a table. `catch_up` adds what is missing, after
-each batch and after a start. A last line that is not whole does not count and is cut off.
+and how many bytes of lines were read; `results.csv` holds the results as a table. `catch_up` adds what is missing,
+after each batch and after a start. A last line that is not whole does not count and is cut off.
 """
 
 from __future__ import annotations
