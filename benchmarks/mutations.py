@@ -225,9 +225,9 @@ def trial(origin: Path, good: blemish.Model, sandbox: Path, number: int, seed: i
 
 def some(origin: Path, numbers: list[int], seed: int, pipe: Any) -> None:
     """Trials in this process; each is told before it begins and when it is done."""
-    import blemish.model.model
+    import blemish.model.loading
 
-    blemish.model.model.AGAIN = 0.0  # nothing is replaced meanwhile
+    blemish.model.loading.AGAIN = 0.0  # nothing is replaced meanwhile
     good = blemish.load(str(origin / "fre"))
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))

@@ -27,9 +27,10 @@ ROOT = Path(__file__).parents[1]
 # Threads that wait sleep: where other programs keep the cores busy, waiting awake makes a short training take minutes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Converted backbones are kept for this run alone, for commands that tests start too.
-os.environ["BLEMISH_CACHE"] = tempfile.mkdtemp(prefix="blemish-tests-")
-atexit.register(shutil.rmtree, os.environ["BLEMISH_CACHE"], ignore_errors=True)
+# Converted backbones are kept for this run alone, for its other processes and for commands that tests start too.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["BLEMISH_CACHE"] = tempfile.mkdtemp(prefix="blemish-tests-")
+    atexit.register(shutil.rmtree, os.environ["BLEMISH_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -273,8 +274,10 @@ def guarded(
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """A Ray cluster of two workers on this machine, to which this process is connected; its store is small."""
+def cluster(s3: str) -> Iterator[None]:
+    """A Ray cluster of two workers on this machine, to which this process is connected; its store is small, and its
+    workers have the credentials of `s3`.
+    """
     pytest.importorskip("ray", reason="needs Ray; pip install 'blemish[ray]'")
     from blemish.distributed.cluster import FULL_DISK, load_ray
 

@@ -30,11 +30,12 @@ sys.meta_path[:] = map(Without, sys.meta_path)
 
 
 def requirements(*extras: str) -> list[Requirement]:
-    """What the project asks for, with some extras."""
+    """What the project asks for on this Python, with some extras."""
     text = (ROOT / "pyproject.toml").read_text()
     lists = [re.search(rf"^{name} = \[(.*?)\]$", text, re.MULTILINE | re.DOTALL) for name in ("dependencies", *extras)]
     assert None not in lists
-    return [Requirement(line) for found in lists if found for line in re.findall(r'"([^"\n]+)"(?:,|$)', found[1])]
+    lines = [line for found in lists if found for line in re.findall(r'"([^"\n]+)"(?:,|$)', found[1])]
+    return [one for one in map(Requirement, lines) if one.marker is None or one.marker.evaluate()]
 
 
 def needed(*extras: str) -> set[str]:

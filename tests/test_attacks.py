@@ -211,7 +211,7 @@ FILES: list[tuple[list[object], str, str]] = [
     (["drift", "MODEL", "FILE"], DEEP, "is not a prediction"),
     (["drift", "MODEL", "FILE"], '{"score": "x"}\n', "is not a prediction"),
     (["drift", "MODEL", "FILE"], '{"score": ' + "9" * 5000 + "}\n", "is not a prediction"),
-    (["fit", "coco:FILE", "-o", "OUT"], DEEP, "nested too deeply"),
+    (["fit", "coco:FILE", "-o", "OUT"], DEEP, "lists and objects within one another"),
     (["fit", "coco:FILE", "-o", "OUT"], '{"categories": 7}', "categories"),
 ]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from blemish.detectors import trained
+from blemish.fitting.quality import QUALITIES, Quality
 from blemish.training import Schedule
 from command import inside
 from conftest import ROOT, write_parts, write_photographs, write_tree
@@ -32,6 +33,10 @@ class Short(Schedule):
         super().__post_init__()
 
 
+SMALL = {name: Quality(QUALITIES["fast"].backbone, 64, min(1, QUALITIES[name].copies)) for name in QUALITIES}
+"""Rungs of small inputs, for examples that name no size."""
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_the_examples_of_a_page_run(
     page: Path,
@@ -47,6 +52,8 @@ def test_the_examples_of_a_page_run(
     write_photographs(tmp_path / "fields")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trained, "Schedule", Short)
+    for name, rung in SMALL.items():
+        monkeypatch.setitem(QUALITIES, name, rung)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     names: dict[str, object] = {}
     for language, code in BLOCK.findall(page.read_text()):
@@ -68,3 +75,12 @@ def test_every_page_is_in_the_readme_and_every_link_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_pages_call_images_good_or_anomalous_and_use_the_fields_own_words() -> None:
+    others = re.compile(
+        r"\bnormal (?:images?|ones?)\b|\bbad images?\b|\bmend(?:s|ed)?\b|\brungs?\b|\bgives? way\b|\bbe had\b"
+    )
+    for page in [*PAGES, *(ROOT / "docs").glob("*/*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        words = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+        assert not others.findall(words), page.name

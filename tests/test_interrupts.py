@@ -131,7 +131,7 @@ CONVERTING = """
 import os, signal, time
 import torch
 from blemish import interrupts
-from blemish.engines import openvino_engine
+from blemish.engines import openvino_graph
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
 interrupts.install()
@@ -141,7 +141,7 @@ def interrupted(self):  # OpenVINO calls it while it converts, and makes an erro
     return known(self)
 TorchScriptPythonDecoder.get_op_type = interrupted
 try:
-    with openvino_engine._converted(torch.nn.ReLU(), (torch.zeros(1, 3, 4, 4),), -1):
+    with openvino_graph._converted(torch.nn.ReLU(), (torch.zeros(1, 3, 4, 4),), -1):
         pass
     time.sleep(5)
 except interrupts.Interrupted as end:

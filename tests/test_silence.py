@@ -22,11 +22,13 @@ import os, sys
 from dataclasses import replace
 import blemish.datasets
 from blemish.cli import main
+from blemish.fitting.quality import BALANCED, QUALITIES
 
+QUALITIES[BALANCED] = replace(QUALITIES[BALANCED], size=64, copies=0)
 known = blemish.datasets.read_source
 def some(source):  # of the demo's images, and all else as it is
     dataset = known(source)
-    return replace(dataset, train=dataset.train[:40], test=dataset.test[::20])
+    return replace(dataset, train=dataset.train[:20], test=dataset.test[::40])
 
 def command(*words):
     with __import__("contextlib").suppress(OSError):
@@ -39,8 +41,9 @@ def command(*words):
 
 tree, digits = sys.argv[1:]
 command("check", tree)
-command("fit", tree, "-o", "gaussian", "--size", "64", "--detector", "gaussian")
-command("fit", tree, "-o", "hfr", "--size", "64", "--detector", "hfr", "--set", "epochs=1", "--checkpoints", "training")
+command("fit", tree, "-o", "gaussian", "--size", "64", "--detector", "gaussian", "--layers", "2,3")
+command("fit", tree, "-o", "hfr", "--size", "64", "--detector", "hfr", "--layers", "2,3", "--set", "epochs=1",
+        "--checkpoints", "training")
 command("fit", tree, "-o", "vae", "--size", "64", "--detector", "vae", "--set", "epochs=1", "--set", "drawn=32")
 command("predict", "gaussian", tree, "--out", "results")
 command("evaluate", "gaussian", tree, "--report", "report.html")

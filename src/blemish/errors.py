@@ -7,13 +7,13 @@ from importlib.util import find_spec
 from numbers import Integral, Real
 
 NAMED = 10
-"""Bad images that one error names, at most."""
+"""The largest number of unusable images that one error names."""
 
 LACKING = 3
-"""Packages that one error names, at most; a fourth, if it is the last."""
+"""The largest number of packages that one error names; it names a fourth if that is the last."""
 
 FIX = "fix them, or leave them out with --skip-bad"
-"""What to do about them."""
+"""What to do about unusable images."""
 
 
 class BlemishError(Exception):
@@ -45,7 +45,7 @@ class ImageError(BlemishError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[object, str]]:
-        """How it travels between processes: by what it is made from."""
+        """Returns how to make it again in another process."""
         return type(self), (self.path, self.reason)
 
 
@@ -96,7 +96,7 @@ class ClusterError(BlemishError):
 
 
 class LogError(BlemishError):
-    """A log whose database does not answer, or is not one of ours."""
+    """A log whose database does not answer, or was not made by blemish."""
 
 
 class MemoryLimitError(BlemishError):
@@ -119,7 +119,7 @@ def require(*modules: str, of: str, extra: str) -> None:
 
 
 def lacking(*modules: str) -> list[str]:
-    """Returns those modules, without the parts behind their first dot, that are not installed; none is imported."""
+    """Returns the names, up to the first dot, of those modules that are not installed; none is imported."""
     found = dict.fromkeys(module.partition(".")[0] for module in modules)
     return [module for module in found if find_spec(module) is None]
 

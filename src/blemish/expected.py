@@ -1,8 +1,8 @@
-"""What a value may be: types and ranges in words, and one check of values that came from outside.
+"""Types and ranges of values from outside, in words, and one way to check them.
 
-Settings of detectors and the cards of saved models name their types and ranges by these. `read(name, value)` returns
-the value as Python's own type, or raises `SettingError` with a sentence: `dims is 1.5; expected a whole number from 1
-to 65,536`.
+The settings of detectors and the cards of saved models state their types and ranges with these classes. `read(name,
+value)` returns the value as Python's own type, or raises `SettingError` with a sentence: `dims is 1.5; expected a whole
+number from 1 to 65,536`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, Protocol, cast
 from blemish.errors import SettingError
 
 SHOWN = 60
-"""Characters of a value that a message shows, at most."""
+"""The largest number of characters of a value that a message shows."""
 
 MANY = 1 << 40
 """The largest whole number that is accepted where nothing smaller is said."""
 
 
 class Kind(Protocol):
-    """What a value may be. As text, `str(kind)`, it stands behind "expected" in a message."""
+    """What a value may be. Messages show it as text, `str(kind)`, after "expected"."""
 
     def read(self, name: str, value: Any) -> Any:
         """Returns the value as Python's own type. Raises `SettingError`, which names it, if it is something else."""
@@ -243,7 +243,7 @@ class Either:
 
 @dataclass(frozen=True)
 class Record:
-    """An object with these fields, all of them and no others; it is read by `made`, from the fields by keyword."""
+    """An object with exactly these fields; `made` is called with them by keyword, and its result is returned."""
 
     kinds: Mapping[str, Kind]
     made: Callable[..., Any] = dict

@@ -1,8 +1,8 @@
-"""Ctrl-C and signals to end raise an exception in the main thread, so that everything is cleaned up on the way out.
+"""Ctrl-C and signals to end raise an exception in the main thread, so that everything is cleaned up before the end.
 
-Only the command installs this; a program that uses blemish as a library keeps its own handlers. While a module is being
-imported the exception would end in the middle of other libraries' code (torch aborts), so it waits until that is done;
-likewise within `hold`, where a library calls back and would make an error of its own of it.
+Only the command installs this; a program that uses blemish as a library keeps its own handlers. The exception waits
+while a module is being imported, since it would stop in the middle of other libraries' code (torch aborts). It also
+waits within `hold`, where a library calls back into Python and would turn it into an error of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 WAIT = 0.02
-"""Seconds until an interrupt that had to wait is tried again."""
+"""Seconds until a delayed interrupt is tried again."""
 
 CLEANING = 5.0
 """Seconds after an interrupt during which further ones are ignored, so that the cleaning is not cut short."""
@@ -54,7 +54,7 @@ def install() -> None:
 
 @contextmanager
 def hold() -> Iterator[None]:
-    """Lets interrupts wait until its end."""
+    """Delays interrupts until the end of the context."""
     global _holding
     _holding += 1
     try:
@@ -90,7 +90,7 @@ def _again(number: int, frame: FrameType | None) -> None:
 
 
 def _unraised(found: sys.UnraisableHookArgs) -> None:
-    """Tries an interrupt again that came where Python lets no exception out: while an object is removed."""
+    """Tries an interrupt again if it came while an object was removed, where Python ignores exceptions."""
     global _pending, _raised
     if isinstance(found.exc_value, Interrupted):
         _pending, _raised = found.exc_value.status - 128, float("-inf")

@@ -11,7 +11,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage, how many images are done, and how many there are; 0 where that is not known."""
 
 LOG = logging.getLogger("blemish")
-"""What a program may listen to: what a fit plans and finds, and what is loaded. It is silent until then."""
+"""The logger of what a fit plans and finds, and of what is loaded; silent unless a program adds a handler."""
 LOG.addHandler(logging.NullHandler())
 
 OFTEN = 0.1
@@ -19,7 +19,7 @@ OFTEN = 0.1
 
 
 class Printed:
-    """Progress as one line on the error stream, which is written over; a new line ends each stage."""
+    """Prints progress as one line on the error stream, which is overwritten; each stage ends with a new line."""
 
     def __init__(self) -> None:
         self._last = 0.0

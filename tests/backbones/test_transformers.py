@@ -123,7 +123,7 @@ def test_default_layers_of_a_transformer_are_evenly_spaced() -> None:
     [
         ([12], "has no layer 12"),
         (["3-12"], "has no layer 12"),
-        (["3-2"], "layer 3-2 .* is no mean"),
+        (["3-2"], "layer 3-2 .* cannot be averaged"),
         (["model.blocks.0.norm1"], "gives no feature map; name a level by its number"),
     ],
 )
@@ -135,7 +135,7 @@ def test_layers_that_a_transformer_does_not_have_are_refused(layers: list[int | 
 
 
 def test_levels_of_several_shapes_have_no_mean() -> None:
-    with pytest.raises(SettingError, match="layer 1-2 of resnet18 is no mean"):
+    with pytest.raises(SettingError, match="layer 1-2 of resnet18 cannot be averaged"):
         Levels.of("resnet18").taken("1-2")
 
 

@@ -183,7 +183,7 @@ def test_a_table_is_written_as_markdown_csv_and_latex(trees: Path, tmp_path: Pat
         (Options(detector="padimm"), "padimm"),
         (Options(size=7), "size 7 is out of range"),
         (Options(settings={"epsilonn": 1}), "no row has a setting 'epsilonn'"),
-        (Options(settings={"dims": -1}), "dims -1 is out of range"),
+        (Options(settings={"dims": -1}), "padim: dims is -1"),
         (Options(engine="abacus"), "no engine is called 'abacus'"),
         (Options(weights=Path("nowhere")), "nowhere: no such file or folder"),
         (Options(models=Path("/proc/models")), "may not be written to"),

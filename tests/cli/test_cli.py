@@ -176,7 +176,7 @@ def without(module: str, *commands: tuple[object, ...]) -> list[subprocess.Compl
         "import blemish.fitting, blemish.model\n"
         "from blemish.cli import main\n"
         "def refuse(*_, **__): raise AssertionError('it was asked too late')\n"
-        "blemish.model.model.stream = blemish.fitting.passes.stream = refuse\n"
+        "blemish.model.judging.stream = blemish.fitting.passes.stream = refuse\n"
         f"for words in {[['blemish', *map(str, words)] for words in commands]!r}:\n"
         "    sys.argv, code = words, None\n"
         "    with contextlib.redirect_stderr(io.StringIO()) as errors:\n"
@@ -370,7 +370,7 @@ def test_a_link_that_leads_nowhere_stops_a_fit_and_is_an_error_of_a_prediction(
     write_parts(tmp_path / "parts", 6)
     (tmp_path / "parts" / "gone.png").symlink_to("nowhere.png")
     words = ("fit", tmp_path / "parts", "-o", tmp_path / "m", "--size", 64)
-    assert "gone.png is a link to what does not exist" in one_line_error(inside(capsys, *words))
+    assert "gone.png is a broken link" in one_line_error(inside(capsys, *words))
     assert inside(capsys, *words, "--skip-bad").returncode == 0
     done = inside(capsys, "predict", fitted, tmp_path / "parts", "--json")
     assert done.returncode == 3
@@ -465,7 +465,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1_or_2(
         ): "fre: variance is 'most'; expected a number above 0 and below 1, or null",
         ("fit", tree, "-o", out, "--set", "variance=7"): "fre: variance is 7; expected a number",
         ("fit", tree, "-o", out, "--detector", "vae", "--resume"): "give --checkpoints DIR",
-        ("fit", tree, "-o", out, "--processes", "2"): "fre is not trained, so further processes have no share",
+        ("fit", tree, "-o", out, "--processes", "2"): "fre learns in one pass, which uses one process",
         ("fit", tree, "-o", out, "--detector", "hfr", "--processes", "9"): "processes 9 is out of range; give 1 to 8",
         ("sample", fitted, "-o", tmp_path / "grid.png"): "fre has no prior to draw images from",
         ("fit", tree, "-o", out, "--method", "ica"): "fre-ae: method is 'ica'; expected ae or tied",
@@ -666,7 +666,7 @@ def test_a_vae_is_fitted_resumed_and_drawn_from(tree: Path, tmp_path: Path, caps
     folder = ("--checkpoints", tmp_path / "training")
     done = inside(capsys, *words, *folder, "-o", tmp_path / "m")
     assert done.returncode == 0, done.stderr
-    assert "then training, for which a bar shows the time" in done.stderr
+    assert "then training, whose progress bar shows the time" in done.stderr
     assert {"checkpoint", "log.jsonl"} <= {path.name for path in (tmp_path / "training").iterdir()}
     recipe = json.loads((tmp_path / "m" / "model.json").read_text())["recipe"]
     assert (recipe["backbone"], recipe["settings"]["map"], recipe["settings"]["latent"]) == ("pixels", "mad-sm", 8)
@@ -769,7 +769,7 @@ def test_check_lists_problems_and_how_to_fix_each(tmp_path: Path, capsys: pytest
     ):
         assert expected in whole
     assert "is the same file as" in whole
-    assert "photograph.png holds JPEG under another name" in whole
+    assert "photograph.png holds JPEG under another suffix" in whole
     assert "false-alarm rate of" in whole
     assert "images to fit" not in whole
 

@@ -98,7 +98,7 @@ def test_after_an_update_in_place_the_advice_is_one_that_the_detector_can_follow
     assert "bad.png (p 0.032); look at them; if they are anomalous, take them out with `blemish forget`" in done.stderr
     assert inside(capsys, "forget", saved, tmp_path / "bad.png").returncode == 0
     refused = inside(capsys, "forget", saved, tmp_path / "bad.png")
-    assert "the model has not learned from 1 of 1 images (bad.png)" in refused.stderr
+    assert "the model has not learned from 1 of 1 image (bad.png)" in refused.stderr
     blemish.fit(places[0], detector="fre", size=64, copies=0).save(tmp_path / "fre")
     done = inside(capsys, "update", tmp_path / "fre", tmp_path / "bad.png")
     assert "if they are anomalous, fit again without them, since fre cannot forget" in done.stderr
@@ -110,9 +110,9 @@ def test_a_model_that_another_program_changed_meanwhile_is_not_replaced(
     loaded = Model.load(saved)
     changed = loaded.update(places[1])
     loaded.at(box_rate=0.5).save(saved, force=True)
-    with pytest.raises(StorageError, match="was changed by another program meanwhile"):
+    with pytest.raises(StorageError, match="another program has changed it meanwhile"):
         change._save(changed, loaded, str(saved), replacing=True)
-    with pytest.raises(StorageError, match="was changed by another program meanwhile"):
+    with pytest.raises(StorageError, match="another program has changed it meanwhile"):
         change._save(changed, loaded, str(saved.parent / ".." / saved.parent.name / saved.name), replacing=True)
 
 

@@ -57,5 +57,5 @@ def test_formats_are_printed_without_a_folder_and_say_what_they_cannot_do(
         (("--ray", "local", "--out", "out", "--review"), "--ray writes Parquet only"),
     ):
         done = inside(capsys, "predict", small, part, *words)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert told in " ".join(done.stderr.split())

@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_used_is_told_in_one_line(
 def test_a_file_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (tmp_path / "none.toml", tmp_path, tmp_path / ("n" * 300)):
         done = inside(capsys, "fit", "--config", path)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "check the path of --config" in done.stderr
 
 

@@ -374,7 +374,7 @@ def test_columns_are_image_ground_truth_layers_and_map_and_rows_a_good_image_and
         found = np.asarray(picture)
     layers = len(model.recipe.layers)
     assert found.shape[1] == 8 + (3 + layers) * 232, "tiles of 224 pixels with gaps of 8"
-    assert found.shape[0] == pytest.approx(3 * 270, abs=40)
+    assert found.shape[0] == pytest.approx(3 * 295, abs=40)
     assert write_layers(model, replace(dataset, has_masks=False), tmp_path / "bare", images=1) == ["layers.png"]
     with Image.open(tmp_path / "bare" / "layers.png") as picture:
         assert picture.size[0] == 8 + (2 + layers) * 232, "a column less without ground truth"
@@ -508,7 +508,7 @@ def test_images_that_cannot_be_read_are_left_out_of_a_survey(
 @pytest.mark.parametrize(
     ("drop", "expected"),
     [
-        (((0,),), "components to drop of 1 layers for 2"),
+        (((0,),), "drop has lists for 1 layers, and there are 2"),
         (((0,), (999,)), "layer 1 has no component 999"),
         ((tuple(range(24)), ()), "no component of layer 0 would be left"),
     ],

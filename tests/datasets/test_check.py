@@ -112,7 +112,7 @@ def test_masks_that_are_missing_are_told(parts: Path) -> None:
     assert not any("mask" in one.what for one in found(parts, "count"))
     shutil.rmtree(parts / "ground_truth")
     (one,) = [one for one in found(parts, "count") if "mask" in one.what]
-    assert one.what == "has no masks of its 3 anomalous images, so there are no figures of pixels"
+    assert one.what == "has no masks of its 3 anomalous images, so pixel metrics cannot be measured"
     assert not one.stops_fit
 
 

@@ -148,7 +148,7 @@ def test_names_of_images_count_whatever_is_behind_them(tmp_path: Path) -> None:
     for sample in found[1:]:
         assert said_of(sample.path)
     for name in ("gone.png", "lost"):
-        assert said_of(tmp_path / name) == "is a link to what does not exist; fix the link, or remove it"
+        assert said_of(tmp_path / name) == "is a broken link; fix it, or remove it"
 
 
 @POSIX
@@ -210,7 +210,7 @@ def test_a_folder_of_a_tree_that_is_a_link_to_nowhere_is_refused(tmp_path: Path,
     root = write_tree(tmp_path / "t", 2, 2)
     (root / name).rename(tmp_path / "away")
     (root / name).symlink_to("gone")
-    with pytest.raises(SourceError, match=f"{name}: is a link to what does not exist; fix the link"):
+    with pytest.raises(SourceError, match=f"{name}: is a broken link; fix it"):
         read_source(root)
 
 
@@ -242,5 +242,5 @@ def test_a_tree_without_its_good_images_is_not_taken_for_a_folder_of_good_ones(t
     (root / "train").rmdir()
     dataset = read_source(root)
     assert (dataset.train, len(dataset.test)) == ([], 4), "which can be evaluated"
-    with pytest.raises(SourceError, match="has 0 image to fit"):
+    with pytest.raises(SourceError, match="has 0 images to fit"):
         blemish.fit(dataset, size=64)

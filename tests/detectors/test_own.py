@@ -60,7 +60,7 @@ def test_a_loaded_model_predicts_and_evaluates_without_the_module_and_imports_no
     assert loaded.recipe.settings["power"] == 2
     assert blemish.evaluate(loaded, tree).image["auroc"] == 1.0
     for asks in (lambda: loaded.explain(tree / "test/good/000.png"), lambda: blemish.load(str(own), engine="torch")):
-        with pytest.raises(ModelError, match="my_detector:MeanDistance is code of your own.*import my_detector first"):
+        with pytest.raises(ModelError, match="my_detector:MeanDistance is your own class.*import my_detector first"):
             asks()
     assert "my_detector" not in sys.modules
 
@@ -122,7 +122,7 @@ def test_what_is_no_detector_is_refused_in_a_line(name: str, expected: str) -> N
 
 def test_a_name_in_a_file_leads_to_no_import_and_to_no_other_object() -> None:
     for name in (NAME, "os:system", "blemish.detectors:make_detector", "sys:modules"):
-        with pytest.raises(ModelError, match="code of your own"):
+        with pytest.raises(ModelError, match="your own class"):
             make_detector(name)
     assert "my_detector" not in sys.modules
 

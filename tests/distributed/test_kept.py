@@ -39,7 +39,7 @@ def test_a_summary_replaces_those_that_it_covers_and_no_others(tmp_path: Path) -
 
 def test_summaries_are_not_gone_on_from_unasked(tmp_path: Path) -> None:
     Kept(tmp_path, IDENTITY, False).write("fit", 0, 0, REPORT, LEARNED)
-    with pytest.raises(SettingError, match="go on from it with --resume"):
+    with pytest.raises(SettingError, match="continue it with --resume"):
         Kept(tmp_path, IDENTITY, False)
 
 

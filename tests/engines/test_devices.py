@@ -10,7 +10,7 @@ import torch
 
 import blemish
 from blemish.engines import RunsOn, check_device, choose_engine, devices
-from blemish.engines.openvino_engine import Graph
+from blemish.engines.openvino_graph import Graph
 from blemish.errors import SettingError
 from command import inside
 
@@ -80,7 +80,7 @@ def test_a_graph_is_compiled_for_its_device_and_a_refusal_is_told(saved: Path, m
             asked.append((device, options))
             raise RuntimeError("Exception from src/core.cpp:1:\nshape is dynamic\n")
 
-    monkeypatch.setattr("blemish.engines.openvino_engine.openvino.Core", Core)
+    monkeypatch.setattr("blemish.engines.openvino_graph.openvino.Core", Core)
     for device in ("GPU.1", "NPU"):
         graph = Graph(saved / "scoring.xml", device=device)
         told = (

@@ -187,8 +187,8 @@ def test_images_of_any_size_and_mode_are_explained(models: dict[str, blemish.Mod
         ("gaussian", 0, "0 components cannot be shown"),
         ("gaussian", "middling", "'middling' are not known; give a number, best, worst, or indices"),
         ("padim", [100_000], "there is no component 100000; there are "),
-        ("fre", 12, r"has no components, it explains by layers \(2, 3\)"),
-        ("fre", "best", r"has no components, it explains by layers"),
+        ("fre", 12, r"has no components; it explains by layers \(2, 3\)"),
+        ("fre", "best", r"has no components; it explains by layers"),
     ],
 )
 def test_components_that_are_not_there_are_refused(

@@ -248,12 +248,12 @@ def test_the_words_of_preprocess_md_give_the_very_pixels(size: tuple[int, int]) 
 
 
 def test_preprocess_md_has_this_models_numbers() -> None:
-    text = (Path(export_of("fre", "onnx").path) / "PREPROCESS.md").read_text()
+    text = (Path(export_of("gaussian", "onnx").path) / "PREPROCESS.md").read_text()
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
         "The graph", "1. Decode", "2. Resize to 64 × 64", "3. Score and verdict"
     ]  # fmt: skip
-    assert repr(model_of("fre").threshold) in text
+    assert repr(model_of("gaussian").threshold) in text
     assert "$" not in text
-    fixed = (Path(export_of("fre", "tensorrt-onnx").path) / "PREPROCESS.md").read_text()
+    fixed = (Path(export_of("gaussian", "tensorrt-onnx").path) / "PREPROCESS.md").read_text()
     assert "This graph was not run in TensorRT" in " ".join(fixed.split())
     assert "float32, shape [1, 64, 64, 3]" in fixed

@@ -73,7 +73,7 @@ def test_the_plan_says_what_goes_to_disk(monkeypatch: pytest.MonkeyPatch) -> Non
     spilled = with_cache(plan, 1_000_000_000, 500_000_000)
     assert (spilled.memory, spilled.disk, spilled.cache) == (plan.memory, 1_000_000_000, 0)
     assert f"2.0 GB of memory, 1.0 GB of disk in {tempfile.gettempdir()} for 10 images" in str(spilled)
-    with pytest.raises(MemoryLimitError, match=r"features take 1000000\.0 GB, more than the 2\.0 GB of memory"):
+    with pytest.raises(MemoryLimitError, match=r"the features need 1000000\.0 GB; they may use 2\.0 GB of memory"):
         with_cache(plan, 10**15, None)
 
 

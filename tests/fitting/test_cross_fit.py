@@ -167,8 +167,8 @@ def test_the_order_of_the_images_changes_no_score(parts: Dataset) -> None:
     ("options", "told"),
     [
         ({"calibration": "both"}, "calibration 'both' is not known; give cross or hold-out"),
-        ({"calibration": "cross", "calibration_share": 0.2}, "holds no share out"),
-        ({"calibration": "hold-out", "folds": 4}, "folds are of a cross-fit"),
+        ({"calibration": "cross", "calibration_share": 0.2}, "holds out no images"),
+        ({"calibration": "hold-out", "folds": 4}, "only a cross-fit has folds"),
         ({"folds": 1}, "folds 1 is out of range"),
         ({"copies": -1}, "copies -1 is out of range"),
         ({"copies": 65}, "copies 65 is out of range"),
@@ -183,7 +183,7 @@ def test_the_order_of_the_images_changes_no_score(parts: Dataset) -> None:
             {"calibration": "cross", "detector": "hfr"},
             "trains it again for each fold; say how often, such as --folds 5",
         ),
-        ({"copies": 1, "detector": "hfr"}, "hfr is trained, and copies are of detectors that are not"),
+        ({"copies": 1, "detector": "hfr"}, "hfr is trained, and copies are for detectors that learn in one pass"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence_before_the_work_starts(

@@ -57,7 +57,7 @@ def test_a_rung_beside_a_preset_is_refused() -> None:
 
 
 def test_a_rung_for_a_detector_that_looks_at_the_images_is_refused() -> None:
-    with pytest.raises(SettingError, match="vae looks at the images themselves; leave out .* quality"):
+    with pytest.raises(SettingError, match="vae takes the images themselves, .* leave out .* quality"):
         chosen(quality="best", detector="vae")
 
 

@@ -102,7 +102,7 @@ def test_what_cannot_calibrate_is_told_in_one_line(model: Model, darker: Path, t
     bad = write_parts(tmp_path / "bad", 20)
     for index in range(3):
         (bad / f"{index:03d}.png").write_bytes(b"no image")
-    with pytest.raises(BadImagesError, match=r"3 images cannot be used: .*000\.png.*002\.png.*; repair them"):
+    with pytest.raises(BadImagesError, match=r"3 images cannot be used: .*000\.png.*002\.png.*; fix them"):
         blemish.calibrate(model, bad)
     for index in range(20):
         (bad / f"{index:03d}.png").write_bytes(b"no image")

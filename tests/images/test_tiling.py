@@ -126,7 +126,7 @@ def test_tiles_are_resized_to_the_models_input() -> None:
         ({"tile": 16}, "tile 16 is out of range; give 32 to 4096 pixels"),
         ({"tile": 64, "overlap": 64}, "overlap 64 does not fit tiles of 64; give 0 to 63"),
         ({"tile": 64, "overlap": -1}, "overlap -1 does not fit"),
-        ({"overlap": 8}, "--overlap is of tiles; give --tile too"),
+        ({"overlap": 8}, "--overlap is for tiles; give --tile too"),
         ({"tile": 64, "crop": 48}, "tiles cannot be cropped"),
     ],
 )

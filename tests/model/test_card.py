@@ -154,7 +154,7 @@ def without_layers(card: Card) -> None:
             at("calibration", "layer_highest", value=[[1.0]]),
             "calibration.layer_highest does not have 24 numbers a layer",
         ),
-        (at("calibration", "layer_highest", value=[]), "calibration.layer_highest are not of as many layers"),
+        (at("calibration", "layer_highest", value=[]), "calibration.layer_highest have different numbers of layers"),
         (without_layers, "is calibrated for other layers than its graph has"),
         (
             at("provenance", "calibrated_on", value=None),

@@ -148,7 +148,7 @@ def test_what_is_given_goes_before_the_preset(tree: Path) -> None:
     assert fitted.recipe.layers == (2,)
     assert fitted.recipe.settings["power"] == 1.0
     assert fitted.recipe.geometry == Geometry(64, 64)
-    with pytest.raises(SettingError, match="preset fre-lite0-1l is of fre, not of padim"):
+    with pytest.raises(SettingError, match="preset fre-lite0-1l is for fre, not for padim"):
         blemish.fit(tree, preset="fre-lite0-1l", detector="padim")
 
 
@@ -305,7 +305,8 @@ def test_the_saved_graphs_name_their_inputs_and_outputs(tree: Path, tmp_path: Pa
     assert features.inputs[0].get_names() == {"images"}
     assert [port.get_names() for port in scoring.inputs] == [{"features0"}, {"features1"}, {"features2"}]
     named = [port.get_names() for port in scoring.outputs]
-    assert named == [{"score"}, {"map"}, {"layer2"}, {"layer3"}, {"layer4"}]
+    assert named[:2] == [{"score"}, {"map"}]
+    assert sorted(name for names in named[2:] for name in names) == ["layer0", "layer1", "layer2"]
     assert [list(port.shape) for port in features.outputs] == [[1, 24, 16, 16], [1, 40, 8, 8], [1, 112, 4, 4]]
     assert [str(port.partial_shape) for port in scoring.outputs[:2]] == ["[?]", "[?,64,64]"]
 

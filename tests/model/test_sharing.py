@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import blemish
+from blemish import interrupts
 from blemish.errors import StorageError
 from blemish.storage import Scratch, folders, new_folder, scratch
 
@@ -167,3 +168,26 @@ def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(
     with pytest.raises(StorageError, match=r"m: cannot be written \(no space left on the disk\); nothing was written"):
         blemish.load(small).save(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_waits_while_what_was_learned_is_read_or_written(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import safetensors.torch
+
+    held: list[int] = []
+
+    def watched(known: Callable[..., object]) -> Callable[..., object]:
+        def run(*words: object) -> object:
+            held.append(interrupts._holding)
+            return known(*words)
+
+        return run
+
+    for name in ("load_file", "save_file"):
+        monkeypatch.setattr(safetensors.torch, name, watched(getattr(safetensors.torch, name)))
+    model = blemish.load(small)
+    model.save(tmp_path / "m")
+    assert model.learned.detector.count > 0
+    assert held
+    assert set(held) == {1}

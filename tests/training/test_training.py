@@ -25,7 +25,8 @@ from blemish.fitting.trained.image_files import ImageFiles
 from blemish.fitting.trained.kept_features import KeptFeatures
 from blemish.images import Geometry
 from blemish.training import Schedule, Step, train
-from blemish.training.loop import CHECKPOINT, JUDGED, LOG
+from blemish.training.log import LOG
+from blemish.training.loop import CHECKPOINT, JUDGED
 
 DATA = torch.randn(37, 5, generator=torch.Generator().manual_seed(0))
 
@@ -150,7 +151,7 @@ def test_without_resuming_an_earlier_training_is_never_overwritten(tmp_path: Pat
     elif left == CHECKPOINT:
         (tmp_path / LOG).unlink()
     before = contents(tmp_path)
-    with pytest.raises(SettingError, match="holds a training already .* go on from it with --resume, or give another"):
+    with pytest.raises(SettingError, match="holds a training already .* continue it with --resume, or give another"):
         trained(folder=tmp_path, watch=lambda *_: pytest.fail("it began"))
     assert contents(tmp_path) == before
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from blemish.detectors import HFR, VAEGRF
 from blemish.errors import SettingError, TrainingError
 from blemish.training import Noise, Schedule, Step, train
-from blemish.training.loop import CHECKPOINT, LOG
+from blemish.training.log import LOG
+from blemish.training.loop import CHECKPOINT
 from blemish.training.share import Joined, Share
 
 DATA = torch.randn(13, 3, 6, 5, generator=torch.Generator().manual_seed(0))
@@ -114,7 +115,7 @@ def test_killed_and_interrupted_it_ends_whole_and_goes_on_to_the_same_end(
 
     schedule = replace(SCHEDULE, patience=None)
     with pytest.raises(
-        TrainingError, match=r"process 2 of 2 of the training ended \(signal 9\); .* go on with --resume"
+        TrainingError, match=r"process 2 of 2 of the training ended \(signal 9\); .* continue with --resume"
     ):
         trained(2, schedule, folder=tmp_path, watch=kill)
     assert not children()

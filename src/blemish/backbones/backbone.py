@@ -1,4 +1,4 @@
-"""The torch module: a frozen network cut off after the deepest layer that is asked for."""
+"""The torch module of a backbone: a frozen network that ends after the deepest layer that is asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What timm says of a network before it is made: its tags, its levels, its sizes."""
+"""What timm says about a network before it is made: its tags, its levels, its sizes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Levels:
             with torch.device("meta"):
                 network = timm.create_model(name, pretrained=False, features_only=True)
         except (RuntimeError, AttributeError, NotImplementedError, AssertionError):
-            raise SettingError(f"backbone {name} gives no feature maps (timm's features_only); take another") from None
+            raise SettingError(f"backbone {name} gives no feature maps (timm's features_only); use another") from None
         found = network.feature_info.info
         modules, strides, channels = (
             tuple(level[key] for level in found) for key in ("module", "reduction", "num_chs")
@@ -92,8 +92,10 @@ class Levels:
         return self.strides[0] if len(self) > 1 and len({*self.strides}) == 1 else None
 
     def deepest(self, strides: Sequence[int]) -> tuple[int, ...]:
-        """Returns the deepest level of each stride. A plain transformer has one stride: there it is as many levels,
-        evenly spaced, which leave as many blocks before the first and after the last as between two of them.
+        """Returns the deepest level of each stride.
+
+        A plain transformer has one stride. Then as many levels are returned, evenly spaced, with as many blocks before
+        the first and after the last as between two of them.
 
         Raises:
             SettingError: the network has no such level.
@@ -111,7 +113,7 @@ class Levels:
         """Returns what a layer is made of, by a level's number or its module, `22-28`, `layer3/2` or `avgpool`.
 
         Raises:
-            SettingError: there is no such level, or those to be averaged have not one shape.
+            SettingError: there is no such level, or those to be averaged have different shapes.
         """
         if layer == AVGPOOL:
             return Taken(self._levels(len(self) - 1, len(self) - 1, layer), 0)
@@ -131,7 +133,9 @@ class Levels:
                 raise SettingError(f"{self.name} has no layer {level}; it has {self}")
         levels = range(first, last + 1)
         if not levels or len({(self.strides[level], self.channels[level]) for level in levels}) > 1:
-            raise SettingError(f"layer {layer} of {self.name} is no mean; give the first and the last of levels alike")
+            raise SettingError(
+                f"layer {layer} of {self.name} cannot be averaged; give the first and the last of levels of one shape"
+            )
         return levels
 
     def check_shape(self, height: int, width: int) -> None:

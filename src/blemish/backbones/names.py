@@ -1,7 +1,7 @@
 """The names of backbones, and of layers that a paper names in its own way.
 
-A name is an architecture of timm's, and may have the tag of one of its sets of weights: `resnet18.tv_in1k`. Without a
-tag it is timm's own choice among them.
+A name is a timm architecture, and may have the tag of one of its sets of weights: `resnet18.tv_in1k`. Without a tag,
+timm chooses the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class PackagedWeights:
 DEFAULT = "efficientnet_lite0"
 
 PIXELS = "pixels"
-"""Stands in the place of a backbone's name for detectors that take the images themselves."""
+"""The name that replaces a backbone's for detectors that take the images themselves."""
 
 # Our name → the name of the same network in timm.
 ALIASES = {f"efficientnet_lite{size}": f"tf_efficientnet_lite{size}" for size in range(5)}

@@ -13,10 +13,10 @@ NAME = "pos_embed"
 
 
 def resized_positions(weights: Mapping[str, Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
-    """Returns weights whose position embeddings are those of a grid of patches (rows, columns), as timm resizes them.
+    """Returns weights with the position embeddings resized to a grid of patches (rows, columns), as timm does it.
 
-    They are taken as those of a square grid, as in every published file. Tokens of the class and registers come first
-    and stay. Weights without position embeddings are returned as they are.
+    The given embeddings must be those of a square grid, as in every published file. Tokens of the class and registers
+    come first and are not changed. Weights without position embeddings are returned as they are.
 
     Args:
         weights: of a plain transformer by parameter name; the embeddings are `pos_embed`, (1, tokens, C).

@@ -23,7 +23,7 @@ Weights = dict[str, Tensor]
 
 
 def find_weights(name: str, path: Path | None = None, *, download: bool = False) -> tuple[Weights, str]:
-    """Returns the weights by parameter name, and a line that says where they came from; of a file with its SHA-256.
+    """Returns the weights by parameter name, and a line that says where they came from, with a file's SHA-256.
 
     Args:
         name: the backbone; with a tag, these weights of it.
@@ -57,8 +57,8 @@ def weights_file(name: str, path: Path | None = None) -> Path:
     package = package_of(name)
     if package is None:
         raise WeightsError(
-            f"no weights for backbone {name!r}: none are fetched unless you ask; give a file by --weights PATH"
-            f"{_addresses(name)}, allow a download with --download, or take efficientnet_lite0, _lite1 or _lite2, "
+            f"no weights for backbone {name!r}: none are fetched unless you ask; give a file with --weights PATH"
+            f"{_addresses(name)}, allow a download with --download, or use efficientnet_lite0, _lite1 or _lite2, "
             "whose weights come as packages"
         )
     try:
@@ -79,7 +79,7 @@ def _tagged(timm_name: str) -> str:
 
 
 def _addresses(name: str) -> str:
-    """Returns where a network's weights can be had by hand, in brackets; nothing if timm does not know the network."""
+    """Returns in brackets where a network's weights can be downloaded by hand; empty if timm does not know it."""
     from blemish.backbones.levels import pretrained_config
 
     try:
@@ -114,7 +114,7 @@ def _from_file(path: Path) -> Weights:
 
 
 def _is_parameter(name: object, value: object) -> bool:
-    """Whether it is a name and a tensor of real numbers that are all there: none left out as zeros, or without data."""
+    """Whether it is a name and a dense tensor of real numbers that has its data."""
     return (
         isinstance(name, str)
         and isinstance(value, Tensor)

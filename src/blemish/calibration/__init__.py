@@ -1,4 +1,4 @@
-"""From scores of normal images to thresholds with a stated false-alarm rate, and p-values."""
+"""Makes thresholds with a stated false-alarm rate, and p-values, from scores of good images."""
 
 from blemish.calibration.conformal import Calibration, check_rate, default_box_rate
 from blemish.calibration.cross_fit import assign_folds

@@ -1,10 +1,10 @@
 """A threshold with a stated false-alarm rate, p-values, a level for boxes with a rate of its own, and a fixed display
-scale, from scores of normal images alone, by models that did not see them.
+scale, from scores of good images alone, by models that did not see them.
 
-Split conformal prediction (Papadopoulos et al. 2002; Vovk, Gammerman & Shafer 2005): where images that were held out
-and a new normal image are exchangeable, the new one's score exceeds the threshold with a probability of at most the
-stated rate, whatever the scores' distribution. Nothing is assumed of anomalies. `cross_fit` says what holds of
-cross-fitted scores.
+Split conformal prediction (Papadopoulos et al. 2002; Vovk, Gammerman & Shafer 2005): if the held-out images and a new
+good image are exchangeable, the new one's score exceeds the threshold with a probability of at most the stated rate,
+whatever the scores' distribution. Nothing is assumed about anomalies. `cross_fit` says what holds for cross-fitted
+scores.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of n normal images that calibrate, and the threshold that they give at a false-alarm rate.
+    """Scores of n good images that calibrate, and the threshold that they give at a false-alarm rate.
 
     `calibration.at(rate=0.05)` gives the calibration at another rate.
 
@@ -38,12 +38,12 @@ class Calibration:
         maxima: of their maps, in the same order (n,).
         rate: the stated false-alarm rate.
         box_rate: the stated share of good images that show a box.
-        given_threshold: one that takes the place of the rate's; `rate` is then `rate_of` it.
+        given_threshold: a threshold that replaces that of the rate; `rate` is then `rate_of` it.
         names: of the images, in the same order.
         digests: of their pixels, in hexadecimal, in the same order.
         folds: of the cross-fit that the scores come from; 0 if the images were held out.
-        typical, highest: values of the maps of the layers, in the same order (n, L); L is 0 if the map is not made of
-            several.
+        typical, highest: typical and highest values of each layer's map, in the same order (n, L); L is 0 if the map is
+            not made of several layers.
 
     Raises:
         SettingError: a rate is not between 0 and 1, n scores are too few to promise it, or the threshold that was
@@ -92,9 +92,9 @@ class Calibration:
         return changed if box_rate is None else replace(changed, box_rate=as_number("box rate", box_rate))
 
     def rate_of(self, threshold: float) -> float:
-        """Returns the smallest rate whose threshold is not above this one; 1 / (n + 1) if it lies above all scores.
+        """Returns the smallest rate whose threshold is not above this one.
 
-        It is 1, a promise of nothing, if it lies below all of them.
+        It is 1 / (n + 1) if the threshold lies above all scores, and 1, which promises nothing, if it lies below all.
         """
         below = int(np.searchsorted(_rounded_up(self.scores), threshold, side="right"))
         return 1 - below / (len(self.scores) + 1)
@@ -120,7 +120,7 @@ class Calibration:
     def box_level(self) -> float:
         """The ceil((n + 1)(1 - box_rate))-th smallest maximum of a map, raised by `ROUNDING`.
 
-        Boxes enclose what lies above. A new normal image has such a pixel with a probability of at most `box_rate`.
+        Boxes enclose what lies above. A new good image has such a pixel with a probability of at most `box_rate`.
         """
         return float(_rounded_up(np.sort(self.maxima))[_rank(len(self.maxima), self.box_rate) - 1])
 
@@ -135,7 +135,7 @@ class Calibration:
 
     @cached_property
     def layer_displays(self) -> list[tuple[float, float]]:
-        """The bottom and the top of the colour scale of each layer's map, made from its values as `display` is."""
+        """The bottom and the top of the colour scale of each layer's map, computed as `display` is."""
         return [self._display(*columns) for columns in zip(self.typical.T, self.highest.T, strict=True)]
 
     def _display(self, typical: NDArray[np.float64], highest: NDArray[np.float64]) -> tuple[float, float]:
@@ -150,7 +150,7 @@ class Calibration:
         return [(self.names[index], (len(self.scores) - index) / len(self.scores)) for index in found]
 
     def false_alarms_by_chance(self, normal: int, coverage: float = 0.95) -> tuple[int, int]:
-        """Returns the range of counts of false alarms that `normal` new normal images give with probability `coverage`.
+        """Returns the range of false alarms that `normal` new good images give with probability `coverage`.
 
         With n scores and the k-th as threshold, the count is beta-binomial with parameters n + 1 - k and k: the images
         that calibrate are a random sample, as the new ones are. A threshold that was given lies between the k-th

@@ -1,10 +1,10 @@
-"""Cross-fitting: every image both teaches the model and calibrates it, by a model that did not see it.
+"""Cross-fitting: the model learns from every image, and every image also calibrates it.
 
-The images are divided into folds; those of a fold are scored by a model of all others, and the threshold comes from all
-scores together. The final model has learned from all images. CV+ (Barber, Candès, Ramdas & Tibshirani 2021, theorem 4)
-bounds the rate of false alarms by about twice the stated one in the worst case, and by about the stated one where
-models of different folds agree; Hennhöfer & Preisach 2024 do this for anomaly detection. Here a new image is scored by
-the final model rather than by each fold's, as one graph must; this model has seen more normal images than theirs.
+The images are divided into folds; the images of a fold are scored by a model of all others, and the threshold comes
+from all scores together. The final model has learned from all images. CV+ (Barber, Candès, Ramdas & Tibshirani 2021,
+theorem 4) bounds the rate of false alarms by about twice the stated one in the worst case, and by about the stated one
+if the models of different folds agree; Hennhöfer & Preisach 2024 do this for anomaly detection. Here a new image is
+scored by the final model and not by those of the folds, since there is one graph; it has seen more good images.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from blemish.errors import SettingError
 
 FOLDS = 10
-"""Folds by default, unless a detector leaves each image out at once."""
+"""The number of folds by default, unless a detector can leave out each image at once."""
 
 FEW = 30
-"""Below so many images each is a fold of its own."""
+"""If there are fewer images than this, each is a fold of its own."""
 
 LIMIT = 2000
-"""Up to so many images, or tiles, a closed-form detector is cross-fitted by default. Of more than these, a fifth held
-out gives 400 scores or more, and a model of the others is as good."""
+"""Up to this many images, or tiles, a closed-form detector is cross-fitted by default. If there are more, holding out a
+fifth gives 400 scores or more, and a model of the others is as good."""
 
 
 def fold_count(images: int, asked: int | None = None) -> int:
-    """Returns how many folds `images` different images are divided into: the number asked for, or 10, at most one each.
+    """Returns the number of folds for `images` different images: the one asked for, or 10; at most one for each image.
 
     Raises:
         SettingError: fewer than 2 folds are asked for.

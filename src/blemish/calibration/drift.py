@@ -1,21 +1,20 @@
-"""Whether new images are still like those that calibrated: martingales over their ranks, and a test of a window.
+"""Tests whether new images are still like those that calibrated: martingales over their ranks, and a test of a window.
 
-P-values against one fixed calibration are not independent: where the n images that calibrate happened to score high,
-all p-values of a long stream are a little small, and a test that takes them for independent and uniform raises an alarm
-on good images sooner or later. So each image is ranked among the n and the images before it. If all are exchangeable,
-these ranks are independent and uniform, whatever the scores' distribution, and a bet that is fair under uniform ranks
-makes a martingale (Vovk, Nouretdinov & Gammerman 2003). By Ville's inequality (1939) it ever reaches c with a
-probability of at most 1 / c, however long the stream.
+P-values against one fixed calibration are not independent: if the n images that calibrate happen to have low scores,
+all p-values of a long stream are a little small, and a test that assumes independent and uniform p-values raises an
+alarm on good images sooner or later. So each image is ranked among the n images and those before it. If all are
+exchangeable, these ranks are independent and uniform, whatever the scores' distribution, and a bet that is fair under
+uniform ranks makes a martingale (Vovk, Nouretdinov & Gammerman 2003). By Ville's inequality (1939) the probability that
+it reaches c at any time is at most 1 / c, however long the stream is.
 
-A p-value (1 + #{scores >= s}) / (n + 1) says between which of the n scores an image lies, and nothing of the order of
-images between the same two. Exchangeable images lie there in random order, so a random order takes the place of the
-true one, and the ranks have the same distribution as if scores were known and no two were equal.
+A p-value (1 + #{scores >= s}) / (n + 1) says between which of the n scores an image lies, but not the order of images
+between the same two. Exchangeable images lie there in random order, so a random order replaces the true one, and the
+ranks have the same distribution as if scores were known and no two were equal.
 
-There are two martingales. One ranks an image among the n and the images before; if scores may be lower than those that
-calibrate, as those of a model that has learned from the images that calibrate it are, it bets on higher ones only, and
-the bound holds all the same: raising the n scores makes every rank larger, and the bets smaller. The other one ranks an
-image among those before it alone, and needs nothing of the calibration. Each is given half of the probability of a
-false alarm.
+There are two martingales. The first ranks an image among the n images and those before it. If the model has learned
+from the images that calibrate it, new good images may have lower scores; then it bets on higher scores only, and the
+bound still holds: raising the n scores makes every rank larger, and the bets smaller. The second ranks an image only
+among those before it, without the calibration. Each has half of the probability of a false alarm.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Evidence:
     Attributes:
         log10: decimal logarithm of half of the larger martingale after each image (T,).
         alarm: index of the first image after which this is at the level or above; `None` if there is none.
-        since: index of the image from which on, by then, the scores differ most; `None` without an alarm.
+        since: index of the image since which the scores differ most, seen from the alarm; `None` without one.
         shift: one of `SHIFTS`; `None` without an alarm.
     """
 
@@ -58,7 +57,7 @@ class Evidence:
 
 
 def places(p_values: ArrayLike, count: int, seed: int = 0) -> NDArray[np.float64]:
-    """Returns where images lie among the `count` that calibrate, of which the j-th highest is at j (T,).
+    """Returns the places (T,) of images among the `count` that calibrate, whose j-th highest has the place j.
 
     Images between the same two are in random order.
 
@@ -89,7 +88,7 @@ def evidence(where: NDArray[np.float64], count: int, level: float, *, two_sided:
         where: the images lie among those that calibrate, as `places` gives it, in their order (T,).
         count: how many images calibrate.
         level: the evidence that raises an alarm, above 1.
-        two_sided: whether scores lower than those that calibrate count, rather than only those lower than before.
+        two_sided: whether scores that are lower than those that calibrate count as drift too.
     """
     tests = factors(where, count, two_sided=two_sided)
     totals = np.stack([capital(test) for test in tests]) - np.log(2)
@@ -107,7 +106,7 @@ def evidence(where: NDArray[np.float64], count: int, level: float, *, two_sided:
 
 
 def _change(above: NDArray[np.float64], among: int, shifts: tuple[str, ...]) -> tuple[int, str]:
-    """Returns the index of the image from which to the last the ranks differ most, and which of the shifts it is.
+    """Returns the index of the image since which the ranks differ most, and which of the shifts it is.
 
     This is Pettitt's (1979) estimate of a change, which takes the ranks among all images, the later ones too. A mean
     is measured by its deviation: the variance of m of N ranks, drawn without putting back, goes by (N - m) / (m N).
@@ -188,8 +187,9 @@ def capital(factors: NDArray[np.float64]) -> NDArray[np.float64]:
 def window_p_value(where: NDArray[np.float64], count: int, *, two_sided: bool) -> float:
     """Returns the p-value of the Kolmogorov-Smirnov test of images against those that calibrate.
 
-    It takes into account that these are finite. It is exact up to some thousands of images, and goes by the limiting
-    distribution above. It holds for one look: who looks again after every image sees any p-value in the end.
+    It takes into account that these are finitely many. It is exact up to some thousands of images, and uses the
+    limiting distribution beyond. It holds for a single test: if it is repeated after every image, small p-values occur
+    by chance.
 
     Args:
         where: the images lie among those that calibrate, as `places` gives it (T,).

@@ -1,4 +1,4 @@
-"""Scores and map statistics of normal images, gathered one by one."""
+"""Scores and map statistics of good images, gathered one by one."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ENOUGH = 1 << 20
 
 @dataclass
 class Gathered:
-    """What calibration needs from normal images that the model did not see; one item for each image.
+    """What calibration needs from good images that the model did not see; one item for each image.
 
     Attributes:
         scores: of the images.
         medians: of their maps.
         maxima: of their maps.
-        typical: values of the maps of each image's layers, (L,); empty if the map is not made of several.
-        highest: values of the same maps.
+        typical: for each image a typical value of each layer's map, (L,); empty if the map is not made of several.
+        highest: for each image the highest value of the same maps.
         names: of the images.
         digests: of their pixels, in hexadecimal.
         folds: of the cross-fit; 0 if the images were held out.
@@ -68,7 +68,7 @@ class Gathered:
         digest: str = "",
         layers: tuple[Sequence[float], Sequence[float]] = ((), ()),
     ) -> Gathered:
-        """Takes in one image's score, map (H, W), name and digest, in place; and its layers' typical and highest."""
+        """Takes in one image, in place: score, map (H, W), name, digest, and typical and highest values of layers."""
         step = max(1, math.isqrt(values.size // ENOUGH))
         self.scores.append(score)
         self.medians.append(float(np.median(values[::step, ::step])))
@@ -121,8 +121,8 @@ class Gathered:
     def finish(self, rate: float, box_rate: float | None = None) -> Calibration:
         """Returns the calibration at a false-alarm rate and a box rate, by default 10 % or the lowest possible one.
 
-        Of more than `MOST` images it keeps those with the smallest digests: a random sample of them, whatever their
-        order and however they were divided.
+        If there are more than `MOST` images, it keeps those with the smallest digests: a random sample that depends
+        neither on their order nor on how they were divided.
 
         Raises:
             SettingError: the images are too few to promise a rate.

@@ -1,4 +1,4 @@
-"""How many normal images to hold out, and which false-alarm rate they can promise."""
+"""How many good images to hold out, and which false-alarm rate they can promise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_HELD_OUT = 200
 
 
 def held_out_count(images: int, share: float | None = None, *, trained: bool = False) -> int:
-    """Returns how many of `images` normal images to hold out: the share, at least 20, at most half.
+    """Returns how many of `images` good images to hold out: the share, at least 20, at most half.
 
     Args:
         images: how many there are.

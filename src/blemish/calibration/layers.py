@@ -1,4 +1,4 @@
-"""What the maps of layers are like on one image: from these numbers each layer has a colour scale of its own."""
+"""Typical and highest values of the maps of layers, from which each layer gets its own colour scale."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EVERY = 2
-"""Of the maps of layers every so many rows and columns are looked at: they are smooth, and a fit stays quick."""
+"""Only every second row and column of the maps of layers is used: the maps are smooth, and a fit stays quick."""
 
 
 def typical_and_highest(

@@ -1,4 +1,4 @@
-"""Which of the images that calibrate look anomalous themselves."""
+"""Finds images that look anomalous themselves among those that calibrate."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 MARGIN = 3.5
-"""How many standard deviations above the median a logarithm of a score is suspicious."""
+"""A score is suspicious if its logarithm lies this many standard deviations above the median."""
 
 ERROR = 1.65
-"""The standard error of the spread of n scores, as a share of it, times the root of n; two such errors are allowed."""
+"""The standard error of the spread of n scores is this share of it, divided by the root of n; two such are allowed."""
 
 FEW = 200
-"""The spread of n scores is widened by the share FEW / n^2 besides: that of fewer than about 20 may be anything."""
+"""The spread of n scores is also widened by the share FEW / n^2, since it is very uncertain below about 20 scores."""
 
 
 def suspicious(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Returns which scores (n,) are far above the others.
 
-    The logarithms of good images' scores are nearly normal. Their median and quartiles are moved little by bad images,
-    whose scores are high and few. The standard deviation is taken from the farther quartile, since on varied images
-    good scores reach farther up than down. A score is suspicious if its logarithm lies `MARGIN` standard deviations
-    above the median; few scores tell the standard deviation less well, so more is then asked. Of scores whose
-    logarithms are normal, one in 400 or fewer is suspicious, and of 50 scores or more one in 4,000; real good images
-    have longer tails, and `benchmarks/RESULTS.md` has how many of them are.
+    The logarithms of good images' scores are nearly normally distributed. A few anomalous images with high scores
+    hardly change their median and quartiles. The standard deviation is taken from the quartile that is farther from the
+    median, since on varied images good scores reach farther up than down. A score is suspicious if its logarithm lies
+    `MARGIN` standard deviations above the median; with few scores the margin is larger, since the standard deviation is
+    less certain. If the logarithms are normally distributed, at most one score in 400 is suspicious, and one in 4,000
+    of 50 scores or more; real good images have longer tails, and `benchmarks/RESULTS.md` has the counts.
     """
     if len(scores) < 3:
         return np.zeros(len(scores), bool)

@@ -122,7 +122,7 @@ def run(
         for result in results:
             print_json({"entry": result.entry, "category": result.category, "seed": result.seed, **_told(result)})
     else:
-        out.print(escape(make_table(protocol, results).written("markdown")), soft_wrap=True)
+        out.print(_lines(make_table(protocol, results).written("markdown")), soft_wrap=True)
     if announced.absent:
         raise typer.Exit(SOME_FAILED)
 
@@ -154,7 +154,7 @@ def table(
         made = make_differences(protocol, found)
     else:
         made = make_list(protocol, found) if form == "csv" else make_table(protocol, found, intervals=intervals)
-    out.print(escape(made.written(form)), soft_wrap=True, end="")
+    out.print(_lines(made.written(form)), soft_wrap=True, end="")
 
 
 def figure(
@@ -244,6 +244,11 @@ class Announcer:
                 if isinstance(value, (int, float))
             ]
             err.print("  " + escape(", ".join([*told, f"{sum(what.seconds.values()):.1f} s"])))
+
+
+def _lines(text: str) -> str:
+    """Returns a text of several lines, each spelt so that names in it cannot act on a terminal."""
+    return "\n".join(map(escape, text.split("\n")))
 
 
 def _told(result: Result) -> dict[str, object]:

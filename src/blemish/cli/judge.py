@@ -89,7 +89,9 @@ def predict(
     needs("predict", model, *sources, out_folder, report=review, ray=ray is not None)
     if ray is not None:
         if device not in {"auto", "cpu"}:
-            raise SettingError(f"--device {device} is for one machine, and --ray uses the cores of many; leave one out")
+            raise SettingError(
+                f"--device {device} names a device of one machine, and --ray uses many machines; leave out one"
+            )
         if form is not None or review:
             raise SettingError("--ray writes Parquet only; leave --format and --review out, or predict without --ray")
         rates = (false_alarm_rate, threshold, box_rate)

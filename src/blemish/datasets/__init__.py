@@ -1,7 +1,7 @@
-"""From a SOURCE, which is a path or `layout:PATH`, to lists of samples for training and for testing.
+"""Reads a SOURCE, which is a path or `layout:PATH`, as lists of samples for training and for testing.
 
 A layout is a function from a folder to a `Dataset`. Layouts with a split of their own keep it; the others split the
-good images by seed, so that `fit` and `evaluate` with one seed never share an image.
+good images by seed, so that `fit` and `evaluate` with the same seed never share an image.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def read_source(source: str | Path, seed: int = 0) -> Dataset:
     """Returns the data set behind a SOURCE.
 
     Args:
-        source: an image, a folder (its layout is then recognised), `layout:PATH`, `elpv`, `elpv:mono` or `elpv:poly`;
-            or the address of an image, a folder or a tree elsewhere, such as `s3://bucket/folder`.
+        source: an image, a folder, whose layout is recognised, `layout:PATH`, `elpv`, `elpv:mono` or `elpv:poly`; or
+            the address of an image, a folder or a tree elsewhere, such as `s3://bucket/folder`.
         seed: decides the split of layouts that have none of their own.
 
     Raises:
@@ -102,11 +102,11 @@ def _read(text: str, seed: int) -> Dataset:
     if layout in LAYOUTS and (colon or layout == "elpv") and not Path(text).exists():
         if not rest and layout != "elpv":
             raise SourceError(f"{text!r} names no folder; give {layout}:PATH")
-        # The whole text, so that the source that a model keeps leads to the same images again.
+        # The whole text, so that the source that a model keeps gives the same images again.
         return replace(LAYOUTS[layout](rest, seed), root=text)
     path = Path(text)
     if read_member(path) is not None:
-        return Dataset("an image in a file of many", text, [Sample(path)])
+        return Dataset("one image of a file with many", text, [Sample(path)])
     if not path.exists():
         known = ", ".join(sorted(LAYOUTS))
         raise SourceError(f"{text}: no such file or folder; give a path, or LAYOUT:PATH with one of {known}")

@@ -1,4 +1,4 @@
-"""Reads npy files, a frame at a time; nothing is unpickled, and nothing is believed that the file does not hold."""
+"""Reads npy files, one frame at a time; nothing is unpickled, and sizes that the header states are checked."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from blemish.errors import ImageError
 from blemish.images.files import MAX_PIXELS
 
 MAX_HEADER = 4096
-"""Characters of a header that says the shape and the type."""
+"""The longest header, in characters; it states the shape and the type."""
 
 WHOLE = re.compile(r"[<>|=]?([iu][1248]|b1)")
 """Types of whole numbers, and of True and False."""
 
 MAX_LABELS = 10_000_000
-"""Numbers in a file of labels."""
+"""The largest number of labels in a file."""
 
 MEND = "fetch the file again"
 
 
 def read_labels(file: Path) -> NDArray[np.bool_]:
-    """Returns which numbers of a file are not zero, (N,).
+    """Returns for each number of a file whether it is not zero, (N,).
 
     Raises:
-        ImageError: it is not an npy file of one row of whole numbers, is cut short, or holds too many.
+        ImageError: it is not an npy file with one row of whole numbers, is cut short, or holds too many.
     """
     with _opened(file) as content:
         shape, kind = _header(content, file)
@@ -54,8 +54,8 @@ def read_frame(file: Path, frame: int) -> NDArray[np.generic]:
     """Returns one frame (H, W) of a file of shape (frames, H, W); no other is read.
 
     Raises:
-        ImageError: it is not an npy file of whole numbers of three sides, is cut short, has no such frame, or its
-            frames are larger than an image may be.
+        ImageError: it is not an npy file of whole numbers with three dimensions, is cut short, has no such frame, or
+            its frames are larger than an image may be.
     """
     with _opened(file) as content:
         (count, height, width), kind = _frames(content, file)

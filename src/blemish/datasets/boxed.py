@@ -1,4 +1,4 @@
-"""What data sets with boxes have in common: images without boxes are good, and only they train."""
+"""What data sets with boxes have in common: images without boxes are good, and only these are used for training."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def boxed_dataset(layout: str, path: str, learned: list[Boxed], tested: list[Box
 
     Args:
         layout, path: what it is, and where.
-        learned: images whose good ones train.
-        tested: images that all test; `None` if a fifth of the good ones of `learned`, by seed, and all others do.
+        learned: images whose good ones are for training.
+        tested: images for testing; `None` to test on a fifth of the good images of `learned`, drawn by seed, and on all
+            others.
         seed: of that split.
 
     Raises:

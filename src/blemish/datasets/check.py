@@ -1,4 +1,4 @@
-"""Finds what is wrong with a data set before anything is fitted on it, and says what to do."""
+"""Finds problems in a data set before a fit, and says how to fix each."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ SIZE = GEOMETRY.height
 """The size that `fit` takes by default."""
 
 STEP = 0.12
-"""Proportions in one group differ by so much of the least, at most."""
+"""Proportions in one group differ by at most this share of the smallest."""
 
 ODD = 1.5
-"""An image is named whose height / width is more than so many times the median, or less than the median by as much."""
+"""An image is reported if its height / width differs from the median by more than this factor, either way."""
 
 NAMED = 3
-"""Further images that one line names, at most."""
+"""The largest number of further images that one line names."""
 
 GROUPS = 5
-"""Groups of proportions that are told, at most."""
+"""The largest number of groups of proportions that are listed."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,10 @@ class Finding:
 
 
 def joined(findings: Sequence[Finding]) -> list[tuple[str, str]]:
-    """Returns where, and what and how to fix it, a line for each kind, whose first finding stands for the others.
+    """Returns pairs of where a problem is, and what it is and how to fix it: one for all findings of a kind.
 
-    Images that cannot be read, and what concerns the whole data set, have a line each.
+    The first finding of a kind stands for the others. Each image that cannot be read, and each problem of the whole
+    data set, has a pair of its own.
     """
     lines: dict[object, list[Finding]] = defaultdict(list)
     for finding in findings:
@@ -132,7 +133,7 @@ class Shapes:
 
     @property
     def input(self) -> tuple[int, int]:
-        """Height and width of the model's input that a fit with the default size takes."""
+        """Height and width of the model's input in a fit with the default size."""
         return input_shape(SIZE, [math.log(height) - math.log(width) for height, width in self.sizes])
 
     def as_dict(self) -> dict[str, Any]:
@@ -213,7 +214,7 @@ def check_source(source: str, progress: Progress | None = None) -> Check:
                 Finding("unreadable", str(found.path), found.reason.split("; ")[0], fix, stops_fit=index < trained)
             )
         else:
-            seen[index] = found if len(seen) < MOST else replace(found, detail=None)  # each takes room
+            seen[index] = found if len(seen) < MOST else replace(found, detail=None)  # each takes memory
             findings += _alone(samples[index], found)
         if progress:
             progress("check", index + 1, len(samples))
@@ -229,7 +230,7 @@ def check_source(source: str, progress: Progress | None = None) -> Check:
 
 
 def _alone(sample: Sample, seen: _Seen) -> Iterator[Finding]:
-    """Yields what is wrong with one image by itself, which can be read."""
+    """Yields the problems of one image that can be read."""
     if min(seen.height, seen.width) < TINY:
         yield Finding(
             "small",
@@ -239,14 +240,14 @@ def _alone(sample: Sample, seen: _Seen) -> Iterator[Finding]:
         )
     if seen.format and sample.path.suffix.lower() not in SUFFIXES_OF[seen.format]:
         right = SUFFIXES_OF[seen.format][0]
-        yield Finding("name", str(sample.path), f"holds {seen.format} under another name", f"rename to {right}")
+        yield Finding("name", str(sample.path), f"holds {seen.format} under another suffix", f"rename to {right}")
     if seen.marked is False and sample.is_anomalous:
         fix = "mark the defect in it, or move the image to the good ones"
         yield Finding("mask", str(sample.mask), "marks nothing on an anomalous image", fix)
 
 
 def _odd(sizes: Mapping[Location, tuple[int, int]], shapes: Shapes) -> list[Finding]:
-    """Finds images of another shape than most, since all are resized to one; the most different first."""
+    """Finds images whose shape differs from most, since all are resized to one shape; the most different first."""
     median = statistics.median(shapes.ratios)
     odds = {path: abs(math.log(height / width / median)) for path, (height, width) in sizes.items()}
     fix = "crop all images alike, leave such images out, or fit each shape by itself"
@@ -303,7 +304,7 @@ def _copies(samples: list[Sample], trained: int, seen: Mapping[int, _Seen]) -> l
 
 
 def _near_copies(samples: list[Sample], trained: int, seen: Mapping[int, _Seen]) -> list[Finding]:
-    """Finds images that differ from another one only as a copy does that was saved again."""
+    """Finds images that differ from another one only as if it had been saved again."""
     firsts: dict[str, int] = {}
     for index, image in seen.items():
         if image.detail is not None:
@@ -355,8 +356,8 @@ def _truth(dataset: Dataset) -> Iterator[Finding]:
         yield Finding("count", dataset.root, told, "add some to the test part")
     without = [sample for sample in anomalous if sample.mask is None]
     if without and not dataset.has_masks:
-        told = f"has no masks of its {_images(len(without), 'anomalous')}, so there are no figures of pixels"
-        fix = "add masks as the layout has them (docs/data.md), or use the figures of images alone"
+        told = f"has no masks of its {_images(len(without), 'anomalous')}, so pixel metrics cannot be measured"
+        fix = "add masks as the layout has them (docs/data.md), or use the image metrics alone"
         yield Finding("count", dataset.root, told, fix)
     elif without:
         for sample in without:

@@ -1,4 +1,4 @@
-"""One class of a data set for classification is normal, all others are anomalous."""
+"""Reads a data set for classification, in which one class is good and all others are anomalous."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes around what is unusual in COCO's JSON, as of animals in aerial photographs; images without any are good."""
+"""Reads boxes around anomalies from COCO's JSON, such as animals in aerial photographs; images without any are good."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MAX_BYTES = 256 << 20
 
 
 def read_coco(path: str, seed: int = 0) -> Dataset:
-    """Returns images with boxes to test on; of those without, 80 % train and the rest test, by seed.
+    """Returns images without boxes to fit on, 80 % of them, by seed; the others and all images with boxes test.
 
-    If there are a file with `train` in its name and one with `test` or `val`, they are the split: the images without
-    boxes of the one train, all of the other test. The truth of a pixel is whether it is in a box; polygons and crowds
-    are not read apart from their boxes. A box that leaves its image is cut at the image's border.
+    If there are a file with `train` in its name and one with `test` or `val`, they are the split: images without boxes
+    of the first are for training, all images of the second for testing. The truth of a pixel is whether it is in a box;
+    of polygons and crowds only the boxes are read. A box that leaves its image is cut at the image's border.
 
     Args:
-        path: the JSON file, or a folder with it or them, directly or in `annotations`. Images are looked for from the
-            file's folder, from its parent, and in `images` in either.
+        path: the JSON file, or a folder with one or two of them, directly or in `annotations`. Images are looked for in
+            the file's folder, in its parent, and in `images` of either.
         seed: decides the split where there is none.
 
     Raises:
@@ -70,7 +70,7 @@ def _read(file: Path) -> list[Boxed]:
     for entry, place in _entries(content, "images", file):
         number = _whole(entry, "id", place)
         if number in images:
-            raise SourceError(f"{place}.id: {number} is that of another image too; give each its own")
+            raise SourceError(f"{place}.id: {number} is also the id of another image; give each its own")
         size = _whole(entry, "height", place), _whole(entry, "width", place)
         if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
             raise SourceError(f"{place}: is {size[0]}x{size[1]} pixels; expected 1 to {MAX_PIXELS:,} in all")
@@ -78,16 +78,16 @@ def _read(file: Path) -> list[Boxed]:
         if not isinstance(name, str):
             raise SourceError(f"{place}.file_name: is {_kind(name)}; expected the name of a file")
         if name in files:
-            raise SourceError(f"{place}.file_name: {name!r} is that of another image too; list every image once")
+            raise SourceError(f"{place}.file_name: {name!r} is also that of another image; list every image once")
         files.add(name)
         images[number] = name, size
     boxes: dict[int, list[tuple[Rectangle, str]]] = {number: [] for number in images}
     for entry, place in _entries(content, "annotations", file):
         number, category = _whole(entry, "image_id", place), _whole(entry, "category_id", place)
         if number not in images:
-            raise SourceError(f"{place}.image_id: {number} is the id of no image; give that of one")
+            raise SourceError(f"{place}.image_id: no image has the id {number}; give that of an image")
         if category not in names:
-            raise SourceError(f"{place}.category_id: {category} is the id of no category; give that of one")
+            raise SourceError(f"{place}.category_id: no category has the id {category}; give that of a category")
         boxes[number].append((_box(entry.get("bbox"), images[number][1], f"{place}.bbox"), names[category]))
     root = _root(file, [name for name, _ in images.values()])
     return [
@@ -129,7 +129,7 @@ def _box(value: object, size: tuple[int, int], place: str) -> Rectangle:
         raise SourceError(f"{place}: is {across:g} wide and {down:g} high; expected more than 0")
     height, width = size
     if left >= width or top >= height or left + across <= 0 or top + down <= 0:
-        raise SourceError(f"{place}: lies outside its image of {height}x{width}; correct it, or take it out")
+        raise SourceError(f"{place}: lies outside its image of {height}x{width}; correct it, or remove it")
     return max(top, 0.0), max(left, 0.0), min(top + down, height), min(left + across, width)
 
 

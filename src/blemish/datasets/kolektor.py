@@ -1,6 +1,6 @@
 """KolektorSDD (Tabernik et al. 2020) and KolektorSDD2 (Božič et al. 2021): a mask for every image, good ones too.
 
-Whether an image is good is said by its mask alone, so listing them reads all masks.
+Only the mask says whether an image is good, so listing the images reads all masks.
 """
 
 from __future__ import annotations

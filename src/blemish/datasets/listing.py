@@ -62,7 +62,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
-    """Returns what has a name that matches the pattern, in small letters; case does not count. Sorted.
+    """Returns files and folders whose names match the pattern, in small letters, whatever their case; sorted.
 
     Raises:
         SourceError: the folder is not there, or may not be read.
@@ -81,7 +81,7 @@ def listed(folder: Path) -> list[Entry]:
             found = [entry for entry in entries if not entry.name.startswith(".")]
     except FileNotFoundError:
         if os.path.islink(folder):
-            raise SourceError(f"{folder}: is a link to what does not exist; fix the link, or remove it") from None
+            raise SourceError(f"{folder}: is a broken link; fix it, or remove it") from None
         raise SourceError(f"{folder}: no such folder; check the path") from None
     except PermissionError:
         raise SourceError(f"{folder}: may not be read; check its permissions") from None

@@ -1,9 +1,9 @@
 """Finds images that are nearly the same: saved again, at another size, or with another brightness.
 
-A perceptual hash of 64 bits cannot tell these from images of one product: of 292 different bottles of MVTec AD, 94 have
-another one within a distance of 4. What is compared here is the fine detail that a set's images do not have in common:
-edges and noise at 64x64 pixels, without their mean over all images, and then without what the images most like the two
-explain of them. Between different images of one product the rest is another; saving an image again leaves it as it was.
+A perceptual hash of 64 bits cannot tell these from different images of one product: of 292 different bottles of MVTec
+AD, 94 have another one within a distance of 4. So the fine detail is compared that the images of a set do not share:
+edges and noise at 64x64 pixels, minus their mean over all images, and minus what the most similar other images explain.
+What remains differs between different images of one product; saving an image again hardly changes it.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ SIDE = 64
 """Pixels of the side at which detail is compared."""
 
 ALIKE = 0.97
-"""Two images may be near copies if their detail, less the mean, correlates by more."""
+"""Two images may be near copies if the correlation of their detail, without the mean, is higher than this."""
 
 OWN = 0.9
-"""They are if what `SIMILAR` other images do not explain of it correlates by more.
+"""They are near copies if the correlation of what `SIMILAR` other images do not explain is higher than this.
 
-It does for no two images of MVTec AD's bottles and hazelnuts and of Livestock's tiles; for ten pairs of Magnetic Tile
-Defects, which show the same tile twice; and of 1350 solar cells (ELPV) for five pairs, cut from one crystal.
+That is so for no two images of MVTec AD's bottles and hazelnuts and of Livestock's tiles; for ten pairs of Magnetic
+Tile Defects, which show the same tile twice; and for five pairs of 1350 solar cells (ELPV), cut from one crystal.
 """
 
 SIMILAR = 10
-"""Images that two are compared beside."""
+"""The number of other images that explain what two images share with the rest of the set."""
 
 CROWD = 10
-"""More images than so many that all are alike have something in common that a mean over all does not take away."""
+"""A group of more similar images than this shares something that the mean over all images does not remove."""
 
 MOST = 5000
-"""Images that are compared, at most, each with every other one."""
+"""The largest number of images that are compared, each with every other one."""
 
 FLAT = 0.1
-"""Root mean square of the detail, of 255, below which an image has none to compare."""
+"""An image whose detail has a smaller root mean square than this, in grey levels of 255, is not compared."""
 
 BLOCK = 512
-"""Images that are compared with all others at once."""
+"""The number of images that are compared with all others in one product."""
 
 Detail = NDArray[np.float16]
 
 
 def detail_of(image: Pixels) -> Detail:
-    """Returns the fine detail of an image (H, W, 3), (SIDE * SIDE,): what a pixel's grey differs from its neighbours'.
+    """Returns the fine detail (SIDE * SIDE,) of an image (H, W, 3): each grey value minus the mean around it.
 
     Height and width are multiples of `SIDE`.
     """
@@ -62,7 +62,7 @@ def detail_of(image: Pixels) -> Detail:
 def near_copies(details: NDArray[np.float16]) -> list[tuple[int, int]]:
     """Returns the pairs of images that are nearly the same, by number, the smaller one first; in order.
 
-    Among fewer than three images none can be told, since nothing says what they have in common.
+    With fewer than three images none are found, since nothing shows what a set's images have in common.
 
     Args:
         details: of different images, (N, SIDE * SIDE), N at most `MOST`.
@@ -86,7 +86,7 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _own_is_alike(one: int, other: int, rows: NDArray[np.float32], alike: NDArray[np.float16]) -> bool:
-    """Returns whether two images have alike what the others most like them, no copies themselves, do not explain."""
+    """Returns whether two images still agree in what the most similar other images, without copies, do not explain."""
     nearest = np.maximum(alike[one], alike[other])
     nearest[nearest > ALIKE] = -1
     basis, _ = np.linalg.qr(rows[np.argsort(nearest)[-min(SIMILAR, len(rows) // 3) :]].T)
@@ -96,9 +96,9 @@ def _own_is_alike(one: int, other: int, rows: NDArray[np.float32], alike: NDArra
 
 
 def _without_crowds(pairs: list[tuple[int, int]], details: NDArray[np.float16]) -> list[tuple[int, int]]:
-    """Returns the pairs, those within a group of more than `CROWD` only if they are alike by the group's own mean too.
+    """Returns the pairs; within a group of more than `CROWD` images, those that also agree without the group's mean.
 
-    Such a group may be of the images of one of two cameras.
+    Such a group may be the images of one of two cameras.
     """
     groups: dict[int, list[int]] = {}
     for pair in pairs:

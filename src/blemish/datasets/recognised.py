@@ -1,4 +1,4 @@
-"""Which layout a folder has, by the names in it. What could be taken for two is taken for neither."""
+"""Recognises the layout of a folder by the names in it; an ambiguous folder has none."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from blemish.datasets.sample import GOOD
 from blemish.errors import SourceError
 
 BEGINNING = 1 << 16
-"""Bytes of a JSON file that are looked at."""
+"""The first bytes of a JSON file, which are searched."""
 
 
 def recognise(path: Path) -> str:
     """Returns the layout of a folder or a file, `folder` if it has the names of no other.
 
     Raises:
-        SourceError: it holds several data sets, or boxes that would be left out, so defects would be taken for good
+        SourceError: it holds several data sets, or boxes that would be ignored, so that defects would count as good
             images; or it may not be read.
     """
     if (named := _named(path)) is not None:
@@ -30,7 +30,7 @@ def recognise(path: Path) -> str:
 
 
 def _named(path: Path) -> str | None:
-    """Returns the layout whose names a folder has; `None` if it has those of none."""
+    """Returns the layout that fits the names in a folder; `None` if none does."""
     if (path / "test_public").is_dir() and (path / "train").is_dir():
         return "mvtec_ad2"
     if any((path / "test" / f"{kind}_anomalies").is_dir() for kind in ("logical", "structural")):
@@ -63,7 +63,7 @@ def _named(path: Path) -> str | None:
 
 
 def _check_plain(path: Path) -> None:
-    """Raises `SourceError` if defects lie below a folder, by the names in it."""
+    """Raises `SourceError` if the names below a folder show that it holds defects."""
     trees = [folder.name for folder in folders_in(path) if _has_defects(folder)]
     if trees:
         raise SourceError(
@@ -79,7 +79,7 @@ def _check_plain(path: Path) -> None:
 
 
 def _with_boxes(folder: Path) -> Iterator[Path]:
-    """Yields files in a folder that begin as COCO's do; one that may not be read is not known to."""
+    """Yields files in a folder that begin as COCO's do; files that may not be read are left out."""
     for file in matching(folder, "*.json") if folder.is_dir() else []:
         with suppress(OSError), open(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as content:
             if file.is_file() and b'"images"' in content.read(BEGINNING):
@@ -87,7 +87,7 @@ def _with_boxes(folder: Path) -> Iterator[Path]:
 
 
 def _has_defects(folder: Path) -> bool:
-    """Whether a folder is a data set with defects; one that may not be read is not known to be."""
+    """Whether a folder is a data set with defects; false for one that may not be read."""
     try:
         named = _named(folder)
     except (SourceError, OSError):

@@ -1,4 +1,4 @@
-"""Folders elsewhere (`s3://bucket/folder`): the same two layouts as on this machine, from one listing."""
+"""Reads folders elsewhere (`s3://bucket/folder`) in two layouts, plain folder and tree, from one listing."""
 
 from __future__ import annotations
 

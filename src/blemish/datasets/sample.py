@@ -37,7 +37,7 @@ class Sample:
 class Dataset:
     """The samples of a source: `train` are good images, `test` are labelled ones.
 
-    `has_masks`: whether there is ground truth for pixels; an image without a mask then counts as good all over.
+    `has_masks`: whether there is ground truth for pixels; all pixels of an image without a mask then count as good.
     """
 
     layout: str
@@ -60,7 +60,7 @@ def evenly_spaced(total: int, count: int) -> list[int]:
 
 
 def picked(dataset: Dataset, numbers: Sequence[int]) -> list[Sample]:
-    """Returns test images by their numbers, from 0. Raises `SourceError` if there is none of a number."""
+    """Returns test images by their numbers, from 0. Raises `SourceError` if there is no image of a number."""
     for number in numbers:
         if not 0 <= number < len(dataset.test):
             raise SourceError(f"{dataset.root}: has no test image {number}; give 0 to {len(dataset.test) - 1}")

@@ -18,7 +18,7 @@ UNUSUAL = "unusual"
 
 
 def read_stc(path: str, seed: int = 0) -> Dataset:
-    """Returns all frames of `training/frames` to fit on, and all of `testing/frames`; of all scenes, or of one.
+    """Returns all frames of `training/frames` to fit on and all of `testing/frames` to test, of all scenes or of one.
 
     Folders are named for scene and video, `01_0014`, and hold frames `000.jpg` in the order of their numbers. Labels
     are in `testing/test_frame_mask/01_0014.npy`, masks in `testing/test_pixel_mask/01_0014.npy`, (frames, H, W); they
@@ -81,7 +81,7 @@ def _frames(folder: Path) -> list[Path]:
 
 
 def _tested(folder: Path, testing: Path, *, has_masks: bool) -> list[Sample]:
-    """Returns the frames of a test video with what is known of them."""
+    """Returns the frames of a test video with their labels and masks."""
     frames = _frames(folder)
     labels = read_labels(testing / "test_frame_mask" / f"{folder.name}.npy")
     masks = testing / "test_pixel_mask" / f"{folder.name}.npy"

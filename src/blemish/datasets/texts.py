@@ -1,13 +1,13 @@
-"""Reads texts from outside: tables, labels, JSON; each has a limit, and nothing leads out of its folder."""
+"""Reads texts from outside: tables, labels, JSON. Each has a limit, and paths in them must stay in their folder."""
 
 from __future__ import annotations
 
-import json
 import stat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blemish.errors import SourceError
+from blemish.storage.json_text import parse_json
 
 LONGEST = 200
 """Characters of a name of a class."""
@@ -34,17 +34,11 @@ def read_text(file: Path, limit: int) -> str:
 
 
 def read_json(file: Path, limit: int) -> Any:
-    """Returns what a JSON file holds, without NaN and infinity. Raises `SourceError` as `read_text` does."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
-
+    """Returns what a JSON file holds, by the rules of `parse_json`. Raises `SourceError` as `read_text` does."""
     try:
-        return json.loads(read_text(file, limit), parse_constant=refuse)
-    except RecursionError:
-        raise SourceError(f"{file}: is nested too deeply; expected lists of flat entries") from None
+        return parse_json(read_text(file, limit))
     except ValueError as error:
-        raise SourceError(f"{file}: is not JSON ({' '.join(str(error).split())[:120]}); save it again") from None
+        raise SourceError(f"{file}: cannot be read ({error}); save it again") from None
 
 
 def path_below(root: Path, name: str, place: str) -> Path:

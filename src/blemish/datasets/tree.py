@@ -1,6 +1,6 @@
-"""Trees as MVTec AD lays them out, and the data sets of that kind: MVTec AD, AD 2 and LOCO, MPDD, BTAD.
+"""Reads folder trees like that of MVTec AD, and the data sets of that kind: MVTec AD, AD 2 and LOCO, MPDD, BTAD.
 
-They differ in names alone, and LOCO has several masks for an image.
+They differ only in names, and LOCO has several masks for an image.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_tree(path: str, seed: int = 0) -> Dataset:
     `train` a tree has nothing to fit on, but can be predicted and evaluated.
 
     Raises:
-        SourceError: `train/good` is empty, or absent beside another `train` or without a `test`; a folder of the tree
+        SourceError: `train/good` is empty, or it is absent and there is a `train` or no `test`; a folder of the tree
             may not be read; or the tree has masks and an anomalous image lacks its own.
     """
     return _read(existing_folder(path), path, Names())
@@ -145,7 +145,7 @@ def _read(root: Path, path: str, names: Names) -> Dataset:
 
 
 def _kind(folder: Path) -> str:
-    """Returns the class of a folder's images, which is never that of good ones."""
+    """Returns the class of a folder's images. Raises `SourceError` if it is the one of good images."""
     if folder.name == GOOD:
         raise SourceError(f"{folder}: holds images that are not good by this layout; rename it, or give another layout")
     return folder.name

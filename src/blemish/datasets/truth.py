@@ -14,9 +14,9 @@ from blemish.maps import Box, find_boxes
 
 
 def read_truth(sample: Sample, geometry: Geometry | None) -> NDArray[np.bool_]:
-    """Returns where a sample is defective, bool (H, W); nowhere if it has no mask.
+    """Returns where a sample is defective, bool (H, W); all false if it has no mask.
 
-    It has the size of the sample's map: the model's input size, or a photograph's own if that is cut into tiles.
+    It has the size of the sample's map: the model's input size, or a photograph's own size if it is cut into tiles.
     Without a geometry it has the size of the image.
 
     Raises:
@@ -34,8 +34,8 @@ def read_truth(sample: Sample, geometry: Geometry | None) -> NDArray[np.bool_]:
 def true_boxes(sample: Sample, truth: NDArray[np.bool_], geometry: Geometry | None) -> list[Box]:
     """Returns boxes around a sample's defects, in the pixels of its truth.
 
-    Where the data set has boxes, they are these, though they touch or overlap; else one is drawn around each part of
-    the mask.
+    If the data set has boxes, these are returned, even where they touch or overlap; otherwise there is one around each
+    part of the mask.
 
     Args:
         sample: the sample.

@@ -1,4 +1,4 @@
-"""Boxes around what is unusual in YOLO's texts: a line `class x y width height` for each, as shares of the image.
+"""Reads boxes around anomalies from YOLO's texts: a line `class x y width height` for each, as shares of the image.
 
 A sixth number, the confidence of a box that a program found, is not read.
 """
@@ -25,7 +25,7 @@ NAMES = ("classes.txt", "obj.names")
 """Files with the names of classes, a line each."""
 
 OTHERS = ("classes.txt", "train.txt", "test.txt", "val.txt", "readme*.txt", "*_with_name_label.txt")
-"""Texts beside the labels that hold none: names, lists of images, the same labels with names in Semmacape."""
+"""Texts in the folders of labels that are not labels: names, lists of images, and Semmacape's labels with names."""
 
 PARTS = ("train", "test", "val", "valid")
 """Folders of a split; the first of the others that has images tests."""
@@ -33,17 +33,17 @@ PARTS = ("train", "test", "val", "valid")
 LAYOUT = "boxes in YOLO's texts"
 
 SLACK = 0.01
-"""A border of a box may lie so far outside its image, as a share; it is cut there. Programs round."""
+"""A box may reach this far out of its image, as a share of a side, since programs round; it is cut at the border."""
 
 
 def read_yolo(path: str, seed: int = 0) -> Dataset:
-    """Returns images with boxes to test on; of those without, 80 % train and the rest test, by seed.
+    """Returns images without boxes to fit on, 80 % of them, by seed; the others and all images with boxes test.
 
-    The text of `a/images/b/c.jpg` is `a/labels/b/c.txt`, and that of an image below no `images` lies beside it. If
-    there are images below folders `train` and `test` (or `val`, or `valid`), these are the split: images without boxes
-    of the one train, all of the other test. An image without a text, or with an empty one, has no boxes and is good.
-    Names of classes are read from `classes.txt` or `obj.names`, in the folder or in `labels`; without them they are
-    `class 0`, `class 1`, ….
+    The text of `a/images/b/c.jpg` is `a/labels/b/c.txt`; if an image is in no folder `images`, its text is beside it.
+    If there are images below folders `train` and `test` (or `val`, or `valid`), these are the split: images without
+    boxes of the first are for training, all images of the second for testing. An image without a text, or with an empty
+    one, has no boxes and is good. Names of classes are read from `classes.txt` or `obj.names`, in the folder or in
+    `labels`; without these files they are `class 0`, `class 1`, ….
 
     Raises:
         SourceError: there are no images or no texts, a text has no image, or a line is not five numbers in range: the
@@ -60,7 +60,7 @@ def read_yolo(path: str, seed: int = 0) -> Dataset:
     texts_of = {image: _text_of(image, root) for image in images}
     lost = sorted(texts - set(texts_of.values()))
     if lost:
-        raise SourceError(f"{lost[0]}: has no image of its name; put the image there, or take the labels out")
+        raise SourceError(f"{lost[0]}: has no image of its name; put the image there, or remove the labels")
     boxed = [Boxed(image, text, _boxes(text, names) if text in texts else []) for image, text in texts_of.items()]
     parts = {part: [one for one in boxed if part in one.image.relative_to(root).parts[:-1]] for part in PARTS}
     tested = next((parts[part] for part in PARTS[1:] if parts[part]), None)

@@ -1,10 +1,9 @@
-"""Detectors learn what normal features are like, and score how far the features of a new image are from that.
+"""Detectors learn what the features of good images are like, and score how far those of a new image are from that.
 
 A detector is a dataclass of keyword-only settings, and names the statistics that it learns. `update(features)` takes in
 a batch, one tensor (B, C_l, H_l, W_l) for each layer; `head()` turns what was learned into a torch module that scores.
-Attributes that are learned end in an underscore. `Trained` is mixed into detectors with networks, and `Generative` into
-those that can draw images. A detector knows no path and no engine; those that take pixels get images as their only
-layer.
+Learned attributes end in an underscore. `Trained` is the mixin of detectors with networks, `Generative` of those that
+can draw images. A detector knows no path and no engine; one that takes pixels gets the images as its only layer.
 """
 
 from __future__ import annotations
@@ -64,10 +63,10 @@ DETECTORS: dict[str, type[Detector]] = {
 
 
 def make_detector(name: str, settings: Mapping[str, Any] | None = None) -> Detector:
-    """Returns a new detector by its name; one of somebody's own, `module:Class`, if its module is imported.
+    """Returns a new detector by its name. A user's own class, `module:Class`, must be imported already.
 
     Raises:
-        ModelError: it is somebody's own, and its module is not imported.
+        ModelError: it is a user's own class, and its module is not imported.
         SettingError: no detector has this name, it has no such setting, or a value is out of range.
     """
     kind = _named(name)
@@ -98,7 +97,7 @@ def settings_of(name: str) -> list[Setting]:
 
 
 def find_detector(name: str) -> type[Detector]:
-    """Returns the class that a person named; the module of one of their own, `module:Class`, is imported.
+    """Returns the class of a name that a user gave; for a class of their own, `module:Class`, the module is imported.
 
     Raises:
         SettingError: no detector has this name, or it cannot be imported.

@@ -24,13 +24,13 @@ Features = Sequence[Tensor]
 """One tensor (B, C_l, H_l, W_l) for each layer."""
 
 DOUBLE = 2
-"""How many times as long a product takes in float64 as in float32."""
+"""A product in float64 takes this many times as long as in float32."""
 
 EIGEN = 6
-"""How many times as long an eigen-decomposition in float32 takes as the cube of its side takes a product."""
+"""An eigen-decomposition of an n x n matrix in float32 takes about as long as this many times n³ operations."""
 
 MANY = 1 << 40
-"""More images than there are."""
+"""Stands for any number of images."""
 
 Grid = tuple[int, int, int]
 """Channels, height and width of one layer's feature map."""
@@ -40,7 +40,7 @@ Grid = tuple[int, int, int]
 class Detector(ABC):
     """Settings that every detector has, and the statistics that it learns.
 
-    A detector names its statistics in `empty`, and gives in `batches` what each of them takes in from a batch.
+    A subclass names its statistics in `empty`; its `batches` yields what each of them takes in from a batch.
 
     Attributes:
         smoothing: standard deviation of the Gaussian filter over the map, in pixels at an input of 224; it grows in
@@ -50,7 +50,7 @@ class Detector(ABC):
 
     name: ClassVar[str]
     strides: ClassVar[tuple[int, ...]]
-    """Strides of the layers taken by default."""
+    """Strides of the layers that are used by default."""
     sees_pixels: ClassVar[bool] = False
     """Whether it takes the images themselves instead of a backbone's features."""
 
@@ -61,7 +61,7 @@ class Detector(ABC):
         "smoothing": Number(0, 100),
         "interpolation": Choice("nearest", "bilinear", "bicubic"),
     }
-    """Type and range of each setting that the class adds; those of the classes above it count too."""
+    """Type and range of each setting that the class adds to those of its base classes."""
 
     fewest: ClassVar[int] = 2
     """Different images that a fit needs: those to learn from, and at least one to calibrate on."""
@@ -79,7 +79,7 @@ class Detector(ABC):
 
     @abstractmethod
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
-        """Returns empty statistics for layers of these shapes, by name; what else depends on the shapes is made here.
+        """Returns empty statistics for layers of these shapes, by name; also makes all else that depends on the shapes.
 
         Raises:
             SettingError: the settings do not fit such layers.
@@ -104,19 +104,19 @@ class Detector(ABC):
     def operations(self, grids: list[Grid], rows: int, scored: int, models: int) -> float:
         """Returns about how many multiplications and additions learning and calibrating take.
 
-        Those that a processor does less quickly than a product of matrices in float32 count several times. It is 0 for
-        a detector that is trained.
+        Operations that are slower than those of a matrix product in float32 count several times. It is 0 for a detector
+        that is trained.
 
         Args:
             grids: of the layers.
-            rows: that are learned from, shifted copies included.
-            scored: of them, to calibrate.
-            models: how many scoring modules are made of what was learned.
+            rows: how many rows it learns from, shifted copies included.
+            scored: how many of them are scored, to calibrate.
+            models: how many scoring modules are made.
         """
         return 0.0
 
     def size(self, grids: list[Grid], rows: int) -> int:
-        """Returns about how many bytes a saved model takes that has learned from so many rows, without the backbone."""
+        """Returns about how many bytes a saved model takes that learned from `rows` rows, without the backbone."""
         return 0
 
     @property
@@ -146,7 +146,7 @@ class Detector(ABC):
         return dataclasses.asdict(self)
 
     def update(self, features: Features) -> Self:
-        """Takes in the features of one batch of normal images, in place, and returns the detector.
+        """Takes in the features of one batch of good images, in place, and returns the detector.
 
         Raises:
             ShapeError: other layers than those of earlier batches.
@@ -195,21 +195,21 @@ class Detector(ABC):
         return merged
 
     def expect(self, copies: int, free: int | None = None) -> None:  # noqa: B027  # most have nothing to settle
-        """Settles, before a fit, what depends on how many shifted copies of each image there will be, and on memory.
+        """Sets, before a fit, what depends on the number of shifted copies of each image, and on memory.
 
         Args:
-            copies: of each image.
+            copies: how many shifted copies of each image there will be.
             free: bytes of memory that are free; `None` if that is not known.
         """
 
     def leaves_out(self, grids: list[Grid]) -> int:
-        """Returns up to how many images it can learn from and still leave some of them out; 0 if it cannot."""
+        """Returns the largest number of learned images from which it can leave some out; 0 if it can leave out none."""
         return MANY if all(isinstance(own, Divisible) for own in self.empty(grids).values()) else 0
 
     def without(self, members: Tensor, features: Features) -> Self:
-        """Returns the detector that has not learned from some of the images; this one is not changed.
+        """Returns the detector as if it had not learned from some of the images; this one is not changed.
 
-        It scores as one that was fitted on the others would, up to rounding. One that `forgets` can also learn more.
+        It scores like one that was fitted on the other images, up to rounding. If it `forgets`, it can learn more.
 
         Args:
             members: numbers of these images (n,), in the order in which they were taken in.
@@ -224,17 +224,17 @@ class Detector(ABC):
 
     @property
     def forgets(self) -> bool:
-        """Whether `without` gives a detector that learns on; made for what has taken in images."""
+        """Whether the detector that `without` returns can learn more; false before it has taken in images."""
         return bool(self.statistics_) and all(isinstance(own, Reversible) for own in self.statistics_.values())
 
     def rounding(self) -> float:
-        """Returns about how far rounding may have moved scores, as a share of them, since images were taken out."""
+        """Returns about how far rounding may have moved scores, as a share of them, after images were taken out."""
         return 0.0
 
     def each_left_out(self) -> Self | None:
-        """Returns a detector that scores each image it learned from as one that learned from all others would.
+        """Returns a detector that scores each image it learned from as if it had learned from the other images only.
 
-        It is `None` if the mathematics gives no such detector; `without` then makes one for each part.
+        It is `None` if the mathematics gives no such detector; use `without` for each part then.
         """
         return None
 

@@ -16,14 +16,14 @@ from blemish.expected import Choice, Each, Either, Kind, Maybe, Number, Whole
 from blemish.statistics import Moments, Statistic
 
 ERROR = 32 * torch.finfo(torch.float32).eps
-"""The error of features, as a share of their deviation: that of networks in float32 was up to 18 times its precision
-(EfficientNet-Lite0 in OpenVINO, against float64)."""
+"""The error of features, as a share of their deviation. For a network in float32 it was up to 18 times the precision of
+float32 (EfficientNet-Lite0 in OpenVINO, compared with float64)."""
 
 RULES: dict[str, Callable[[int], float]] = {
     "float64": lambda channels: max(channels * torch.finfo(torch.float64).eps, ERROR**2),
     "float32": lambda channels: channels * torch.finfo(torch.float32).eps,
 }
-"""The share of the largest eigenvalue up to which others are taken for errors, by the number of channels."""
+"""Eigenvalues up to this share of the largest one count as errors; a function of the number of channels."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Gaussian(Detector):
         if self.drop is not None:
             if len(self.drop) != len(grids):
                 raise SettingError(
-                    f"components to drop of {len(self.drop)} layers for {len(grids)}; give one list each"
+                    f"drop has lists for {len(self.drop)} layers, and there are {len(grids)}; give one list a layer"
                 )
             for layer, (dropped, (channels, _, _)) in enumerate(zip(self.drop, grids, strict=True)):
                 wrong = [index for index in dropped if not 0 <= index < channels]
@@ -104,7 +104,7 @@ class Gaussian(Detector):
             yield f"layer{index}", layer.movedim(1, -1).flatten(0, -2)  # (B · H · W, C)
 
     def components(self, layer: int) -> Components:
-        """Returns what a layer is whitened by.
+        """Returns the whitening of a layer.
 
         The rows give the components of `scipy.stats.Covariance.from_eigendecomposition(...).whiten`, without the dead
         ones, which come first there, and without those to `drop`.

@@ -1,4 +1,4 @@
-"""Heads, the modules that score: feature maps in, a coarse map and a score out, and what the map is made of."""
+"""Heads are the modules that score: from feature maps to a coarse map and a score, and the parts of the map."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Part:
 
 
 class Head(nn.Module, ABC):
-    """Computes a coarse anomaly map from feature maps, one score for each image from both, and the maps of parts.
+    """Computes a coarse anomaly map from feature maps, a score for each image, and the maps of the map's parts.
 
     Attributes:
         grid: height and width of the coarse map.

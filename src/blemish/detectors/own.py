@@ -1,7 +1,7 @@
-"""Detectors of one's own: a class of any module that Python can import, named `module:Class`.
+"""Detectors written by users: a class of any module that Python can import, named `module:Class`.
 
-A module is imported where a person named it, as an argument of `fit` or of the command. A name in a model's file
-imports nothing: such a class is only looked up among the modules that are imported already.
+A module is imported only if the user named it, as an argument of `fit` or of the command. A name in a model's file
+imports nothing: its class is only looked up among the modules that are imported already.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from blemish.errors import ModelError, SettingError
 
 
 def import_own(name: str) -> type[Detector]:
-    """Returns the class that a person named, `module:Class`, and imports its module.
+    """Returns the class that the user named, `module:Class`, and imports its module.
 
     Raises:
         SettingError: there is no such module or class, it fails when it is imported, or it is no detector.
@@ -33,8 +33,8 @@ def import_own(name: str) -> type[Detector]:
         raise SettingError(f"{module} cannot be imported ({type(error).__name__}: {error}); correct it") from error
     found = vars(sys.modules[module]).get(kind)
     if not isinstance(found, type) or not issubclass(found, Detector):
-        told = "has no" if found is None else "has, but not as a class of detectors,"
-        raise SettingError(f"{module} {told} {kind}; give a subclass of blemish.detectors.Detector")
+        told = f"{module} has no {kind}" if found is None else f"{kind} of {module} is not a detector class"
+        raise SettingError(f"{told}; give a subclass of blemish.detectors.Detector")
     missing = sorted(found.__abstractmethods__) if inspect.isabstract(found) else []
     missing += [needed for needed in ("name", "strides") if not hasattr(found, needed)]
     if missing:
@@ -43,16 +43,16 @@ def import_own(name: str) -> type[Detector]:
 
 
 def imported(name: str) -> type[Detector]:
-    """Returns the class of this name if its module was imported before, whoever wrote the name.
+    """Returns the class of this name if its module is imported already.
 
     Raises:
-        ModelError: it was not, so the model that names it cannot be used for this.
+        ModelError: it is not imported, so the model that names it cannot be used.
     """
     module, _, kind = name.partition(":")
     found = vars(sys.modules[module]).get(kind) if module in sys.modules else None
     if not isinstance(found, type) or not issubclass(found, Detector):
         raise ModelError(
-            f"the detector {name} is code of your own, which no model's file holds; import {module} first (in the "
-            f"command: --import {module}), then load the model again"
+            f"the detector {name} is your own class, and a model's files do not hold its code; import {module} first "
+            f"(in the command: --import {module}), then load the model again"
         )
     return found

@@ -1,4 +1,4 @@
-"""The power mean of a map as its score: between the mean, which shows large faint defects, and the maximum."""
+"""The power mean of a map as its score: between the mean, which finds large faint defects, and the maximum."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The scoring module, by which everything is scored: features in, scores and maps out.
 
 Resizing and Gaussian smoothing are linear and separable, so both together are one small matrix on each side of the
-coarse map. Equal to `torch.nn.functional.interpolate` followed by `scipy.ndimage.gaussian_filter` up to rounding.
+coarse map. The result equals `torch.nn.functional.interpolate` followed by `scipy.ndimage.gaussian_filter` up to
+rounding.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ OUTPUTS = ("score", "map")
 """The names of the first results of the graph in a saved model; those of `LayerMap` follow."""
 
 REFERENCE_SIDE = 224
-"""Side of the square input at which a detector's smoothing is stated in pixels; others count by their pixels' root."""
+"""Side of the square input to which a detector's smoothing refers; for others it grows with the root of the pixels."""
 
 
 class Scoring(nn.Module):

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Trained(Detector):
     """A detector with networks: their schedule, their loss, and how they are judged and saved.
 
-    A class that extends another detector too names that one first, `class FREAE(FRE, Trained)`, so that its defaults
-    stay.
+    A class that also extends another detector names that one first, as in `class FREAE(FRE, Trained)`, so that its
+    defaults are kept.
 
     Attributes:
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
@@ -35,7 +35,7 @@ class Trained(Detector):
     fewest: ClassVar[int] = 3
 
     holds_back: ClassVar[bool] = True
-    """Whether images are held back, of those that it is trained on, to judge it by."""
+    """Whether some training images are held back, to judge the training by."""
 
     allowed: ClassVar[Mapping[str, Kind]] = ALLOWED
 
@@ -66,16 +66,16 @@ class Trained(Detector):
         """Returns the module to train; it takes a batch and returns the terms of its loss; `loss` is minimised."""
 
     def enough(self) -> float | None:
-        """Returns the judgement at which training ends; `None` if it ends by its schedule alone."""
+        """Returns how good it must be for training to end early; `None` if training ends by its schedule alone."""
         return None
 
     def judged_map(self, features: Features) -> Tensor:
-        """Returns the map (B, h, w) of a batch at this stage of training, by which the training may be judged."""
+        """Returns the map (B, h, w) of a batch at this stage of training, to judge the training by."""
         coarse: Tensor = self.head()(tuple(features))
         return coarse
 
     def settle(self, batches: Iterable[Features]) -> None:  # most have nothing more to learn
-        """Called after training with normal batches, so the detector learns how its own maps look on normal images."""
+        """Learns how its own maps look on good images; called after training, with batches of them."""
 
     def merge(self, other: Self) -> Self:
         """Raises `SettingError`: networks that were trained apart cannot be joined."""

@@ -1,4 +1,4 @@
-"""A backbone as bytes, which every worker makes an engine of once: no machine has to download or to keep weights."""
+"""A backbone as bytes. Every worker makes an engine of it once, so no machine has to download or keep weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ THREADS = 1
 
 @dataclass(frozen=True)
 class PackedBackbone:
-    """A backbone ready to travel.
+    """A backbone in a form that can be sent to workers.
 
     Attributes:
         engine: `openvino` or `torch`.
@@ -46,7 +46,8 @@ def pack_backbone(extractor: Extractor, recipe: Recipe) -> PackedBackbone:
 def unpack_backbone(packed: PackedBackbone, recipe: Recipe) -> Engine:
     """Returns the backbone in an engine that computes in `THREADS` threads."""
     if packed.engine == "openvino":
-        from blemish.engines.openvino_engine import FEATURES, Graph, OpenVINOEngine
+        from blemish.engines.openvino_engine import FEATURES, OpenVINOEngine
+        from blemish.engines.openvino_graph import Graph
 
         scratch = Scratch()
         for name, content in packed.files.items():

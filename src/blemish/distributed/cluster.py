@@ -1,7 +1,7 @@
 """Joins a Ray cluster, or starts one on this machine for as long as it is used.
 
-Ray is told before it is imported not to report its use over the network. A cluster that does not answer is found out by
-another process: Ray itself would try for two minutes and then end the process that asked.
+Before Ray is imported, it is told not to report its use over the network. Another process tries first whether a cluster
+answers: Ray itself would try for two minutes and then end the process that asked.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 STORE = 4 << 30
-"""Bytes of memory for objects in a cluster on this machine, at most; more are written to its temporary folder."""
+"""The most bytes of memory for objects in a cluster on this machine; more are written to its temporary folder."""
 
 SHARE = 0.2
-"""The share of the free memory that these may take."""
+"""The share of the free memory that these objects may take."""
 
 SMALLEST = 100 << 20
 """Bytes for them at least; Ray wants more than 75 MiB."""
@@ -43,18 +43,18 @@ REACHING = 3.0
 """Seconds to wait for an address to take a connection."""
 
 JOINING = 10.0
-"""Seconds to wait, after that, until a cluster answers."""
+"""Seconds to wait then until a cluster answers."""
 
 ANSWERING = 60.0
 """Seconds to wait until every machine has said what is installed there."""
 
 EVERY = 0.1
-"""Seconds for which a cluster that took a connection counts as there."""
+"""Seconds until it is checked again whether the cluster still takes connections."""
 
 TICK = 0.5
-"""Seconds that Ray waits at a time. Ctrl-C is heard in between, since Ray makes an error of its own of it.
+"""Seconds that Ray waits at a time. Ctrl-C is handled in between, since within Ray it would become an error of Ray's.
 
-Nor while Ray starts or shuts down: there it may be lost, and the lock of the logs never be given back.
+It is not handled either while Ray starts or shuts down: it could be lost there, and a lock of the logs stay held.
 """
 
 PARTS = ("torch", "openvino")
@@ -76,7 +76,7 @@ class Node:
     Attributes:
         host: its name.
         version: of blemish there; `None` if it is not installed.
-        missing: names of those of `PARTS` that are not.
+        missing: names of the `PARTS` that are not installed.
     """
 
     host: str
@@ -101,7 +101,7 @@ class Cluster:
         address: as it was given.
 
     Attributes:
-        is_gone: whether it was found to be.
+        is_gone: whether it was found to be gone.
     """
 
     def __init__(self, address: str) -> None:
@@ -119,7 +119,7 @@ class Cluster:
     def check(self) -> None:
         """Raises `ClusterError` if the cluster's head, or its part on this machine, takes no connection any more.
 
-        To be called before a task is submitted: Ray would end this process without a word.
+        Call it before a task is submitted: otherwise Ray would end this process without a message.
         """
         if time.monotonic() < self._checked + EVERY:
             return
@@ -151,7 +151,7 @@ class Cluster:
 def connect(address: str) -> Iterator[Cluster]:
     """Connects this process to a cluster within the context; what was started for it is shut down at its end.
 
-    If the process is connected already, that connection is used, and left as it is.
+    If the process is connected already, that connection is used and not closed.
 
     Args:
         address: `local` starts a cluster on this machine with a worker for each core; `auto` joins the one that runs on
@@ -196,12 +196,12 @@ def check_address(address: str) -> str:
 
 
 def workers() -> int:
-    """Returns how many tasks of one core the cluster runs at a time now, at least one."""
+    """Returns how many tasks of one core the cluster can run at the same time now, at least one."""
     return max(1, int(load_ray().cluster_resources().get("CPU", 0)))
 
 
 def cores() -> int:
-    """Returns how many cores every machine with workers has, so that a task of so many can run on any of them."""
+    """Returns how many cores every machine with workers has at least, so that such a task can run on any of them."""
     counts = [node["Resources"].get("CPU", 0) for node in load_ray().nodes() if node["Alive"]]
     return max(1, int(min((count for count in counts if count >= 1), default=1)))
 
@@ -291,9 +291,9 @@ def check_nodes(address: str, nodes: Sequence[Node]) -> None:
 
 @contextmanager
 def _last_words(address: str) -> Iterator[None]:
-    """If this process is ended within the context, says so: another process waits for that.
+    """If this process is killed within the context, another process that waits for this prints a message.
 
-    Ray ends the process without a word when its part on this machine dies; so does the system when memory runs out.
+    Ray ends the process without a message when its part on this machine dies; so does the system when memory runs out.
     """
     if os.name == "nt":
         yield
@@ -376,7 +376,7 @@ def _no_dashboard() -> Iterator[None]:
 
 
 def _join(ray: Any, address: str) -> None:
-    """Joins a cluster, once another process could."""
+    """Joins a cluster, after another process has tried it."""
     advice = "start one with `ray start --head`, or give --ray local"
     if found := _HOST.fullmatch(address):
         try:
@@ -407,7 +407,7 @@ def _join(ray: Any, address: str) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Puts back the handlers of signals that Ray replaces, so that Ctrl-C and an end still clean up."""
+    """Restores the signal handlers that Ray replaces, so that Ctrl-C and signals to end still clean up."""
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     try:

@@ -1,9 +1,9 @@
-"""The pass over many images as tasks of Ray: shards are learned, and their summaries merged in a tree.
+"""The pass over many images as tasks of Ray: each shard of images is learned, and their summaries merged in a tree.
 
-Nothing here schedules. Tasks are submitted, at most `AHEAD` for each worker at a time, and waited for; a task whose
-worker dies is run again by Ray. The tree is that of the shards' numbers, so the result depends neither on which worker
-was quicker nor on how many there are. What shards learned stays with the workers; the driver has references to it. The
-last merge of a pass, beside which there is nothing else to do, has all cores of a machine.
+Nothing here schedules. Tasks are submitted, at most `AHEAD` for each worker at a time, and waited for; Ray runs a task
+again if its worker dies. The tree follows the shards' numbers, so the result depends neither on which worker was
+quicker nor on how many workers there are. What shards learned stays with the workers; the driver has references to it.
+The last merge of a pass gets all cores of a machine, since nothing else is left to do.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ if TYPE_CHECKING:
     from blemish.engines.extractor import Extractor
 
 SHARD, LARGEST, SHARES = 64, 1024, 8
-"""Images, or tiles, of a shard: a multiple of 64, so that batches are those of one machine. Large shards take less
-merging, and small ones occupy all workers to the end; a pass has about 8, unless it has few images or very many."""
+"""Images, or tiles, of a shard: a multiple of 64, so that batches are the same as on one machine. Large shards need
+less merging, and small ones keep all workers busy to the end; a pass has about 8 shards, unless it has few images or
+very many."""
 
 AHEAD = 2
 """Tasks that are submitted for each worker, so that none waits for the driver."""
 
 RETRIES = 20
-"""How often a task is run again whose worker died."""
+"""How many times a task is run again if its worker dies."""
 
 KEPT_LEVEL = 2
-"""Summaries of 2^2 shards and more are kept in the user's folder, and the last one."""
+"""Summaries of 2 to this power shards and more are kept in the user's folder, and the last one."""
 
 COUNTED = 5.0
 """Seconds after which the workers are counted again, since a cluster may grow."""
@@ -85,7 +86,7 @@ class Fold:
         tiles: of an image, on average.
         folder: for summaries; none are kept without one.
         resume: go on from the summaries there.
-        decisive: what else decides the fit, besides the recipe and the weights, as JSON can hold it.
+        decisive: what else decides the fit, apart from the recipe and the weights, as JSON can hold it.
 
     Raises:
         SettingError: the folder holds what would be overwritten.
@@ -136,13 +137,13 @@ class Fold:
     def learn(self, images: Images, scored_by: Any = None, watch: Watch | None = None) -> tuple[Report, Any]:
         """Returns the report of all images, and a reference to what a detector learned from them, for `merged`.
 
-        An image whose picture was there before, in this pass or an earlier one, is left out: its shard is learned again
-        without it. Which image is the first one depends on the images' order alone: a shard is taken in after all that
-        come before it are known.
+        An image that is the same as an earlier one, in this pass or one before, is left out: its shard is learned again
+        without it. Which image counts as the first depends on the images' order alone, since a shard is taken in only
+        after all shards before it.
 
         Args:
             images: of this pass.
-            scored_by: a reference to what the model has learned that is to score each image before it is learned from.
+            scored_by: a reference to what a model has learned, which scores each image before it is learned from.
             watch: called as images are done.
 
         Raises:
@@ -181,20 +182,20 @@ class Fold:
         return submit
 
     def cancel(self, tasks: Iterable[Any]) -> None:
-        """Takes back tasks that have not been run."""
+        """Cancels tasks that have not been run."""
         for task in () if self.cluster.is_gone else tasks:
             with suppress(Exception):  # the cluster may be gone
                 self.ray.cancel(task)
 
 
 def images_of_a_shard(images: int, tiles: float = 1.0) -> int:
-    """Returns how many images a shard of a pass over `images` has, if each has so many tiles on average."""
+    """Returns how many images a shard of a pass over `images` has, if each has `tiles` tiles on average."""
     rows = SHARD * max(1, min(math.ceil(images * tiles / (SHARES * SHARD)), LARGEST // SHARD))
     return max(1, int(rows / tiles))
 
 
 def from_anywhere(path: Location) -> Location:
-    """Returns the path as any machine has it."""
+    """Returns the path in the form that is valid on any machine."""
     return path.absolute() if isinstance(path, Path) else path
 
 

@@ -1,4 +1,4 @@
-"""A worker that judges parts of the images with a model that it loads once, and writes their files."""
+"""A worker that predicts parts of the images with a model that it loads once, and writes their files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from blemish.storage.remote import is_remote
 
 @dataclass(frozen=True)
 class Rates:
-    """What decides in place of the model's own rates, as in `Model.at`."""
+    """Rates or a threshold that replace the model's own, as in `Model.at`."""
 
     false_alarm_rate: float | None = None
     threshold: float | None = None
@@ -56,9 +56,9 @@ class Job:
 
 
 class Worker:
-    """Judges parts, one after the other, with a model that it loads once.
+    """Predicts parts, one after the other, with a model that it loads once.
 
-    An error of the user's is returned as a text, which Ray would wrap in its own.
+    A `BlemishError` is returned as text, since Ray would wrap it in an error of its own.
     """
 
     def __init__(self, job: Job) -> None:
@@ -111,8 +111,8 @@ def judge_part(model: Model, part: Part, maps: str, place: Place) -> Counts:
     wanted: list[Location] = [Remote(text, size) if is_remote(text) else Path(text) for text, size in part.images]
     if not any(isinstance(image, Remote) or os.path.isdir(os.path.dirname(str(file_of(image)))) for image in wanted):
         raise SourceError(
-            f"{part.images[0][0]}: this machine does not have the folder of it; give one that every machine of the "
-            "cluster has at the same path, or an address such as s3://bucket/folder"
+            f"{part.images[0][0]}: its folder is not on this machine; give a folder that every machine of the cluster "
+            "has at the same path, or an address such as s3://bucket/folder"
         )
     rows: list[dict[str, Any]] = []
     for prediction in model.judge(wanted):
@@ -123,7 +123,7 @@ def judge_part(model: Model, part: Part, maps: str, place: Place) -> Counts:
             place.put(name, map_file(model, prediction.path, prediction.map, maps))
             row["map"] = name
         rows.append(row)
-        del prediction  # maps of large photographs take room
+        del prediction  # maps of large photographs take much memory
     counts = Counts(
         len(rows), sum(row["is_anomaly"] is True for row in rows), sum(row["error"] is not None for row in rows)
     )

@@ -1,7 +1,7 @@
-"""Summaries in a folder, so that a fit whose driver was stopped goes on from them.
+"""Summaries in a folder, so that a fit whose driver was stopped can continue from them.
 
-Each is a folder with a card: the report of its images, and what decides the fit. What is written covers what was
-written before of the same images, which is then removed.
+Each is a folder with a card: the report of its images, and what decides the fit. A new summary replaces earlier ones of
+the same images, which are then removed.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Kept:
     Attributes:
         folder: where they are.
         identity: all that decides the fit, as JSON holds it.
-        resume: go on from those that are there.
+        resume: continue from those that are there.
 
     Raises:
-        SettingError: the path is not a folder, or holds summaries that are not to be gone on from.
+        SettingError: the path is not a folder, or holds summaries and `resume` is false.
         StorageError: it cannot be written, or the summaries there are of another fit.
     """
 
@@ -55,7 +55,7 @@ class Kept:
         held = self._names()
         if held and not self.resume:
             raise SettingError(
-                f"{self.folder}: holds a fit already ({held[0]}); go on from it with --resume, or give another folder"
+                f"{self.folder}: holds a fit already ({held[0]}); continue it with --resume, or give another folder"
             )
         for name in held:
             self._read_card(self.folder / name)
@@ -105,7 +105,7 @@ class Kept:
             yield level, place, report, learned
 
     def _read_card(self, path: Path) -> dict[str, Any]:
-        """Returns the card of a summary of this fit, whose name is still that under which it was written."""
+        """Returns the card of a summary of this fit, which still has the name under which it was written."""
         with _advised(path):
             card = read_card(path, KIND)
         saved = card.get("identity")

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -33,14 +33,11 @@ from blemish.progress import Progress
 from blemish.storage.place import UNFINISHED, Place
 from blemish.storage.remote import is_remote
 
-if TYPE_CHECKING:
-    pass
-
 IMAGES = 256
 """Images in a part, by default: minutes of work at most, and a file that is not tiny."""
 
 TRIES = 4
-"""How often a part is tried again whose worker was killed, as one image too many for the memory may do each time."""
+"""How many times a part is tried again if its worker was killed; an image too large for the memory kills each one."""
 
 SEEN_WITHIN = 10.0
 """Seconds within which a file that another machine wrote must be seen here."""
@@ -48,7 +45,7 @@ SEEN_WITHIN = 10.0
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         folder: with the parts.
@@ -100,7 +97,7 @@ def predict(
         progress: called with the stage, and how many images of how many are done.
 
     Raises:
-        SourceError: a source is missing or empty, or a machine does not see its images.
+        SourceError: a source is missing or empty, or its images are not on a machine of the cluster.
         ModelError: the model cannot be loaded.
         StorageError: the folder holds something else, or cannot be written to.
         ClusterError: there is no cluster, or it broke off.
@@ -213,7 +210,7 @@ def _dataset(job: Job, parts: Sequence[Part]) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps back Ray's warnings of its own changes to come."""
+    """Hides Ray's warnings of future changes to Ray."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

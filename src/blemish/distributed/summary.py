@@ -1,4 +1,4 @@
-"""What is left of a shard's images once they are learned from: a detector's statistics, and a report of the images."""
+"""The summary of a shard: the statistics of the detector that learned from its images, and a report of the images."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def pack(detector: Detector) -> Packed:
 
 
 def unpack(recipe: Recipe, packed: Packed) -> Detector:
-    """Returns the recipe's detector that learned this. It shares the arrays' memory, so it is to be read alone."""
+    """Returns the recipe's detector that learned this. It shares the arrays' memory, so it must not be changed."""
     import torch
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Which summaries are merged with which: neighbours, and then neighbours of these, whatever order they come in."""
+"""Decides which summaries are merged: neighbours in a binary tree, in whatever order they come."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Tree(Generic[T]):
         self._waiting: dict[tuple[int, int], T] = {}
 
     def add(self, level: int, place: int, node: T) -> Pair[T] | None:
-        """Takes in a node; returns it with its neighbour, if that is there already. The merge is to be added too."""
+        """Takes in a node; returns it with its neighbour if that is there already. Then add their merge as a node."""
         while level < self.top and (place ^ 1) << level >= self.leaves:
             level, place = level + 1, place >> 1  # there is no neighbour
         if level == self.top:

@@ -25,9 +25,9 @@ BATCH = 32
 class Engine(Protocol):
     """Runs a module. Batches are uint8 (b, H, W, 3), commonly with b = `BATCH`; each result has arrays of b rows.
 
-    `then` returns this engine followed by a module, which takes the tuple of its results; `outputs` names the results
-    of that module. `further` is a module that gives the same results and more behind them, which `names` names; it is
-    what `explainer` runs. `save` writes OpenVINO graphs for images of `shape` (H, W) into a folder; it raises `OSError`
+    `then` returns this engine followed by a module, which takes the tuple of its results; `outputs` are the names of
+    that module's results. `further` is a module that returns the same results and then more, whose names are `names`;
+    `explainer` runs it. `save` writes OpenVINO graphs for images of `shape` (H, W) into a folder, and raises `OSError`
     if it cannot.
     """
 

@@ -1,6 +1,7 @@
-"""What runs a graph, and where: `cpu` in either engine, `cuda` and `mps` in torch, `gpu` and `npu` in OpenVINO.
+"""Which engine runs a graph, and on which device: `cpu` for both, `cuda` and `mps` for torch, `gpu` and `npu` for
+OpenVINO.
 
-Nothing is imported to look for a device that was not asked for.
+No library is imported to look for a device that was not asked for.
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ def choose_engine(engine: str = "auto", device: str = "auto", *, gradients: bool
     Args:
         engine: one of `ENGINES`.
         device: `auto`, `cpu`, torch's `cuda`, `cuda:1` or `mps`, or OpenVINO's `gpu`, `gpu:1` or `npu`.
-        gradients: whether the module to run takes gradients; only torch can do that.
+        gradients: whether the module needs gradients, which only torch can compute.
 
     Raises:
-        SettingError: a name is unknown, the two do not go together, the device is not there, OpenVINO is asked for
-            gradients, or torch is needed and not installed.
+        SettingError: a name is unknown, engine and device do not fit together, the device is not there, gradients are
+            needed from OpenVINO, or torch is needed and not installed.
     """
     if engine not in ENGINES:
         raise SettingError(f"no engine is called {engine!r}; give one of {', '.join(ENGINES)}")
     owner = _owner(device)
     if owner and engine not in {"auto", owner}:
         raise SettingError(
-            f"device {device} is of {owner}, not of {engine}; leave out --engine {engine}, or give another --device"
+            f"device {device} belongs to {owner}, not {engine}; leave out --engine {engine}, or give another --device"
         )
     engine = owner or engine
     if gradients and engine == "openvino":
@@ -86,12 +87,12 @@ def devices_here() -> list[str]:
 
 
 def torch_device(device: str) -> str:
-    """Returns where torch computes if a graph is to run on this device: on its best one if that is not torch's."""
+    """Returns torch's device when a graph runs on `device`: the same, or `auto` if torch does not have it."""
     return device if device == "cpu" or _owner(device) == "torch" else "auto"
 
 
 def _owner(device: str) -> str | None:
-    """Returns the engine that a device is of; `None` for `auto` and `cpu`. Raises `SettingError` for another name."""
+    """Returns the engine that a device belongs to; `None` for `auto` and `cpu`. Raises `SettingError` if unknown."""
     found = _FORM.fullmatch(device)
     if found is None:
         raise SettingError(f"no device is called {device!r}; give one of {', '.join(DEVICES)}")

@@ -3,8 +3,8 @@
 Importing timm and converting a network for OpenVINO take longer than computing the features of a hundred images. The
 result is kept in the user's cache folder, or in the folder that `BLEMISH_CACHE` names; if that is empty, nothing is
 kept. An entry's name has a digest of all that decides its content, such as the weights and the libraries' versions. A
-damaged entry is made again. A cache that cannot be used, for any reason, counts as empty, and only its own entries are
-deleted.
+damaged entry is made again. A cache that cannot be used, for any reason, counts as empty. Only entries of the cache are
+ever deleted.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from blemish.backbones.weights import find_weights, weights_file
 from blemish.engines import Engine, RunsOn
 from blemish.errors import ModelError, StorageError, WeightsError
 from blemish.images import Geometry
+from blemish.interrupts import hold
 from blemish.progress import LOG
 from blemish.storage import check_files, digest, new_folder, read_card, remove_folder, write_card
 from blemish.storage.cards import card_name
@@ -162,9 +163,9 @@ def _entry(name: str, layers: Sequence[int | str], geometry: Geometry, weights: 
 
 
 def _read(entry: Path, device: str) -> Extractor | None:
-    """Returns what an entry holds; `None` if it is damaged, another user's, or cannot be read.
+    """Returns what an entry holds; `None` if it is damaged, belongs to another user, or cannot be read.
 
-    It is copied first and then checked, so that later changes to it do no harm.
+    It is copied first and then checked, so that later changes to the entry do no harm.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -182,7 +183,8 @@ def _read(entry: Path, device: str) -> Extractor | None:
         check_files(copy, card)
         layers = tuple(Layer(**layer) for layer in card["layers"])
         normalisation = Normalisation(**{name: tuple(values) for name, values in card["normalisation"].items()})
-        weights = load_file(copy / WEIGHTS)
+        with hold():  # safetensors would make an error of its own of an interrupt
+            weights = load_file(copy / WEIGHTS)
         found = Extractor(engine, tuple(card["asked"]), layers, weights, card["origin"], normalisation)
     except (ModelError, StorageError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
@@ -192,7 +194,7 @@ def _read(entry: Path, device: str) -> Extractor | None:
 
 
 def _keep(entry: Path, extractor: Extractor, shape: tuple[int, int]) -> None:
-    """Writes an entry and removes the oldest ones. A failure is only told: it makes the next fit start later."""
+    """Writes an entry and removes the oldest ones. A failure is only a warning: the next fit then starts later."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -200,7 +202,8 @@ def _keep(entry: Path, extractor: Extractor, shape: tuple[int, int]) -> None:
         _remove_damaged(entry)
         with new_folder(entry, KIND, force=True) as folder:
             extractor.engine.save(folder, shape)
-            save_file(dict(extractor.weights), folder / WEIGHTS)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                save_file(dict(extractor.weights), folder / WEIGHTS)
             content: dict[str, Any] = {"asked": list(extractor.asked), "origin": extractor.origin}
             content["layers"] = [asdict(layer) for layer in extractor.layers]
             if extractor.normalisation is not None:

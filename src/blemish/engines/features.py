@@ -1,4 +1,4 @@
-"""What features must be before anything is learned from them: finite, and not all the same."""
+"""Checks of features before anything is learned from them: they must be finite, and not all the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemish.errors import DegenerateError
 from blemish.images import Location
 
 SAME = 1e-5
-"""Features whose difference is a smaller share of the largest are those of the same picture."""
+"""Features that differ by a smaller share of the largest one count as those of the same picture."""
 
 
 @dataclass
@@ -49,8 +49,8 @@ class Variety:
         """Raises `DegenerateError` if there were several images and all of them are the same."""
         if self.count > 1 and not self.found:
             raise DegenerateError(
-                f"{root}: all {self.count} images to fit are the same picture, so nothing can be learned of how good "
-                "ones differ; give different ones"
+                f"{root}: all {self.count} images to fit are the same picture, so nothing can be learned about how "
+                "good images differ; give different ones"
             )
 
 

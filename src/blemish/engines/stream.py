@@ -114,9 +114,9 @@ def stream(
     copies: Copies | None = None,
     known: Container[str] | None = None,
 ) -> Iterator[Chunk]:
-    """Yields the results of all sources in order: each is a row, a row for each tile, or an error of a chunk.
+    """Yields the results of all sources in order: each source is a row, a row for each tile, or an error of a chunk.
 
-    Each row is followed by those of its shifted copies, if there are to be any. The engine does not run for an image
+    Each row is followed by those of its shifted copies, if copies are asked for. The engine does not run for an image
     that is left out.
 
     Args:
@@ -169,10 +169,9 @@ def stream(
 def whole(chunks: Iterable[Chunk], geometry: Geometry) -> Iterator[Scored]:
     """Yields one result for each image, in order, from chunks of scores and maps; the maps of tiles are joined.
 
-    Chunks may have a typical and the highest value of each layer's map besides. Of tiles the median of the typical ones
-    and the largest of the highest are taken.
-
-    An image with a score or map that is not finite gets an error instead.
+    Chunks may also have a typical and the highest value of each layer's map. From tiles, the median of the typical
+    values and the largest of the highest ones are taken. An image with a score or map that is not finite gets an error
+    instead.
     """
     mosaic: Mosaic | None = None
     of_tiles: list[list[NDArray[np.float32]]] = []
@@ -212,7 +211,7 @@ def tensors(arrays: Iterable[NDArray[np.float32]]) -> list[Tensor]:
 
 
 def _is_large(place: Place, geometry: Geometry) -> bool:
-    """Whether a photograph is so large that its batch must not wait for tiles of the next one."""
+    """Whether a photograph is so large that its last batch does not wait for tiles of the next one."""
     return place.height * place.width > BATCH * geometry.tiling.side**2
 
 

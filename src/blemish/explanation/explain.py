@@ -32,20 +32,20 @@ def explain_layers(
     displays: Sequence[tuple[float, float]],
     names: Sequence[str],
 ) -> list[Cause]:
-    """Returns what each layer gives to an image's map; a layer that is the only one has the map itself.
+    """Returns what each layer contributes to an image's map; if there is only one layer, this is the map itself.
 
-    Where maps add up, a layer's share is its part of the map's value at the peak. Where they multiply, as those of
-    `fre`, logarithms add up: the share is log(f_l / g_l) divided by the sum of this over all layers, with f_l the
-    layer's value at the peak and g_l its typical value on good images. So it is the layer's part of how far the peak
-    lies above what is typical, as a ratio. All shares add up to 1 either way. A share of logarithms is below 0 if the
-    layer is lower there than is typical of good images, and so draws the map down. It is `None` where the product is no
-    higher than the typical one, so that there is nothing to explain.
+    If the maps add up, a layer's share is its part of the map's value at the peak. If they multiply, as those of `fre`
+    do, their logarithms add up: the share is log(f_l / g_l) divided by the sum of this over all layers, where f_l is
+    the layer's value at the peak and g_l its typical value on good images. So it is the layer's part of how far the
+    peak lies above the typical value, as a ratio. All shares add up to 1 in both cases. A share of logarithms is below
+    0 if the layer's value is lower there than is typical of good images. It is `None` if the product is not higher than
+    the typical one, so that there is nothing to explain.
 
     Args:
         map: of the image (H, W).
         display: the bottom of the colours, which is a typical value on good images, and their top.
-        maps: of the layers (H, W); empty if there is one alone.
-        kinds: what they are.
+        maps: of the layers (H, W); empty if there is only one layer.
+        kinds: which layers each map has, and whether maps add up or multiply.
         displays: as `display`, for each layer.
         names: of the model's layers.
     """
@@ -80,10 +80,10 @@ def explain_components(
     map: Map,
     typical: float,
 ) -> list[Cause]:
-    """Returns what components give to an image's map, the one that adds the most at the peak first.
+    """Returns what components contribute to an image's map, the one that adds the most at the peak first.
 
-    Their colours end at twice the value that a component's map exceeds at one position in a hundred on good images, if
-    all components are alike and normally distributed.
+    Their colour scale ends at twice the value that a component's map exceeds at one position in a hundred on good
+    images, if all components are alike and normally distributed.
 
     Args:
         scoring: of the fitted detector.
@@ -105,8 +105,8 @@ def explain_components(
         if asked is None:
             return []
         raise SettingError(
-            f"this detector has no components, it explains by layers ({', '.join(names)}); "
-            "leave --components out, or fit gaussian or padim"
+            f"this detector has no components; it explains by layers ({', '.join(names)}); "
+            "leave out --components, or fit gaussian or padim"
         )
     peak = peak_of(map)
     whole = float(map[peak])

@@ -23,7 +23,7 @@ COLUMNS = 6
 
 
 SCALE = "colours: dark is typical of good images, the middle is the most that good images reach"
-"""What a picture says of the colours of its map and of its layers."""
+"""What a picture says about the colours of its map and its layers."""
 
 SCALES = ("fixed", "per-component", "cross-component", "score")
 
@@ -38,12 +38,12 @@ class Cause:
             the principal component; `None` for a whole layer.
         map: (H, W) at the model's input size.
         at_peak: the map's value where the image's map is largest.
-        share: how much of the image's map there comes from it, 1 for all of it; below 0 if it draws the map down;
-            `None` where that is not defined. `explain_layers` says how layers share, also where they multiply; of a
-            component it is `at_peak` as a share of the map's value.
-        display: map values drawn as the bottom and the top of the colours. Of a layer they are fixed by good images, as
-            those of the image's map are: the bottom is a typical value on good images, and the middle one that good
-            images do not exceed, but for the stated false-alarm rate.
+        share: how much of the image's map there comes from it, 1 for all of it; below 0 if it lowers the map; `None`
+            if that is not defined. `explain_layers` defines it for layers; for a component it is `at_peak` divided by
+            the map's value.
+        display: map values drawn as the bottom and the top of the colours. For a layer they are set by good images, as
+            for the image's map: the bottom is a typical value on good images, and the middle is one that good images do
+            not exceed, except at the stated false-alarm rate.
     """
 
     layer: str
@@ -68,7 +68,7 @@ class Cause:
 
 
 def good_values(display: tuple[float, float]) -> str:
-    """Returns in words which values good images have: a typical one, and the most, by a map's colours."""
+    """Returns in words which values good images have, a typical one and the highest, from a map's colour scale."""
     bottom, top = display
     return f"good: about {short(bottom)}, up to {short((bottom + top) / 2)}"
 
@@ -116,6 +116,14 @@ class Explanation:
     tile: tuple[int, int, int] | None = None
     offset: tuple[float, float] = (0.0, 0.0)
     scale: tuple[float, float] = (1.0, 1.0)
+
+    def __repr__(self) -> str:
+        """Returns the score, the place and what each layer gives there, without the arrays."""
+        x, y = self.place
+        first = (
+            f"Explanation: score {short(self.score)}, threshold {short(self.threshold)}; map largest at x {x}, y {y}"
+        )
+        return "\n  ".join([first, *map(str, self.layers)])
 
     @property
     def boxes_in_image(self) -> list[Box]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from blemish.engines.openvino_engine import FEATURES, SCORE_AND_MAP, SCORING, Graph
+from blemish.engines.openvino_engine import FEATURES, SCORE_AND_MAP, SCORING
+from blemish.engines.openvino_graph import Graph
 from blemish.engines.openvino_runtime import openvino
 from blemish.errors import ExportError
 from blemish.export.formats import Format

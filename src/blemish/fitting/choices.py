@@ -25,11 +25,11 @@ class Choices:
     Attributes:
         detector: empty.
         geometry: how images become the model's input.
-        in_proportion: whether its height and width, which are those of a square, are still to be those of as many
-            pixels in the images' own proportions.
+        in_proportion: whether the fit still has to change its square into a rectangle with as many pixels and the
+            images' own proportions.
         backbone: timm's name, with a tag if one was named, or `pixels`.
         layers: of the backbone; `None` for those that the detector takes by default.
-        copies: shifted copies of each image, at most, for a detector that gains by them.
+        copies: the largest number of shifted copies of each image, for a detector that gains from them.
     """
 
     detector: Detector
@@ -54,7 +54,7 @@ def choose(
     weights: bool,
     seed: int,
 ) -> Choices:
-    """Returns what is to be fitted: what was given, else what the preset or the rung of quality has.
+    """Returns what is to be fitted: what was given, or else what the preset or the quality says.
 
     The arguments are those of `fit`; `weights` says whether any were named or may be fetched.
 
@@ -62,17 +62,18 @@ def choose(
         SettingError: a name or a value is not known, or two of them contradict each other.
     """
     paper = find_preset(preset) if preset else None
-    rung = find_quality(BALANCED if quality is None else quality)
+    level = find_quality(BALANCED if quality is None else quality)
     if paper and quality is not None:
         raise SettingError(f"preset {preset} has a backbone and a size of its own; leave out --quality or --preset")
     chosen = _detector(detector, settings or {}, paper, seed)
     if paper and not paper.suits(chosen.name):
-        raise SettingError(f"preset {preset} is of {paper.detector}, not of {chosen.name}; leave one of them out")
-    name = _backbone(backbone, paper, rung)
+        raise SettingError(f"preset {preset} is for {paper.detector}, not for {chosen.name}; leave one of them out")
+    name = _backbone(backbone, paper, level)
     if chosen.sees_pixels:
         if backbone or layers is not None or weights or quality is not None:
             raise SettingError(
-                f"{chosen.name} looks at the images themselves; leave out backbone, layers, weights and quality"
+                f"{chosen.name} takes the images themselves, not a backbone's features; leave out backbone, layers, "
+                "weights and quality"
             )
         name = PIXELS
     elif layers is None and paper:
@@ -82,12 +83,12 @@ def choose(
                 "with --layers"
             )
         layers = paper.layers
-    copies = 0 if paper else rung.copies  # no paper makes any
-    return Choices(chosen, *_geometry(size, crop, tile, overlap, paper, rung), name, layers, copies)
+    copies = 0 if paper else level.copies  # no paper makes any
+    return Choices(chosen, *_geometry(size, crop, tile, overlap, paper, level), name, layers, copies)
 
 
 def _backbone(given: str | None, preset: Preset | None, quality: Quality) -> str:
-    """Returns timm's name of the backbone. The preset's architecture without a tag is the preset's weights of it."""
+    """Returns timm's name of the backbone. The preset's architecture without a tag means the preset's weights."""
     if given is None:
         return canonical_name(preset.backbone if preset else quality.backbone)
     name = canonical_name(given)
@@ -105,7 +106,9 @@ def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset:
             chosen["seed"] = seed
         return make_detector(name, {**chosen, **settings})
     if settings:
-        raise SettingError(f"settings were given beside a {given.name} detector that has its own; give one of them")
+        raise SettingError(
+            f"settings were given together with a {given.name} detector, which has its own; give one of them"
+        )
     if given.count:
         raise SettingError(f"this {given.name} detector was fitted already; give a new one")
     return given
@@ -119,10 +122,10 @@ def _geometry(
     preset: Preset | None,
     quality: Quality,
 ) -> tuple[Geometry, bool]:
-    """Returns the geometry, and whether it is still to be brought to the images' own proportions.
+    """Returns the geometry, and whether it still has to take the images' own proportions.
 
-    It is if the size is one number. A paper's size, and a size before a crop, are those of a square. A preset's crop is
-    used only with the preset's size.
+    It has to if the size is one number. A paper's size is that of a square, and so is a size before a crop. A preset's
+    crop is used only with the preset's size.
     """
     if crop is None and preset and size is None and not tile:
         crop = preset.crop

@@ -1,6 +1,6 @@
-"""How long a fit takes besides its pass over the images: to learn, to calibrate, and to write the model.
+"""Estimates how long a fit takes, apart from its pass over the images: to learn, to calibrate, to write the model.
 
-These follow from sizes that are known before the start, and from how quick this machine is right now, which is timed.
+The estimate follows from sizes that are known before the start, and from the speed of this machine, which is measured.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from blemish.fitting.split import Division
 
 SHAPE = (32, 1 << 15, 512)
-"""Of the product that is timed: a batch of long vectors with many others, as scoring computes it."""
+"""Sizes of the matrix product that is timed: a batch of long vectors with many others, as scoring computes it."""
 
 BLOCK = 8 << 20
 """Bytes whose digest is timed."""
 
 WRITES = 5.0
-"""How many times as long as the digest of a model's bytes it takes to convert, write, check and flush them (measured
-with models of 15 to 460 MB)."""
+"""Converting, writing, checking and flushing a model takes this many times as long as computing the digest of its bytes
+(measured with models of 15 to 460 MB)."""
 
-SETTLING = 0.4
-"""Seconds in which the scoring graph is traced and the files are made, whatever their size."""
+SETTLING = 0.8
+"""Seconds to trace the scoring graph and to make the files, whatever their size."""
 
 
 def seconds_beside(detector: Detector, grids: list[Grid], images: Division, rows: int, each: int) -> float:

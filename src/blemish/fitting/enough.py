@@ -1,4 +1,4 @@
-"""Whether there are enough different images for a fit, seen before the backbone runs over any of them."""
+"""Checks that there are enough different images for a fit, before the backbone runs on any of them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_enough(dataset: Dataset, geometry: Geometry, name: str, fewest: int) -
     if len(found) == 1:
         raise DegenerateError(
             f"{dataset.root}: all {len(paths) - len(bad)} images to fit are the same picture, so nothing can be "
-            "learned of how good ones differ; give different ones"
+            "learned about how good images differ; give different ones"
         )
     raise DegenerateError(
         f"{dataset.root}: the {len(paths) - len(bad)} images to fit show only {len(found)} different pictures, and "

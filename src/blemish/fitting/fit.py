@@ -1,44 +1,31 @@
-"""From good images to a model: plan, learn from most of them, calibrate on the others. This joins the rooms."""
+"""Makes a model from good images: all arguments become choices, and `work` then learns and calibrates."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blemish.backbones import side_step
-from blemish.calibration import Calibration, promised_rate
 from blemish.calibration.cross_fit import LIMIT
 from blemish.engines import choose_engine
 from blemish.engines.devices import torch_device
 from blemish.errors import SettingError, as_count, require
-from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.choices import Layers, choose
 from blemish.fitting.enough import check_enough
-from blemish.fitting.frames import Source, read_images, said_of
-from blemish.fitting.kept import Kept
-from blemish.fitting.learn import learn
-from blemish.fitting.on_cluster import learn_and_hold_out, make_fold
-from blemish.fitting.passes import Passes
-from blemish.fitting.plan import Plan, free_memory, plan_fit
-from blemish.fitting.split import Calibrating, Division, count_rows, divide, images_digest
-from blemish.fitting.trim import trim as leave_out_suspicious
+from blemish.fitting.frames import Source, read_images
+from blemish.fitting.plan import Plan, free_memory
+from blemish.fitting.split import Calibrating, count_rows, divide
 from blemish.fitting.virtual import copies_of_each
-from blemish.images import Copies, in_proportion
-from blemish.model import Fitted, Learned, Model, Provenance, Recipe
-from blemish.model.inside import Inside
-from blemish.model.provenance import CalibratedOn, Change, now, versions
+from blemish.fitting.work import Options, prepare, run
+from blemish.images import in_proportion
+from blemish.model import Model, Recipe
 from blemish.model.recipe import LARGEST_SEED
 from blemish.progress import LOG, Progress, reported
 
 if TYPE_CHECKING:
     from blemish.detectors import Detector
-    from blemish.distributed.cluster import Cluster
-    from blemish.distributed.fold import Fold
-    from blemish.engines.extractor import Extractor
-    from blemish.fitting.trained.learn import Run, Training
 
 
 def fit(
@@ -79,9 +66,10 @@ def fit(
     """Returns a model of the good images in `source`. The backbone runs once for each of them.
 
     The threshold, the p-values and the display scale come from scores of images by models that did not see them. Up to
-    `LIMIT` images are cross-fitted: all are learned from, and each is scored by a model of those of other folds. Of
-    more, a share is held out, and a detector that learns in one pass takes these in after they were scored. A trained
-    detector (`hfr`, `vae`, `vae-grf`, `fre-ae`) holds out a share and never sees it, unless `folds` are asked for.
+    `LIMIT` images are cross-fitted: the model learns from all of them, and each is scored by a model of the other
+    folds. If there are more, a share is held out; a detector that learns in one pass also learns from this share after
+    it was scored. A trained detector (`hfr`, `vae`, `vae-grf`, `fre-ae`) holds out a share and never learns from it,
+    unless `folds` are asked for.
 
     Args:
         source: a path, `layout:PATH`, or a data set that was read; its training part is used. Or good images, as
@@ -89,14 +77,14 @@ def fit(
         bgr: whether the channels of arrays and tensors are blue, green, red, as OpenCV has them.
         detector: a name in `blemish.detectors.DETECTORS`, `fre` by default; a new detector, such as `FRE(power=8)`; or
             a class of your own, `module:Class`, whose module is then imported.
-        settings: of the named detector, by name; others keep their defaults.
-        backbone: a network of timm's that gives feature maps, with the tag of its weights or without
-            (`resnet18.tv_in1k`); by default that of the quality.
+        settings: of the named detector, by name; all others keep their defaults.
+        backbone: a timm network that gives feature maps, with the tag of its weights or without (`resnet18.tv_in1k`);
+            by default that of the quality.
         layers: levels, means of levels (`22-28`), or names of modules; by default the detector's own choice.
         size: side of a square with as many pixels as the model's input, by default that of the quality. The input has
             the proportions of the median image, with sides that are multiples of 32, or of the side of a transformer's
-            patches; it is a square if the images vary too much. `HxW` is the input's height and width whatever the
-            images' are. With tiles the size is what each is resized to, by default their own; with a crop it is the
+            patches; it is a square if the images' proportions vary too much. `HxW` sets the input's height and width.
+            With tiles, each tile is resized to the size, by default its own; with a crop, the size is that of the
             square that is cropped.
         crop: side of a centre crop after resizing.
         tile: cut photographs into tiles of this many of their own pixels; each tile is a sample. Photographs are held
@@ -104,20 +92,20 @@ def fit(
         overlap: pixels that neighbouring tiles share, at least; a quarter of the tile by default.
         trim: leave out images that look anomalous themselves, by the cross-fitted scores, and fit without them.
         preset: name of a paper's settings; other arguments have precedence. Another architecture needs `layers`.
-        quality: `fast`, `balanced` (the default) or `best`: the backbone, the size and the copies, as far as other
-            arguments do not give them. Not for a preset, nor for a detector that looks at the images themselves.
+        quality: `fast`, `balanced` (the default) or `best`: the backbone, the size and the copies, unless other
+            arguments give them. Not for a preset, nor for a detector that takes the images themselves.
         false_alarm_rate: the rate that the threshold promises; by default 1 %, or the lowest possible rate.
         box_rate: the share of good images that may show a box; by default 10 %, or the lowest possible share.
         calibration: `cross` or `hold-out`; by default as above.
-        folds: of the cross-fit; by default 10, or below 30 images as many as there are; for `padim` as many as there
-            are, where it can leave each image out at once.
-        calibration_share: hold out this share, at least 20 images, at most half; a fifth by default, and 200 images at
-            most for a trained detector.
-        copies: shifted copies of each image to learn from besides it; by default as many as fill up to about
-            `virtual.ENOUGH` images, at most those of the quality, for a detector that gains by them.
+        folds: number of folds of the cross-fit; by default 10, or one for each image if there are fewer than 30; for
+            `padim` one for each image, where it can leave out each of them at once.
+        calibration_share: the share to hold out, at least 20 images, at most half; a fifth by default, but at most 200
+            images for a trained detector.
+        copies: number of shifted copies of each image, from which the detector learns too; by default as many as make
+            about `virtual.ENOUGH` images and copies, at most those of the quality, for a detector that gains from them.
         seed: of the hold-out, of the data set's split, and of what a named detector draws.
         engine: `auto`, `openvino` or `torch`.
-        device: that it runs on, as `Model.load` takes it; a trained detector is trained there too, if torch has it.
+        device: where it runs, as in `Model.load`; a trained detector is trained there too, if torch has it.
         weights: a file with the backbone's weights.
         download: allow timm to fetch them.
         skip_bad: leave out images that cannot be read, rather than stop; their count is kept in the model.
@@ -125,8 +113,8 @@ def fit(
         announce: called with what the fit will need, before the pass over the images.
         checkpoints: a folder for the checkpoint and the log of a trained detector; with `ray`, for summaries of what
             was learned so far, if a share is held out.
-        resume: go on from the checkpoint there, if there is one. If only the images are others, its weights are what a
-            new training starts from; images that they have learned from do not calibrate.
+        resume: continue from the checkpoint there, if there is one. If only the images are different, a new training
+            starts from its weights; images that these weights learned from do not calibrate.
         processes: that train a trained detector, each with its share of every batch. The result is that of one process,
             up to rounding.
         memory: bytes for the features that `hfr` or `fre-ae` is trained on, which are kept on disk if they take more;
@@ -169,11 +157,11 @@ def fit(
     if isinstance(learning, Trained):
         check_processes(processes, learning.batch)
     elif processes != 1:
-        raise SettingError(f"{learning.name} is not trained, so further processes have no share; leave --processes out")
+        raise SettingError(f"{learning.name} learns in one pass, which uses one process; leave out --processes")
     running = choose_engine(engine, device, gradients=learning.needs_gradients)
     dataset, _scratch = read_images(source, seed, bgr=bgr)  # the folder stays as long as its name
     calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate, box_rate)
-    if len(dataset.train) > 1:  # fewer are refused in words of their own
+    if len(dataset.train) > 1:  # fewer have an error of their own
         calibrating.check(len(dataset.train))  # before the backbone is made
     if chosen.in_proportion:
         step = side_step(chosen.backbone)
@@ -206,8 +194,8 @@ def fit(
     crosses = calibrating.crosses(learning, recipe.grids, rows * (1 + drawn))
     if trim and (isinstance(learning, Trained) or not crosses):
         raise SettingError(
-            "--trim needs a cross-fit of a detector that is not trained; give --calibration cross and such a detector, "
-            "or leave --trim out"
+            "--trim needs a cross-fit and a detector that learns in one pass; give --calibration cross and such a "
+            "detector, or leave out --trim"
         )
     folder = Path(checkpoints) if checkpoints is not None else None
     trained, paths = isinstance(learning, Trained), [sample.path for sample in dataset.train]
@@ -222,58 +210,11 @@ def fit(
 
     if crosses and rows > LIMIT:
         raise SettingError(
-            f"a cross-fit keeps the features of all images, and with --ray there may be {LIMIT:,} images or tiles, not "
-            f"{rows:,}; give --calibration hold-out, or leave --ray out"
+            f"a cross-fit with --ray takes at most {LIMIT:,} images or tiles, since it keeps all their features, and "
+            f"there are {rows:,}; give --calibration hold-out, or leave out --ray"
         )
     with connect(ray) as cluster:
         return run(prepare(learning, extractor, recipe, images, options, cluster))
-
-
-@dataclass(frozen=True)
-class Options:
-    """Arguments of `fit` by the same names that change how it runs; `skip_bad` and `trim` change the result too.
-
-    A training's folder, its start and its processes are in `how`. The fit `began` at this time of `time.perf_counter`.
-    """
-
-    skip_bad: bool = False
-    trim: bool = False
-    progress: Progress | None = None
-    announce: Callable[[Plan], None] | None = None
-    how: Run | None = None
-    memory: int | None = None
-    began: float | None = None
-
-
-@dataclass(frozen=True)
-class Work:
-    """The parts of one fit.
-
-    Attributes:
-        detector: empty at first; it is fitted in place.
-        extractor: the backbone ready to run.
-        recipe: all that decides what is computed.
-        images: those to learn from and those to calibrate on.
-        options: of the fit.
-        digest: of the images' names and sizes before the fit.
-        passes: through the extractor.
-        kept: the features, if all images are cross-fitted.
-        training: of the detector; `None` if it learns in one pass.
-        memory: bytes of features that may be kept in memory.
-        fold: over the cluster; `None` if this process does all.
-    """
-
-    detector: Detector
-    extractor: Extractor
-    recipe: Recipe
-    images: Division
-    options: Options
-    digest: str
-    passes: Passes
-    kept: Kept | None
-    training: Training | None
-    memory: int
-    fold: Fold | None
 
 
 def _check_cluster(ray: str, detector: Detector, device: str) -> None:
@@ -282,132 +223,12 @@ def _check_cluster(ray: str, detector: Detector, device: str) -> None:
 
     check_address(ray)
     if device not in {"auto", "cpu"}:
-        raise SettingError(f"--device {device} is for one machine, and --ray uses the cores of many; leave one out")
+        raise SettingError(
+            f"--device {device} names a device of one machine, and --ray uses many machines; leave out one"
+        )
     if ":" in name_of(detector):
-        raise SettingError(f"{detector.name} is a class of your own, which a cluster's workers lack; leave --ray out")
+        raise SettingError(f"{detector.name} is your own class, which a cluster's workers do not have; leave out --ray")
     if isinstance(detector, Trained):
         raise SettingError(
-            f"{detector.name} is trained, which --ray does not do; give --processes, or a detector that learns in one "
-            "pass"
+            f"--ray cannot train {detector.name}; give --processes, or a detector that learns in one pass"
         )
-
-
-def prepare(
-    detector: Detector,
-    extractor: Extractor,
-    recipe: Recipe,
-    images: Division,
-    options: Options,
-    cluster: Cluster | None = None,
-) -> Work:
-    """Plans a fit, announces the plan, and returns the parts of the fit.
-
-    Args:
-        detector: empty.
-        extractor: the backbone ready to run.
-        recipe: all that decides what is computed.
-        images: to learn from and to calibrate on.
-        options: of the fit.
-        cluster: whose workers go over the images; `None` if this process does.
-
-    Raises:
-        MemoryLimitError: there is not enough memory, or not enough disk.
-        SettingError: something in the folder for checkpoints would be overwritten.
-    """
-    from blemish.fitting.trained.learn import Run, make_training
-
-    how = options.how or Run()
-    digest = images_digest([sample.path for sample in images.all])  # now, so that later changes to them are noticed
-    plan = plan_fit(detector, extractor, recipe, images, options.memory, how.processes)
-    plan = replace(plan, start=how.folder if how.start.warm else None)
-    if options.began is not None:
-        plan = plan.after(time.perf_counter() - options.began)
-    training = make_training(detector, recipe, extractor.origin, images, plan.cache, how)
-    plan.check()
-    LOG.info("%s", plan)
-    if options.announce:
-        options.announce(plan)
-    copies = Copies(recipe.copies, recipe.seed)
-    passes = Passes(extractor.engine, recipe.geometry, options.skip_bad, options.progress, copies)
-    kept = Kept(plan.cache) if images.crosses else None
-    fold = None
-    if cluster is not None:
-        fold = make_fold(cluster, extractor, recipe, images, options, plan, digest)
-        passes.elsewhere = fold.features
-    return Work(detector, extractor, recipe, images, options, digest, passes, kept, training, plan.cache, fold)
-
-
-def run(work: Work) -> Model:
-    """Learns and calibrates; returns the model.
-
-    Raises:
-        BlemishError: as `learn`, `hold_out`, `cross_fit` and `trim` do.
-    """
-    from blemish.detectors import Trained
-    from blemish.fitting.trained.cross_train import cross_train
-    from blemish.fitting.trained.learn import Run
-
-    detector, passes, images, kept, recipe = work.detector, work.passes, work.images, work.kept, work.recipe
-    trimmed: tuple[str, ...] = ()
-    if kept is None and work.fold is not None:
-        gathered = learn_and_hold_out(detector, passes, images, work.fold)
-    else:
-        learn(detector, passes, images, work.training, kept)
-        if kept is None:
-            gathered = hold_out(detector, passes, images)
-        elif isinstance(detector, Trained):
-            how = work.options.how or Run()
-            gathered = cross_train(recipe, work.extractor.origin, passes, images, kept, work.memory // 2, how)
-        else:
-            gathered = cross_fit(detector, passes, images, kept, recipe.seed)
-            if work.options.trim:
-                gathered, kept, trimmed = leave_out_suspicious(detector, passes, images, kept, recipe.seed, gathered)
-    calibration = gathered.finish(promised_rate(len(gathered), images.rate), images.box_rate)
-    rows = passes.arrivals.rows
-    learned = rows if kept is None else {digest: rows[digest] for digest in kept.digests.values()}
-    return assemble(work, calibration, trimmed, Inside.of(learned))
-
-
-def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], inside: Inside) -> Model:
-    """Returns the model of what was learned and calibrated.
-
-    Args:
-        work: done.
-        calibration: of the model.
-        trimmed: names of images that were left out.
-        inside: the others.
-    """
-    from blemish.detectors.scoring import Scoring
-
-    detector, extractor, images = work.detector, work.extractor, work.images
-    skipped = len(work.passes.bad)
-    shape = work.recipe.geometry.shape
-    detector.compact()
-    engine = Scoring(detector, shape).after(extractor.engine)
-    created, source = now(), said_of(images.dataset)
-    provenance = Provenance(
-        created=created,
-        source=source,
-        layout=images.dataset.layout,
-        images=len(inside),
-        images_digest=work.digest,
-        held_out=0 if images.crosses else len(calibration.scores),
-        calibration_share=images.share,
-        calibration_folds=images.folds,
-        trimmed=trimmed,
-        skipped=skipped,
-        repeated=work.passes.repeated,
-        asked_false_alarm_rate=images.rate,
-        weights=extractor.origin,
-        learned=detector.summary(),
-        engine=engine.name,
-        versions=versions(),
-        calibrated_on=CalibratedOn(created, source, len(calibration.scores), seen=0),
-        changes=(Change(created, "fit", source, len(inside), work.passes.repeated, skipped, engine=engine.name),),
-    )
-    store = Fitted(Learned(detector, extractor.weights, shape), engine)
-    LOG.info(
-        "learned from %d images, %d skipped, %d repeated, %d left out; threshold %.6g at a false-alarm rate of %.3g",
-        *(len(inside), skipped, work.passes.repeated, len(trimmed), calibration.threshold, calibration.rate),
-    )
-    return Model(work.recipe, calibration, provenance, inside, engine, extractor.engine, store)

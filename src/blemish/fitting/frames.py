@@ -19,7 +19,7 @@ Source = Given | Iterable[Given] | Dataset
 def read_images(source: Source, seed: int, *, bgr: bool = False) -> tuple[Dataset, Scratch | None]:
     """Returns the data set of what was given, and the temporary folder of the images that were in memory.
 
-    The folder is removed when it is let go of; the files in it are not compressed.
+    The folder is removed when nothing refers to it any more; the files in it are not compressed.
 
     Args:
         source: a path, `layout:PATH` or a data set; or images as `Model.predict` takes them.
@@ -57,6 +57,6 @@ def read_images(source: Source, seed: int, *, bgr: bool = False) -> tuple[Datase
     return Dataset(MEMORY, MEMORY if scratch is None else str(scratch.path), samples), scratch
 
 
-def said_of(dataset: Dataset) -> str:
-    """Returns what a model keeps of where its images came from."""
+def source_of(dataset: Dataset) -> str:
+    """Returns where a data set's images came from, as a model keeps it."""
     return MEMORY if dataset.layout == MEMORY else dataset.root

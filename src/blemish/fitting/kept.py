@@ -1,4 +1,4 @@
-"""The features of one pass over the images, kept until all images are learned from, so that none is computed twice."""
+"""Keeps the features of one pass over the images, so that none is computed twice."""
 
 from __future__ import annotations
 

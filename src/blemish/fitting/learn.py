@@ -29,7 +29,7 @@ def learn(
     Raises:
         BadImagesError: an image cannot be read, or too few are left.
         DegenerateError: a detector would be trained, and all images to calibrate on are among those it learned from.
-        SettingError: all are kept to calibrate on, and those that could be read cannot promise the rates.
+        SettingError: the images are cross-fitted, and those that could be read are too few for the rates.
         DegenerateError: features are not finite, or all images are the same.
         BlemishError: as `train_detector` does.
     """

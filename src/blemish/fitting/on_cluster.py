@@ -1,4 +1,4 @@
-"""The two passes of a fit that holds images out, by a cluster: in the place of `learn` and `hold_out`."""
+"""The two passes of a fit that holds out images, done by a cluster; they take the place of `learn` and `hold_out`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from blemish.distributed.fold import Fold
     from blemish.distributed.summary import Report
     from blemish.engines.extractor import Extractor
-    from blemish.fitting.fit import Options
     from blemish.fitting.plan import Plan
+    from blemish.fitting.work import Options
     from blemish.model import Recipe
 
 
 def learn_and_hold_out(detector: Detector, passes: Passes, images: Division, fold: Fold) -> Gathered:
-    """Returns the scores of the held-out images, by a model of the others; then the detector has learned from all.
+    """Returns the scores of the held-out images by a model of the others; afterwards the detector has learned from all.
 
     Args:
         detector: empty; it is fitted in place.

@@ -38,8 +38,8 @@ def with_map(
 ) -> Model:
     """Returns a model of the same trained network whose map is another one; the given model is not changed.
 
-    It is calibrated on the same images, at the same rates. Where maps are standardised, the network's other training
-    images say how the new map looks on normal ones.
+    It is calibrated on the same images, at the same rates. If maps are standardised, mean and deviation of the new map
+    come from the network's other training images.
 
     Args:
         model: of `vae` or `vae-grf`, calibrated on images that were held out.
@@ -102,7 +102,7 @@ def _parted(model: Model, dataset: Dataset) -> tuple[list[Sample], list[Sample]]
 
 
 def _extractor(model: Model, detector: VAE) -> Engine:
-    """Returns what gives the detector its images: the model's, or torch's if the map needs gradients."""
+    """Returns the engine that gives the detector its images: the model's, or torch if the map needs gradients."""
     if not detector.needs_gradients or model.extractor.name == "torch":
         return model.extractor
     from blemish.backbones.pixels import PixelBackbone

@@ -27,7 +27,7 @@ class Passes:
         skip_bad: leave out images that cannot be read, rather than stop.
         progress: called with the stage, and how many images of how many are done.
         copies: shifted copies of each image that the detector learns from besides it.
-        elsewhere: gives the features of images as `stream` does, computed by other machines.
+        elsewhere: yields the features of images as `stream` does, but computed by other machines.
         bad: the images that could not be read so far.
         arrivals: the images that could be, and how many rows of features each gave.
         repeated: how many images were left out because they are the same as an earlier one.

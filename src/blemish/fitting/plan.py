@@ -1,6 +1,6 @@
 """Estimates what a fit will need before it starts: memory from the sizes of what is held, time from a few images.
 
-Every image's header is read, since a single large image may decide the memory.
+Every image's header is read, since one large image alone can need most of the memory.
 """
 
 from __future__ import annotations
@@ -94,14 +94,15 @@ class Plan:
     spent: float = 0.0
 
     def after(self, seconds: float) -> Plan:
-        """Returns the plan of what began so many seconds before the time that it counts from."""
+        """Returns the plan with this many seconds added, which had passed before it was made."""
         return replace(self, seconds=self.seconds + seconds, spent=self.spent + seconds)
 
     def check(self) -> None:
         """Raises `MemoryLimitError` if there is not enough memory."""
         if self.memory > self.available:
             raise MemoryLimitError(
-                f"fitting needs about {_gigabytes(self.memory)} of memory, {_gigabytes(self.available)} are available; "
+                f"fitting needs about {_gigabytes(self.memory)} of memory, and {_gigabytes(self.available)} is "
+                "available; "
                 "give coarser or fewer layers (--layers), a smaller --size, or another detector"
             )
 
@@ -114,7 +115,7 @@ class Plan:
         time_and_memory = f"about {max(1, round(self.seconds))} s{passed} and {_gigabytes(self.memory)} of memory{disk}"
         told = f"{time_and_memory} for {seen}"
         start = f" from the weights of {self.start}, with a schedule of its own," if self.start else ","
-        return told + (f"; then training{start} for which a bar shows the time" if self.trains else "")
+        return told + (f"; then training{start} whose progress bar shows the time" if self.trains else "")
 
 
 def plan_fit(
@@ -206,7 +207,7 @@ def with_cache(plan: Plan, size: int, budget: int | None) -> Plan:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise MemoryLimitError(
-            f"features take {_gigabytes(size)}, more than the {_gigabytes(room)} of memory for them, and {folder} has "
+            f"the features need {_gigabytes(size)}; they may use {_gigabytes(room)} of memory, and {folder} has "
             f"{_gigabytes(free)} free; allow more --memory, set TMPDIR to a larger folder, or give fewer --layers"
         )
     return replace(plan, disk=size)

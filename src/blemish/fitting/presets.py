@@ -1,9 +1,9 @@
 """The papers' settings by name. A preset gives what the other arguments of `fit` do not.
 
-Each group says where in its paper the settings stand, and what the paper leaves open. `docs/presets.md` lists all their
-values. Weights are named by timm's tags: the papers took torchvision's first ImageNet weights (`tv_in1k`), as was
-torchvision's only set until 2022. Of EfficientNet-B5 they took those of the package efficientnet-pytorch, which
-torchvision took over; these were trained on ImageNet alone, with AutoAugment (`aa_in1k`).
+Each group says where in its paper the settings are, and what the paper leaves open. `docs/presets.md` lists all their
+values. Weights are named by timm's tags: the papers used torchvision's first ImageNet weights (`tv_in1k`), its only set
+until 2022. For EfficientNet-B5 they used those of the package efficientnet-pytorch, which torchvision took over; these
+were trained on ImageNet alone, with AutoAugment (`aa_in1k`).
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Preset:
     sigma: float = 0.0
 
     def chosen(self) -> dict[str, Any]:
-        """Returns the detector's settings, its `smoothing` among them: the one that is `sigma` at the preset's size."""
+        """Returns the detector's settings, including the `smoothing` that equals `sigma` at the preset's size."""
         from blemish.detectors.scoring import REFERENCE_SIDE
 
         return {"smoothing": self.sigma * REFERENCE_SIDE / (self.crop or self.size), **self.settings}
 
     def suits(self, detector: str) -> bool:
-        """Whether it is of this detector. Those of `fre` are also of `fre-ae`, which finds the same subspace."""
+        """Whether it is for this detector. Presets for `fre` also suit `fre-ae`, which finds the same subspace."""
         return detector == self.detector or (self.detector, detector) == ("fre", "fre-ae")
 
 

@@ -1,6 +1,6 @@
-"""The ladder of quality: a rung gives the backbone, the size and the copies that the arguments of `fit` do not.
+"""Levels of quality: each names a backbone, a size and a number of copies, for arguments that `fit` was not given.
 
-A rung trades time for detection. `benchmarks/quality.py` measures all of them on all sets at once.
+A higher level detects more and takes more time. `benchmarks/quality.py` measures all levels on all data sets at once.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from blemish.errors import SettingError
 
 @dataclass(frozen=True)
 class Quality:
-    """One rung.
+    """One level of quality.
 
     Attributes:
         backbone: a network whose weights come as a package.
         size: side of a square with as many pixels as the model's input.
-        copies: of each image, at most, where images are few; see `virtual.copies_of_each`.
+        copies: the largest number of shifted copies of each image, where images are few; see `virtual.copies_of_each`.
     """
 
     backbone: str
@@ -36,7 +36,7 @@ QUALITIES = {
 
 
 def find_quality(name: str) -> Quality:
-    """Returns the rung of that name. Raises `SettingError` if there is none."""
+    """Returns the level of quality of that name. Raises `SettingError` if there is none."""
     if name not in QUALITIES:
         raise SettingError(f"no quality is called {name!r}; give one of {', '.join(QUALITIES)}")
     return QUALITIES[name]

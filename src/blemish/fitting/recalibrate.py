@@ -9,8 +9,8 @@ from blemish.calibration import EVERY, Gathered, check_rate, promised_rate, typi
 from blemish.datasets import Dataset
 from blemish.datasets.sample import name_below
 from blemish.engines.stream import Chunk, stream, whole
-from blemish.errors import NAMED, BadImagesError, DegenerateError, ImageError, SourceError, as_number
-from blemish.fitting.frames import Source, read_images, said_of
+from blemish.errors import NAMED, BadImagesError, DegenerateError, ImageError, SourceError, as_number, number_of
+from blemish.fitting.frames import Source, read_images, source_of
 from blemish.model import Model
 from blemish.model.change import asked_box_rate, asked_rate
 from blemish.model.provenance import HISTORY, CalibratedOn, FormerCalibration, now
@@ -50,7 +50,7 @@ def calibrate(
     dataset, _scratch = read_images(source, model.recipe.seed)
     paths = [sample.path for sample in dataset.train]
     if len(paths) < 2:
-        raise SourceError(f"{dataset.root}: has {len(paths)} good image to calibrate on; give at least 2")
+        raise SourceError(f"{dataset.root}: has {number_of(len(paths), 'good image')} to calibrate on; give at least 2")
     rate = asked_rate(model) if false_alarm_rate is None else as_number("false-alarm rate", false_alarm_rate)
     boxes = asked_box_rate(model) if box_rate is None else as_number("box rate", box_rate)
     for name, asked in (("false-alarm rate", rate), ("box rate", boxes)):
@@ -70,7 +70,7 @@ def calibrate(
     )
     provenance = replace(
         told,
-        calibrated_on=CalibratedOn(now(), said_of(dataset), len(paths), seen),
+        calibrated_on=CalibratedOn(now(), source_of(dataset), len(paths), seen),
         history=(*told.history, before)[-HISTORY:],
     )
     calibration = gathered.finish(promised_rate(len(paths), None) if rate is None else rate, boxes)
@@ -97,7 +97,7 @@ def gather_scores(model: Model, dataset: Dataset, progress: Progress | None) -> 
         if progress:
             progress("calibrate", scored.index + 1, len(paths))
     if bad:
-        raise BadImagesError(bad, "repair them, or take them away")
+        raise BadImagesError(bad, "fix them, or leave them out")
     return gathered, seen
 
 

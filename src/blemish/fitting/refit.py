@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from blemish.calibration import lowest_rate
 from blemish.datasets import Dataset, read_source
 from blemish.errors import SourceError
-from blemish.fitting.fit import Options, prepare, run
 from blemish.fitting.plan import free_memory
 from blemish.fitting.split import Calibrating, divide, images_digest
+from blemish.fitting.work import Options, prepare, run
 from blemish.model import Model
 from blemish.model.change import asked_box_rate, asked_rate
 from blemish.progress import Progress
@@ -25,13 +25,13 @@ def refit(
 ) -> Model:
     """Returns a model with another detector: same images, features, hold-out and rates.
 
-    A rate that another calibration was asked for since, and that these images cannot promise, becomes the lowest that
-    they can.
+    If the model was calibrated since at a rate that these images cannot promise, the lowest rate that they can promise
+    is used.
 
     Args:
         model: fitted.
         detector: not fitted yet.
-        source: the images that the model was fitted on; by default looked for where they were then.
+        source: the images that the model was fitted on; by default read from where they were then.
         progress: called with the stage, and how many images of how many are done.
 
     Raises:

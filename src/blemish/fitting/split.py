@@ -17,7 +17,7 @@ from blemish.calibration import check_rate, held_out_count, promised_rate
 from blemish.calibration.cross_fit import LIMIT, fold_count
 from blemish.datasets import Dataset, Sample
 from blemish.datasets.sample import name_below
-from blemish.errors import ImageError, SettingError, SourceError, as_count, as_number
+from blemish.errors import ImageError, SettingError, SourceError, as_count, as_number, number_of
 from blemish.images import Geometry, Location, Remote, count_tiles, decode_ahead
 from blemish.images.array_files import file_of
 
@@ -61,7 +61,7 @@ class Division:
         return name_below(self.dataset.root, path)
 
     def check_rates(self, count: int) -> None:
-        """Raises `SettingError` if `count` images, those of all that can calibrate, cannot promise the rates."""
+        """Raises `SettingError` if `count` images, those that can calibrate, are too few for the rates."""
         left_out = len(self.all) - count
         found = f" ({left_out} left out)" if left_out else ""
         _check_rates(count, self.rate, self.box_rate, found=found)
@@ -92,9 +92,9 @@ class Calibrating:
         if self.method not in {None, "cross", "hold-out"}:
             raise SettingError(f"calibration {self.method!r} is not known; give cross or hold-out")
         if self.share is not None and (self.method == "cross" or self.folds is not None):
-            raise SettingError("a cross-fit holds no share out; leave --calibration-share out, or the cross-fit")
+            raise SettingError("a cross-fit holds out no images; leave out --calibration-share, or the cross-fit")
         if self.method == "hold-out" and self.folds is not None:
-            raise SettingError("folds are of a cross-fit; leave --folds out, or give --calibration cross")
+            raise SettingError("only a cross-fit has folds; leave out --folds, or give --calibration cross")
         self.rate = None if self.rate is None else as_number("false-alarm rate", self.rate)
         self.box_rate = None if self.box_rate is None else as_number("box rate", self.box_rate)
         self.share = None if self.share is None else as_number("calibration share", self.share)
@@ -170,12 +170,12 @@ def divide(
     """
     samples = dataset.train
     if len(samples) < 2:
-        raise SourceError(f"{dataset.root}: has {len(samples)} image to fit; give at least 2 good images")
+        raise SourceError(f"{dataset.root}: has {number_of(len(samples), 'image')} to fit; give at least 2 good images")
     held_out = 0 if crosses else held_out_count(len(samples), calibrating.share, trained=trained)
     free = [sample.path not in learned_from for sample in samples]
     if held_out and not any(free):
         raise SettingError(
-            f"{dataset.root}: the checkpoint has learned from all these images, so none can calibrate; add new ones"
+            f"{dataset.root}: the checkpoint learned from all these images, so none of them can calibrate; add new ones"
         )
     held_out = min(held_out, sum(free))
     ways = [] if trained or not held_out else ["--calibration cross"]
@@ -210,8 +210,8 @@ def count_rows(dataset: Dataset, geometry: Geometry) -> int:
 def images_digest(paths: Sequence[Location]) -> str:
     """Returns the SHA-256 of the images' paths below the folder that they have in common, and of the files' sizes.
 
-    Their order changes nothing, and neither does moving them all. For an image in a file that holds many, the size of
-    that file counts. The content is not read.
+    It does not change if the images come in another order, or if all are moved. For an image in a file that holds many,
+    the size of that file counts. The content is not read.
     """
     whole = [path.absolute() for path in paths]
     above = len(os.path.commonprefix([path.parts[:-1] for path in whole]))  # noqa: RUF071 (of names, not of letters)

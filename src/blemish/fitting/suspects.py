@@ -16,8 +16,8 @@ def find_suspects(
 ) -> tuple[Model, list[Location]]:
     """Returns a model of the images that do not look anomalous, and the paths of those that do, the worst first.
 
-    The detector and its settings are the defaults. If more than half of the images look anomalous, the model has
-    learned from all of them, and those are returned that the first look found.
+    The detector and its settings are the defaults. If more than half of the images look anomalous, the model learns
+    from all of them, and the images found in the first round are returned.
 
     Args:
         dataset: whose training part is looked at; images that cannot be read are left out.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from blemish.detectors import Detector
 
 ROUNDS = 5
-"""How often suspicious images are looked for, at most; bad ones hide others that look alike."""
+"""The largest number of rounds in which suspicious images are looked for; some hide others that look like them."""
 
 
 def trim(

@@ -1,8 +1,8 @@
 """Settings of the VAEs in the papers: VAE-GRF and the ordinary VAE by data set, and the VAE beside PaDiM.
 
-What the VAE-GRF paper does not say is as in its published code: 1,000 epochs of 1,024 images, Adam at 1e-4, batches of
-16, the last weights, and changes of training images on MVTec AD. It names one `beta` that is not 1 for a VAE-GRF and
-none for the ordinary VAE.
+Where the VAE-GRF paper gives no value, that of its published code is used: 1,000 epochs of 1,024 images, Adam at 1e-4,
+batches of 16, the last weights, and augmentation on MVTec AD. For a VAE-GRF it names one `beta` that is not 1, and none
+for the ordinary VAE.
 """
 
 from __future__ import annotations

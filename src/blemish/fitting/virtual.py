@@ -1,4 +1,4 @@
-"""How many shifted copies of each image a detector learns from besides it."""
+"""How many shifted copies of each image a detector learns from, in addition to the image."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from blemish.detectors import Detector
 
 ENOUGH = 1000
-"""Images and copies together that copies fill up to, by default; more gained nothing where it was measured."""
+"""By default copies are added up to this many images and copies; more gained nothing where it was measured."""
 
 
 def copies_of_each(asked: int | None, most: int, detector: Detector, rows: int) -> int:
-    """Returns how many copies are made of each of `rows` images or tiles: the number asked for, or by default what
-    fills up, `most` at most, if the detector gains by it.
+    """Returns how many copies are made of each of `rows` images or tiles.
+
+    It is the number asked for. By default it is what makes `ENOUGH` images and copies, at most `most`, if the detector
+    gains from copies, or else 0.
 
     Raises:
         SettingError: copies were asked for and the detector is a trained one, or the number is out of range.
@@ -25,7 +27,9 @@ def copies_of_each(asked: int | None, most: int, detector: Detector, rows: int) 
 
     if isinstance(detector, Trained):
         if asked:
-            raise SettingError(f"{detector.name} is trained, and copies are of detectors that are not; leave them out")
+            raise SettingError(
+                f"{detector.name} is trained, and copies are for detectors that learn in one pass; leave out --copies"
+            )
         return 0
     if asked is not None:
         return Copies(as_count("copies", asked), seed=0).count

@@ -1,4 +1,4 @@
-"""From files, bytes, arrays and photographs to uint8 RGB images of a model's input size."""
+"""Reads files, bytes, arrays and photographs as uint8 RGB images of a model's input size."""
 
 from blemish.images.ahead import decode_ahead, decoding_peak, waiting
 from blemish.images.copies import Copies

@@ -25,7 +25,7 @@ WAITING = 256 << 20
 """Bytes of decoded images that may wait to be used."""
 
 LARGE = 32 << 20
-"""Shares of this many bytes or more are returned to the system as soon as they are free."""
+"""The memory of shares of at least this many bytes is returned to the system as soon as it is free."""
 
 THREADS = min(8, os.cpu_count() or 1)
 
@@ -34,7 +34,7 @@ R = TypeVar("R")
 
 
 class Room:
-    """Bytes to be shared by threads. A share larger than all of them is given when no other is taken."""
+    """An amount of bytes that threads share. A share larger than the amount is given when no other is taken."""
 
     def __init__(self, size: int) -> None:
         self.size = size

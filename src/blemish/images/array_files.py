@@ -1,4 +1,4 @@
-"""Images in files that hold many: npz, idx (also gzipped), and CIFAR's batches; nothing is unpickled.
+"""Reads files that hold many images: npz, idx (also gzipped), and CIFAR's batches; nothing is unpickled.
 
 Each image has a path of its own, as if its file were a folder: `mnist.npz/x_train/17`, `data_batch_1/17`,
 `train-images-idx3-ubyte.gz/17`.

@@ -1,4 +1,4 @@
-"""Virtual samples: shifted copies of an image, which widen what counts as normal where images are few."""
+"""Virtual samples: shifted copies of images, from which a detector learns more variation if there are few images."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DIGEST = 8
 """Bytes of an image's digest: among a million images, two have the same by chance once in 40 million times."""
 
 MOST = 64
-"""Copies of one image, at most."""
+"""The largest number of copies of one image."""
 
 
 @dataclass(frozen=True)
 class Copies:
     """How many shifted copies are made of each image.
 
-    The shifts depend on the seed and on the image's own pixels alone, so neither order nor sharding changes them.
+    The shifts depend only on the seed and the image's pixels, not on the order of images or on how they are divided.
 
     Attributes:
         count: copies of each image.

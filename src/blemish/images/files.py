@@ -1,7 +1,7 @@
 """Opens files as images of five formats, and refuses all others before a pixel is decoded.
 
-Pillow's `Image.open` is not used: it tries plugins for other formats, and warns of large images, which only a change
-to the whole process's warnings would silence.
+Pillow's `Image.open` is not used: it tries plugins for other formats, and it warns about large images, which could only
+be silenced for the whole process.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def opened(source: Location | bytes) -> Iterator[Image.Image]:
     """Yields an image, not decoded yet, from a file or a file's bytes; every limit is checked first.
 
     Raises:
-        ImageError: it is missing, not a regular file, empty, too large, not to be fetched, or not an image of a known
-            format.
+        ImageError: it is missing, not a regular file, empty, too large, cannot be fetched, or is not an image of a
+            known format.
     """
     name = "<bytes>" if isinstance(source, bytes) else source
     if isinstance(source, Path):
@@ -114,7 +114,7 @@ def _file(path: Path) -> IO[bytes]:
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
-            raise ImageError(path, "is a link to what does not exist; fix the link, or remove it") from None
+            raise ImageError(path, "is a broken link; fix it, or remove it") from None
         raise ImageError(path, "does not exist; check the path") from None
     except PermissionError:
         what = "is a folder that may not be read" if path.is_dir() else "may not be read"

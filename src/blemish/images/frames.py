@@ -1,14 +1,14 @@
 """Images that a program holds in memory: arrays, tensors and Pillow's images, by one rule.
 
-What is given becomes an image as a file would, which `reading` then takes on:
+What is given becomes an image as a file would, and `reading` then treats it in the same way:
 
 - Pillow's images: EXIF rotation, palettes, transparency and 16 bits are treated as in a file.
 - Arrays have their channels last: (H, W), (H, W, 1), (H, W, 3), (H, W, 4). A tensor of torch's has them first, or last
   if its first dimension cannot be that of channels. Channels are red, green, blue, or with `bgr` blue, green, red.
 - uint8 is taken as it is. 16-bit values v become round(v / 257), so that 65535 is white.
 - Floating point of 0 to 1 is multiplied by 255; if the largest value of the image is 2 or more, its range is 0 to 255.
-  Values that are not finite, below 0 or above 255 are refused, and so is a largest value between 1 and 2: such an image
-  was meant to end at 1, or is almost black.
+  Values that are not finite, below 0 or above 255 are refused. A largest value between 1 and 2 is refused too, since
+  either range could be meant.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 ROUNDING = 1e-3
-"""How far floating point may lie outside its range, by rounding; it is cut off."""
+"""How far floating-point values may lie outside their range, by rounding; they are clipped."""
 
 EXPECTED = "expected uint8, uint16 or floating point of shape (H, W), (H, W, 3) or (H, W, 4)"
 

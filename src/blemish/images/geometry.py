@@ -13,10 +13,10 @@ from blemish.errors import SettingError
 from blemish.images.tiling import LARGEST, SMALLEST, Tiling
 
 DIGITS = 100
-"""Digits of a number in a size, fewer than; Python refuses to read several thousand."""
+"""A number in a size must have fewer digits than this; Python refuses to read several thousand."""
 
 NARROWEST = math.log(16)
-"""Pictures are drawn at most this narrow, in either direction, as log(height / width)."""
+"""The most extreme proportion of a picture, in either direction, as log(height / width)."""
 
 GAP = 2.0
 """Before the last step of resizing, an image is at least this many times as large as wanted."""
@@ -76,7 +76,7 @@ class Geometry:
             SettingError: text of another form, or an overlap without tiles.
         """
         if overlap is not None and tile is None:
-            raise SettingError("--overlap is of tiles; give --tile too")
+            raise SettingError("--overlap is for tiles; give --tile too")
         if tile is not None and not SMALLEST <= tile <= LARGEST:
             raise SettingError(f"tile {tile} is out of range; give {SMALLEST} to {LARGEST} pixels")
         sides = str(size).lower().split("x")
@@ -104,7 +104,7 @@ class Geometry:
     def displayed(self, proportion: float) -> tuple[int, int]:
         """Returns height and width of a picture that shows what the model sees of an image in the image's proportion.
 
-        It has about as many pixels as the model's input, and is 16 times as long as wide at most.
+        It has about as many pixels as the model's input, and one side is at most 16 times as long as the other.
 
         Args:
             proportion: log(height / width) of the image; tiles of a photograph are square whatever it is.

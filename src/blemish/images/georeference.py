@@ -1,4 +1,4 @@
-"""Where on the ground a GeoTIFF's pixels lie, by its tags (OGC 19-008r4, GeoTIFF 1.1), read within limits."""
+"""Reads from a GeoTIFF's tags where its pixels lie on the ground (OGC 19-008r4, GeoTIFF 1.1), within limits."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Georeference:
 
 
 def read_georeference(source: Location | bytes) -> Georeference | None:
-    """Returns where an image's pixels lie; `None` if it is no TIFF, or its tags do not say, or not in one matrix.
+    """Returns where an image's pixels lie; `None` if it is not a TIFF, or if its tags do not give this as one matrix.
 
     Files beside the image (`.tfw`, `.aux.xml`) are not read, and neither are several tie points without a scale. An
     image that says it is stored turned or mirrored has none, since its tags count the pixels as stored.

@@ -25,10 +25,10 @@ STEP = 32
 """The sides are multiples of it, by default."""
 
 WORTH = 0.75
-"""A shape other than the square is taken if the distortion is less than this share of the square's.
+"""A shape other than the square is used if its distortion is less than this share of the square's.
 
-On sets whose images are alike it is under a half. On Magnetic Tile Defects, with ratios from 0.4 to 2.8 around 1.2, it
-is 0.95, and the square is up to 0.4 points of image AUROC better.
+On sets whose images are alike the share is under a half. On Magnetic Tile Defects, with ratios from 0.4 to 2.8 around
+1.2, it is 0.95, and the square is up to 0.4 points of image AUROC better.
 """
 
 TOGETHER = 64
@@ -58,8 +58,9 @@ def read_proportions(paths: Sequence[Location]) -> list[float]:
 def input_shape(size: int, proportions: Sequence[float], step: int = STEP) -> tuple[int, int]:
     """Returns height and width of the input: the shape nearest to the median proportion, or a square.
 
-    It is a square where the images vary so much that no one shape suits them: where the distortion that resizing
-    brings, the mean of |log| of how much height is stretched against width, is hardly less than with a square.
+    It is a square if the images vary so much that no single shape suits them. The measure is the distortion by
+    resizing, the mean of |log| of how much height is stretched relative to width; it must be clearly less than that of
+    a square.
 
     Args:
         size: side of the square with as many pixels, 32 to 4096.
@@ -76,10 +77,10 @@ def input_shape(size: int, proportions: Sequence[float], step: int = STEP) -> tu
 def nearest_shape(size: int, proportion: float, step: int = STEP) -> tuple[int, int]:
     """Returns the height and width, multiples of `step`, nearest to area and proportion together.
 
-    Each side is rounded by itself, to the multiple whose quotient with the exact side is nearest to 1. This makes the
-    sum of the squares least of what log(area) and log(height / width) are wrong by, since these are the sum and the
-    difference of what the logarithms of the sides are wrong by. A proportion so extreme that a side would leave 32 to
-    4096 is taken as the last at which none does.
+    Each side is rounded by itself, to the multiple whose quotient with the exact side is nearest to 1. This minimises
+    the sum of the squared errors of log(area) and log(height / width), since these are the sum and the difference of
+    the errors of the sides' logarithms. A proportion so extreme that a side would leave the range from 32 to 4096 is
+    limited to the last one within it.
 
     Args:
         size: side of the square with as many pixels, 32 to 4096.
@@ -99,6 +100,6 @@ def _nearest(logarithm: float, step: int) -> int:
 
 
 def _distortion(shape: tuple[int, int], proportions: Sequence[float]) -> float:
-    """Returns the mean of |log| of how much height is stretched against width."""
+    """Returns the mean of |log| of how much height is stretched relative to width."""
     own = math.log(shape[0]) - math.log(shape[1])
     return math.fsum(abs(value - own) for value in proportions) / len(proportions)

@@ -10,9 +10,9 @@ The rule by which every image becomes uint8 (H, W, 3):
 
 Images in memory come in by the rule of `frames`.
 
-Resizing is Pillow's bicubic, which widens its kernel when it shrinks (antialiased). Where at least twice the wanted
-size remains, an image is first shrunk by a whole number: a JPEG while it is decoded, by two, four or eight, any other
-by averaging. The result then differs from resizing in one step by at most 2 grey levels on average over an image
+Resizing is Pillow's bicubic, which widens its kernel when it shrinks (antialiased). As long as at least twice the
+wanted size remains, an image is first shrunk by a whole number: a JPEG while it is decoded, by two, four or eight, any
+other by averaging. The result differs from resizing in one step by at most 2 grey levels on average over an image
 (`tests/images/test_reading.py` checks this on real photographs).
 
 Images that are not grey or RGB are converted in bands of rows, and each band is shrunk before the next is converted.
@@ -178,14 +178,14 @@ def read_mask(
 ) -> NDArray[np.bool_]:
     """Returns the ground truth of an image, (H, W), True on defects: at the geometry's shape, or else at its own size.
 
-    In a mask with a palette, all that is not zero is defect; in any other, all that lies above half of its maximum.
-    Masks are resized by nearest neighbour.
+    In a mask with a palette, every value that is not zero marks a defect; in any other, every value above half of its
+    maximum. Masks are resized by nearest neighbour.
 
     Args:
         path: of the mask.
         image_path: of its image.
         geometry: how the image becomes the model's input.
-        any_value: whether all that is not zero is defect in any mask, since its values are numbers of classes.
+        any_value: whether every value that is not zero marks a defect, since the values are numbers of classes.
 
     Raises:
         ImageError: the mask is unreadable, or its size differs from the image's.
@@ -258,7 +258,7 @@ def _faults_of(path: Location | str) -> Iterator[None]:
 
 
 def _orientation(image: Image.Image) -> object:
-    """Returns EXIF's number for the rotation; of a PNG that does not have it before its pixels, these are decoded."""
+    """Returns EXIF's number for the rotation; a PNG that does not have it before its pixels is decoded for it."""
     found: object = image.getexif().get(ORIENTATION, 1)  # anything, if the file is damaged
     return found
 

@@ -21,7 +21,7 @@ class Remote:
 
     Attributes:
         url: its address.
-        size: in bytes, if it is known, as after a listing; else it is asked for when the image is read.
+        size: in bytes, if it is known, as after a listing; otherwise it is looked up when the image is read.
     """
 
     url: str

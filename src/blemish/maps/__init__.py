@@ -1,4 +1,4 @@
-"""From maps to boxes around what lies above a threshold, to pictures, and to pages."""
+"""Makes boxes, pictures and pages from maps."""
 
 from blemish.maps.boxes import Box, counted, find_boxes, matched
 from blemish.maps.layers import LayerMap

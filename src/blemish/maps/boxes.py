@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from blemish.metrics.connected import Runs, parts_of, runs_above
 
 LEAST_AREA = 16
-"""Pixels of the smallest part that counts, by default."""
+"""Pixels of the smallest part that gets a box, by default."""
 
 SHRUNK = 0.4
-"""A box encloses what exceeds this share of its part's peak, since a map blurs an anomaly by what the network sees."""
+"""A box encloses what exceeds this share of its part's peak, since the network's field of view blurs the map."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def find_boxes(
     Args:
         values: the map, or a mask.
         threshold: values above it are in a part.
-        least_area: pixels of the smallest part that counts.
-        typical: a map's value where nothing is wrong; a box then encloses only what exceeds the share `SHRUNK` of the
-            way from there to its part's peak, if that is above the threshold. By default it encloses the whole part.
+        least_area: pixels of the smallest part that gets a box.
+        typical: the map's value on good images; a box then encloses only what exceeds `typical` by the share `SHRUNK`
+            of the way to its part's peak, if that is above the threshold. By default it encloses the whole part.
     """
     if not values.size or values.max() <= threshold:  # as on most good images, which is seen at once
         return []
@@ -115,7 +115,7 @@ def matched(found: Sequence[Box], true: Sequence[Box], iou: float) -> int:
 
     Args:
         found, true: boxes in the same pixels.
-        iou: least overlap at which two match: the area in both over the area in either.
+        iou: smallest overlap at which two boxes match: the area in both divided by the area in either.
     """
     left = list(true)
     count = 0

@@ -16,13 +16,13 @@ MARGINS = (8, 24, 20, 56)
 """Pixels above, right, below and left of what is drawn."""
 
 SCALE = 3
-"""Lines are drawn so many times as large and then shrunk, which smooths them."""
+"""The chart is drawn this many times as large and then shrunk, which smooths its lines."""
 
 APART = 50
-"""Numbers of images that are nearer to each other are not both written, in pixels."""
+"""The smallest distance, in pixels, at which two numbers of images are both written."""
 
 MOST_POINTS = 4000
-"""Points that are drawn, at most; of more, evenly spaced ones."""
+"""The largest number of points that are drawn; if there are more, evenly spaced ones are."""
 
 POINT, LINE, LEVEL, MARK = (150, 165, 185), (20, 70, 150), (200, 30, 30), (200, 30, 30)
 

@@ -1,4 +1,4 @@
-"""Curves of numbers over numbers, as pictures: such as a loss over epochs."""
+"""Charts of a few lines as pictures, such as a loss over epochs."""
 
 from __future__ import annotations
 

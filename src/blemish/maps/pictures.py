@@ -1,4 +1,4 @@
-"""Maps as pictures on a fixed scale, where a value has the same colour in every picture; and sheets of pictures."""
+"""Draws maps as pictures on a fixed scale, where a value has the same colour in every picture, and sheets of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONTOUR = (120, 255, 80)
 """Colour of a line around what lies above the level for boxes."""
 
 CLEAR, STRONGEST = 0.5, 0.5
-"""Colours begin at this share of the scale, where good images end, and are never mixed in by more than this share."""
+"""Colours begin at this share of the scale, which good images do not exceed, and are mixed in by at most this share."""
 
 LETTERS = 13
 """Height of letters under tiles, in pixels; titles are half as high again."""
@@ -65,7 +65,7 @@ def heat_map(values: NDArray[np.float32], display: tuple[float, float]) -> Pixel
 def heat_layer(values: NDArray[np.float32], display: tuple[float, float]) -> Pixels:
     """Returns a map (H, W) as colours to lay over its image, RGBA uint8 (H, W, 4), on the scale of `heat_map`.
 
-    It is transparent in the lower half of the scale, up to which good images go, and grows opaque above.
+    It is transparent in the lower half of the scale, which good images do not exceed, and becomes opaque above.
     """
     bottom, top = display
     share = np.clip((values - bottom) / (top - bottom), 0, 1)
@@ -81,8 +81,8 @@ def marked(
     Args:
         image: uint8 RGB.
         values: its map, of any shape in the same proportions.
-        display: the model's scale. Colours begin in its middle, up to which good images go.
-        level: a line is drawn around what lies above; the one for boxes.
+        display: the model's scale. Colours begin in its middle, which good images do not exceed.
+        level: the level for boxes; a line is drawn around what lies above it.
         boxes: in pixels of `image`.
     """
     values = resized(np.asarray(values, np.float32), (image.shape[0], image.shape[1]))
@@ -95,7 +95,7 @@ def marked(
 
 
 def _edge(inside: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
-    """Returns the outermost pixels of parts of a mask (H, W), so many deep; the picture's border is no edge."""
+    """Returns the outermost `width` pixels of the parts of a mask (H, W); the picture's border is no edge."""
     left = inside
     for _ in range(width):
         around = np.pad(left, 1, mode="edge")

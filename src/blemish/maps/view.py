@@ -13,11 +13,10 @@ from blemish.maps.pictures import resized
 def view(
     source: ImageLike, values: NDArray[np.float32], geometry: Geometry, longest: int
 ) -> tuple[Pixels, NDArray[np.float32]]:
-    """Returns the image (h, w, 3) and its map (h, w) in the image's proportions; a photograph in tiles is shrunk.
+    """Returns the image (h, w, 3) and its map (h, w) in the image's proportions.
 
-    Other images have about as many pixels as the model's input.
-
-    A photograph's map is shrunk by taking the largest value of each block, so that a small peak stays visible.
+    Both have about as many pixels as the model's input. A photograph in tiles keeps its own size, or is shrunk; its map
+    then takes the largest value of each block, so that a small peak stays visible.
 
     Args:
         source: the image: a file, its bytes, or an array.

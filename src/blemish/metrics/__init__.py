@@ -1,8 +1,8 @@
-"""How well scores and maps tell anomalous from normal. Everything starts from counts by distinct value.
+"""How well scores and maps tell anomalous images from good ones. Everything starts from counts by distinct value.
 
 Counts come exactly from a few scores (`tally`), or from any number of pixels in bounded memory (`MapCounts` of one map,
 `PixelTally` of many); the same functions turn either into figures. A figure is `None` if it is undefined, most often
-because one of the two classes is missing. What is a figure of images has an `interval`.
+because one of the two classes is missing. Figures of images have an `interval`.
 """
 
 from blemish.metrics.aupimo import AUPIMO_RATES, NormalPixels, Worths

@@ -1,7 +1,7 @@
-"""AUPIMO (Bertoldo et al. 2024): how much of a defect lies above thresholds that hardly any normal pixel exceeds.
+"""AUPIMO (Bertoldo et al. 2024): how much of a defect lies above thresholds that hardly any good pixel exceeds.
 
 The PIMO curve of an anomalous image is its recall of defective pixels against the false positive rate of pixels. The
-rate is measured on normal images alone: it is the mean of each image's own rate. AUPIMO is the area under the curve
+rate is measured on good images alone: it is the mean of each image's own rate. AUPIMO is the area under the curve
 over the logarithm of the rate from 1e-5 to 1e-4, divided by the width of that range.
 
 The order of the two integrals is exchanged here. With F(x) for the rate at a threshold x, a defective pixel of value x
@@ -9,7 +9,7 @@ lies above the threshold for all rates beyond F(x); so it is found over the shar
 
     worth(x) = (log 1e-4 - log F(x)) / (log 1e-4 - log 1e-5),  cut to 0 and 1,
 
-of the range, and AUPIMO of an image is the mean worth of its defective pixels. Where normal pixels have the same value,
+of the range, and AUPIMO of an image is the mean worth of its defective pixels. Where good pixels have the same value,
 the two worths of counting and of not counting them are averaged: straight lines join the points of the curve.
 """
 
@@ -23,7 +23,7 @@ from blemish.metrics.cells import MapCounts, grown
 from blemish.metrics.ranking import Floats
 
 AUPIMO_RATES = (1e-5, 1e-4)
-"""False positive rates on normal images between which the curve is integrated."""
+"""False positive rates on good images between which the curve is integrated."""
 
 LEAST_POINTS = 30
 """The curve must have more points than this in the range, as in the published code."""
@@ -35,8 +35,8 @@ class Worths:
 
     Attributes:
         start: the first cell; below it the worth is 0.
-        worth: (k,), ascending; above its last cell, the highest of a normal pixel, the worth is 1.
-        tie_error: how far any AUPIMO can be from that of unrounded values, at most.
+        worth: (k,), ascending; above its last cell, the highest of a good pixel, the worth is 1.
+        tie_error: the largest possible difference of an AUPIMO from that of unrounded values.
     """
 
     start: int
@@ -54,7 +54,7 @@ class Worths:
 
 @dataclass
 class NormalPixels:
-    """The mean over normal images of the share of pixels in each cell.
+    """The mean over good images of the share of pixels in each cell.
 
     `shares` (k,) are sums over `images`, from the cell `start`; they grow to the range of values seen.
     """
@@ -64,18 +64,18 @@ class NormalPixels:
     images: int = 0
 
     def add(self, counts: MapCounts) -> NormalPixels:
-        """Takes in the counts of one normal image, in place; each image weighs the same, whatever its size."""
+        """Takes in the counts of one good image, in place; each image weighs the same, whatever its size."""
         self.start, self.shares = grown(self.start, self.shares, int(counts.cells[0]), int(counts.cells[-1]))
         self.shares[counts.cells - self.start] += counts.negatives / counts.negatives.sum()
         self.images += 1
         return self
 
     def worths(self, rates: tuple[float, float] = AUPIMO_RATES) -> Worths | None:
-        """Returns what AUPIMO needs of the normal images.
+        """Returns what AUPIMO needs of the good images.
 
-        `None` if they do not resolve the range of rates: the lower one is less than the rate of the highest value, or
-        the curve has no more than `LEAST_POINTS` points between the two. Maps of 256² pixels resolve 1e-5 to 1e-4 from
-        6 normal images on, of 64² pixels from 84 on; more are needed where many pixels have one value.
+        It is `None` if they do not resolve the range of rates: the lower rate is below that of the highest value, or
+        the curve has at most `LEAST_POINTS` points between the two rates. Maps of 256² pixels resolve 1e-5 to 1e-4 with
+        6 good images or more, maps of 64² pixels with 84; more are needed if many pixels have the same value.
         """
         low, high = rates
         if not self.images:

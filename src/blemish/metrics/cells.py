@@ -1,4 +1,4 @@
-"""Counts of the values of one map, by cell: what every figure of pixels starts from.
+"""Counts of the values of one map, by cell; every figure of pixels is computed from these.
 
 Values are counted in cells of their float32 representation, cut to 15 bits of mantissa: neighbours closer than 3 in
 100,000 of their value share a cell and count as ties.
@@ -25,7 +25,7 @@ class MapCounts:
 
     Attributes:
         cells: numbers of the cells that hold a pixel, ascending.
-        negatives, positives: normal and defective pixels.
+        negatives, positives: good and defective pixels.
         regions: the shares of defect regions. A region is a connected component of the mask, diagonals included; its
             pixels together weigh 1.
     """

@@ -15,8 +15,10 @@ class Decisions:
     """Counts of images above a threshold.
 
     Attributes:
-        false_alarms: of `normal` normal images.
-        detections: of `anomalous` anomalous ones.
+        normal: number of good images.
+        anomalous: number of anomalous images.
+        false_alarms: number of good images above the threshold.
+        detections: number of anomalous images above the threshold.
     """
 
     normal: int
@@ -37,7 +39,7 @@ class Decisions:
 
     @property
     def false_alarm_rate(self) -> float | None:
-        """The share of normal images that were flagged."""
+        """The share of good images that were flagged."""
         return self.false_alarms / self.normal if self.normal else None
 
     @property

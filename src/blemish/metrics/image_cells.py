@@ -1,7 +1,7 @@
-"""Pixels of each image in a few coarse cells, from which figures of all pixels are computed for a draw of images.
+"""Counts each image's pixels in a few coarse cells, to compute pixel figures for resampled images.
 
-A coarse cell is a run of fine ones. Runs are as short as they can be while at most `CELLS` hold a pixel; they double
-when another image needs more. The exact figures come from `PixelTally`; these cells serve for intervals alone.
+A coarse cell is a run of fine ones. Runs are as short as possible while at most `CELLS` coarse cells hold a pixel; they
+double when another image needs more. The exact figures come from `PixelTally`; these cells are only for intervals.
 
 Memory is bounded: beyond `GROUPS` good and as many anomalous images, an image shares the counts of an earlier one, and
 the two are drawn together.

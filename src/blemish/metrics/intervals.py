@@ -24,10 +24,11 @@ LEVEL = 0.95
 RESAMPLES = 2000
 
 LEAST_IMAGES = 6
-"""Images of each class, at least: with five, all of which favour one detector, even a sign test cannot tell at 95 %."""
+"""The fewest images of each class: with five that all favour one detector, even a sign test is not significant at 95 %.
+"""
 
 _LEFT_OUT = 200
-"""Groups of a class that are left out in turn, to measure skewness, at most."""
+"""The largest number of groups of a class that are left out in turn, to measure skewness."""
 
 _NUMBERS = 1 << 22
 """Weights that are in memory at once."""
@@ -42,7 +43,7 @@ class Interval:
 
     Attributes:
         low, high: the bounds.
-        images: how many were drawn from.
+        images: how many images were resampled.
     """
 
     low: float
@@ -173,7 +174,7 @@ def _widened(least: int) -> float:
 
 
 def student_quantile(level: float, freedom: int) -> float:
-    """Returns the t between whose negative and itself Student's distribution holds `level`, such as 0.95.
+    """Returns the t for which Student's distribution has the probability `level` between -t and t.
 
     By bisection of the finite sums for whole degrees of freedom (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4).
     """

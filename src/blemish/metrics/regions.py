@@ -1,7 +1,7 @@
 """Pixels and defect regions of many maps: counts in bounded memory, and AUPRO.
 
-Values share the cells of `cells.py`. `tie_error` bounds what that can change in an AUROC; in practice it changes the
-seventh digit.
+Values are counted in the cells of `cells.py`. `tie_error` bounds the error that this causes in an AUROC; in practice it
+changes the seventh digit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AUPRO_LIMIT = 0.3
 
 @dataclass
 class PixelTally:
-    """Counts of pixels by the cell of their value: normal ones, defective ones, and shares of defect regions.
+    """Counts of pixels by the cell of their value: good ones, defective ones, and shares of defect regions.
 
     `start` is the first cell; the three columns (k,) grow to the range of values seen.
     """
@@ -64,7 +64,7 @@ class PixelTally:
         return self._counts(self.positives)
 
     def tie_error(self) -> float:
-        """Returns how far the AUROC can be from that of unrounded values, at most."""
+        """Returns the largest possible difference of the AUROC from that of unrounded values."""
         pairs = self.negatives.sum() * self.positives.sum()
         return float((self.negatives * self.positives).sum() / 2 / pairs) if pairs else 0.0
 

@@ -194,7 +194,7 @@ def _check_files(files: Mapping[str, str]) -> None:
     always = {LEARNED, INSIDE}
     if names != always and names != {*always, *GRAPHS}:
         odd = sorted(names ^ {*always, *GRAPHS})
-        raise ValueError(f"its files are not those of a model: {shown(odd[0])} is missing, or is none of them")
+        raise ValueError(f"its files are not those of a model: {shown(odd[0])} is missing, or does not belong to one")
 
 
 def _calibration(found: Mapping[str, Any]) -> Calibration:
@@ -211,7 +211,7 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
     rates = found["rate"], found["box_rate"], found["given_threshold"]
     typical, highest = (_by_layer(f"calibration.{name}", found[name], len(scores)) for name in _OF_LAYERS)
     if typical.shape != highest.shape:
-        raise ValueError("calibration.layer_typical and calibration.layer_highest are not of as many layers")
+        raise ValueError("calibration.layer_typical and calibration.layer_highest have different numbers of layers")
     calibration = Calibration(scores, medians, maxima, *rates, names, digests, folds, typical=typical, highest=highest)
     follows = {"threshold": calibration.threshold, "box_level": calibration.box_level, "display": calibration.display}
     for name, value in follows.items():
@@ -221,7 +221,7 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
 
 
 def _by_layer(name: str, found: Sequence[Sequence[float]], count: int) -> NDArray[np.float64]:
-    """Returns numbers (count, L) from a list of each layer's; there may be no layer."""
+    """Returns numbers (count, L) from one list for each layer; there may be no layer."""
     if any(len(column) != count for column in found):
         raise ValueError(f"{name} does not have {count} numbers a layer")
     return np.stack([np.asarray(column) for column in found], 1) if found else np.zeros((count, 0))

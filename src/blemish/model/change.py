@@ -1,7 +1,7 @@
-"""A model that follows its line: it learns from more images, joins another model, or forgets images.
+"""Changes a fitted model: it learns from more images, is merged with another model, or forgets images.
 
-Statistics that are exact stay exact: a model that was changed equals one that was fitted on the images that it then
-holds. New images are scored before anything is learned from them, so their scores calibrate it.
+Exact statistics stay exact: the changed model equals one that was fitted on the images that it then holds. New images
+are scored before anything is learned from them, so that their scores can calibrate the model.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ def merge(model: Model, other: Model) -> Model:
     common = model.inside.places(other.inside.names()) >= 0
     if count := int(common.sum()):
         remedy = "forget them from one of the models" if others.forgets else "fit one of the models without them"
-        twice = number_of(
-            count, "image is in both models, and would count", "images are in both models, and would count"
-        )
+        twice = number_of(count, "image is in both models and would count", "images are in both models and would count")
         raise SettingError(f"{twice} twice{_named(other, common)}; {remedy}, then merge")
     former = model.provenance.changes
     joined = Change(now(), "merge", other.provenance.source, len(other.inside))
@@ -139,7 +137,7 @@ def forget(model: Model, images: Images, *, bgr: bool = False, progress: Progres
         if progress:
             progress("forget", done, len(given.images))
     if bad:
-        raise BadImagesError(bad, "nothing was forgotten; repair them, or take them away")
+        raise BadImagesError(bad, "nothing was forgotten; fix them, or leave them out")
     if unknown:
         raise SourceError(
             f"{given.root}: the model has not learned from {len(unknown)} of {number_of(len(given.images), 'image')} "
@@ -147,7 +145,7 @@ def forget(model: Model, images: Images, *, bgr: bool = False, progress: Progres
         )
     if uneven or any(True for rows in rows_of.values() for _ in rows):
         raise SettingError(
-            "images have other numbers of rows than the model lists, so nothing is taken out; fit it again"
+            "images have another number of feature rows than the model lists, so nothing was forgotten; fit it again"
         )
     places = np.sort(model.inside.places(rows_of))
     left = len(model.inside) - len(places)
@@ -155,8 +153,8 @@ def forget(model: Model, images: Images, *, bgr: bool = False, progress: Progres
         raise SettingError(f"a model needs 2 images, and {left} would be left; fit a new one on other images")
     if not rest.rounding() <= TOLERANCE:
         raise SettingError(
-            f"with {left} of {len(model.inside)} images left, rounding would move scores by more than "
-            f"{100 * TOLERANCE:g} %, since their digits ran out; fit a new model on the images that are left"
+            f"with {left} of {len(model.inside)} images left, rounding could change scores by more than "
+            f"{100 * TOLERANCE:g} %; fit a new model on the images that are left"
         )
     gathered, gone = _by_age(model), set(rows_of)
     gathered = gathered.part(item for item, digest in enumerate(gathered.digests) if digest not in gone)
@@ -175,7 +173,7 @@ def _closed_form(model: Model, what: str) -> Detector:
     if isinstance(detector, Trained):
         raise SettingError(
             f"{detector.name} is trained in many steps, so it cannot be {what}; fit it again on all images; "
-            "with --resume and the folder that was its --checkpoints, it starts from these weights"
+            "with --resume and its folder of --checkpoints, the new fit starts from these weights"
         )
     return detector
 
@@ -198,13 +196,13 @@ def _check_alike(model: Model, other: Model) -> None:
             name = next(field.name for field in fields(own) if getattr(own, field.name) != getattr(theirs, field.name))
             own, theirs = getattr(model.recipe.geometry, name), getattr(other.recipe.geometry, name)
         raise SettingError(
-            f"the models differ in {name}, which is {own} and {theirs}, so they cannot be merged; fit both "
-            "with the same options"
+            f"the models differ in {name} ({own} and {theirs}), so they cannot be merged; fit both with the same "
+            "options"
         )
     weights, others = model.learned.weights, other.learned.weights
     if weights.keys() != others.keys() or not all(torch.equal(weights[name], others[name]) for name in weights):
         raise SettingError(
-            f"the models have other weights of {model.recipe.backbone} ({model.provenance.weights}; "
+            f"the models have different weights of {model.recipe.backbone} ({model.provenance.weights}; "
             f"{other.provenance.weights}), so they cannot be merged; fit both with the same"
         )
 
@@ -213,13 +211,13 @@ def _check_forgets(model: Model, detector: Detector) -> None:
     """Raises `SettingError` if nothing can be taken out of what the model learned."""
     if not detector.forgets:
         raise SettingError(
-            f"{detector.name} keeps only the leading directions of its images, so none can be taken out; fit it again "
-            "without them, or use gaussian, padim or spade, which forget"
+            f"{detector.name} keeps only the leading directions of its images, so it cannot forget any; fit it again "
+            "without them, or use gaussian, padim or spade, which can forget"
         )
     if int(model.inside.rows.sum()) != detector.count:
         raise SettingError(
             f"the model lists {int(model.inside.rows.sum())} rows of features and has learned {detector.count}, so "
-            "nothing can be taken out; fit it again"
+            "it cannot forget any; fit it again"
         )
 
 
@@ -229,17 +227,17 @@ def _check_engine(model: Model, change: Change) -> None:
         return
     if change.engine == "several":
         raise SettingError(
-            "the images came long ago, by changes on different engines, so they cannot be taken out exactly; fit a new "
+            "the images were learned long ago, on different engines, so they cannot be forgotten exactly; fit a new "
             "model without them"
         )
     raise SettingError(
-        f"the images were learned on the {change.engine} engine and the model is on {model.engine.name} now, which "
-        f"rounds otherwise, so they cannot be taken out exactly; load it with --engine {change.engine}"
+        f"the images were learned on the {change.engine} engine and the model runs on {model.engine.name} now, which "
+        f"rounds differently, so they cannot be forgotten exactly; load it with --engine {change.engine}"
     )
 
 
 def _named(model: Model, places: NDArray[np.bool_]) -> str:
-    """Returns the names of some of a model's images, as far as its calibration knows them."""
+    """Returns the names of some of a model's images, those that its calibration knows."""
     digests = set(compress(model.inside.names(), places))
     known = zip(model.calibration.digests, model.calibration.names, strict=True)
     found = sorted(name for digest, name in known if digest in digests)[:3]
@@ -247,7 +245,7 @@ def _named(model: Model, places: NDArray[np.bool_]) -> str:
 
 
 def _by_age(model: Model) -> Gathered:
-    """Returns what calibrates the model, the images that came first at the beginning; others come before all."""
+    """Returns what calibrates the model, oldest images first; those that the model has not learned come before all."""
     gathered = Gathered.of(model.calibration)
     places = model.inside.places(gathered.digests)
     return gathered.part(np.argsort(places, kind="stable").tolist())
@@ -262,15 +260,15 @@ def _joined(former: Gathered, new: Gathered) -> Gathered:
 def _changed(
     model: Model, detector: Detector, gathered: Gathered, inside: Inside, changes: tuple[Change, ...], seen: int = 0
 ) -> Model:
-    """Returns the model with other contents; everything that follows from these is made again.
+    """Returns the model with new contents; everything that follows from them is computed again.
 
     Args:
-        model: before.
-        detector: with what it has learned by now.
-        gathered: what calibrates.
-        inside: the images that it has learned from.
-        changes: all of them.
-        seen: how many more images calibrate that a model was fitted on before.
+        model: before the change.
+        detector: after the change.
+        gathered: the scores that calibrate.
+        inside: the images that the detector has learned from.
+        changes: all changes, with the new one.
+        seen: how many of the added images that calibrate were already learned by the model that scored them.
     """
     while len(changes) > MOST_CHANGES:
         first, second, *later = changes
@@ -308,7 +306,7 @@ def _renewed(model: Model, gathered: Gathered) -> Calibration:
 
 
 def asked_rate(model: Model) -> float | None:
-    """The rate that was asked for: at the fit, or by another calibration since; `None` if none was."""
+    """Returns the rate that was asked for: at the fit, or in a later calibration; `None` if none was."""
     calibration, asked = model.calibration, model.provenance.asked_false_alarm_rate
     count = len(calibration.scores)
     followed = promised_rate(count, None) if asked is None else max(asked, lowest_rate(count))
@@ -316,6 +314,6 @@ def asked_rate(model: Model) -> float | None:
 
 
 def asked_box_rate(model: Model) -> float | None:
-    """The box rate that was asked for, at the fit or since; `None` if it is the default."""
+    """Returns the box rate that was asked for, at the fit or later; `None` if it is the default."""
     calibration = model.calibration
     return None if calibration.box_rate == default_box_rate(len(calibration.scores)) else calibration.box_rate

@@ -1,4 +1,4 @@
-"""Whether the images of a line still look like those that calibrated the model: numbers, a verdict and a picture."""
+"""Drift: whether new images still look like those that calibrated the model, as numbers, a verdict and a picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from blemish.maps import Panel, sheet, write_picture
 from blemish.maps.charts import HEIGHT, WIDTH, chart
 
 DEFAULT_LEVEL = 100.0
-"""The evidence that raises the alarm: at most one stream of good images in a hundred ever reaches it."""
+"""The evidence that raises the alarm: good images reach it at some time in at most one stream out of a hundred."""
 
 DEFAULT_WINDOW = 100
 LARGEST_WINDOW = 1_000_000
@@ -34,18 +34,18 @@ class Drift:
         p_values: of the images, as they were given (T,).
         names: of the images, in the same order; empty if none were given.
         calibrated_on: how many images calibrated the model.
-        two_sided: whether scores lower than those that calibrated count, rather than only those lower than before.
+        two_sided: whether scores that are lower than those that calibrated count as drift too.
         log10_martingale: decimal logarithm of the evidence of drift after each image (T,).
-        level: the evidence that raises the alarm; images that are all alike ever reach it with a probability of at
-            most 1 / level.
+        level: the evidence that raises the alarm; images that are all alike reach it, at any time, with a probability
+            of at most 1 / level.
         alarm: index of the image, from 0, at which the evidence reached the level; `None` if it did not.
-        since: index of the image from which on the images differ, estimated at the alarm; `None` without one.
-        shift: what the scores since then are, compared with those before and those that calibrated: `higher`, `lower`,
+        since: index of the first image that differs, estimated at the alarm; `None` without one.
+        shift: how the scores differ since then from those before and those that calibrated: `higher`, `lower`,
             `farther apart` or `closer together`; `None` without an alarm.
-        running_mean: mean of the latest `window` p-values after each image (T,), of all while they are fewer.
+        running_mean: mean of the latest `window` p-values after each image (T,), or of all if there are fewer.
         window: how many images are in the window.
-        window_p_value: of the Kolmogorov-Smirnov test of the window's images against those that calibrated; for one
-            look, and not part of the verdict.
+        window_p_value: of the Kolmogorov-Smirnov test of the window's images against those that calibrated. It holds
+            for a single test, and is not part of the verdict.
     """
 
     p_values: NDArray[np.float64]
@@ -165,13 +165,13 @@ def find_drift(
     level: float = DEFAULT_LEVEL,
     window: int = DEFAULT_WINDOW,
 ) -> Drift:
-    """Returns whether images look like the `calibrated_on` ones that calibrated the model that judged them.
+    """Returns whether images look like those that calibrated the model that judged them.
 
     Args:
         p_values: of images in order (T,), none of which the model was fitted on.
         calibrated_on: how many images calibrated the model.
-        two_sided: whether scores lower than those that calibrated count; false for a model that learned from the images
-            that calibrated it, whose own scores are a little higher than those of new images.
+        two_sided: whether scores that are lower than those that calibrated count as drift too; false for a model that
+            has learned from the images that calibrated it, since it gives new images slightly lower scores.
         names: of the images.
         level: the evidence that raises the alarm.
         window: of the latest images, for the running mean and the test of a window.

@@ -1,4 +1,4 @@
-"""What is inside a model: which images it has learned from, when they came, and by what."""
+"""What is inside a model: which images it has learned from, and by which change each of them came."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.engines.stream import Chunk
 from blemish.errors import ModelError
+from blemish.interrupts import hold
 
 INSIDE = "inside.safetensors"
 
@@ -33,13 +34,13 @@ class Arrivals:
         self._digests: dict[int, str] = {}
 
     def update(self, chunk: Chunk) -> None:
-        """Takes in a batch; an image whose rows are the last ones may go on in the next."""
+        """Takes in a batch; more rows of its last image may follow in the next batch."""
         self._counts.update(chunk.indices)
         self._digests |= chunk.digests
         self._close({*self._digests} - {*chunk.indices[-1:]})
 
     def finish(self) -> None:
-        """Takes it that no more rows come."""
+        """Ends the count: no more rows come."""
         self._close({*self._digests})
 
     def _close(self, indices: set[int]) -> None:
@@ -89,14 +90,8 @@ class Inside:
         places = self._sorted[found]
         return np.where(self.digests[places] == asked, places, -1)
 
-    def members(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the numbers of all rows of the images at these places, among the rows of all images."""
-        ends = np.cumsum(self.rows, dtype=np.int64)
-        ranges = [np.arange(ends[place] - int(self.rows[place]), ends[place]) for place in places]
-        return np.concatenate([np.zeros(0, np.int64), *ranges])
-
     def merge(self, other: Inside, changes: int = 0) -> Inside:
-        """Returns the images of both, those of `other` behind; the numbers of its changes are raised by `changes`."""
+        """Returns the images of both, those of `other` last; `changes` is added to the numbers of its changes."""
         raised = other.changes + np.uint32(changes)
         return Inside(
             np.concatenate([self.digests, other.digests]),
@@ -118,7 +113,8 @@ class Inside:
         from safetensors.numpy import save_file
 
         try:
-            save_file({name: getattr(self, name) for name in KINDS}, folder / INSIDE)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                save_file({name: getattr(self, name) for name in KINDS}, folder / INSIDE)
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -133,7 +129,8 @@ class Inside:
         from safetensors.numpy import load_file
 
         try:
-            found = load_file(folder / INSIDE)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                found = load_file(folder / INSIDE)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise ModelError(f"{folder / INSIDE}: cannot be read ({error}); copy the whole folder again") from None
         shapes = {array.shape for array in found.values()}

@@ -1,4 +1,4 @@
-"""Images on their way into a model: each is scored by the model as it was, before anything is learned from it."""
+"""Reads new images for a model: each is scored by the model as it was, before anything is learned from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Images = Given | Iterable[Given] | Dataset
 
 MEMORY = "memory"
-"""Where images come from that were given themselves."""
+"""The source of images that were given in memory, such as arrays."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class NewImages:
 
 
 class Intake:
-    """New images on their way into a model, and what is found out about them.
+    """Scores new images, lets a detector learn from them, and keeps what was found.
 
     Attributes:
         gathered: the scores of all new images.
         anomalous: names and p-values of those above the threshold, by digest.
         bad: the images that could not be read.
-        repeated: how many are inside already, or came twice.
+        repeated: how many the model has learned from already, or came twice.
     """
 
     def __init__(self, model: Model, given: NewImages, skip_bad: bool) -> None:
@@ -92,11 +92,11 @@ class Intake:
         return self._arrivals.rows
 
     def run(self, fresh: Detector | None, left_out: Container[str], progress: Progress | None) -> None:
-        """Goes over the images that are not inside.
+        """Scores the images that the model has not learned from yet, and learns from them.
 
         Args:
-            fresh: learns from them, in place; `None` if they are only to be scored.
-            left_out: digests of images that are passed over.
+            fresh: the detector that learns from them, in place; `None` to only score them.
+            left_out: digests of images that are skipped.
             progress: called with the stage, and how many images of how many are done.
 
         Raises:
@@ -141,10 +141,11 @@ class Intake:
 
 
 def good_by_chance(model: Model, judged: Intake) -> Gathered:
-    """Returns the scores of those images left out that calibrate all the same, since they may well be good.
+    """Returns the scores of images that were left out and still calibrate, since they are probably good.
 
-    Were all of them left out, each update would cut off the highest scores of good images, and the threshold would
-    fall. So the lowest of them calibrate: over all updates that left images out, as many as the rate says of good ones.
+    If none of them did, each update would lose the highest scores of good images, and the threshold would fall. So the
+    lowest of these scores calibrate: over all updates that left out images, as many as good images would exceed the
+    threshold by chance, by the stated rate.
     """
     former = [change for change in model.provenance.changes if change.left_out]
     came = sum(change.images + change.anomalous for change in former) + len(judged.gathered)
@@ -155,7 +156,7 @@ def good_by_chance(model: Model, judged: Intake) -> Gathered:
 
 
 class Where(Container[str]):
-    """All digests for which something is true."""
+    """A container of all digests for which a function returns true."""
 
     def __init__(self, is_true: Callable[[str], bool]) -> None:
         self._is_true = is_true

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from blemish.calibration import Calibration
 from blemish.errors import SourceError
 from blemish.model.prediction import Prediction
 from blemish.storage.cards import reason_of
+from blemish.storage.json_text import parse_json
 
 LONGEST_LINE = 1 << 20
 """Bytes of a line, at most."""
@@ -47,7 +47,7 @@ def read_lines(path: Path, calibration: Calibration) -> Iterator[Prediction]:
 
 def _prediction(line: bytes, where: str, calibration: Calibration) -> Prediction:
     try:
-        given = json.loads(line.decode("utf-8"), parse_constant=_no_number)
+        given = parse_json(line)
         if not isinstance(given, dict):
             raise ValueError("is not an object")
         path = _field(given, "path", str, type(None))
@@ -59,7 +59,7 @@ def _prediction(line: bytes, where: str, calibration: Calibration) -> Prediction
             _number(given, name) for name in ("score", "p_value", "threshold", "false_alarm_rate")
         )
         flags = [_field(given, name, bool) for name in ("is_anomaly", "is_known")]
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         reason = str(error).split(":", maxsplit=1)[0] or type(error).__name__
         raise SourceError(f"{where} is not a prediction ({reason}); give what predict --json printed") from None
     (expected,) = calibration.p_values([score])
@@ -87,7 +87,3 @@ def _number(given: dict[str, Any], name: str) -> float:
     except OverflowError:
         pass
     raise ValueError(f"its {name} is not finite")
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is not a number")

@@ -3,69 +3,36 @@
 from __future__ import annotations
 
 import copy
-import math
-import os
-import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
 from blemish.calibration import Calibration
-from blemish.datasets import Dataset, read_source
+from blemish.datasets import Dataset
 from blemish.engines import Engine
-from blemish.engines.stream import NOT_FINITE, Chunk, NotFiniteError, Scored, stream, whole
-from blemish.errors import DegenerateError, ImageError, ModelError, SettingError, StorageError, WeightsError, require
-from blemish.images import (
-    Given,
-    ImageLike,
-    Location,
-    Pixels,
-    Place,
-    Remote,
-    each,
-    located,
-    name_of,
-    only,
-    read_image,
-    read_proportion,
-    read_size,
-    read_tile,
-)
-from blemish.images.copies import digest_of
-from blemish.images.frames import HoldsArray
-from blemish.maps import Box, LayerMap, find_boxes
+from blemish.errors import SettingError
+from blemish.images import Given, ImageLike
+from blemish.maps import Box, find_boxes
 from blemish.maps.boxes import LEAST_AREA
-from blemish.model.card import card_content, read_content
+from blemish.model import judging
+from blemish.model.card import card_content
 from blemish.model.drift import DEFAULT_LEVEL, DEFAULT_WINDOW, Drift, find_drift
 from blemish.model.inside import Inside
-from blemish.model.prediction import Origin, Prediction
+from blemish.model.judging import Errors
+from blemish.model.prediction import Prediction
 from blemish.model.provenance import Provenance
 from blemish.model.recipe import LARGEST_SEED, Learned, Recipe
 from blemish.model.saved import Saved, Store
-from blemish.progress import LOG, Progress, reported
-from blemish.storage import Scratch, new_folder, read_card, write_card
-from blemish.storage.cards import reason_of
-from blemish.storage.remote import fetch_folder, is_address_in_a_path, is_remote
+from blemish.progress import Progress, reported
+from blemish.storage import new_folder, write_card
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from blemish.detectors.scoring import Scoring
-    from blemish.explanation import Cause, Explanation
-
-TRIES, AGAIN = 5, 0.1
-"""How often reading is tried if the folder is replaced meanwhile, and the seconds between."""
-
-AT_HAND = (str, os.PathLike, Remote, bytes, bytearray, memoryview, Image.Image, HoldsArray, Dataset, list, tuple)
-"""What is taken apart before the first image is predicted; all else, such as a generator, is so as it goes."""
-
-Errors = Literal["raise", "keep"]
+    from blemish.explanation import Explanation
 
 
 class Model:
@@ -116,7 +83,7 @@ class Model:
 
     @property
     def threshold(self) -> float:
-        """An image is anomalous above it: the calibrated one, or one that was given."""
+        """The threshold in use, calibrated or given; an image with a higher score is anomalous."""
         return self.calibration.threshold
 
     def at(
@@ -128,12 +95,12 @@ class Model:
     ) -> Model:
         """Returns the model at another false-alarm rate or threshold, or another box rate, without a fit.
 
-        Everything but the calibration is shared. By a threshold of one's own, the stated rate is the smallest that the
-        scores of good images promise of it. What is `None` stays as it is.
+        Everything but the calibration is shared. For a threshold that you give, the stated rate is the smallest one
+        that the scores of good images allow. What is `None` stays as it is.
 
         Args:
             false_alarm_rate: the share of good images that may raise an alarm.
-            threshold: images with higher scores are anomalous; in place of a rate.
+            threshold: images with higher scores are anomalous; use it instead of a rate.
             box_rate: the share of good images that may show any box.
 
         Raises:
@@ -169,16 +136,16 @@ class Model:
     ) -> Iterator[Prediction]:
         """Yields one prediction for each image, in order.
 
-        Images are decoded ahead: of a generator, up to a hundred are taken before the first is predicted, so a camera
-        is better asked frame by frame, with `predict_one`.
+        Images are decoded ahead: up to a hundred are taken from a generator before the first is predicted, so use
+        `predict_one` for each frame of a camera.
 
         Args:
             sources: a source, which is an image, a folder or a data set; a data set that was read; an image in memory,
                 or a batch of them, as `blemish.images.frames` says; the bytes of an image file; or any number of these.
-                Of a source that has a test part, that part is predicted.
+                If a source has a test part, that part is predicted.
             progress: called with the stage, and how many images of how many are done; `True` prints it.
-            errors: what an image does that cannot be scored. `raise` stops there; `keep` goes on, after a prediction
-                whose `error` says why, whose score is not a number and whose `is_anomaly` is `None`.
+            errors: what to do about an image that cannot be scored. `raise` stops there; `keep` yields a prediction
+                whose `error` says why, whose score is not a number and whose `is_anomaly` is `None`, and continues.
             bgr: whether the channels of arrays and tensors are blue, green, red, as OpenCV has them.
 
         Raises:
@@ -186,13 +153,10 @@ class Model:
             ImageError: an image cannot be read, or its score is not finite.
             SettingError: `errors` is another word.
         """
-        _check_errors(errors)
-        found = self._found(sources, bgr)
-        images = list(found) if isinstance(sources, AT_HAND) else found
-        return self._predicted(images, reported(progress), errors)
+        return judging.predict(self, sources, reported(progress), errors, bgr=bgr)
 
     def predict_one(self, image: Given, *, errors: Errors = "raise", bgr: bool = False) -> Prediction:
-        """Returns the prediction of one image at once; what a loop over a camera's frames calls.
+        """Returns the prediction of one image at once, as a loop over a camera's frames needs it.
 
         Args:
             image: a file, its bytes, or an image in memory, as `predict` takes them.
@@ -204,88 +168,23 @@ class Model:
             SourceError: it is no image, or several.
             SettingError: `errors` is another word.
         """
-        _check_errors(errors)
-        source = _one(image, bgr)
-        geometry = self.recipe.geometry
-        if geometry.tile is None:
-            chunk = Chunk.empty()
-            try:
-                pixels = read_image(source, geometry)
-            except ImageError as error:
-                chunk.errors[0] = error
-            else:
-                (arrays,) = self.engine.run([np.stack([pixels])])  # a copy, which OpenVINO may write to
-                chunk = Chunk([0], [], arrays, {}, [False], {0: digest_of(pixels).hex()})
-            chunks: Iterable[Chunk] = [chunk]
-        else:
-            chunks = stream(self.engine, [source], geometry)
-        (scored,) = whole(chunks, geometry)
-        if scored.error is not None and errors == "raise":
-            raise _refused(scored.error, name_of(source))
-        return self._judged(scored, source)
+        return judging.predict_one(self, image, errors, bgr=bgr)
 
     def judge(self, images: Iterable[ImageLike], progress: Progress | None = None) -> Iterator[Prediction]:
         """Yields one prediction for each image, in order; an image that cannot be scored gives one with an error.
 
-        Nothing is looked for as a source.
+        Every item is one image; folders and data sets are not looked for.
         """
-        return self._predicted(images, progress, "keep")
-
-    def _found(self, sources: Given | Iterable[Given] | Dataset, bgr: bool) -> Iterator[ImageLike]:
-        """Yields the images of all sources."""
-        if isinstance(sources, Dataset):
-            yield from (sample.path for sample in sources.test or sources.train)
-            return
-        for source in each(sources, bgr=bgr):
-            if isinstance(source, (str, Path)):
-                dataset = read_source(source, self.recipe.seed)
-                yield from (sample.path for sample in dataset.test or dataset.train)
-            else:
-                yield source
-
-    def _predicted(
-        self, images: Iterable[ImageLike], progress: Progress | None, errors: Errors
-    ) -> Iterator[Prediction]:
-        total = len(images) if isinstance(images, Sized) else 0
-        held: dict[int, ImageLike] = {}  # those that were taken, until they are predicted
-
-        def taken() -> Iterator[ImageLike]:
-            for index, image in enumerate(images):
-                held[index] = image
-                yield image
-
-        geometry = self.recipe.geometry
-        for scored in whole(stream(self.engine, taken(), geometry), geometry):
-            done, image = scored.index + 1, held.pop(scored.index)
-            if scored.error is not None and errors == "raise":
-                raise _refused(scored.error, _path(image) or f"image {done}")
-            yield self._judged(scored, image)
-            del scored  # maps of large photographs take room
-            if progress:
-                progress("predict", done, total)
-
-    def _judged(self, scored: Scored, image: ImageLike) -> Prediction:
-        used = (self.threshold, self.calibration.rate)
-        if scored.error is not None or scored.map is None:
-            reason = scored.error.reason if scored.error else None
-            return Prediction(_path(image), math.nan, math.nan, None, *used, None, reason)
-        (p_value,) = self.calibration.p_values([scored.score])
-        is_anomaly = scored.score > self.threshold
-        boxes = self.boxes(scored.map)
-        known = scored.digest in self.inside
-        verdict = (scored.score, float(p_value), is_anomaly, *used)
-        origin = Origin(image, self.recipe.geometry, self.calibration.display, self.calibration.box_level, tuple(boxes))
-        in_image = tuple(self._in_image(boxes, image))
-        return Prediction(_path(image), *verdict, scored.map, None, in_image, known, scored.digest, origin)
+        return judging.judge(self, images, progress)
 
     def features(
         self, images: Given | Iterable[Given], *, bgr: bool = False, progress: Progress | bool | None = None
     ) -> list[NDArray[np.float32]]:
         """Returns the features that the detector looks at, for each layer (N, C_l, H_l, W_l).
 
-        The rows are in the order of the images; of photographs in tiles each tile is a row. All are held in memory at
-        once. The layers are those of `recipe.shapes`; a detector that takes the images themselves has their pixels as
-        its only one.
+        The rows are in the order of the images; if photographs are cut into tiles, each tile is a row. All are held in
+        memory at once. The layers are those of `recipe.shapes`; a detector that takes the images themselves has their
+        pixels as its only layer.
 
         Args:
             images: as `predict` takes them.
@@ -296,43 +195,18 @@ class Model:
             SourceError: a source is missing or empty.
             ImageError: an image cannot be read.
         """
-        found, tell, done = list(self._found(images, bgr)), reported(progress), 0
-        rows: list[list[NDArray[np.float32]]] = [[np.empty((0, *grid), np.float32)] for grid in self.recipe.grids]
-        for chunk in stream(self.extractor, found, self.recipe.geometry):
-            for index, error in chunk.errors.items():
-                raise ImageError(_path(found[index]) or f"image {index + 1}", error.reason)
-            for layer, array in zip(rows, chunk.arrays, strict=True):
-                layer.append(array)
-            done += chunk.finished
-            if tell:
-                tell("features", done, len(found))
-        return [np.concatenate(layer) for layer in rows]
+        return judging.features(self, images, reported(progress), bgr=bgr)
 
     def boxes(self, values: NDArray[np.float32]) -> list[Box]:
         """Returns boxes around parts of a map (H, W) above the level for boxes, in its pixels, highest peak first.
 
-        A box encloses what exceeds 40 % of its part's peak, counted from the typical value of good maps.
+        A box encloses the values of its part that exceed 40 % of the peak, measured from the typical value on good
+        images.
         """
         geometry = self.recipe.geometry
         share = 1.0 if geometry.tile is None else geometry.tile**2 / (geometry.height * geometry.width)
         calibration = self.calibration
         return find_boxes(values, calibration.box_level, round(LEAST_AREA * share), calibration.display[0])
-
-    def _in_image(self, boxes: Sequence[Box], image: ImageLike) -> list[Box]:
-        """Returns boxes in pixels of the image, whose size differs from its map's unless it is cut into tiles."""
-        if self.recipe.geometry.tile is not None or not boxes:
-            return list(boxes)
-        offset, scale = self._place(image, None)
-        return [box.moved(*offset, scale) for box in boxes]
-
-    def _place(self, image: ImageLike, tile: Place | None) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Returns what rows and columns of the model's input are shifted and then scaled by to be the image's own."""
-        geometry = self.recipe.geometry
-        if tile is not None:
-            scale = (geometry.tiling.side / geometry.height, geometry.tiling.side / geometry.width)
-            return (tile.top / scale[0], tile.left / scale[1]), scale
-        size = read_size(image)
-        return geometry.margins, (size[0] / geometry.height, size[1] / geometry.width)
 
     def explain(
         self, image: Given, components: int | str | Sequence[int] | None = None, *, bgr: bool = False
@@ -340,13 +214,14 @@ class Model:
         """Returns why an image has its score: the maps of layers, and of components if the detector has them.
 
         If photographs are cut into tiles, the tile with the highest score is explained. Maps of layers come from the
-        graph that predicts; torch is needed for components and for the reconstruction by a VAE, which are left out
-        where it is not installed.
+        graph that predicts. Components and the reconstruction by a VAE need torch, and are left out if it is not
+        installed.
 
         Args:
             image: a file, its bytes, or an image in memory, as `predict` takes them.
-            components: how many of those that add the most where the map is largest; `best`, which is twelve of these,
-                the default; `worst`, the twelve that add the least there; or indices, for every layer that has them.
+            components: how many components to show of those that add the most where the map is largest; `best`, the
+                default, for twelve of these; `worst`, for the twelve that add the least there; or indices, for every
+                layer that has them.
             bgr: whether the channels of an array or a tensor are blue, green, red.
 
         Raises:
@@ -355,77 +230,9 @@ class Model:
             SettingError: there is no such component, or the detector has none.
             MissingExtraError: components are asked for, and torch is not installed.
         """
-        from blemish.explanation import Explanation, explain_layers, peak_of
+        from blemish.model.explaining import explain
 
-        if components is not None:
-            require("torch", of="an explanation by components", extra="fit")
-        source = _one(image, bgr)
-        geometry, calibration = self.recipe.geometry, self.calibration
-        place = None if geometry.tile is None else self._worst(source)
-        pixels = read_image(source, geometry) if place is None else read_tile(source, place, geometry)
-        batch = np.stack([pixels])
-        ((scores, maps, *of_layers),) = self.engine.explainer.run([batch])
-        if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
-            raise DegenerateError(f"{name_of(source)}: {NOT_FINITE}")
-        (found,) = maps
-        layers = explain_layers(
-            found,
-            calibration.display,
-            [of_layer[0] for of_layer in of_layers],
-            [LayerMap.of(name) for name in self.engine.names],
-            calibration.layer_displays,
-            [str(layer) for layer in self.recipe.layers],
-        )
-        picked, reconstruction = self._components(batch, components, found) if find_spec("torch") else ([], None)
-        offset, scale = self._place(source, place)
-        return Explanation(
-            path=_path(source),
-            image=pixels,
-            map=found,
-            score=float(scores[0]),
-            p_value=float(calibration.p_values(scores.astype(np.float64))[0]),
-            threshold=self.threshold,
-            false_alarm_rate=calibration.rate,
-            boxes=self.boxes(found),
-            display=calibration.display,
-            peak=peak_of(found),
-            shown=geometry.displayed(read_proportion(source)),
-            layers=layers,
-            components=picked,
-            reconstruction=reconstruction,
-            tile=None if place is None or geometry.tile is None else (place.top, place.left, geometry.tile),
-            offset=offset,
-            scale=scale,
-        )
-
-    def _components(
-        self, batch: NDArray[np.uint8], asked: int | str | Sequence[int] | None, found: NDArray[np.float32]
-    ) -> tuple[list[Cause], Pixels | None]:
-        """Returns what torch is needed for: the components of an image's map, and its reconstruction by a VAE.
-
-        Raises:
-            SettingError: there is no such component, or the detector has none.
-        """
-        import torch
-
-        from blemish.detectors import Generative
-        from blemish.explanation import explain_components
-
-        (features,) = self.extractor.run([batch])
-        layers = [torch.from_numpy(layer) for layer in features]
-        names, detector = [str(layer) for layer in self.recipe.layers], self.learned.detector
-        picked = explain_components(self.scoring, layers, names, asked, found, self.calibration.display[0])
-        made = detector.reconstruct(layers) if isinstance(detector, Generative) else None
-        return picked, None if made is None else _pixels(made)[0]
-
-    def _worst(self, source: ImageLike) -> Place:
-        """Returns the tile of a photograph with the highest score."""
-        scored: list[tuple[float, Place]] = []
-        for chunk in stream(self.engine, [source], self.recipe.geometry):
-            for error in chunk.errors.values():
-                raise error
-            scored += zip(chunk.arrays[0].tolist(), chunk.places, strict=True)
-        return max(scored, key=lambda found: math.inf if math.isnan(found[0]) else found[0])[1]
+        return explain(self, image, components, bgr=bgr)
 
     def drift(
         self,
@@ -437,16 +244,16 @@ class Model:
     ) -> Drift:
         """Returns whether images still look like those that calibrated the model.
 
-        Scores lower than those that calibrated count only if the model has learned from none of these images: one that
-        has gives new images lower scores, if they are just as good.
+        Scores that are lower than those that calibrated count as drift only if the model has not learned from the
+        images that calibrated it. If it has, new good images get slightly lower scores.
 
         Args:
             p_values: of images in the order in which they came (T,), by this model at any rate or threshold; without
                 those of images that it was fitted on (`is_known`).
             names: of the images.
-            level: the evidence that raises the alarm; images that are like those that calibrated ever reach it with a
+            level: the evidence that raises the alarm; images like those that calibrated reach it, at any time, with a
                 probability of at most 1 / level.
-            window: of the latest images, for the running mean and the test of a window.
+            window: how many of the latest images are in the running mean and in the test of a window.
 
         Raises:
             SettingError: there is no p-value, one is not of this calibration, or an option is out of range.
@@ -458,19 +265,20 @@ class Model:
         return find_drift(p_values, count, two_sided=is_new, names=names, level=level, window=window)
 
     def sample(self, count: int, seed: int = 0) -> NDArray[np.uint8]:
-        """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: good images by it.
+        """Returns images uint8 (count, H, W, 3) drawn from the prior of a `vae` or `vae-grf`: what it takes for good.
 
         Raises:
             SettingError: the detector has no prior over images, or the seed is out of range.
         """
         from blemish.detectors import Generative
+        from blemish.model.explaining import as_pixels
 
         detector = self.learned.detector
         if not isinstance(detector, Generative):
             raise SettingError(f"{detector.name} has no prior to draw images from; fit vae or vae-grf")
         if not 0 <= seed <= LARGEST_SEED:
             raise SettingError(f"seed {seed} is out of range; give 0 to {LARGEST_SEED}")
-        return _pixels(detector.sample(count, seed))
+        return as_pixels(detector.sample(count, seed))
 
     def update(
         self,
@@ -484,17 +292,17 @@ class Model:
     ) -> Model:
         """Returns the model after it learned from more good images; this one is not changed.
 
-        A `gaussian`, `padim` or `spade` equals one that was fitted on all images together; `fre` nearly, since it keeps
-        the leading directions alone. An image that is inside already is not counted again. Each new image is scored
-        before anything is learned from it, and its score joins the calibration, which keeps 10,000 scores at most; the
-        threshold, the level for boxes and the display scale are renewed at the rates that were asked for. What came,
-        and what of it looked anomalous, is in `provenance.changes[-1]`.
+        A `gaussian`, `padim` or `spade` equals one that was fitted on all images together; `fre` nearly does, since it
+        keeps only the leading directions. An image that the model has learned from already is not counted again. Each
+        new image is scored before anything is learned from it, and its score is added to the calibration, which keeps
+        at most 10,000 scores. The threshold, the level for boxes and the display scale are then computed again at the
+        rates that were asked for. `provenance.changes[-1]` says what came, and what of it looked anomalous.
 
         Args:
             images: a path, `layout:PATH` or a data set, whose good images are used; or images as `predict` takes them.
-            only_normal: leave out images above the threshold. Some good ones are among them, as the rate says; so many
-                of the lowest of them calibrate all the same, or the threshold would fall from update to update.
-            newest: calibrate on so many of the newest scores alone, where the line changes slowly.
+            only_normal: leave out images above the threshold. Some of these are good, as the false-alarm rate says; as
+                many of the lowest scores still calibrate, since the threshold would otherwise fall with each update.
+            newest: calibrate on this many of the newest scores alone, for a production line that changes slowly.
             skip_bad: leave out images that cannot be read, rather than stop.
             bgr: whether the channels of arrays and tensors are blue, green, red.
             progress: called with the stage, and how many images of how many are done; `True` prints it.
@@ -513,7 +321,7 @@ class Model:
     def merge(self, other: Model) -> Model:
         """Returns a model of the images of both, calibrated on the scores of both; neither of the two is changed.
 
-        It equals one that was fitted on all images, as far as `update` does. Rates and a given threshold are this
+        It equals one that was fitted on all images, as exactly as after `update`. Rates and a given threshold are this
         model's.
 
         Raises:
@@ -533,8 +341,8 @@ class Model:
     ) -> Model:
         """Returns the model as if it had never learned from these images; this one is not changed.
 
-        It equals one that was fitted on the others, to 1e-4 of the scores. Their scores leave the calibration too. If
-        any of the images is not inside, nothing is forgotten.
+        It equals one that was fitted on the other images, to 1e-4 of the scores. The scores of the forgotten images
+        leave the calibration too. If the model has not learned from one of the images, nothing is forgotten.
 
         Args:
             images: as `update` takes them.
@@ -543,7 +351,7 @@ class Model:
 
         Raises:
             SettingError: the detector cannot forget (`fre`, and those that are trained), fewer than 2 images would be
-                left, none to calibrate on, or too few digits of what was learned.
+                left, none would be left to calibrate on, or rounding would change the scores too much.
             SourceError: an image is not in the model; up to ten are named.
             BadImagesError: images cannot be read.
         """
@@ -558,9 +366,9 @@ class Model:
             path: the folder; its parent is made if it is absent. Or an address, such as `s3://bucket/model`, to which
                 the files are copied, the card last.
             force: replace a model that is there.
-            replaces: the model that was loaded from this folder and was changed since. If the folder holds another one
-                by now, it is not replaced, so nothing is lost where two programs change the same model. At an address
-                elsewhere nothing can be held, and this is not looked at.
+            replaces: the model that was loaded from this folder and changed since. If the folder holds another model by
+                now, it is not replaced, so that nothing is lost when two programs change the same model. At an address
+                elsewhere this is not checked, since nothing can be locked there.
 
         Raises:
             StorageError: the path exists and may not be replaced, it cannot be written, or a file of the loaded model
@@ -577,102 +385,21 @@ class Model:
         """Returns the model that `save` wrote, with the same scores to the last bit on the same engine and machine.
 
         Every file is read and compared with its digest first, which takes about half a second for each gigabyte.
-        On OpenVINO neither torch nor timm is imported. Of a model elsewhere, such as `s3://bucket/model`, the files are
-        fetched into a temporary folder first.
+        On OpenVINO neither torch nor timm is imported. The files of a model elsewhere, such as `s3://bucket/model`, are
+        copied into a temporary folder first.
 
         Args:
             path: of the folder, or its address elsewhere.
             engine: `auto`, `openvino` or `torch`.
-            threads: that compute, at most, where several processes share the cores; by default one for each core. On
-                torch it counts for the whole process.
-            device: `auto`, a GPU that torch sees or else the processor; `cpu`; torch's `cuda`, `cuda:1` or `mps`; or
-                OpenVINO's `gpu`, `gpu:1` or `npu`.
+            threads: the largest number of threads that compute; set it where several processes share the cores. By
+                default there is one for each core. On torch it applies to the whole process.
+            device: `auto` takes a GPU that torch sees, or else the processor; `cpu`; torch's `cuda`, `cuda:1` or `mps`;
+                or OpenVINO's `gpu`, `gpu:1` or `npu`.
 
         Raises:
             ModelError: it is not a model, incomplete, altered, of another format, or cannot be read.
             SettingError: the engine or the device is unknown or not there.
         """
-        if is_remote(path):
-            loaded = cls._fetched(str(path), engine, threads, device)
-            LOG.info("loaded %s: %s, engine %s", path, loaded.recipe.detector, loaded.engine.name)
-            return loaded
-        folder = Path(path)
-        if is_address_in_a_path(folder):
-            raise ModelError(f"{folder}: looks like an address; give it as text, such as 's3://bucket/model'")
-        for _ in range(TRIES):
-            before = _identity(folder)
-            try:
-                loaded = cls._load(folder, engine, threads, device)
-            except (ModelError, StorageError, WeightsError, OSError, ValueError) as error:
-                if _identity(folder) == before:
-                    if isinstance(error, (ModelError, StorageError, WeightsError)):
-                        raise ModelError(str(error)) from None
-                    told = f"{folder}: cannot be read ({reason_of(error)}); check the path and its permissions"
-                    raise ModelError(told) from None
-            else:
-                if _identity(folder) == before:
-                    LOG.info("loaded %s: %s, engine %s", folder, loaded.recipe.detector, loaded.engine.name)
-                    return loaded
-            time.sleep(AGAIN)  # it was replaced while it was read, so its parts may be of two models
-        raise ModelError(f"{folder}: was replaced again and again while it was read; load it again later")
+        from blemish.model.loading import load
 
-    @classmethod
-    def _fetched(cls, url: str, engine: str, threads: int | None, device: str) -> Model:
-        scratch = Scratch()
-        try:
-            fetch_folder(url, "model", scratch.path)
-            return cls._load(scratch.path, engine, threads, device, scratch)
-        except (ModelError, StorageError, WeightsError) as error:
-            raise ModelError(str(error).replace(str(scratch.path), url)) from None
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{url}: cannot be read ({reason_of(error)}); try again later") from None
-
-    @classmethod
-    def _load(
-        cls, folder: Path, engine: str, threads: int | None, device: str, scratch: Scratch | None = None
-    ) -> Model:
-        card = read_card(folder, "model")
-        recipe, calibration, provenance = read_content(folder, card)
-        store = Saved(folder, card, recipe, scratch)
-        running, extractor = store.engines(engine, threads, device)
-        if len(running.names) != calibration.typical.shape[1]:
-            raise ModelError(f"{folder}: is calibrated for other layers than its graph has; fit the model again")
-        inside = Inside.read(folder)
-        if len(inside) and int(inside.changes.max()) >= len(provenance.changes):
-            raise ModelError(f"{folder}: holds an image of a change that its model.json does not have; fit it again")
-        return cls(recipe, calibration, provenance, inside, running, extractor, store)
-
-
-def _identity(folder: Path) -> tuple[int, ...] | None:
-    """Returns what identifies the folder at this path, so that a replaced one is noticed; `None` if there is none."""
-    try:
-        status = folder.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns
-
-
-def _pixels(images: Tensor) -> NDArray[np.uint8]:
-    """Returns images (B, 3, H, W) between 0 and 1 as uint8 (B, H, W, 3)."""
-    return np.asarray((255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy())
-
-
-def _one(image: Given, bgr: bool) -> ImageLike:
-    """Returns the only image that was given. Raises `SourceError` if it is none, or several."""
-    found = only(image, bgr=bgr)
-    return located(found) if isinstance(found, str) else found
-
-
-def _check_errors(errors: str) -> None:
-    if errors not in ("raise", "keep"):
-        raise SettingError(f"errors={errors!r} is not known; give 'raise' or 'keep'")
-
-
-def _refused(error: ImageError, name: object) -> ImageError:
-    """Returns the error that ends a prediction, with the image's name."""
-    kind = NotFiniteError if isinstance(error, NotFiniteError) else ImageError
-    return kind(name, f"{error.reason}; errors='keep' would go on without its verdict")
-
-
-def _path(source: ImageLike) -> Location | None:
-    return source if isinstance(source, (Path, Remote)) else None
+        return load(path, engine, threads, device)

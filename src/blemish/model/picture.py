@@ -28,17 +28,17 @@ MAPS = {"overlay": ".jpg", "heat": ".png", "npy": ".npy"}
 
 
 def drawn(model: Model, source: ImageLike, values: NDArray[np.float32], longest: int | None = None) -> Pixels:
-    """Returns the photograph with colours, contours and boxes where it is unlike good ones, uint8 (h, w, 3).
+    """Returns the image with colours, contours and boxes where it differs from good ones, uint8 (h, w, 3).
 
-    It has the image's proportions. Colours are on the model's fixed scale, and transparent in its lower half, up to
-    which good images go. Contours enclose what lies above the level for boxes.
+    It has the image's proportions. Colours are on the model's fixed scale, and transparent in its lower half, which
+    good images do not exceed. Contours enclose what lies above the level for boxes.
 
     Args:
         model: that predicted.
         source: the image: a file, its bytes, or an array.
         values: its map (H, W).
-        longest: pixels on the longer side, at most, of a picture that has the image's own pixels otherwise. By default
-            it has as many pixels as the model's input; of a photograph in tiles always `LONGEST` at most.
+        longest: the picture has the image's own pixels, but at most this many on its longer side. By default it has as
+            many pixels as the model's input. The picture of a photograph in tiles always has at most `LONGEST`.
 
     Raises:
         ImageError: the image can no longer be read.

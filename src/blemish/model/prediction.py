@@ -43,7 +43,7 @@ class Prediction:
     Attributes:
         path: the file, here or elsewhere; `None` for an array or bytes.
         score: higher is more anomalous; its unit is the detector's.
-        p_value: the share of normal images that score as high, estimated from those that calibrated the model.
+        p_value: the share of good images that score as high, estimated from those that calibrated the model.
         is_anomaly: whether the score exceeds the threshold; `None` if there is an error. `None` is not good: with
             `errors="keep"`, ask `if prediction.is_anomaly is not False: reject()`.
         threshold: the one that decided.
@@ -51,8 +51,8 @@ class Prediction:
         map: (H, W) at the model's input size, or at a photograph's own if it is cut into tiles; higher where more
             anomalous; `None` if there is an error.
         error: why there is no score (it is then not a number), or `None`.
-        boxes: around what lies above the level for boxes, whatever the verdict; in the image's own pixels, the highest
-            peak first.
+        boxes: around what lies above the level for boxes, also on images that are not anomalous; in the image's own
+            pixels, the highest peak first.
         is_known: whether the model was fitted on this very image, whose score then says little.
         digest: of the pixels as the model sees them, in hexadecimal; empty if there is an error.
         origin: what its picture is drawn from; `None` if there is an error, or if it was read from a file of results.
@@ -72,11 +72,11 @@ class Prediction:
     origin: Origin | None = field(default=None, repr=False, compare=False)
 
     def picture(self) -> Image.Image:
-        """Returns the image with colours, contours and boxes where it is unlike good ones, in RGB.
+        """Returns the image with colours, contours and boxes where it differs from good ones, in RGB.
 
         The colours are on the model's fixed scale, so a good image stays as it is. The picture has the image's pixels,
-        but 1,024 on the longer side at most; of a photograph in tiles 2,048. A file is read again for it; an array or
-        bytes that were given are kept with the prediction.
+        but at most 1,024 on the longer side, or 2,048 for a photograph in tiles. A file is read again for it; an array
+        or bytes that were given are kept with the prediction.
 
         Raises:
             BlemishError: there is no map, or the file can no longer be read.
@@ -100,7 +100,7 @@ class Prediction:
         write_picture(np.asarray(self.picture()), Path(path), force=True)
 
     def _repr_png_(self) -> bytes | None:
-        """Returns the picture for display in a notebook; `None`, if there is none, shows the text."""
+        """Returns the picture for display in a notebook; `None` if there is none, which shows the text instead."""
         try:
             picture = self.picture()
         except BlemishError:

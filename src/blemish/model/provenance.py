@@ -24,7 +24,8 @@ class CalibratedOn:
         created: date and time of the calibration, ISO 8601, UTC.
         source: of the images, as it was given.
         images: how many.
-        seen: how many of these the model was fitted on; none of those that are its own, held out or cross-fitted.
+        seen: how many of these the model had learned from when it scored them; 0 after a fit, which holds out or
+            cross-fits its images.
     """
 
     created: str
@@ -58,7 +59,7 @@ class Change:
         skipped: images that could not be read and were left out.
         anomalous: how many new images looked anomalous to the model before.
         left_out: whether these were left out.
-        calibrating: how many of those left out, the lowest, calibrate all the same, as many as are good by chance.
+        calibrating: how many of those left out, the lowest, still calibrate: as many as are good by chance.
         worst: names and p-values of these, the worst first, `NAMED` at most.
         engine: that computed the features of the images that came in; `several` if different ones did, and empty if
             none came in.
@@ -104,7 +105,7 @@ class Provenance:
         learned: the detector's summary of what it learned.
         engine: name of the engine that it was fitted with.
         versions: of Python and of packages, by name.
-        calibrated_on: the images of the calibration in use: those that were held out or cross-fitted, or others since.
+        calibrated_on: the images of the calibration in use: those that were held out or cross-fitted, or later ones.
         changes: what was learned and forgotten, the oldest first; the first is the fit, or several that were joined.
         history: former calibrations, the oldest first, `HISTORY` at most.
     """

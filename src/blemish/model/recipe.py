@@ -31,7 +31,7 @@ class Recipe:
         layers: as they were asked for: levels, or names of modules.
         shapes: of the layers, at the model's input size.
         geometry: how an image becomes the model's input.
-        copies: shifted copies of each image that the detector learns from besides it.
+        copies: number of shifted copies of each image, from which the detector learns too.
         seed: of the split, of the hold-out and the folds, of the copies, and of what the detector draws.
     """
 

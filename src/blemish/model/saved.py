@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from blemish.engines import Engine, choose_engine
 from blemish.errors import BlemishError, ModelError, StorageError
+from blemish.interrupts import hold
 from blemish.maps import LayerMap
 from blemish.model.card import GRAPHS, LEARNED
 from blemish.model.recipe import Learned, Recipe
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 OF_GRAPHS = "graphs"
-"""Where `learned.safetensors` names the graphs that it was written with."""
+"""The metadata of `learned.safetensors` under which it names the graphs that it was written with."""
 
 
 class Store(Protocol):
@@ -68,7 +69,8 @@ class Fitted:
         tensors = under("detector", detector.tensors()) | under("backbone", weights)
         try:
             kept = {name: tensor.cpu() for name, tensor in tensors.items()}
-            save_file(kept, folder / LEARNED, {OF_GRAPHS: _joined(graphs)})
+            with hold():  # safetensors would make an error of its own of an interrupt
+                save_file(kept, folder / LEARNED, {OF_GRAPHS: _joined(graphs)})
         except SafetensorError as error:
             raise OSError(errno.ENOSPC, str(error)) from error
 
@@ -110,7 +112,8 @@ class Saved:
     def _graphs(self, threads: int | None, device: str) -> tuple[Engine, Engine]:
         """Returns the engines of OpenVINO.
 
-        OpenVINO is imported while files are compared, and reads only graphs that have been; the rest go on meanwhile.
+        OpenVINO is imported while the files are compared with their digests. It reads a graph only after that was
+        compared; the other files are compared meanwhile.
         """
         files = self.card["files"]
         parts = [{name: files[name] for name in GRAPHS}, {name: files[name] for name in files.keys() - {*GRAPHS}}]
@@ -160,7 +163,7 @@ class Saved:
 
         recipe = self.recipe
         if ":" in recipe.detector:
-            imported(recipe.detector)  # or it says what to import
+            imported(recipe.detector)  # raises, and says what to import
         # Again, since the model may have been loaded long ago.
         try:
             check_files(self.folder, {"files": {LEARNED: self.card["files"][LEARNED]}})
@@ -168,7 +171,8 @@ class Saved:
             told = f"{self.folder / LEARNED}: cannot be read ({reason_of(error)}); copy the whole folder again"
             raise StorageError(told) from None
         try:
-            tensors = load_file(self.folder / LEARNED)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                tensors = load_file(self.folder / LEARNED)
             _check_finite(tensors)
             detector = make_detector(recipe.detector, recipe.settings)
             detector.restore(recipe.grids, below(tensors, "detector"))

@@ -53,15 +53,15 @@ def write_results(
 ) -> Iterator[Prediction]:
     """Yields the predictions and writes each; the folder is written after the last one, or not at all.
 
-    It holds `results.jsonl`, with one line for each image, and in `maps` one file for each image, in the same folders as
-    the image below its source.
+    It holds `results.jsonl`, with one line for each image, and in `maps` one file for each image, in the same folders
+    as the image below its source.
 
     Args:
         model: the model that predicted; its display scale colours the maps.
         predictions: of files, with maps.
         folder: new, or with `force` one that this function wrote.
-        maps: `none`; `overlay`: the photograph with colours, contours and boxes where it differs from good ones, as
-            JPEG; `heat`: the heat map alone, as PNG; or `npy`: the map's float32 values.
+        maps: `none`; `overlay`: the photograph with colours, contours and boxes where it differs from good ones,
+            as JPEG; `heat`: the heat map alone, as PNG; or `npy`: the map's float32 values.
         sources: of the predictions, as `Model.predict` takes them; without them all files are in one folder.
         formats: additional files: `csv` (`images.csv` and `boxes.csv`), `coco` (`coco.json`), `yolo` (`labels/…`),
             `geojson` (`boxes.geojson`).

@@ -1,8 +1,8 @@
-"""Statistics, which learn in one pass: they start empty, take batches, merge, and finish.
+"""Statistics learn in one pass: they start empty, take in batches, are merged, and are finished.
 
 Each is a commutative monoid up to rounding: any split of the data into batches and parts, in any order, gives the same
-answer, so streaming, updating, and fitting on several machines are one fold. `update` works in place and returns the
-statistic; `merge` is pure.
+answer, so streaming, updating, and fitting on several machines are the same fold. `update` works in place and returns
+the statistic; `merge` changes nothing.
 """
 
 from blemish.statistics.grid_moments import GridMoments

@@ -1,4 +1,4 @@
-"""Mean and covariance at every position of a grid; of the covariance all rows, or only the last ones."""
+"""Mean and covariance at every position of a grid; the covariance has all its rows, or only the last ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mean squared amplitude of every frequency: all that the likelihood of a stationary Gaussian field depends on."""
+"""The mean squared amplitude of every frequency: the likelihood of a stationary Gaussian field depends on it alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of everything that is learned in one pass: start empty, take batches, merge, finish."""
+"""The interface of everything that is learned in one pass: start empty, take in batches, merge, finish."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Statistic(ABC):
 
 @runtime_checkable
 class Divisible(Protocol):
-    """A statistic that a part of its sample can be taken out of, without going through the rest again."""
+    """A statistic from which a part of its sample can be taken out, without reading the rest again."""
 
     def leave_out(self, members: Tensor, batch: Tensor) -> Statistic:
         """Returns the statistic of the rest of the sample; this one is not changed.
@@ -84,16 +84,16 @@ class Divisible(Protocol):
 
 @runtime_checkable
 class Reversible(Divisible, Protocol):
-    """A divisible statistic whose rest is again one that learns, and which knows how many of its digits are left."""
+    """A divisible statistic whose rest can learn more, and which knows its error of rounding."""
 
     def rounding(self) -> float:
-        """Returns about how large an error of rounding may be in what it finishes to; 0 if nothing was taken out.
+        """Returns about how large the error of rounding may be in what `finish` returns; 0 if nothing was taken out.
 
-        It grows with the share of the sample that was taken out, since what is left of large numbers keeps their error.
+        It grows with the share of the sample that was taken out, since differences of large numbers keep their error.
         """
 
 
 ROUNDING = 64 * torch.finfo(torch.float64).eps
-"""The error of a sum in float64 as a share of it: one of 4,096 batches rounds about 64 times as far as one."""
+"""The error of a sum in float64, as a share of it: the sum of 4,096 batches has about 64 times the error of one."""
 
 _KINDS = {int: torch.int64, float: torch.float64}

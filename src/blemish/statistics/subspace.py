@@ -101,9 +101,9 @@ class Subspace(Statistic):
     def merge(self, other: Subspace) -> Subspace:
         """Returns the statistic of both samples together: the rows of both, and one for the distance of the means.
 
-        That row is Chan's term (Chan, Golub & LeVeque 1983, eq. 2.1). Exact up to rounding, unless there would be more
-        rows than the larger of the two rooms. Then each is truncated first, to half of the room or to what the other
-        one leaves of it: that takes a quarter of the time of truncating both together, and more rows are left.
+        That row is Chan's term (Chan, Golub & LeVeque 1983, eq. 2.1). The result is exact up to rounding, unless there
+        would be more rows than the larger of the two rooms. Then each is truncated first, to half of the room or to
+        what the other leaves of it: this takes a quarter of the time of truncating both together, and keeps more rows.
 
         Raises:
             ShapeError: the two have different dimensions.
@@ -129,7 +129,7 @@ class Subspace(Statistic):
 
     @property
     def is_exact(self) -> bool:
-        """Whether nothing was truncated, and it is known which row each vector has; `leave_out` needs this."""
+        """Whether nothing was truncated and each vector is still a known mixture of rows, as `leave_out` needs it."""
         return self._places is not None
 
     def leave_out(self, members: Tensor, batch: Tensor) -> Subspace:
@@ -203,7 +203,7 @@ class Subspace(Statistic):
         self.rows = rows
 
     def _cut(self, rank: int, room: int) -> Subspace:
-        """Returns the subspace with `rank` rows at most, and this room; it is not changed."""
+        """Returns a subspace with at most `rank` rows and this room; this one is not changed."""
         cut = Subspace(self.count, self.mean, self.rows, self.lost, room, self.gram)
         cut._places = self._places
         if len(self.rows) > rank:

@@ -1,7 +1,7 @@
 """The card in every folder that blemish writes: what the folder is, and a digest of each file in it.
 
-It is `model.json` in a saved model or an export, and `blemish.json` in any other folder. A folder is what was written,
-or is refused.
+It is `model.json` in a saved model or an export, and `blemish.json` in any other folder. A folder that was altered
+since it was written is refused.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ FORMAT = 6
 """The only format that is read; folders of other formats are refused."""
 
 LARGEST_CARD = 64 << 20
-"""Size of a card, in bytes, at most."""
+"""The largest size of a card, in bytes."""
 
 DEEP = frozenset({"predictions", "tree"})
 """Kinds of folders that may have folders in them."""
 
 LARGEST_FILE = 64 << 30
-"""Size of any other file of a folder, in bytes, at most."""
+"""The largest size of any other file of a folder, in bytes."""
 
 LONGEST_NAME = 200
-"""Characters of a file's name, at most."""
+"""The longest name of a file, in characters."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -100,15 +100,15 @@ def new_folder(
 
 @contextlib.contextmanager
 def _unchanged(path: Path, kind: str, card: Mapping[str, Any]) -> Iterator[None]:
-    """Holds the folder that is at `path`: of several programs that replace it, the second finds the first's.
+    """Locks the folder at `path` within the context, so that of two programs that replace it only the first succeeds.
 
     Raises:
-        StorageError: it has another card.
+        StorageError: the folder has another card by now.
     """
     with held(path):
         if read_card(path, kind) != card:
             raise StorageError(
-                f"{path}: was changed by another program meanwhile, so it is not replaced; run this again"
+                f"{path}: another program has changed it meanwhile, so it is not replaced; run this again"
             )
         yield
 
@@ -176,8 +176,8 @@ def check_free_file(path: Path, *, force: bool = False, has_mark: bool = True) -
 def _check_name(path: Path) -> None:
     if is_address_in_a_path(path):
         raise StorageError(
-            f"{path}: looks like an address; pictures, pages and other files are written on this machine only, and the "
-            "address of a model or a folder of results is given as text (in Python, str)"
+            f"{path}: looks like an address; pictures, pages and other files are written on this machine only; give "
+            "the address of a model or a folder of results as text (in Python, str)"
         )
     if "\0" in str(path):
         raise StorageError(f"{str(path)!r}: no file can have this name; give another path")
@@ -262,7 +262,7 @@ def _own_files(path: Path, kind: str, *, moved: bool = False) -> list[str]:
 
 
 def _replace(draft: Path, path: Path, kind: str, scratch: Scratch) -> None:
-    """Puts `draft` in the place of the folder at `path`, and removes that."""
+    """Replaces the folder at `path` by `draft`, and removes the old one."""
     old = draft
     if not _exchanged(draft, path):
         old = scratch.path / "old"

@@ -1,4 +1,4 @@
-"""Reads JSON from outside: it has a limit of size and of depth, and numbers that a computer can hold."""
+"""Reads JSON from outside, with limits on its size, its depth and its numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 DEEPEST = 64
-"""Lists and objects within one another, at most."""
+"""The largest number of lists and objects within one another."""
 
 
 def read_json(file: Path, limit: int) -> Any:

@@ -14,7 +14,7 @@ from blemish.storage.remote import below as address_below
 from blemish.storage.remote import exists, is_remote, names_in, put_bytes, read_range, remove_file, write_bytes
 
 UNFINISHED = ".unfinished"
-"""How the names of files end that are being written."""
+"""The end of the names of files that are still being written."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,10 @@ class Place:
         return None
 
     def put(self, name: str, content: bytes) -> None:
-        """Writes a file that another one makes count, which is written later: with a single request elsewhere."""
+        """Writes a file to which a later file refers, with a single request if the folder is elsewhere.
+
+        Readers ignore it until that later file is there, so it need not be written whole or not at all.
+        """
         if is_remote(self.where):
             put_bytes(address_below(self.where, name), content)
         else:

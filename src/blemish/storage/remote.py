@@ -1,8 +1,8 @@
 """Files and folders elsewhere, by fsspec: `s3://bucket/folder`, `gs://…`, `memory://…`, and its other protocols.
 
-Only what has such an address comes here, so that fsspec is not imported for the files of this machine. Credentials are
-those that its packages find in the environment; an address that holds some is refused, since addresses are printed and
-kept in models.
+This is only for such addresses, so fsspec is not imported for files of this machine. Credentials are those that its
+packages find in the environment; an address that holds credentials is refused, since addresses are printed and kept in
+models.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def is_remote(path: object) -> bool:
 
 
 def is_address_in_a_path(path: Path) -> bool:
-    """Whether an address was made a `Path`, which has lost one of its slashes, and names no folder of this machine."""
+    """Whether a `Path` was made from an address, so that it lost a slash, and names no folder of this machine."""
     first = path.parts[0] if path.parts else ""
     return len(first) > 2 and _ADDRESS.match(f"{first}//") is not None and not Path(first).exists()
 
@@ -59,8 +59,8 @@ def connect(url: str) -> tuple[Any, str]:
         raise StorageError(f"{url}: lies on this machine; give its path without {protocol}://")
     if "@" in rest.partition("/")[0] or (protocol in WEB and {*"?#"} & {*rest}):
         raise StorageError(
-            f"{protocol}://…: the address holds a name, a password or a key, and addresses are printed and kept; leave "
-            "these to the environment"
+            f"{protocol}://…: the address holds a name, a password or a key, and addresses are printed and kept; set "
+            "these in the environment"
         )
     require("fsspec", of=f"{protocol}://", extra="remote")
     import fsspec

@@ -1,8 +1,9 @@
 """Temporary folders that are removed when the process that made them ends, however it ends.
 
-The maker holds a lock on its folder. The system drops the lock when the process ends, even when it is killed. The next
-process that makes a folder in the same place removes those that nobody holds. It removes only what was made here: the
-name has the form below, the marker is inside, the folder belongs to the same user, and all files in it are regular.
+The process that makes a folder holds a lock on it. The system drops the lock when the process ends, even when it is
+killed. The next process that makes a folder in the same place removes those without a lock. It removes only folders
+that this module made: the name has the form below, the marker is inside, the folder belongs to the same user, and all
+files in it are regular.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The gradient loop that trained detectors share."""
 
 from blemish.training.curve import Epoch, read_epochs
-from blemish.training.loop import Step, train
+from blemish.training.log import Step
+from blemish.training.loop import train
 from blemish.training.schedule import Schedule
 from blemish.training.share import Noise
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from blemish.errors import SettingError, StorageError
 from blemish.expected import Kind, Number, Whole, read_all, shown
+from blemish.interrupts import hold
 from blemish.storage import check_files, new_folder, read_card, write_card
 from blemish.storage.cards import reason_of
 from blemish.storage.tensors import below, under
@@ -25,10 +26,11 @@ KIND = "checkpoint"
 """The kind on its card."""
 
 REACHED: dict[str, Kind] = {"step": Whole(), "seconds": Number(), "best": Number(), "since": Whole()}
-"""What its card says of how far a training is; the last two only with the best weights."""
+"""What its card says about how far a training is; the last two only with the best weights."""
 
 OF_IMAGES = ("files", "images")
-"""What of an identity says which images there are. Weights of other images may be started from; see `load_weights`."""
+"""The fields of an identity that say which images there are. A training may start from weights of other images; see
+`load_weights`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def save(
     optimizers: Sequence[Optimizer],
     note: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the checkpoint, in the place of an earlier one.
+    """Writes the checkpoint, which replaces an earlier one.
 
     Args:
         folder: of the checkpoint.
@@ -72,7 +74,7 @@ def save(
         best: the best weights so far.
         module: being trained.
         optimizers: of its parameters.
-        note: what the caller wants to know of it again, as JSON can hold it; see `read_note`.
+        note: what the caller wants to read again later, as JSON can hold it; see `read_note`.
 
     Raises:
         StorageError: it cannot be written; the earlier one is kept.
@@ -84,7 +86,10 @@ def save(
                 tensors[f"optimizer{number}.{index}.{name}"] = torch.as_tensor(value)
     with new_folder(folder, KIND, force=True) as temporary:
         try:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary / STATE)
+            with hold():  # safetensors would make an error of its own of an interrupt
+                save_file(
+                    {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary / STATE
+                )
         except SafetensorError as error:
             raise OSError(str(error)) from error
         judged = {"best": best.judged, "since": best.since} if best.state else {}
@@ -102,7 +107,8 @@ def load(
     """
     card = _checked(folder, identity, tuple(identity))
     try:
-        tensors = load_file(folder / STATE)
+        with hold():
+            tensors = load_file(folder / STATE)
         module.load_state_dict(below(tensors, "module"))
         for number, optimizer in enumerate(optimizers):
             states: dict[int, dict[str, Tensor]] = {}
@@ -124,12 +130,13 @@ def load_weights(folder: Path, identity: Mapping[str, Any], module: nn.Module) -
     """Sets the module to the best weights that were saved, of a training that may have had other images.
 
     Raises:
-        StorageError: there is no checkpoint, it was altered, it is of another training in more than the images, or its
-            weights have other shapes.
+        StorageError: there is no checkpoint, it was altered, it is of another training (other images are allowed), or
+            its weights have other shapes.
     """
     _checked(folder, identity, [name for name in identity if name not in OF_IMAGES])
     try:
-        tensors = load_file(folder / STATE)
+        with hold():
+            tensors = load_file(folder / STATE)
         module.load_state_dict(below(tensors, "best") or below(tensors, "module"))
     except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError):
         raise StorageError(

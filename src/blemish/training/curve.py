@@ -1,4 +1,4 @@
-"""Reads from a training's log how the terms of its loss went, epoch by epoch."""
+"""Reads the terms of the loss from a training's log, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blemish.errors import SettingError
-from blemish.training.loop import LOG, read_lines
+from blemish.training.log import LOG, read_lines
 
 NO_TERMS = {"step", "epoch", "seconds"}
-"""Columns of a log that are no terms of the loss."""
+"""Columns of a log that are not terms of the loss."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +21,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from blemish.errors import SettingError, TrainingError
-from blemish.expected import Named, Number, Whole
-from blemish.storage import Scratch, check_free
-from blemish.storage.json_text import parse_json
+from blemish.storage import check_free
 from blemish.training import checkpoint
 from blemish.training.checkpoint import Best, Reached
+from blemish.training.log import LOG, Log, Step, read_lines
 from blemish.training.schedule import LENGTHS, Schedule
 from blemish.training.share import Joined
 from blemish.training.workers import Workers, called, started
@@ -34,11 +32,8 @@ from blemish.training.workers import Workers, called, started
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-CHECKPOINT, LOG = "checkpoint", "log.jsonl"
-"""Names in a training's folder."""
-
-FIRST = '{"step": '
-"""The beginning of each line of the log."""
+CHECKPOINT = "checkpoint"
+"""The name of the checkpoint in a training's folder."""
 
 EVERY = 180.0
 """Seconds between checkpoints."""
@@ -49,16 +44,6 @@ JUDGED = 32
 
 Batches = Callable[[Iterable[list[int]]], Iterable[Any]]
 """From lists of indices, which are not held all at once, to what the module takes, in order: a tensor or several."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step: its number from 0, its epoch, seconds from the start to its end, and the terms of its loss."""
-
-    step: int
-    epoch: int
-    seconds: float
-    terms: dict[str, float]
 
 
 def train(
@@ -90,17 +75,17 @@ def train(
         identity: what else decides the result; a checkpoint with another identity is refused.
         folder: for the checkpoint, `log.jsonl` with a line for each step and, where TensorBoard is installed, its
             files; nothing is kept without a folder.
-        resume: go on from the folder's checkpoint, if there is one.
+        resume: continue from the folder's checkpoint, if there is one.
         warm: with `resume`, start from the best weights of that checkpoint, with new optimisers and from step 0; its
             images may have been others.
         note: kept in each checkpoint for the caller; see `checkpoint.read_note`.
-        processes: that take a share of every batch each. The losses are those of one process, up to rounding; a
-            checkpoint of so many may be gone on from by any number.
+        processes: how many processes train; each takes a share of every batch. The losses are those of one process, up
+            to rounding, and a checkpoint can be continued by any number of processes.
         device: `cpu`, `cuda`, `cuda:1` or `mps`; `auto` is the best one, of which each process takes the next.
         judge: returns how good the module is now, higher where better; called if the schedule has a `patience`. The
             result is among the terms of the step just done, as `judged`.
         enough: training ends when it is judged as good as this, or better.
-        watch: called after every step with the step, and how many there will be at most.
+        watch: called after every step with the step, and the largest number of steps that there will be.
 
     Raises:
         TrainingError: a loss, a gradient or a weight is not finite, or another process ended; the last good checkpoint
@@ -127,7 +112,7 @@ def train(
     start = saved = time.monotonic()
     with (
         torch.random.fork_rng(),
-        _Log(folder, done.step) as log,
+        Log(folder, done.step) as log,
         _others(processes, module, optimizers, schedule, device) as others,
     ):
         left = range(done.step, done.step if _is_done(best, patience, enough) else total)
@@ -182,7 +167,7 @@ def check_processes(processes: int, batch: int) -> None:
 
 
 def follow() -> None:
-    """Trains in a process that `workers.started` started: takes its share of every step of the first process."""
+    """Trains in a process that `workers.started` started, on its share of every batch of the first process."""
     with called() as call:
         module, states, schedule, device = call.work
         fabric = _one_process(schedule.precision, device, call.joined.share.rank)
@@ -267,7 +252,7 @@ def check_folder(folder: Path, resume: bool) -> None:
     held = [name for name in (CHECKPOINT, LOG) if os.path.lexists(folder / name)]
     if held and not resume:
         raise SettingError(
-            f"{folder}: holds a training already ({held[0]}); go on from it with --resume, or give another folder"
+            f"{folder}: holds a training already ({held[0]}); continue it with --resume, or give another folder"
         )
     check_free(folder / CHECKPOINT, checkpoint.KIND, force=resume)
     for _ in read_lines(folder / LOG):
@@ -323,70 +308,3 @@ def _check_weights(module: nn.Module, number: int, folder: Path | None) -> None:
 def _diverged(what: str, number: int, folder: Path | None) -> TrainingError:
     kept = f"; the last good checkpoint is {folder / CHECKPOINT}" if folder and (folder / CHECKPOINT).exists() else ""
     return TrainingError(f"training diverged at step {number}: {what}; lower the learning rate{kept}")
-
-
-class _Log:
-    """Writes `log.jsonl` from a step on, and TensorBoard's files where it is installed."""
-
-    def __init__(self, folder: Path | None, step: int) -> None:
-        self.folder, self.step = folder, step
-
-    def __enter__(self) -> _Log:
-        self._lines = self._board = None
-        if self.folder is None:
-            return self
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / LOG
-        earlier = [line for step, line in read_lines(path) if step < self.step]
-        with Scratch(self.folder) as scratch:
-            (scratch.path / LOG).write_text("".join(earlier), encoding="utf-8")
-            (scratch.path / LOG).replace(path)
-        self._lines = path.open("a", encoding="utf-8", buffering=1)
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return self
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
-        return self
-
-    def write(self, step: Step) -> None:
-        if self._lines:
-            line = {"step": step.step, "epoch": step.epoch, "seconds": round(step.seconds, 3), **step.terms}
-            self._lines.write(json.dumps(line, allow_nan=False) + "\n")
-        if self._board:
-            for name, value in step.terms.items():
-                self._board.add_scalar(name, value, step.step)
-
-    def __exit__(self, *_: object) -> None:
-        for output in (self._lines, self._board):
-            if output:
-                output.close()
-
-
-LONGEST_LINE = 1 << 16
-"""Bytes of a line of the log, at most."""
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the steps of an earlier log and their lines; a last line that a crash cut short is left out.
-
-    Raises:
-        SettingError: a line was not written by a training.
-    """
-    if not os.path.lexists(path):
-        return
-    if not stat.S_ISREG(path.lstat().st_mode):
-        raise SettingError(f"{path}: is not a regular file, and would be overwritten; give another folder")
-    try:
-        with path.open("rb") as lines:
-            while content := lines.readline(LONGEST_LINE):
-                line = content.decode()
-                if not line.endswith("\n") and line[: len(FIRST)] == FIRST[: len(line)]:
-                    return
-                found = Named(Number()).read("line", parse_json(line))
-                step, _ = Whole().read("step", found["step"]), [found[name] for name in ("epoch", "seconds", "loss")]
-                yield step, line
-    except (SettingError, ValueError, KeyError, OSError) as error:
-        raise SettingError(
-            f"{path}: is not a training log ({type(error).__name__}), and would be overwritten; give another folder"
-        ) from None

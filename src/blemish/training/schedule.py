@@ -15,7 +15,7 @@ LENGTHS = ("epochs", "minutes", "patience")
 
 
 SEEDS = 1 << 32
-"""Seeds are below this, so that with a step's number they still make a seed for torch."""
+"""Seeds are below this, so that together with a step's number they still give a seed for torch."""
 
 
 FASTEST = 1e30
@@ -48,10 +48,10 @@ class Schedule:
         batch: images in a step.
         drawn: images in an epoch, drawn at random for each epoch, repeatedly if there are fewer; by default all once.
         learning_rate: of Adam, or of the optimisers that the trained module brings (HFR: SGD).
-        minutes: stop after this many, anywhere in the schedule; the result then depends on the machine.
-        precision: `32-true`, or `bf16-mixed` where the processor has it: quicker, to three digits.
-        patience: stop after this many judgements, one every `loop.JUDGED` steps, that were not better than the best,
-            and keep the best weights; `None` keeps the last.
+        minutes: stop after this many minutes, anywhere in the schedule; the result then depends on the machine.
+        precision: `32-true`, or `bf16-mixed` where the processor supports it: quicker, precise to three digits.
+        patience: stop after this many judgements without a better one, and keep the best weights; there is a judgement
+            every `loop.JUDGED` steps. `None` never stops early and keeps the last weights.
         seed: of order, draws and noise.
     """
 

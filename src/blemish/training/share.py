@@ -1,9 +1,9 @@
-"""What a training does where several processes take a share of every batch each, so that it stays what one would do.
+"""Training by several processes, each with its share of every batch, with the same result as by one process.
 
-The loss, and each of its terms, is a mean over a batch's samples. So those of the shares, weighted by their sizes, add
-up to that of the batch, and so do their gradients. Two things look at more than one sample, and are taken care of here:
+The loss, and each of its terms, is a mean over a batch's samples. So the losses of the shares, weighted by their sizes,
+add up to that of the batch, and so do their gradients. Two things depend on more than one sample, and are handled here:
 batch normalisation, whose moments are added up over the processes, and noise, which each process draws for the whole
-batch from the same seed, to take its own rows. What is left is rounding.
+batch from the same seed and takes its own rows of. Only rounding differs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Share:
 
 
 class Joined:
-    """The way of one process to the others.
+    """The connection of one process to the others.
 
     Args:
         add: replaces a tensor by the sum of those that all processes give, which must all call it.
@@ -95,7 +95,7 @@ class Joined:
 
     @contextmanager
     def joins(self, module: nn.Module) -> Iterator[None]:
-        """Joins the module's batch normalisations and noise to those of the other processes, until it is left."""
+        """Joins the module's batch normalisations and noise to those of the other processes, within the context."""
         parts = list(module.modules())
         for part in parts:
             if isinstance(part, _BatchNorm):

@@ -1,9 +1,9 @@
-"""Processes that help to train one module: the first gives each of them its share of every batch, and all add up.
+"""Processes that help to train one module: the first gives each its share of every batch; they add up their gradients.
 
 Lightning Fabric's launchers either run the whole command again in each process, or import the program that called, and
-each process then needs all the data. Here a process is given the module and its shares through its standard input. So
-the first one alone reads, judges, logs and saves, and features in nameless files need not be shared. The others end
-with their input, however the first one ends. Sums go over gloo, which listens on 127.0.0.1 alone.
+each process then needs all the data. Here a process gets the module and its shares through its standard input. So only
+the first one reads, judges, logs and saves, and features in files without a name need not be shared. The other
+processes end when their input ends, however the first one ends. Sums are sent by gloo, which listens on 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Workers:
     """The other processes, as the first one sees them.
 
     Args:
-        joined: this process's way to them.
+        joined: this process's connection to them.
         running: the processes.
     """
 
@@ -60,7 +60,7 @@ class Workers:
 
 @contextmanager
 def started(processes: int, work: Any) -> Iterator[Workers]:
-    """Yields processes that have begun to `follow`, and ends them at the end.
+    """Yields processes that run `loop.follow`, and ends them at the end of the context.
 
     Args:
         processes: in all, this one included.
@@ -106,7 +106,7 @@ def started(processes: int, work: Any) -> Iterator[Workers]:
 
 @dataclass(frozen=True)
 class Call:
-    """What a process that was started is called to: its way to the others, the work, and its shares of the steps."""
+    """What a started process gets: its connection to the others, the work, and its shares of the batches."""
 
     joined: Joined
     work: Any
@@ -124,7 +124,7 @@ class Call:
 
 @contextmanager
 def called() -> Iterator[Call]:
-    """Yields, in a process that was started, what it is called to; an error is told to the first process in a line."""
+    """Yields what a started process gets; an error is sent to the first process as one line."""
     ignore()  # Ctrl-C, and what ends the whole group, is for the first process, which ends this one
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
     try:
@@ -140,7 +140,7 @@ def called() -> Iterator[Call]:
 
 
 def _meet(meeting: str, rank: int, processes: int) -> Joined:
-    """Returns the way to the other processes, which find each other by a file; they listen on this machine alone."""
+    """Returns the connection to the other processes. They meet by a file, and listen on this machine only."""
     distributed: Any = torch.distributed  # torch gives no types for what follows
     gloo = distributed.ProcessGroupGloo
     options = gloo._Options()
@@ -168,7 +168,7 @@ def _rows(batch: Any, rows: slice) -> Any:
 
 
 def _told(running: Sequence[subprocess.Popen[bytes]]) -> TrainingError | None:
-    """Returns the error of a process that ended, one that was killed before others; `None` if all are running."""
+    """Returns the error of a process that ended, preferring one that was killed; `None` if all are running."""
     ended: list[tuple[int, int, subprocess.Popen[bytes]]] = []
     for rank, process in enumerate(running, 2):
         try:
@@ -181,8 +181,8 @@ def _told(running: Sequence[subprocess.Popen[bytes]]) -> TrainingError | None:
     last = b"" if process.stdout is None else process.stdout.read(1000)
     why = f"signal {-status}" if status < 0 else last.decode(errors="replace").strip() or f"status {status}"
     return TrainingError(
-        f"process {rank} of {len(running) + 1} of the training ended ({why}); is there memory for so many? give fewer "
-        "--processes, and go on with --resume if there are --checkpoints"
+        f"process {rank} of {len(running) + 1} of the training ended ({why}); is there enough memory? give fewer "
+        "--processes, and continue with --resume if there are --checkpoints"
     )
 
 

@@ -232,5 +232,5 @@ def test_a_papers_preset_is_of_both_ways_to_find_the_subspace(name: str) -> None
     chosen = choose(name, None, None, None, None, None, None, None, "fre-r50-3l", None, False, 3)
     told = chosen.detector.settings()
     assert (chosen.detector.name, told["join"], told["power"], told["weights"]) == (name, "product", 1, (1, 1, 1))
-    with pytest.raises(SettingError, match="preset padim-r18 is of padim, not of fre-ae"):
+    with pytest.raises(SettingError, match="preset padim-r18 is for padim, not for fre-ae"):
         choose("fre-ae", None, None, None, None, None, None, None, "padim-r18", None, False, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import blemish
 from blemish.datasets import read_source
 from blemish.detectors import FRE, make_detector
 from blemish.errors import SettingError
+from exports import weights
 
 GRIDS = [(6, 8, 8), (10, 4, 4)]
 
@@ -117,7 +119,8 @@ def test_a_trained_autoencoder_has_no_shared_subspace() -> None:
 @cache
 def fitted(tree: Path, engine: str) -> blemish.Model:
     settings = {"shared": True, "join": "product", "variance": 0.9}
-    return blemish.fit(tree, detector="fre", settings=settings, layers=[2, 3], size=64, copies=0, engine=engine)
+    network: dict[str, Any] = {"backbone": "test_resnet", "weights": weights(), "layers": [2, 3]}  # quick to convert
+    return blemish.fit(tree, detector="fre", settings=settings, size=64, copies=0, engine=engine, **network)
 
 
 def test_engines_agree_and_a_saved_model_says_the_same(tree: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from blemish.detectors import SPADE, make_detector
 from blemish.detectors.scoring import Scoring
 from blemish.detectors.spade.gallery import Gallery
 from blemish.detectors.spade.pyramid import Pyramid
-from blemish.engines.openvino_engine import Graph
+from blemish.engines.openvino_graph import Graph
 from blemish.errors import MemoryLimitError, SettingError, ShapeError
 from blemish.fitting import plan as planning
 from blemish.model import Model

@@ -56,7 +56,7 @@ def test_more_images_start_from_its_weights_and_those_it_learned_from_do_not_cal
     last, said = log(training)[-1]["loss"], []
     model = fitted(first / "more", training, said, resume=True)
     assert said[0].endswith(
-        f"then training from the weights of {training}, with a schedule of its own, for which a bar shows the time"
+        f"then training from the weights of {training}, with a schedule of its own, whose progress bar shows the time"
     )
     steps = log(training)
     assert [line["step"] for line in steps] == list(range(len(steps)))
@@ -94,7 +94,7 @@ def test_weights_of_other_shapes_are_refused_in_one_line(first: Path, tmp_path: 
 def test_where_all_images_were_learned_from_none_can_calibrate(first: Path) -> None:
     dataset = read_source(first / "old", 0)
     paths = frozenset(sample.path for sample in dataset.train)
-    with pytest.raises(SettingError, match="has learned from all these images, so none can calibrate; add new ones"):
+    with pytest.raises(SettingError, match="learned from all these images, so none of them can calibrate"):
         divide(dataset, 0, Calibrating(), crosses=False, trained=True, learned_from=paths)
 
 

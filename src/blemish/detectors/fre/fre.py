@@ -1,4 +1,4 @@
-"""FRE: the part of an image's features outside the principal subspace of normal images' features."""
+"""FRE: the part of an image's features outside the principal subspace of good images' features."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ VARIANCE, VARIANCE_WITH_COPIES = 0.97, 0.9
 """The share of variance that is kept by default."""
 
 DIRECTIONS = 0.4, 0.8
-"""Directions that these shares need, as a share of the rows, as the real images of the benchmarks have it."""
+"""How many directions these shares need, as a share of the rows; measured on the benchmarks' real images."""
 
 MEMORY, MOST_MEMORY = 1 << 30, 4 << 30
 """Bytes that the rows of one layer's subspace may take: where memory is scarce, and where there is enough."""
 
 AT_THE_PEAK, CROSS_FITTED = 3, 3
-"""How many times the rows are held: they, those that are left of them at the end, and these again in the graph; and in
-a cross-fit, for how many models at one time."""
+"""How many times the rows are in memory: the rows, what remains of them at the end, and these again in the graph; and
+for how many models at one time in a cross-fit."""
 
 LEAST = 1e-6
 """The smallest sum of layers' weights."""
 
 RESERVE = 0.8
-"""The share of the variance outside the subspace whose directions a fitted model keeps too, so that it can learn more.
-Scores after 100 updates are then within 1 % of those of one fit, unless shifted copies make more rows than there is
-room for (`benchmarks/growth.py`)."""
+"""A fitted model also keeps directions that hold this share of the variance outside the subspace, so that it can learn
+more. After 100 updates its scores are within 1 % of those of one fit, unless shifted copies make more rows than there
+is room for (`benchmarks/growth.py`)."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,15 @@ class FRE(Detector):
     small defects on large images, and maxima miss large faint ones; `docs/detectors.md` has the measurements.
 
     Attributes:
-        variance: the share of variance that the subspace keeps, above 0 and below 1. `None` is 0.97, or 0.9 where it
-            learns from shifted copies too: most of the directions that these add explain little.
+        variance: the share of variance that the subspace keeps, above 0 and below 1. `None` is 0.97, or 0.9 if it also
+            learns from shifted copies, since most of the directions that these add explain little.
         power: exponent of the power mean, 1 to 64.
         weights: of the layers in the geometric mean, one each; `None` takes binomial coefficients, so that the middle
-            one of three layers counts twice, which is the best one alone. The paper's are equal.
-        join: `product` resizes each layer's map to the input by the `interpolation` and multiplies them, as eq. 3 has
-            it; `logs` interpolates their logarithms on the finest layer's grid, with a floor, which is quicker.
-        shared: one subspace for all positions of a layer, whose vectors of C channels are the samples, instead of one
-            for the flattened layer. Parts may then lie anywhere, and images can be forgotten.
+            one of three layers, which is the best single layer, counts twice. The paper's weights are equal.
+        join: `product` resizes each layer's map to the input by the `interpolation` and multiplies them, as in eq. 3;
+            `logs` interpolates their logarithms on the finest layer's grid, with a floor, which is quicker.
+        shared: use one subspace for all positions of a layer, whose vectors of C channels are the samples, instead of
+            one for the flattened layer. Parts may then lie anywhere, and images can be forgotten.
     """
 
     name: ClassVar[str] = "fre"
@@ -143,7 +143,9 @@ class FRE(Detector):
 
     def empty(self, grids: list[Grid]) -> dict[str, Statistic]:
         if self.weights is not None and len(self.weights) != len(grids):
-            raise SettingError(f"{len(self.weights)} weights for {len(grids)} layers; give one a layer")
+            raise SettingError(
+                f"there are {len(self.weights)} weights for {len(grids)} layers; give one for each layer"
+            )
         if self.shared:
             return {f"layer{index}": Moments.empty(channels) for index, (channels, _, _) in enumerate(grids)}
         room = self._room(grids)
@@ -217,9 +219,10 @@ class FRE(Detector):
         return max(shares)
 
     def compact(self) -> None:
-        """Keeps the directions that scoring uses, and `RESERVE` of the variance of the others; the rest as its energy.
+        """Keeps the directions that scoring uses, and others that hold `RESERVE` of the remaining variance.
 
-        Later images are merged with what is kept. The directions in reserve are those that they may bring up.
+        Of all further directions only the energy is kept. Later images are merged with what is kept; they may move
+        directions of the reserve into the subspace.
         """
         for subspace in self.subspaces_:
             subspace.truncate(subspace.room, self.share + RESERVE * (1 - self.share))
@@ -231,7 +234,7 @@ class FRE(Detector):
 
 
 def _shared(moments: Moments, share: float) -> Layer:
-    """Returns what is known of a layer whose positions share one subspace, of the fewest that keep it."""
+    """Returns a layer whose positions share one subspace, with the fewest directions that keep the share."""
     mean, covariance = moments.finish()
     values, vectors = torch.linalg.eigh(covariance)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
@@ -249,5 +252,5 @@ def _dims(grids: list[Grid]) -> list[int]:
 
 
 def _rows(vectors: int) -> int:
-    """Returns how many rows so many vectors take: each batch, of 16 or more on average, adds one for its mean."""
+    """Returns how many rows this many vectors need: each batch, of 16 or more on average, adds one for its mean."""
     return vectors + vectors // 16 + 1

@@ -21,10 +21,10 @@ from blemish.statistics import Principal, Statistic, Subspace, Sums
 METHODS = ("ae", "tied")
 
 SAMPLE = 300
-"""Images whose principal components say how many directions there are to be; they come in an order drawn by seed."""
+"""The number of images whose principal components decide how many directions there are; drawn by the seed."""
 
 NEAR = 1.3
-"""Training ends at this multiple of the loss of principal components, where that is known. With a constant learning
+"""Training ends at this multiple of the loss of principal components, if that loss is known. With a constant learning
 rate the loss hardly falls further, and maps and scores no longer change (`benchmarks/fre_ae.py`)."""
 
 
@@ -32,17 +32,17 @@ rate the loss hardly falls further, and maps and scores no longer change (`bench
 class FREAE(FRE, Trained):
     """A linear autoencoder for each layer, trained on the mean squared error of its features (FRE-AE, FRE-AEt).
 
-    It needs no principal components of the data set, which may be larger than any memory. Map and score are those of
-    FRE, from what the autoencoders do not reconstruct. The weights start at random.
+    It needs no principal components of the data set, which may be larger than the memory. Map and score are those of
+    FRE, computed from what the autoencoders do not reconstruct. The weights start at random.
 
     Attributes:
         method: `tied`, where the decoder's weights are the encoder's, transposed; or `ae`, where it has its own.
         directions: of each layer's subspace; `None` takes as many as principal components of `SAMPLE` images need to
-            keep the share `variance`. Of more images, more directions are needed for that.
+            keep the share `variance`. For more images, more directions would be needed.
         epochs, batch, drawn, learning_rate, minutes, precision, patience, seed: how it is trained; see
-            `training.Schedule`. With a `patience` it is judged by the loss on some of the images that it is trained on,
-            and also ends where that is at most `NEAR` times the loss of principal components. This is known where all
-            images are in the sample.
+            `training.Schedule`. With a `patience` it is judged by the loss on some of its training images, and also
+            ends when this loss is at most `NEAR` times that of principal components, which is known if all images are
+            in the sample.
     """
 
     name: ClassVar[str] = "fre-ae"
@@ -59,9 +59,7 @@ class FREAE(FRE, Trained):
         super().__post_init__()
         self.layers_: list[LinearAutoencoder] = []
         if self.shared:
-            raise SettingError(
-                "fre-ae has a subspace for each layer as a whole; leave shared out, or take detector fre"
-            )
+            raise SettingError("fre-ae has one subspace for a whole layer; leave out shared, or use the detector fre")
 
     def memory(self, grids: list[Grid], images: int, batch: int) -> int:
         directions = self.directions or min(images, SAMPLE)

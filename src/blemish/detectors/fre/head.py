@@ -17,11 +17,11 @@ from blemish.statistics import Principal
 JOINS = ("product", "logs")
 
 FLOOR = 1e-3
-"""Added to a layer's map before its logarithm is taken, a share of the layer's mean variance at a position. Without it,
-a position where all normal images agree to the last bit would make its whole surroundings zero."""
+"""This share of the layer's mean variance at a position is added to its map before the logarithm. Without it, where all
+good images are the same to the last bit, the map would be zero around that position."""
 
 TINY = 1e-12
-"""The smallest variance that is divided by."""
+"""The smallest variance by which is divided."""
 
 
 class Projection(nn.Module):

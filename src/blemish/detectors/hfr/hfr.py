@@ -22,7 +22,7 @@ from blemish.statistics import Statistic
 
 @dataclass(kw_only=True)
 class HFR(Trained):
-    """A decoder learns on normal images to reconstruct a frozen backbone's layers from the coarsest of them.
+    """A decoder learns on good images to reconstruct a frozen backbone's layers from the coarsest of them.
 
     The map is the sum over layers, each resized to the input, of half the squared distances of normalised features; the
     score is its power mean. It is trained by stochastic gradient descent with momentum, as in the paper.
@@ -36,7 +36,7 @@ class HFR(Trained):
         learning_rate: of SGD with momentum 0.9 and weight decay 1e-4, constant. The paper calls 0.4 the initial rate
             and does not say how it changes.
         epochs, batch, drawn, minutes, precision, patience, seed: how long it is trained; see `training.Schedule`. With
-            a `patience` it is judged by the loss on normal images that are held back. The paper gives neither epochs
+            a `patience` it is judged by the loss on good images that are held back. The paper gives neither epochs
             nor batch.
     """
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from blemish.detectors.detector import Grid
 
 TINY = 1e-6
-"""The smallest length of a feature vector that is divided by."""
+"""The smallest length of a feature vector by which is divided."""
 
 
 class Decoder(nn.Module):

@@ -1,8 +1,8 @@
-"""Cells of positions in which an embedding that joins layers of several grids repeats itself.
+"""Cells: groups of positions that share the channels of coarse layers.
 
 Each position of the finest grid takes the channels of the nearest position of every layer. Positions that take the same
-positions of the coarse layers form a cell. So all that depends on coarse channels alone is learned and computed once
-for a cell, not for every position. With strides 4, 8 and 16 a cell of the coarsest level has 16 positions.
+positions of the coarse layers form a cell. What depends on coarse channels alone is learned and computed once for a
+cell, not for every position. With strides 4, 8 and 16 a cell of the coarsest level has 16 positions.
 """
 
 from __future__ import annotations

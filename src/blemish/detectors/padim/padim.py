@@ -14,25 +14,25 @@ from torch import Tensor
 from blemish.detectors.detector import DOUBLE, Detector, Features, Grid
 from blemish.detectors.head import ComponentsHead, Head, Part
 from blemish.detectors.padim.cells import Level, by_position, embedding, find_levels, finest
-from blemish.errors import SettingError
+from blemish.errors import SettingError, number_of
 from blemish.expected import Choice, Kind, Number, Whole
 from blemish.statistics import GridMoments, Statistic
 from blemish.statistics.memory import uninitialised
 from blemish.training.schedule import SEEDS
 
 LEAST = 1e-3
-"""The smallest denominator that single precision tells well enough."""
+"""The smallest denominator that is precise enough in single precision."""
 
-FACTOR = 8
-"""How many times as long as a product a factorisation takes, for each number of a cell's scatter and dimension."""
+FACTOR = 24
+"""Making a module takes this many times as long as a product, for each number of a cell's scatter and dimension."""
 
 BLOCK = 256
-"""Cells in one statistic; so few that an update or a factorisation stays in the processor's cache."""
+"""Cells in one statistic: few enough that an update or a factorisation stays in the processor's cache."""
 
 
 @dataclass(kw_only=True)
 class PaDiM(Detector):
-    """Mahalanobis distance of each position's embedding from the normal images' at the same position.
+    """Mahalanobis distance of each position's embedding from the good images' at the same position.
 
     Attributes:
         reduction: `random` (Rd: channels drawn once by `seed`), `pca` (principal components of the embeddings of all
@@ -135,8 +135,8 @@ class PaDiM(Detector):
     def head(self) -> Head:
         if self.count < 2:
             raise SettingError(
-                f"PaDiM has {self.count} image to learn from, without those that calibrate, and a covariance needs 2; "
-                "give more images"
+                f"PaDiM has {number_of(self.count, 'image')} to learn from, without those that calibrate, and a "
+                "covariance needs 2; give more images"
             )
         projection = self._principal() if self._mixes(self.channels_) else None
         means, factors = [], []
@@ -220,7 +220,7 @@ class _PaDiMHead(ComponentsHead):
         means: for each level (N, D).
         factors: for each level the rows (N, r, D) of the whitening that it adds.
         projection: (D, d) from the chosen channels to d components, or `None`.
-        count: of the images learned from, if each of them is to be scored as if it was not among them; or `None`.
+        count: of the images learned from, if each of them is scored as if it was not among them; otherwise `None`.
     """
 
     projection: Tensor | None

@@ -1,4 +1,4 @@
-"""SPADE: distances from the nearest normal images, and from the most similar positions in these."""
+"""SPADE: distances from the nearest good images, and from the most similar positions in these."""
 
 from blemish.detectors.spade.spade import SPADE
 

@@ -16,8 +16,8 @@ from blemish.statistics.memory import uninitialised
 class Gallery(Statistic):
     """Count and the vectors themselves, rows (count, d) in float32.
 
-    Unlike other statistics it grows with the sample: nearest neighbours have no summary. The order of the rows is that
-    in which they came, and a merge puts one sample's rows behind the other's; neighbours do not depend on it.
+    Unlike other statistics it grows with the sample, since nearest neighbours cannot be summarised. The rows are in the
+    order in which they came, and a merge appends the other sample's rows; neighbours do not depend on the order.
     """
 
     rows: Tensor

@@ -1,9 +1,9 @@
 """Nearest images and correspondences, as a module that scores.
 
-Neighbours are found by one matrix product: of all rows y, the nearest to x has the largest x·y - |y|²/2. Both are first
-centred by the mean of the normal rows, so that little cancels. The distances are then computed from the differences
-x - y of the rows that were found: nothing cancels in them, and none is negative. Rounding can only choose the other of
-two rows that are almost equally near.
+Neighbours are found by one matrix product: the row y that is nearest to x has the largest x·y - |y|²/2. The mean of the
+good images' rows is subtracted from both first, so that few digits are lost. The distances are then computed from the
+differences x - y of the rows that were found, which loses no digits, and none is negative. Rounding can only choose the
+other of two rows that are almost equally near.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blemish.detectors.head import Head, Part, fixed
 from blemish.detectors.spade.pyramid import Pyramid
 
 TINY = 1e-12
-"""Below which no distance is divided by."""
+"""The smallest distance by which is divided."""
 
 
 class SPADEHead(Head):
@@ -28,7 +28,7 @@ class SPADEHead(Head):
 
     Args:
         pyramid: which vectors are taken from the features.
-        pooled: vectors (N, C) of the normal images.
+        pooled: vectors (N, C) of the good images.
         joined: vectors (N, P, D) of their positions.
         neighbours: how many nearest images are searched; all, if there are fewer.
         correspondences: how many nearest positions are taken from these images together; all, if there are fewer.

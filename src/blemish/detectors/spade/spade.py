@@ -1,4 +1,4 @@
-"""SPADE: distances from the nearest normal images, and from the most similar positions in these."""
+"""SPADE: distances from the nearest good images, and from the most similar positions in these."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SEARCH = 2
 
 @dataclass(kw_only=True)
 class SPADE(Detector):
-    """Distance from the nearest normal images, and of each position from the most similar positions in these.
+    """Distance from the nearest good images, and of each position from the most similar positions in these.
 
     By Cohen & Hoshen 2020, "Sub-Image Anomaly Detection with Deep Pyramid Correspondences". The coarsest layer's mean
-    over all positions stands for the image, and the score is its mean distance from the K nearest normal images,
+    over all positions stands for the image, and the score is its mean distance from the K nearest good images,
     1/K sum ||f_k - f||. The other layers are joined at each position, and the map is the mean distance from the kappa
     most similar of all positions of these K images, 1/kappa sum ||f_k - f(p)||. A single layer serves for both.
 

@@ -1,7 +1,7 @@
-"""Changes of training images at random: turned a little, mirrored, shifted.
+"""Augmentation: training images are rotated a little, mirrored and shifted at random.
 
-They happen within the step, whose noise depends on the seed and its number alone, so a training that is resumed sees
-the same images as an unbroken one.
+This happens within a training step. Its noise depends on the seed and the number of the step alone, so a training that
+is resumed sees the same images as one without interruption.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class VAEHead(Head):
         self.similarity = Similarity(window, shape)
 
     def standardise(self, mean: Tensor, deviation: Tensor) -> None:
-        """Sets mean and standard deviation (h, w) of the maps of normal images."""
+        """Sets mean and standard deviation (h, w) of the maps of good images."""
         self.mean, self.deviation = mean.float(), deviation.float()
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
@@ -142,7 +142,7 @@ def _to_unit(maps: Tensor) -> Tensor:
 
 
 def _gradient(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Returns the gradient of a function that gives a number for each image; works within `inference_mode` too."""
+    """Returns the gradient of a function that gives one number for each image; also works within `inference_mode`."""
     with torch.inference_mode(False), torch.enable_grad():
         variable = images.clone().requires_grad_()
         (found,) = torch.autograd.grad(function(variable).sum(), variable)

@@ -19,9 +19,9 @@ from torch import Tensor
 from blemish.errors import SettingError, ShapeError
 
 FLOOR = 1e-6
-"""Eigenvalues below this share of the largest are raised to it: wrapping can push them to zero and below.
+"""Eigenvalues below this share of the largest are raised to it: wrapping around can make them zero or negative.
 
-It is as much as single precision can hold apart, in which the field of the code is used.
+It is about the precision of float32, in which the field of the code is used.
 """
 
 FINE_FLOOR = 1e-12
@@ -32,13 +32,13 @@ ones for noise, which shortens the range.
 """
 
 SHORTEST = 0.1
-"""The shortest range that is looked for, in pixels."""
+"""The shortest range that is searched for, in pixels."""
 
 GRID_STEP = 1.03
-"""Each range that is tried first is so many times the one before; then the best is refined between its neighbours.
+"""The ratio of two ranges that are tried one after the other; then the best is refined between its neighbours.
 
-Where wrapping pushes eigenvalues to the floor, the likelihood falls off within a few per cent beyond the best range,
-and has lesser maxima below it, so the steps are small.
+The steps are small: where wrapping around pushes eigenvalues to the floor, the likelihood falls within a few per cent
+beyond the best range, and has smaller maxima below it.
 """
 
 CORRELATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -1,4 +1,4 @@
-"""A variational autoencoder trained on normal images: an unusual code or reconstruction marks an anomaly.
+"""A variational autoencoder trained on good images: an unusual code or reconstruction marks an anomaly.
 
 The maps are those of Gangloff et al. (2023), standardised by position.
 """
@@ -36,9 +36,9 @@ class VAE(Trained, Generative):
         map: `mad`, how much the code's channels differ at a site (mean absolute deviation), which needs no decoder;
             `sm`, the dissimilarity of image and reconstruction (1 - SSIM); `mad-sm`, the product of both, each scaled
             to [0, 1] by image; `l2`, the squared error. In torch only, and slower: `gradient`, how the loss
-            changes with each pixel; `gradient-sm`; `projection`, the dissimilarity of the image and the
-            reconstruction of its projection on normal ones.
-        standardised: subtract the mean over normal images at each position of the map, and divide by the standard
+            changes with each pixel; `gradient-sm`, the product of `gradient` and `sm`; `projection`, the dissimilarity
+            of the image and the reconstruction of its projection on good images.
+        standardised: subtract the mean over good images at each position of the map, and divide by the standard
             deviation. The network's padding makes borders differ; without this, the largest value, which is the score,
             is nearly always there. The paper's maps are not standardised.
         beta: weight of the divergence from the prior in the loss, on the paper's scale: both are sums, the likelihood's
@@ -173,7 +173,7 @@ class VAE(Trained, Generative):
         return VAEHead(network, self.map, self.window, (height, width), self.stride, field, self.beta)
 
     def with_map(self, map: str, *, standardised: bool) -> Self:
-        """Returns the detector with another map, which has seen no maps of normal images yet (see `settle`).
+        """Returns the detector with another map; call `settle` then, since it has seen no maps of good images yet.
 
         Raises:
             SettingError: the map is not known.

@@ -23,9 +23,9 @@ BOUNDED = 0.99
 class VAEGRF(VAE):
     """A VAE in which each channel of the code is a random field, with range and variance of the images.
 
-    They are fitted to the training images by exact likelihood, once, before the network is trained. The code's field
-    has the images' variance and an eighth of their range, since it has an eighth of their sites on each side (with
-    another `stride`, another share).
+    Range and variance are fitted to the training images by exact likelihood, once, before the network is trained. The
+    code's field has the images' variance and an eighth of their range, since it has an eighth of their sites on each
+    side; with another `stride` it is another share.
 
     Attributes:
         correlation: of the field: `matern-1/2`, `matern-3/2`, `gaussian`, or `identity`, which has variance 1 and so is

@@ -25,18 +25,18 @@ from blemish.images import Geometry, Location, Pixels, decode_ahead, read_image,
 T = TypeVar("T")
 
 SPOTTED = 64
-"""How many images training is judged by, at most."""
+"""The largest number of images that a training is judged by."""
 
 
 class ImageFiles:
-    """Images, or tiles of photographs, by number. A photograph is decoded again for each of its tiles.
+    """Images, or tiles of photographs, by number: those that `keep` noted, which can be read.
 
-    They are the ones that `keep` saw, which can be read.
+    A photograph is decoded again for each of its tiles.
 
     Args:
         paths: of the images.
         geometry: of the images.
-        margins: train on what the crop would cut away, too.
+        margins: also train on what the crop would cut off.
 
     Raises:
         ImageError: an image can no longer be read.

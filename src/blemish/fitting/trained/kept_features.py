@@ -29,7 +29,7 @@ class KeptFeatures:
         judged: whether any are held back.
         decisive: what else decides the features, by name, as JSON can hold it.
         files: the images of the features, which decide them too.
-        before: digests of images that the weights have learned from before; others are held back, if there are any.
+        before: digests of images that the weights learned from earlier; only other images are held back.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Trains a detector and judges it meanwhile; then it learns how its own maps look on normal images."""
+"""Trains a detector and judges it meanwhile; then it learns how its own maps look on good images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from blemish.training.loop import check_folder
 from blemish.training.schedule import LENGTHS
 
 SETTLING = 512
-"""How many images a trained detector learns from how its own maps look, at most."""
+"""The largest number of images from which a trained detector learns how its own maps look."""
 
 
 class TrainingData(Protocol):

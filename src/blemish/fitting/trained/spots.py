@@ -1,4 +1,4 @@
-"""Measures how well a map finds spots of random colour that are drawn on normal images, to judge training by.
+"""Measures how well a map finds spots of random colour that are drawn on good images, to judge training by.
 
 Nothing is known of real anomalies while a detector is trained, and spots are not real ones. But both are unknown to the
 code, and both are lost at about the same time, when the code learns to draw any image.

@@ -1,4 +1,4 @@
-"""What a training starts from: nothing, its own checkpoint, or the weights of a checkpoint of other images."""
+"""What a training starts from: random weights, its own checkpoint, or the weights of a checkpoint of other images."""
 
 from __future__ import annotations
 
