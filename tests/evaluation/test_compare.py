@@ -88,7 +88,7 @@ def test_without_labels_there_are_time_and_size_and_a_line_says_what_is_missing(
     ("kept", "masks", "missing"),
     [
         ({"good", "scratch"}, True, None),
-        ({"good", "scratch"}, False, "no masks, so there are no figures of pixels"),
+        ({"good", "scratch"}, False, "no masks, so there are no pixel figures"),
         ({"good"}, False, "all labelled images are good; the image AUROC needs anomalous ones too"),
         ({"scratch"}, True, "all labelled images are anomalous; the image AUROC needs good ones too"),
     ],

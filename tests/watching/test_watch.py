@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_moved_stays_and_goes_later_without_a_second_verdi
         assert len(list(watch.run(once=True))) == 2
     assert said == [
         f"{tmp_path / 'good'}: files cannot be moved there (no space left on the disk); "
-        "trying again, and they stay where they are"
+        "they stay where they are, and it is tried again"
     ]
     end = time.monotonic() + LONG
     while list((tmp_path / "line").iterdir()) and time.monotonic() < end:
