@@ -83,8 +83,8 @@ def test_what_looks_anomalous_is_named_with_its_p_value(capsys: Capture, saved: 
     done = inside(capsys, "update", saved, new, "-o", tmp_path / "n")
     assert "warning:" in done.stderr
     assert "bad.png (p 0.032)" in done.stderr
-    assert "update the earlier model again with --only-normal" in done.stderr
-    left = inside(capsys, "update", saved, new, "-o", tmp_path / "l", "--only-normal", "--json")
+    assert "update the earlier model again with --only-good" in done.stderr
+    left = inside(capsys, "update", saved, new, "-o", tmp_path / "l", "--only-good", "--json")
     told = json.loads(left.stdout)
     assert told["left_out"] is True
     assert told["anomalous"] + told["images"] == 6

@@ -343,14 +343,14 @@ def test_a_detector_without_shared_components_says_what_it_explains_by(
 
 def test_figures_are_three_a_layer_and_a_table(gaussian: blemish.Model, dataset: Dataset, tmp_path: Path) -> None:
     names = write_figures(gaussian, dataset, tmp_path / "figures", components=3, images=2)
-    kinds = ("worst-normal", "worst-anomalous", "best-with-map")
+    kinds = ("worst-good", "worst-anomalous", "best-with-map")
     wanted = {DIAGNOSES} | {f"layer-{layer}-{kind}.png" for layer in (1, 2) for kind in kinds}
     assert set(names) == wanted == {path.name for path in (tmp_path / "figures").iterdir()} - {"blemish.json"}
     sizes = {}
     for kind in kinds:
         with Image.open(tmp_path / "figures" / f"layer-1-{kind}.png") as picture:
             sizes[kind] = picture.size
-    assert sizes["best-with-map"][0] - sizes["worst-normal"][0] == 232, "one column more, the layer's map"
+    assert sizes["best-with-map"][0] - sizes["worst-good"][0] == 232, "one column more, the layer's map"
     with (tmp_path / "figures" / DIAGNOSES).open() as table:
         rows = list(csv.DictReader(table))
     assert len(rows) == 24 + 1 + 40 + 1

@@ -25,9 +25,7 @@ def update(
     model: Fitted,
     good_images: Annotated[str, typer.Argument(help="Folder of more good images, a tree, or layout:PATH.")],
     output: Output = None,
-    only_normal: Annotated[
-        bool, typer.Option("--only-normal", help="Leave out new images above the threshold.")
-    ] = False,
+    only_good: Annotated[bool, typer.Option("--only-good", help="Leave out new images above the threshold.")] = False,
     newest: Annotated[
         int | None, typer.Option(help="Calibrate on the scores of this many newest images only.", max=1_000_000_000)
     ] = None,
@@ -44,9 +42,7 @@ def update(
     needs("update", model, good_images, output, torch=True)
     loaded, goal, replacing = _loaded(model, output, engine, device, force)
     with bars() as progress:
-        changed = loaded.update(
-            good_images, only_normal=only_normal, newest=newest, skip_bad=skip_bad, progress=progress
-        )
+        changed = loaded.update(good_images, only_good=only_good, newest=newest, skip_bad=skip_bad, progress=progress)
     change = changed.provenance.changes[-1]
     _save(changed, loaded, goal, replacing)
     if not as_json:
@@ -140,7 +136,7 @@ def _loaded(path: str, output: str | None, engine: str, device: str, force: bool
 def _advice(before: Model, *, replaced: bool) -> str:
     """Returns what to do about new images that look anomalous and were learned nevertheless."""
     if not replaced:
-        return "look at them; if they are anomalous, update the earlier model again with --only-normal"
+        return "look at them; if they are anomalous, update the earlier model again with --only-good"
     detector = before.learned.detector
     if detector.forgets:
         return "look at them; if they are anomalous, take them out with `blemish forget`"

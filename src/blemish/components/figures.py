@@ -141,7 +141,7 @@ def draw_figures(
         own, own_test = normal[layer].percentile(), judged[layer].percentile()
         together = [judged[layer].percentile_together()] * len(own_test)
         for kind, words, panels in (
-            (f"{low}-normal", f"{low} components, training images", _grid(at, before, worst, indices, own)),
+            (f"{low}-good", f"{low} components, training images", _grid(at, before, worst, indices, own)),
             (f"{low}-anomalous", f"{low} components, test images", _grid(at_test, after, worst, indices, own_test)),
             (
                 f"{high}-with-map",
