@@ -15,7 +15,7 @@ from blemish.errors import number_of
 if TYPE_CHECKING:
     from blemish.model import Model
 
-Fitted = Annotated[str, typer.Argument(metavar="MODEL", help="What fit wrote.")]
+Fitted = Annotated[str, typer.Argument(metavar="MODEL", help="A model, the folder that fit wrote.")]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", help="Where the model goes, a new folder; by default it is replaced.")
 ]

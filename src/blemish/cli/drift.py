@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def drift(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     sources: Annotated[
         list[str], typer.Argument(help="Images in order, folders, layout:PATH, or FILE.jsonl that predict wrote.")
     ],

@@ -100,7 +100,9 @@ class Written:
 
 
 def evaluate(
-    models: Annotated[list[str], typer.Argument(help="What fit wrote; several models are compared.", metavar="MODEL…")],
+    models: Annotated[
+        list[str], typer.Argument(help="Model folders that fit wrote; several are compared.", metavar="MODEL…")
+    ],
     source: Annotated[str, typer.Argument(help="A tree with labels, or layout:PATH.")],
     report: Annotated[Path | None, typer.Option(help="Write a page with all images, FILE.html.")] = None,
     pictures: PicturesOption = Pictures.auto,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     sources: Annotated[list[str] | None, typer.Argument(help="Images or folders.")] = None,
     components: Annotated[
         str | None, typer.Option(help="How many components; best or worst; or indices such as 3,17. 12 by default.")
@@ -167,7 +167,7 @@ def _explain_model(
 
 
 def sample(
-    model: Annotated[str, typer.Argument(help="What fit wrote, of detector vae or vae-grf.")],
+    model: Annotated[str, typer.Argument(help="A model of detector vae or vae-grf.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture, FILE.png.")],
     count: Annotated[int, typer.Option("-n", help="How many images.", min=1, max=256)] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0, max=(1 << 32) - 1)] = 0,
@@ -189,7 +189,7 @@ def sample(
 
 
 def prune(
-    model: Annotated[str, typer.Argument(help="What fit wrote, of detector gaussian.")],
+    model: Annotated[str, typer.Argument(help="A model of detector gaussian.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the pruned model goes, a new folder.")],
     source: Annotated[str | None, typer.Argument(help="The data it was fitted on, if it has moved.")] = None,
     drop_border: Annotated[

@@ -24,7 +24,7 @@ class Form(str, Enum):
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the export goes, a new folder.")],
     form: Annotated[Form, typer.Option("--format", help="The format of the graph.")],
     half: Annotated[bool, typer.Option("--half", help="Store numbers in half precision, for half the size.")] = False,

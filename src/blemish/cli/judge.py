@@ -46,7 +46,7 @@ class Format(str, Enum):
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, or layout:PATH.")],
     out_folder: Annotated[
         str | None,

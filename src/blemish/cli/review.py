@@ -12,7 +12,7 @@ from blemish.cli.options import Force, Json
 
 
 def review(
-    saved: Annotated[Path, typer.Argument(help="What the page of predict --review saved.")],
+    saved: Annotated[Path, typer.Argument(help="The file that the page of predict --review saved.")],
     output: Annotated[str, typer.Option("--output", "-o", help="A new folder for the tree.")],
     train: Annotated[float, typer.Option(help="Share of the good images that go to train/good.", min=0, max=1)] = 0.0,
     masks: Annotated[

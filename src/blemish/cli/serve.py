@@ -15,7 +15,9 @@ from blemish.errors import SettingError
 
 
 def serve(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="What fit wrote, or NAME=PATH.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Model folders that fit wrote, or NAME=PATH.")
+    ],
     host: Annotated[
         str, typer.Option(help="Address to listen on; one that other machines reach needs a token.")
     ] = "127.0.0.1",

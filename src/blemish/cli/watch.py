@@ -45,7 +45,7 @@ class Watching(Protocol):
 
 
 def watch(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     source: Annotated[str, typer.Argument(help="A folder; or camera:0, rtsp://…")],
     outs: Annotated[
         list[str] | None,
