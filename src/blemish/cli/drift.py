@@ -62,7 +62,7 @@ def drift(
             else:
                 p_values.append(prediction.p_value)
                 names.append(str(prediction.path))
-            del prediction  # maps of large photographs take room
+            del prediction  # maps of large photographs take much memory
     left_out = f"{known} that the model was fitted on and {failed} that could not be read are left out"
     if not p_values:
         raise SourceError(f"no image is left to judge: {left_out}; give new images")

@@ -134,7 +134,7 @@ def predict(
                     print_json(prediction.as_dict())
                 elif not streamed or prediction.error is not None:
                     print_prediction(prediction)
-            del prediction  # maps of large photographs take room
+            del prediction  # maps of large photographs take much memory
     if review:
         err.print(f"review them in a browser: {escape(str(out_folder))}/review.html")
     if failed:

@@ -1,4 +1,4 @@
-"""`blemish serve`: verdicts over HTTP, and the page for the line."""
+"""`blemish serve`: verdicts over HTTP, and the page for the production line."""
 
 from __future__ import annotations
 

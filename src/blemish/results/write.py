@@ -97,7 +97,7 @@ def write_results(
                     writer.add(found)
             lines.write(json.dumps(line, allow_nan=False) + "\n")
             yield prediction
-            del prediction, found  # maps of large photographs take room
+            del prediction, found  # maps of large photographs take much memory
         for writer in writers:
             writer.close()
 

@@ -194,7 +194,7 @@ class Scorer:
         return True
 
     def check_room(self, count: int) -> None:
-        """Raises `Refused` if so many more images may not wait."""
+        """Raises `Refused` if there is no room for so many more images."""
         if self._closing:
             raise Refused(503, "the service is stopping; send it again after a restart", "closing")
         if len(self._waiting) + len(self._sent) + count > self._queue:

@@ -124,7 +124,7 @@ class Worker:
             for prediction in ready[0].model.judge([job.image for job in ready]) if ready else ():
                 self._answer(ready[done], prediction)
                 done += 1
-                del prediction  # maps of large photographs take room
+                del prediction  # maps of large photographs take much memory
         except Exception as error:
             rest = ready[done:]
             if len(rest) == 1:

@@ -177,7 +177,7 @@ class Watch:
                 latency=now - arrival.since,
             )
             results.append(self.record.drawn(live.model, result, source, prediction.map))
-            del prediction  # maps of large photographs take room
+            del prediction  # maps of large photographs take much memory
         return results
 
     def _move(self, path: str, kind: str) -> None:
