@@ -374,7 +374,7 @@ def test_a_link_that_leads_nowhere_stops_a_fit_and_is_an_error_of_a_prediction(
     assert inside(capsys, *words, "--skip-bad").returncode == 0
     done = inside(capsys, "predict", fitted, tmp_path / "parts", "--json")
     assert done.returncode == 3
-    assert "fix the link" in json.loads(done.stdout.splitlines()[-1])["error"]
+    assert "is a broken link; fix it" in json.loads(done.stdout.splitlines()[-1])["error"]
 
 
 def test_every_mistake_of_a_user_is_one_line_with_status_1_or_2(
@@ -469,7 +469,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1_or_2(
         ("fit", tree, "-o", out, "--detector", "hfr", "--processes", "9"): "processes 9 is out of range; give 1 to 8",
         ("sample", fitted, "-o", tmp_path / "grid.png"): "fre has no prior to draw images from",
         ("fit", tree, "-o", out, "--method", "ica"): "fre-ae: method is 'ica'; expected ae or tied",
-        ("fit", tree, "-o", out, "--method", "ae", "--detector", "padim"): "not of padim",
+        ("fit", tree, "-o", out, "--method", "ae", "--detector", "padim"): "not for padim",
         ("check", tmp_path / "none"): "no such file or folder",
     }
     for words, expected in cases.items():

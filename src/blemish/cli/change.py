@@ -52,7 +52,8 @@ def update(
                 f"{number_of(change.repeated, 'image was', 'images were')} in the model already and not counted again"
             )
     if change.skipped:
-        problem(f"{number_of(change.skipped, 'image was', 'images were')} left out, because they cannot be read")
+        left_out = "is left out" if change.skipped == 1 else "are left out"
+        problem(f"{number_of(change.skipped, 'image')} could not be read and {left_out}")
     if change.anomalous:
         named = listed([f"{name} (p {p_value:.2g})" for name, p_value in change.worst], change.anomalous)
         came = change.images + (change.anomalous if change.left_out else 0)

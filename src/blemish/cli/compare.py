@@ -116,8 +116,8 @@ def _print(comparison: Comparison) -> None:
     if comparison.missing:
         out.print(escape(comparison.missing))
     if comparison.unreadable:
-        unread = number_of(comparison.unreadable, "labelled image was", "labelled images were")
-        problem(f"{unread} left out, because they cannot be read")
+        left_out = "is left out" if comparison.unreadable == 1 else "are left out"
+        problem(f"{number_of(comparison.unreadable, 'labelled image')} could not be read and {left_out}")
 
 
 def _percent(figure: float | None, digits: int) -> str:
