@@ -191,7 +191,7 @@ def test_the_order_of_the_images_changes_no_score(parts: Dataset) -> None:
         ({"false_alarm_rate": 1 - 1e-14}, "is out of range; give a rate above 0 and below 1"),
         ({"seed": -1}, "seed -1 is out of range"),
         ({"seed": 1 << 41}, "seed 2199023255552 is out of range"),
-        ({"copies": 30, "calibration": "cross"}, "fre can be cross-fitted on at most 1024 images or tiles"),
+        ({"copies": 30, "calibration": "cross"}, "fre can be cross-fitted on at most 1,024 images or tiles"),
         (
             {"calibration": "cross", "detector": "hfr"},
             "trains it again for each fold; say how often, such as --folds 5",
