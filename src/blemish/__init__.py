@@ -1,4 +1,4 @@
-"""blemish finds what does not belong in images, having seen only normal ones."""
+"""Finds what does not belong in images, after seeing only good ones."""
 
 from __future__ import annotations
 

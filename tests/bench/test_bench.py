@@ -178,8 +178,8 @@ def test_a_table_is_written_as_markdown_csv_and_latex(trees: Path, tmp_path: Pat
         (Options(seeds=0), "seeds 0 is out of range"),
         (Options(images=1), "1 images are too few to fit"),
         (Options(preset="padim-r99"), "no preset is called 'padim-r99'"),
-        (Options(preset="padim-r18", entries=["Fixed"]), "a preset and entries are given, and only one of them"),
-        (Options(preset="padim-r18", detector="fre"), "a preset and a detector are given, and only one of them"),
+        (Options(preset="padim-r18", entries=["Fixed"]), "a preset and entries are given; give only one of them"),
+        (Options(preset="padim-r18", detector="fre"), "a preset and a detector are given; give only one of them"),
         (Options(detector="padimm"), "padimm"),
         (Options(size=7), "size 7 is out of range"),
         (Options(settings={"epsilonn": 1}), "no row has a setting 'epsilonn'"),
@@ -227,7 +227,7 @@ def test_a_last_line_that_is_not_whole_is_not_read_and_then_replaced(tmp_path: P
         ('{"protocol": 1, "entry": "", "category": "", "seed": 0}', "protocol is of the wrong type"),
         ('{"protocol": "", "entry": "", "category": "", "seed": "0"}', "seed is of the wrong type"),
         ('{"protocol": "", "entry": "", "category": "", "seed": 0, "figures": [1]}', "figures is of the wrong type"),
-        ('{"protocol": "", "entry": "", "category": "", "seed": 0, "figures": {"a": "b"}}', "a is no number"),
+        ('{"protocol": "", "entry": "", "category": "", "seed": 0, "figures": {"a": "b"}}', "a is not a number"),
         ('{"protocol": "", "entry": "", "category": "", "seed": 0, "other": 1}', "line 1 is not a result"),
         ("[" * 100000 + "]" * 100000, "line 1 is not a result"),
     ],
@@ -301,7 +301,7 @@ def test_entries_are_compared_with_the_reference_on_the_same_images(trees: Path,
     table = make_differences(protocol, [fixed, drawn])
     assert table.rows[0][:4] == ["Drawn", "one", "0", "image AUROC"]
     assert table.rows[0][-1] == "differs"
-    with pytest.raises(SettingError, match="no row was compared with Fixed as it is; run both again"):
+    with pytest.raises(SettingError, match="no row was compared with the present Fixed; run both again"):
         make_differences(protocol, [replace(fixed, time="measured again"), drawn])
     with pytest.raises(SettingError, match="made-up has no main row to compare others with"):
         make_differences(replace(protocol, reference=None), [fixed, drawn])
@@ -329,6 +329,6 @@ def test_figures_are_of_all_test_images_or_of_none(trees: Path, monkeypatch: pyt
 def test_a_figure_that_would_show_nothing_is_refused_and_leaves_no_folder(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     append_result(path, Result("fre-figure-2-shares", "layer1 0.5", "bottle", 0, absent="no weights"))
-    with pytest.raises(SettingError, match="nothing of fre-figure-2-shares was measured that the figure shows"):
+    with pytest.raises(SettingError, match="has nothing that the figure of fre-figure-2-shares shows"):
         figure("fre-figure-2-shares", path, str(tmp_path / "figures"))
     assert not (tmp_path / "figures").exists()

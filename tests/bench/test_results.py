@@ -31,7 +31,7 @@ def test_a_file_that_no_run_wrote_is_refused_and_left_as_it_is(content: bytes, t
 def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
-        with pytest.raises(StorageError, match="is no regular file; give another one with --output"):
+        with pytest.raises(StorageError, match="is not a regular file; give another one with --output"):
             check_writable(path)
     with pytest.raises(StorageError, match="File name too long"):
         check_writable(tmp_path / ("x" * 300))
@@ -72,11 +72,11 @@ IMAGE = {"name": "a", "is_anomalous": True, "score": 1.0, "pixel_auroc": None, "
     ("changes", "words"),
     [
         ({"figures": {"pixel.auroc": float("nan")}}, "is not a result"),
-        ({"figures": {"pixel.auroc": 10**400}}, "pixel.auroc is no number"),
-        ({"seconds": {"fit": "long"}}, "seconds of fit are no number"),
-        ({"fit": {"size": "64"}}, "size is no height and width"),
-        ({"fit": {"backbone": 3}}, "backbone is no text"),
-        ({"data": {"source": 3}}, "source is no text"),
+        ({"figures": {"pixel.auroc": 10**400}}, "pixel.auroc is not a number"),
+        ({"seconds": {"fit": "long"}}, "seconds of fit are not a number"),
+        ({"fit": {"size": "64"}}, "size is not a height and a width"),
+        ({"fit": {"backbone": 3}}, "backbone is not text"),
+        ({"data": {"source": 3}}, "source is not text"),
         ({"images": [IMAGE, 1]}, "image 1 is not complete"),
         ({"images": [{**IMAGE, "score": "high"}]}, "image 0 is not complete"),
         ({"images": [{**IMAGE, "is_anomalous": "no"}]}, "image 0 is not complete"),
@@ -93,7 +93,7 @@ def test_a_line_that_was_edited_is_refused_in_a_sentence(changes: dict[str, Any]
 
 def test_a_name_that_no_result_has_is_told_with_those_there_are() -> None:
     check_complete([ONE, TWO], "r.jsonl", "made-up", ["two"], ["Fixed"])
-    with pytest.raises(SettingError, match="no results of the category 'three'; there are those of one, two"):
+    with pytest.raises(SettingError, match="no results of the category 'three'; it has those of one, two"):
         check_complete([ONE, TWO], "r.jsonl", "made-up", ["three"])
-    with pytest.raises(SettingError, match="no results of the entry 'fixed'; there are those of Fixed"):
+    with pytest.raises(SettingError, match="no results of the entry 'fixed'; it has those of Fixed"):
         check_complete([ONE, TWO], "r.jsonl", "made-up", [], ["fixed"])

@@ -110,7 +110,7 @@ def test_what_a_figure_is_drawn_from_is_made_again_if_it_is_gone(
     append_result(path, replace(result, model=str(tmp_path), fit=gone))
     run(drawn, str(tree), path, options)
     assert len(measure.asked) == 3, "the log of the training is gone"
-    with pytest.raises(SettingError, match="the log of a training is no longer there"):
+    with pytest.raises(SettingError, match="the log of this training is no longer there"):
         draw_training(Drawing([replace(result, fit=gone)], tmp_path))
 
 

@@ -56,7 +56,8 @@ def test_fit_says_that_the_default_rate_gave_way(
     assert done.returncode == 0, done.stderr
     assert "for a false-alarm rate of at most 4 %" in done.stdout
     assert re.search(
-        r"each scored by a model of the other 23 of 24 folds; the threshold is the score of \S+png", done.stdout
+        r"each scored by a model that learned from the other 23 of 24 folds; the threshold is the score of \S+png",
+        done.stdout,
     )
     assert "(1 %, the default, needs 99 images to calibrate on)" in done.stdout
 
@@ -411,7 +412,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1_or_2(
         ("fit", tree, "-o", out, "--quality", "best", "--preset", "fre-lite0-1l"): "leave out --quality or --preset",
         ("compare", tree, "--quality", "fast,better"): "give one of fast, balanced, best",
         ("compare", tree, "--detector", "patchcore"): "fre, fre-ae, padim, gaussian",
-        ("compare", tree, "--quality", ","): "nothing is named to compare",
+        ("compare", tree, "--quality", ","): "there is nothing to compare",
         ("compare", tree, "--false-alarm-rate", "0.001"): "needs 999 good images",
         ("compare", tmp_path / "empty"): "no images",
         ("fit", tree, "-o", out, "--false-alarm-rate", "0.001"): "999 good images",
@@ -438,7 +439,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1_or_2(
         ("explain", fitted, "--gallery", tree): "--out DIR",
         ("explain", fitted, tmp_path / "none.png"): "no such file or folder",
         ("explain", fitted, tree, "--components", "12"): "explains by layers (2, 3, 4)",
-        ("explain", fitted, "--diagnoses", tree): "detector gaussian, the model's is fre",
+        ("explain", fitted, "--diagnoses", tree): "detector gaussian, but the model's detector is fre",
         (
             "explain",
             fitted,
@@ -448,7 +449,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1_or_2(
             tmp_path / "f",
         ): "no labelled anomalous images",
         ("explain", fitted, tree, "--scale", "loud", "--out", tmp_path / "f"): "'loud' is not known",
-        ("prune", fitted, "--drop", "0", "-o", out): "detector gaussian, the model's is fre",
+        ("prune", fitted, "--drop", "0", "-o", out): "detector gaussian, but the model's detector is fre",
         ("prune", fitted, "--drop", "0", "-o", fitted): "exists already",
         ("fit", tree, "-o", out, "--detector", "vae", "--size", "60x60"): "multiple of 8",
         ("fit", tree, "-o", out, "--detector", "vae", "--map", "loud"): "map is 'loud'; expected mad, sm",
@@ -468,7 +469,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1_or_2(
         ("fit", tree, "-o", out, "--detector", "hfr", "--processes", "9"): "processes 9 is out of range; give 1 to 8",
         ("sample", fitted, "-o", tmp_path / "grid.png"): "fre has no prior to draw images from",
         ("fit", tree, "-o", out, "--method", "ica"): "fre-ae: method is 'ica'; expected ae or tied",
-        ("fit", tree, "-o", out, "--method", "ae", "--detector", "padim"): "not of padim",
+        ("fit", tree, "-o", out, "--method", "ae", "--detector", "padim"): "not for padim",
         ("check", tmp_path / "none"): "no such file or folder",
     }
     for words, expected in cases.items():

@@ -48,7 +48,7 @@ def test_a_model_is_updated_in_place_and_says_how_the_threshold_moved(
     assert "now: 40 scores calibrate" in done.stdout
     assert len(blemish.load(saved).inside) == 40
     again = inside(capsys, "update", saved, places[1])
-    assert "10 images were inside already and not counted again" in again.stdout
+    assert "10 images were in the model already and not counted again" in again.stdout
 
 
 def test_images_are_forgotten_and_the_former_model_is_back(
@@ -83,8 +83,8 @@ def test_what_looks_anomalous_is_named_with_its_p_value(capsys: Capture, saved: 
     done = inside(capsys, "update", saved, new, "-o", tmp_path / "n")
     assert "warning:" in done.stderr
     assert "bad.png (p 0.032)" in done.stderr
-    assert "update the former model again with --only-normal" in done.stderr
-    left = inside(capsys, "update", saved, new, "-o", tmp_path / "l", "--only-normal", "--json")
+    assert "update the earlier model again with --only-good" in done.stderr
+    left = inside(capsys, "update", saved, new, "-o", tmp_path / "l", "--only-good", "--json")
     told = json.loads(left.stdout)
     assert told["left_out"] is True
     assert told["anomalous"] + told["images"] == 6
@@ -95,13 +95,13 @@ def test_after_an_update_in_place_the_advice_is_one_that_the_detector_can_follow
 ) -> None:
     Image.fromarray(scratched(np.random.default_rng(3))[0]).save(tmp_path / "bad.png")
     done = inside(capsys, "update", saved, tmp_path / "bad.png")
-    assert "bad.png (p 0.032); look at them, and if they are bad, take them out with `blemish forget`" in done.stderr
+    assert "bad.png (p 0.032); look at them; if they are anomalous, take them out with `blemish forget`" in done.stderr
     assert inside(capsys, "forget", saved, tmp_path / "bad.png").returncode == 0
     refused = inside(capsys, "forget", saved, tmp_path / "bad.png")
     assert "the model has not learned from 1 of 1 image (bad.png)" in refused.stderr
     blemish.fit(places[0], detector="fre", size=64, copies=0).save(tmp_path / "fre")
     done = inside(capsys, "update", tmp_path / "fre", tmp_path / "bad.png")
-    assert "if they are bad, fit again without them, since fre cannot forget" in done.stderr
+    assert "if they are anomalous, fit again without them, since fre cannot forget" in done.stderr
 
 
 def test_a_model_that_another_program_changed_meanwhile_is_not_replaced(

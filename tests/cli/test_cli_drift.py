@@ -31,7 +31,7 @@ def test_drift_says_since_which_image_and_draws_it(
     assert "drift since about image 2" in done.stdout
     assert "scores are higher than before" in done.stdout
     assert "the latest 20: mean p-value 0.0" in done.stdout
-    assert "after `blemish calibrate` on new ones they do" in done.stderr
+    assert "they do after `blemish calibrate` on new images" in done.stderr
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
     told = json.loads(inside(capsys, "drift", saved, line, "--json").stdout)
     assert told["drift"]

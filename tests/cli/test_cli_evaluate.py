@@ -18,8 +18,8 @@ def test_several_models_are_compared_on_the_same_images(
     done = inside(capsys, *words, "--curves", tmp_path / "curves", "--report", tmp_path / "r.html")
     assert done.returncode == 0, done.stderr
     names = [f"{path.parent.name}/parts" for path in (saved, small)]
-    assert f"{names[0]} less {names[1]}, in points, with the interval at 95 %:" in done.stdout
-    assert "  image AUROC: +0.00; cannot be told" in done.stdout
+    assert f"{names[0]} minus {names[1]}, in percentage points, with 95 % intervals:" in done.stdout
+    assert "  image AUROC: +0.00; not known" in done.stdout
     rows = list(csv.DictReader((tmp_path / "i.csv").read_text().splitlines()))
     assert [row["model"] for row in rows] == 10 * names[:1] + 10 * names[1:]
     assert "Side by side" in (tmp_path / "r.html").read_text()

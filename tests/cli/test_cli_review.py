@@ -54,7 +54,7 @@ def test_formats_are_printed_without_a_folder_and_say_what_they_cannot_do(
         (("--format", "yolo"), "--format yolo needs a folder to write to; give --out DIR"),
         (("--review",), "--review needs a folder"),
         (("--format", "csv", "--json"), "--json prints lines of JSON, and --format csv was given too"),
-        (("--ray", "local", "--out", "out", "--review"), "--ray writes Parquet alone"),
+        (("--ray", "local", "--out", "out", "--review"), "--ray writes Parquet only"),
     ):
         done = inside(capsys, "predict", small, part, *words)
         assert done.returncode == 2

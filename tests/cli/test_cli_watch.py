@@ -33,7 +33,7 @@ def test_each_image_has_a_line_and_counts_end_it(
 ) -> None:
     done = inside(capsys, "watch", saved, line, "--once", "--patience", "0.01", "--out", tmp_path / "out")
     assert done.returncode == 3  # one could not be read
-    assert {printed.split()[0] for printed in done.stdout.splitlines()} == {"good", "anomaly", "error"}
+    assert {printed.split()[0] for printed in done.stdout.splitlines()} == {"good", "anomalous", "error"}
     assert "[bold].png: is not an image of a known format" in done.stdout
     assert "false-alarm rate of at most" in done.stderr
     assert done.stderr.splitlines()[-1].endswith(" 1 unreadable")
@@ -97,12 +97,12 @@ def test_mistakes_are_told_in_one_line(
     saved: Path, line: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, told in (
-        ((line, "--move", "fine=a"), "--move 'fine=a' is not understood; give good=DIR"),
+        ((line, "--move", "fine=a"), "--move 'fine=a' is not valid; give good=DIR"),
         ((line, "--every", "1"), "--every is for cameras; leave it out for a folder"),
         ((line, "--keep", "all"), "--keep is for cameras"),
         (("camera:0", "--poll", "1"), "--poll is for folders; leave it out for a camera"),
-        ((line, "--out", line), "which is watched; give a folder that does not"),
-        ((line, "--out", "mysql://a"), "mysql://… is no database that is known"),
+        ((line, "--out", line), "holds the watched folder"),
+        ((line, "--out", "mysql://a"), "mysql://… is not a known database"),
         ((tmp_path / "absent",), "absent: is not a folder that can be watched; check the path"),
         ((line, "--false-alarm-rate", "0.001"), "false-alarm rate"),
     ):

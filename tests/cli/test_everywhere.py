@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from blemish.cli.console import Piped, escape
-from blemish.cli.everywhere import Told
+from blemish.cli.everywhere import LogPrinter
 from blemish.cli.main import app
 from command import ENVIRONMENT, inside
 
@@ -25,7 +25,7 @@ COMMANDS = [command.callback.__name__ for command in app.registered_commands if 
 def _quiet_afterwards() -> Iterator[None]:
     yield
     logger = logging.getLogger("blemish")
-    logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, Told)]
+    logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, LogPrinter)]
     logger.setLevel(logging.NOTSET)
 
 

@@ -22,7 +22,7 @@ def shown(model: blemish.Model, kept: float, capsys: pytest.CaptureFixture[str])
 
 def test_the_layer_and_both_shares_are_told(model: blemish.Model, capsys: pytest.CaptureFixture[str]) -> None:
     said = shown(model, 0.74, capsys)
-    assert "layer 3 keeps 0.740 of its variance, not the 0.97 asked for: there was no memory for more" in said
+    assert "layer 3 keeps 0.740 of its variance, not the 0.97 asked for: memory was too small for more" in said
     assert said.count("of its variance") == 1
     assert "of its variance" not in shown(model, 0.97, capsys)
 

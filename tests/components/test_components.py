@@ -132,7 +132,7 @@ def test_border_and_corner_are_the_mean_there_over_that_inside() -> None:
     found = seen(maps, np.zeros((2, SIDE, SIDE, 3), np.uint8))
     assert found.ring()[:3] == pytest.approx([3.0, (4 * 5 + 24) / 28, 1.0])
     assert found.ring(corners=True)[:3] == pytest.approx([3.0, 5.0, 1.0])
-    with pytest.raises(SettingError, match="2x2 positions has none inside"):
+    with pytest.raises(SettingError, match="2x2 positions has only a border"):
         Survey.empty(1, 2, 2).ring()
 
 
@@ -281,7 +281,7 @@ def test_without_labels_there_are_no_figures_before_and_after(gaussian: blemish.
         ({"drop": [f"1:{index}" for index in range(24)]}, "no component of layer 1 would be left of 24"),
         ({"border": 1e-9}, "no component of layer 1 would be left"),
         ({"border": 0.0}, "out of range"),
-        ({"keep_best": 0}, "0 components to keep are too few"),
+        ({"keep_best": 0}, "0 components to keep is out of range"),
     ],
 )
 def test_a_pruning_that_cannot_be_done_is_refused(
@@ -334,21 +334,23 @@ def test_a_detector_without_shared_components_says_what_it_explains_by(
         lambda: write_figures(model, dataset, tmp_path / "f"),
         lambda: write_gallery(model, dataset, tmp_path / "g"),
     ):
-        with pytest.raises(SettingError, match=r"detector gaussian, the model's is fre; `blemish explain MODEL IMAGE`"):
+        with pytest.raises(
+            SettingError, match=r"detector gaussian, but the model's detector is fre; `blemish explain MODEL IMAGE`"
+        ):
             ask()
     assert not list(tmp_path.iterdir())
 
 
 def test_figures_are_three_a_layer_and_a_table(gaussian: blemish.Model, dataset: Dataset, tmp_path: Path) -> None:
     names = write_figures(gaussian, dataset, tmp_path / "figures", components=3, images=2)
-    kinds = ("worst-normal", "worst-anomalous", "best-with-map")
+    kinds = ("worst-good", "worst-anomalous", "best-with-map")
     wanted = {DIAGNOSES} | {f"layer-{layer}-{kind}.png" for layer in (1, 2) for kind in kinds}
     assert set(names) == wanted == {path.name for path in (tmp_path / "figures").iterdir()} - {"blemish.json"}
     sizes = {}
     for kind in kinds:
         with Image.open(tmp_path / "figures" / f"layer-1-{kind}.png") as picture:
             sizes[kind] = picture.size
-    assert sizes["best-with-map"][0] - sizes["worst-normal"][0] == 232, "one column more, the layer's map"
+    assert sizes["best-with-map"][0] - sizes["worst-good"][0] == 232, "one column more, the layer's map"
     with (tmp_path / "figures" / DIAGNOSES).open() as table:
         rows = list(csv.DictReader(table))
     assert len(rows) == 24 + 1 + 40 + 1
@@ -485,7 +487,7 @@ def test_names_from_the_data_are_text_in_the_gallery(gaussian: blemish.Model, tr
 
 
 def test_too_many_images_and_none_are_refused(gaussian: blemish.Model, dataset: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="33 images are too few or too many"):
+    with pytest.raises(SettingError, match="33 images is out of range"):
         write_gallery(gaussian, dataset, tmp_path / "g", images=33)
     with pytest.raises(SourceError, match="has no good images"):
         write_gallery(gaussian, replace(dataset, train=[]), tmp_path / "g")

@@ -253,7 +253,7 @@ def test_the_command_prints_counts_and_draws_maps(
     done = inside(capsys, "predict", saved, cells, "--ray", "local", "--out", out, "--maps", "overlay")
     assert done.stdout.startswith("25 images, ")
     assert "1 could not be read" in done.stdout
-    assert "1 Parquet file, 1 of them there already" in done.stdout
+    assert "1 Parquet file, 1 of them from an earlier run" in done.stdout
 
 
 def test_a_machine_without_the_images_says_so_and_a_missing_image_is_a_row(

@@ -88,7 +88,7 @@ def test_without_labels_there_are_time_and_size_and_a_line_says_what_is_missing(
     ("kept", "masks", "missing"),
     [
         ({"good", "scratch"}, True, None),
-        ({"good", "scratch"}, False, "no masks, so there are no figures of pixels"),
+        ({"good", "scratch"}, False, "no masks, so there are no pixel figures"),
         ({"good"}, False, "all labelled images are good; the image AUROC needs anomalous ones too"),
         ({"scratch"}, True, "all labelled images are anomalous; the image AUROC needs good ones too"),
     ],
@@ -120,8 +120,8 @@ def test_a_detector_that_looks_at_the_images_is_fitted_once_whatever_the_rungs()
     [
         (["fast", "better"], None, "no quality is called 'better'"),
         (None, ["fre", "frog"], "no detector is called 'frog'"),
-        ([], None, "nothing is named to compare"),
-        (None, [], "nothing is named to compare"),
+        ([], None, "there is nothing to compare"),
+        (None, [], "there is nothing to compare"),
     ],
 )
 def test_a_wrong_name_is_refused_before_any_fit(

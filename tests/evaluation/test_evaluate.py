@@ -133,4 +133,4 @@ def test_the_figures_of_each_image_are_written_as_csv(evaluation: Evaluation, tm
 def test_two_evaluations_on_the_same_images_are_compared_figure_by_figure(evaluation: Evaluation) -> None:
     found = compared(evaluation, evaluation)
     assert {each.figure for each in found} == set(evaluation.intervals)
-    assert all(each.difference == 0 and each.verdict == "cannot be told" for each in found)
+    assert all(each.difference == 0 and each.verdict == "not known" for each in found)

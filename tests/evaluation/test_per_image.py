@@ -34,7 +34,7 @@ def test_a_better_detector_differs_and_an_equal_one_does_not() -> None:
     assert {each.figure: each.verdict for each in equal} == {
         "image_auroc": "does not differ",
         "pixel_auroc_per_image": "does not differ",
-        "aupimo": "cannot be told",  # the very same values
+        "aupimo": "not known",  # the very same values
     }
 
 
@@ -57,8 +57,8 @@ def test_images_are_paired_by_name() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"names": ("new.png", *(f"{index}.png" for index in range(1, 40)))}, "not the same ones, for example 0.png"),
-        ({"names": ("1.png", *(f"{index}.png" for index in range(1, 40)))}, "not the same ones, for example 0.png"),
+        ({"names": ("new.png", *(f"{index}.png" for index in range(1, 40)))}, "not the same, for example 0.png"),
+        ({"names": ("1.png", *(f"{index}.png" for index in range(1, 40)))}, "not the same, for example 0.png"),
         ({"anomalous": np.arange(40) >= 19}, "19.png is good in one and anomalous in the other"),
     ],
 )

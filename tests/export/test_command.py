@@ -120,4 +120,4 @@ def test_a_verdict_that_changes_is_named_in_a_warning(
     monkeypatch.setattr(exporting, "compare", flipping)
     done = inside(capsys, "export", saved, "-o", tmp_path / "out", "--format", "openvino")
     assert done.returncode == 0, done.stderr
-    assert "near the threshold, 2 of these images have another verdict: a.png, b.png" in done.stderr
+    assert "2 images near the threshold changed verdict: a.png, b.png" in done.stderr

@@ -279,7 +279,7 @@ def test_a_database_of_another_program_or_version_is_refused_in_one_line_and_lef
         open_log(place.url, tmp_path / "spool")
     place.wipe()
     place.run("CREATE TABLE blemish_verdicts (mine INTEGER)")
-    with pytest.raises(SettingError, match="holds the table blemish_verdicts, which is not of blemish's log"):
+    with pytest.raises(SettingError, match="holds the table blemish_verdicts, which is not part of a log"):
         open_log(place.url, tmp_path / "spool")
     assert place.run("SELECT * FROM blemish_verdicts") == []
 
@@ -308,7 +308,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         assert (tmp_path / "file").read_bytes() == content
     other = SqliteFile(tmp_path)
     other.run("CREATE TABLE places (url TEXT)")
-    with pytest.raises(SettingError, match="holds the table places, which is not of blemish's log"):
+    with pytest.raises(SettingError, match="holds the table places, which is not part of a log"):
         open_log(other.url, tmp_path / "spool")
 
 

@@ -181,7 +181,7 @@ def test_anomalous_images_are_named_or_left_out(parts: Dataset, fitted: Callable
     told = warned.provenance.changes[-1]
     assert {"image 1", "image 2"} <= {name for name, _ in told.worst}
     assert told.worst[0][1] == pytest.approx(1 / (FIRST + 1))
-    left = first.update(new, only_normal=True)
+    left = first.update(new, only_good=True)
     made = left.provenance.changes[-1]
     assert made.anomalous == told.anomalous
     assert made.left_out

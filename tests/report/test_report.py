@@ -57,9 +57,9 @@ def test_the_page_compares_rates_and_boxes_and_says_whose_threshold_it_is(
     page: Path, model: blemish.Model, tree: Path, tmp_path: Path
 ) -> None:
     text = " ".join(page.read_text().split())
-    assert "for a false-alarm rate of at most 4.00 %, comes from 24 good images alone" in text
+    assert "for a false-alarm rate of at most 4.00 %, comes from 24 good images, each scored" in text
     assert f"<tr><td>10</td><td>{model.at(false_alarm_rate=0.1).threshold:.4g}</td>" in text
-    assert f"There is a box for each part of a map above {model.calibration.box_level:.4g}." in text
+    assert f"A box encloses each part of a map above {model.calibration.box_level:.4g}." in text
     overlap = blemish.evaluate(model, tree).boxes["overlaps"][0]
     assert f"<tr><td>0.3</td><td>{overlap['matched']}</td><td>{100 * overlap['precision']:.2f}</td>" in text
     by_hand = model.at(threshold=1e6, box_rate=0.95)
@@ -68,7 +68,7 @@ def test_the_page_compares_rates_and_boxes_and_says_whose_threshold_it_is(
     assert (
         "The threshold 1e+06 was given. By the scores of 24 good images, its false-alarm rate is at most 4.00 %" in text
     )
-    assert "At most 95.00 % of good images show any" in text
+    assert "at most 95.00 % of good images show a box" in text
 
 
 def test_boxes_are_drawn_on_the_pictures_of_predictions(model: blemish.Model, tree: Path) -> None:

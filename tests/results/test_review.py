@@ -197,7 +197,7 @@ def test_a_changed_or_odd_file_is_refused_with_its_place(tmp_path: Path) -> None
             read_review(tmp_path / "r.json")
     for content, told in (
         ("[]", "is not what the page"),
-        ('{"blemish_review": 1, "images": []}', "no image was decided on"),
+        ('{"blemish_review": 1, "images": []}', "no image was reviewed"),
     ):
         (tmp_path / "r.json").write_text(content)
         with pytest.raises(SourceError, match=told):
@@ -219,7 +219,7 @@ def test_a_tree_changes_no_image_and_refuses_what_has_changed(tmp_path: Path) ->
     assert (after.st_mode, after.st_mtime_ns, after.st_nlink) == (before.st_mode, before.st_mtime_ns, 1)
     with pytest.raises(SourceError, match="is 100x200 and was 50x50 when it was reviewed"):
         write_tree([Reviewed(str(path), "0.png", (50, 50), False, ())], tmp_path / "no")
-    with pytest.raises(SourceError, match="lies elsewhere; copy the images here"):
+    with pytest.raises(SourceError, match="is not on this machine; copy the images here"):
         write_tree([Reviewed("s3://b/0.png", "0.png", (50, 50), False, ())], tmp_path / "no")
     with pytest.raises(SettingError, match="share 1.0 is out of range"):
         write_tree([one], tmp_path / "no", train=1.0)

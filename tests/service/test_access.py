@@ -191,7 +191,7 @@ def test_what_cannot_start_says_so_in_one_line(small: Path, tmp_path: Path, caps
         ((small, "--log", "mysql://x"), "sqlite"),
         ((small, f"parts={small}"), "two models"),
         ((tmp_path / "gone.blemish",), "no such model"),
-        ((small, "--shadow", f"other={small}"), "no model that is served"),
+        ((small, "--shadow", f"other={small}"), "no served model is called"),
         ((f"{small}/.",), "cannot be a model's name"),
     ):
         done = inside(capsys, "serve", *words, "--port", 0, "--state", tmp_path / "state")

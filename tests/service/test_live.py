@@ -241,8 +241,8 @@ def test_a_model_learns_from_what_was_marked_good_and_each_rollback_exchanges_wh
     assert (model(service)["version"], model(service)["waiting"]["good"]) == (learned, 0)
     assert service.post("/v1/models/cells/rollback").json["waiting"]["good"] == 3
     said = service.told.read_text()
-    assert f"cells: it has learned; version {learned} is served in place of {before['version']}" in said
-    assert f"cells: rolled back; version {before['version']} is served in place of {learned}" in said
+    assert f"cells: it has learned; version {learned} replaces {before['version']}" in said
+    assert f"cells: rolled back; version {before['version']} replaces {learned}" in said
     row = service.until(lambda: service.get("/v1/verdicts?feedback=good").json["verdicts"])[0]
     assert row["id"] in ids
 

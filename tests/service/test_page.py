@@ -171,7 +171,7 @@ def test_the_false_alarm_rate_moves_all_verdicts_and_goes_with_the_next_image(
     page: Any, images: dict[str, bytes]
 ) -> None:
     judged(page, "good.png", images["good.png"])
-    assert "4 % is the lowest possible" in page.locator("#lowest").text_content()
+    assert "Lowest possible rate: 4 %" in page.locator("#lowest").text_content()
     slider = page.locator("#rate")
     alarms = page.locator("#recent-list .anomalous").count()
     slider.fill("1000")
@@ -232,7 +232,7 @@ def test_the_second_models_word_is_beside_the_verdict(page: Any, images: dict[st
     said = page.locator("#shadow-verdict", has_text="It disagrees")
     said.wait_for()
     assert "Anomalous" in said.text_content(), "half of the good images are, at its rate"
-    assert "only looks on" in page.locator("#shadow-agrees").text_content()
+    assert "does not decide" in page.locator("#shadow-agrees").text_content()
 
 
 def test_everything_is_done_with_the_keyboard_alone(page: Any, images: dict[str, bytes]) -> None:

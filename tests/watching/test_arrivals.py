@@ -164,7 +164,7 @@ def test_where_the_system_cannot_tell_the_folder_is_looked_through(
     line.put("a.png", age=9)
     assert line.take(1) == ["a.png"]
     assert line.said == [
-        f"{line.root}: the system cannot tell of new files (no space left on the disk); looking every second"
+        f"{line.root}: the system cannot report new files (no space left on the disk); looking every second"
     ]
 
 

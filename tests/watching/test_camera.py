@@ -98,11 +98,11 @@ def test_a_camera_that_is_lost_is_told_of_once_and_tried_until_it_is_back(
     end = time.monotonic() + LONG
     while fake.opened < 5 and time.monotonic() < end:
         time.sleep(0.01)
-    assert said == ["rtsp://cam/1: gives no picture; trying again"]
+    assert said == ["rtsp://cam/1: sends no picture; trying again"]
     camera.take(0.0)
     fake.is_there = True
     assert camera.take(LONG) is not None
-    assert said[1:] == ["rtsp://cam/1: gives pictures again"]
+    assert said[1:] == ["rtsp://cam/1: sends pictures again"]
     assert fake.released >= fake.opened - 1
 
 
@@ -164,7 +164,7 @@ def test_a_film_that_opencv_wrote_is_read_in_its_own_colours(tmp_path: Path) -> 
     end = time.monotonic() + LONG
     while not said and time.monotonic() < end:
         time.sleep(0.01)
-    assert said[0] == f"camera:{path}: gives no picture; trying again"  # it has come to its end
+    assert said[0] == f"camera:{path}: sends no picture; trying again"  # it has come to its end
     camera.close()
 
 
@@ -173,7 +173,7 @@ def test_one_frame_is_not_waited_for_without_end(saved: Path, monkeypatch: pytes
     monkeypatch.setattr(frames, "FIRST", 0.05)
     monkeypatch.setattr(frames, "IDLE", 0.01)
     with (
-        pytest.raises(SourceError, match=r"camera:nowhere: gave no picture within 0\.05 s; check that it is on"),
+        pytest.raises(SourceError, match=r"camera:nowhere: sent no picture within 0\.05 s; check that it is on"),
         watching_camera(str(saved), "camera:nowhere", say=said.append) as watch,
     ):
         list(watch.run(once=True))
@@ -188,7 +188,7 @@ def test_opencv_prints_nothing_of_a_camera_that_is_not_there(saved: Path) -> Non
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert done.stdout == "camera:99: gives no picture; trying again\n"
+    assert done.stdout == "camera:99: sends no picture; trying again\n"
 
 
 def test_mistakes_are_told_in_one_line(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,5 +84,5 @@ def test_a_full_disk_leaves_the_file_where_it_is(moves: Moves, tmp_path: Path, m
 def test_folders_are_read_from_text_and_mistakes_are_told_in_one_line() -> None:
     assert parse_moves("good=a, anomalous=b/c") == {"good": Path("a"), "anomalous": Path("b/c")}
     for text in ("good", "fine=a", "good=a,good=b", "good=", ""):
-        with pytest.raises(SettingError, match="is not understood; give good=DIR,anomalous=DIR,unreadable=DIR"):
+        with pytest.raises(SettingError, match="is not valid; give good=DIR,anomalous=DIR,unreadable=DIR"):
             parse_moves(text)

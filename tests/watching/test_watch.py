@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_moved_stays_and_goes_later_without_a_second_verdi
         assert len(list(watch.run(once=True))) == 2
     assert said == [
         f"{tmp_path / 'good'}: files cannot be moved there (no space left on the disk); "
-        "trying again, and they stay where they are"
+        "they stay where they are, and it is tried again"
     ]
     end = time.monotonic() + LONG
     while list((tmp_path / "line").iterdir()) and time.monotonic() < end:
@@ -221,7 +221,7 @@ def test_results_wait_for_a_log_that_is_away_and_it_is_told_of_once(made: Made, 
     put(tmp_path / "line", "good 1", "odd 2")
     assert len(list(watch.run(once=True))) == 2
     assert len(said) == 1
-    assert said[0].endswith("; results wait for it here")
+    assert said[0].endswith("; results are kept here until it is back")
     (tmp_path / "log").unlink()
     (tmp_path / "log").mkdir()
     end = time.monotonic() + LONG
@@ -276,7 +276,7 @@ def test_a_model_that_is_replaced_judges_the_next_images_and_a_broken_one_does_n
     (path / "model.json").write_bytes(card[:1000])  # half-copied
     wait(1)
     assert live.current is first
-    assert said[0].endswith(f"version {first.version} goes on judging")
+    assert said[0].endswith(f"version {first.version} continues to judge")
     assert "model.json: cannot be read" in said[0]
     (path / "features.bin").write_bytes(b"")  # and its weights, which are not those that run
     assert next(iter(first.model.judge([part(np.random.default_rng(1))]))).error is None
@@ -284,7 +284,7 @@ def test_a_model_that_is_replaced_judges_the_next_images_and_a_broken_one_does_n
     long_model.save(path)
     wait(2)
     second = live.current
-    assert said[1:] == [f"{path}: was replaced; version {second.version} judges from here on"]
+    assert said[1:] == [f"{path}: was replaced; version {second.version} judges from now on"]
     assert second.model.recipe.detector == "gaussian"
 
 
@@ -293,12 +293,12 @@ def test_folders_that_lie_in_one_another_and_other_mistakes_are_refused_in_one_l
 ) -> None:
     line = write_parts(tmp_path / "line", 1)
     for options, told in (
-        ({"outs": [str(line)]}, "holds .*line, which is watched; give a folder that does not"),
-        ({"outs": [str(tmp_path)]}, "which is watched"),
-        ({"move": {"good": tmp_path}}, "which is watched"),
+        ({"outs": [str(line)]}, "holds the watched folder .*line; give a folder that does not"),
+        ({"outs": [str(tmp_path)]}, "holds the watched folder"),
+        ({"move": {"good": tmp_path}}, "holds the watched folder"),
         ({"outs": ["a", "b"]}, "--out names 2 folders; give one folder, one database, or one of each"),
         ({"outs": ["sqlite:///a", "postgresql://b"]}, "--out names 2 databases"),
-        ({"outs": ["s3://bucket/out"]}, "s3://… is no database that is known"),
+        ({"outs": ["s3://bucket/out"]}, "s3://… is not a known database"),
         ({"poll": 0.0}, "poll 0 is out of range"),
         ({"patience": float("nan")}, "patience nan is out of range"),
     ):

@@ -1,5 +1,5 @@
-"""The papers' tables and figures: protocols that are run on the user's data, and what was published beside.
+"""The papers' tables and figures: protocols that are run on the user's data, beside the published figures.
 
-`protocol` says what one is; `mvg`, `padim`, `hfr`, `vae_grf` and `fre` hold them, a file for each paper. `run` measures
-and writes lines of JSON; `rows` makes tables of them, `differences` compares rows.
+`protocol` defines what a protocol is; `mvg`, `padim`, `hfr`, `vae_grf` and `fre` hold those of one paper each. `run`
+measures and writes lines of JSON; `rows` makes tables from them; `differences` compares rows.
 """

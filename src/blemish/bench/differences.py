@@ -1,4 +1,4 @@
-"""How the rows of a table differ from its main one, image by image."""
+"""How the rows of a table differ from its main row, image by image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemish.report.table import NONE, Table
 
 
 def make_differences(protocol: Protocol, results: Sequence[Result]) -> Table:
-    """Returns how entries differ from the protocol's reference on the same images, by intervals at 95 %.
+    """Returns how entries differ from the protocol's reference on the same images, with 95 % intervals.
 
     Raises:
         SettingError: the protocol has no reference, or nothing was compared with it.
@@ -40,13 +40,14 @@ def make_differences(protocol: Protocol, results: Sequence[Result]) -> Table:
             )
     if not rows:
         raise SettingError(
-            f"{protocol.name}: no row was compared with {protocol.reference} as it is; run both again, into a new file"
+            f"{protocol.name}: no row was compared with the present {protocol.reference}; run both again, into a new "
+            "file"
         )
     header = ["", "category", "seed", "figure", f"minus {protocol.reference}, points", "95 % interval", "verdict"]
     notes = [
-        "Both rows were measured on the same images. Where an interval holds 0, they cannot tell which is better.",
-        "Each interval is at 95 % by itself: of twenty comparisons of equals, one differs by chance.",
-        "Figures of all pixels together are compared where both rows were measured in one run.",
+        "Both rows were measured on the same images. Where an interval holds 0, it is not known which row is better.",
+        "Each interval holds for one comparison: of twenty comparisons of equals, one differs by chance.",
+        "Figures of all pixels together are compared if both rows were measured in one run.",
         *notes_of(protocol, results),
     ]
     if others:
@@ -60,5 +61,5 @@ def _bounds(interval: Mapping[str, float] | None) -> str:
 
 def _verdict(bounds: Mapping[str, float] | None) -> str:
     if bounds is None:
-        return "cannot be told"
+        return "not known"
     return "does not differ" if bounds["low"] <= 0 <= bounds["high"] else "differs"

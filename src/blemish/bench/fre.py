@@ -21,7 +21,7 @@ NETWORKS = {"ResNet-18": "r18", "ResNet-50": "r50", "VGG16": "vgg16", "Efficient
 LAYERS = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
 LINES = (*LAYERS, "avgpool")
 SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
-"""Shares of variance that are kept, along the axis of Fig. 2."""
+"""Shares of variance that are kept: the horizontal axis of Fig. 2."""
 EPOCHS = (100, 200, 300, 400, 500, 600)
 FORMS = {"FRE-AE": "ae", "FRE-AEt": "tied"}
 
@@ -88,7 +88,7 @@ def draw_maps(drawing: Drawing) -> list[str]:
 
 
 def _by_category(drawing: Drawing, entry: str, shown: Shown) -> list[float]:
-    """Returns the figure of each category that was measured, the mean over seeds."""
+    """Returns the figure of each category that was measured, as the mean over seeds."""
     found = []
     for category in dict.fromkeys(result.category for result in drawing.results):
         values = [result.figures.get(shown.key) for result in select(drawing.results, entry, category)]
@@ -101,7 +101,7 @@ def _by_category(drawing: Drawing, entry: str, shown: Shown) -> list[float]:
 def _plotted(
     drawing: Drawing, lines: dict[str, list[tuple[float, list[float]]]], name: str, across: str, shown: Shown
 ) -> list[str]:
-    """Writes a chart of means over categories, shaded by their standard error; none if there is no line."""
+    """Writes a chart of means over categories, shaded by their standard error. Returns its name, if there is a line."""
     from blemish.maps.curves import curves
 
     if not lines:
@@ -199,7 +199,7 @@ PROTOCOLS = (
         Shown("fit_seconds", "to fit", "s"),
         Shown("images_per_second", "images a second", "1/s"),
         by_category=False,
-        differs="Time depends on the processor. Ours is that of this machine, with decoding and calibration.",
+        differs="Time depends on the processor. Ours was measured on this machine, with decoding and calibration.",
     ),
     Protocol(
         name="fre-figure-2-forms",

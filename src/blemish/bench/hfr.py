@@ -18,7 +18,7 @@ ENTRIES = (
     Entry("HFR (Wide ResNet-50-2)", {"preset": "hfr-wr50"}, strides=STRIDES, draws=True),
 )
 DIFFERS = (
-    "The paper does not give epochs, batch or the width inside its blocks. Here 20 of the normal images are held "
+    "The paper does not give epochs, batch or the width inside its blocks. Here 20 of the good images are held "
     "out for the threshold. Training stops early, by the loss on a tenth of the others, 64 at most. The learning rate "
     "stays at 0.4."
 )
@@ -55,7 +55,7 @@ def _table(number: int, title: str, figure: Shown) -> Protocol:
 
 
 ONE_CLASS_TABLE = replace(
-    _table(2, "each class in turn is normal, the others are anomalous", IMAGE_AUROC),
+    _table(2, "each class in turn is good, the others are anomalous", IMAGE_AUROC),
     data="MNIST, Fashion-MNIST and CIFAR-10",
     sources=all_classes,
     groups={name: tuple(f"{name}/{number}" for number in range(CLASSES)) for name in ONE_CLASS},

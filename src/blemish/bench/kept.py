@@ -16,7 +16,7 @@ LONGEST = 200
 
 
 def free(drawing: Drawing, *words: str, ending: str = ".png") -> Path:
-    """Returns a place for a picture where none is, `first-second.png`, whatever characters the words hold."""
+    """Returns a free path for a picture, `first-second.png`; characters that file names do not allow are replaced."""
     plain = "".join(letter if letter.isalnum() or letter in "_." else "-" for letter in "-".join(words))
     name = plain.encode(errors="ignore")[:LONGEST].decode(errors="ignore").lstrip(".")
     number = 1
@@ -30,12 +30,12 @@ def kept_models(drawing: Drawing) -> Iterator[tuple[Result, Model, Dataset]]:
 
     Raises:
         SettingError: no model was kept.
-        ModelError: a model is not where it was.
-        SourceError: its images are not.
+        ModelError: a model is no longer there.
+        SourceError: its images are no longer there.
     """
     kept = [result for result in drawing.results if result.model is not None and result.seed == 0]
     if not kept:
         name = drawing.results[0].protocol
-        raise SettingError(f"this figure needs the models; run `blemish bench run {name}` anew with --models FOLDER")
+        raise SettingError(f"this figure needs the models; run `blemish bench run {name}` again with --models FOLDER")
     for result in kept:
         yield result, Model.load(result.model or ""), read_source(result.data.get("source") or "", 0)

@@ -26,14 +26,14 @@ TIMED = 64
 
 @dataclass
 class Measured:
-    """What a measure found.
+    """What was measured.
 
     Attributes:
         figures: by name.
         per_image: figures of each test image.
         seconds: of the fit and of the evaluation.
-        model: that was fitted.
-        is_whole: whether the model is all there is to keep; not if others are run beside it.
+        model: the fitted model.
+        is_whole: whether saving the model saves all that was measured; false if it runs together with other models.
     """
 
     figures: dict[str, Any]
@@ -48,12 +48,12 @@ class Bench:
     """What a measure works with.
 
     Attributes:
-        dataset: its training part is fitted on, its test part evaluated.
+        dataset: with a training part to fit on and a test part to evaluate on.
         seed: of the fit.
         progress: called with the stage, and how many images of how many are done.
         trainings: a folder for checkpoints and logs of trained detectors; `None` if they are not kept.
-        last: the arguments of the last fit, and its model, which the next entry may share.
-        training: the folder of its checkpoints, if they are kept.
+        training: the folder with the checkpoints of the last fit, if they are kept.
+        last: the arguments, model and seconds of the last fit, which the next entry may share.
     """
 
     dataset: Dataset
@@ -64,7 +64,9 @@ class Bench:
     last: tuple[dict[str, Any], Model, float] | None = None
 
     def fitted(self, arguments: Mapping[str, Any]) -> tuple[Model, float]:
-        """Returns a model, and the seconds of its fit since its network was ready; the last one, if it is the same."""
+        """Returns a model and the seconds of its fit, counted from when the network was ready; the last model, if it
+        has the same arguments.
+        """
         wanted = dict(arguments)
         self.release(wanted)  # before the next one takes its memory
         if self.last is not None:
@@ -86,14 +88,14 @@ class Bench:
         return self.last[1:]
 
     def release(self, arguments: Mapping[str, Any] | None = None) -> None:
-        """Lets go of the last fit, and frees its memory, unless it is the one with these arguments."""
+        """Forgets the last fit and frees its memory, unless it has these arguments."""
         if self.last is not None and self.last[0] != arguments:
             self.last = self.training = None
             gc.collect()
 
 
 Measure = Callable[[Bench, Mapping[str, Any], Mapping[str, Any]], Measured]
-"""From a bench, the arguments of a fit and what is changed after it to what was found."""
+"""Takes a bench, the arguments of a fit, and settings that are changed after it; returns what was measured."""
 
 
 def detector_of(arguments: Mapping[str, Any]) -> str:
@@ -105,7 +107,7 @@ def detector_of(arguments: Mapping[str, Any]) -> str:
 
 
 def trains(arguments: Mapping[str, Any]) -> bool:
-    """Whether these arguments of `fit` name a trained detector."""
+    """Returns whether these arguments of `fit` name a trained detector."""
     from blemish.detectors import DETECTORS, Trained
 
     return issubclass(DETECTORS[detector_of(arguments)], Trained)
@@ -118,7 +120,7 @@ def fit_and_evaluate(bench: Bench, arguments: Mapping[str, Any], view: Mapping[s
 
 
 def evaluated(bench: Bench, model: Model, seconds: Mapping[str, float]) -> Measured:
-    """Returns the figures of a model on the test part, with the seconds that it took before and the evaluation's.
+    """Returns the figures of a model on the test part, with the given seconds and those of the evaluation.
 
     Raises:
         SourceError: a test image cannot be read.
@@ -150,7 +152,7 @@ def fit_and_time(bench: Bench, arguments: Mapping[str, Any], view: Mapping[str, 
 
 
 def viewed(model: Model, view: Mapping[str, Any]) -> Model:
-    """Returns the model with settings of its detector that change no fit, such as its map; its verdicts mean nothing.
+    """Returns the model with other settings of its detector, such as its map; the threshold is no longer valid.
 
     Raises:
         SettingError: the detector has no setting of that name.

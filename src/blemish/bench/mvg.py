@@ -14,7 +14,7 @@ STRIDES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
 
 
 def draw(drawing: Drawing) -> list[str]:
-    """Draws three figures for each layer and category: low components on normal and on anomalous images, and high ones.
+    """Draws three figures for each layer and category: low components on good and on anomalous images, and high ones.
 
     With `components` all three show these.
     """

@@ -1,4 +1,4 @@
-"""The groups of MVTec AD's categories over which papers give means."""
+"""The groups of MVTec AD's categories whose means papers give."""
 
 from __future__ import annotations
 

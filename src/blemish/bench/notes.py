@@ -1,4 +1,4 @@
-"""What stands below a table: what its rows were measured with, what differs from the paper, and what is absent."""
+"""The notes below a table: what its rows were measured with, what differs from the paper, and what is absent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from blemish.bench.results import Result
 
 
 def notes_of(protocol: Protocol, results: Sequence[Result]) -> list[str]:
-    """Returns a line for each."""
+    """Returns the notes of a table, one line each."""
     notes = [protocol.differs] if protocol.differs else []
     notes += [f"{entry.name}: {entry.note}" for entry in protocol.entries if entry.note]
     told: dict[str, list[str]] = {}
@@ -50,12 +50,12 @@ def made(protocol: Protocol, result: Result) -> str:
     changed = _changed(protocol, result)
     told += [f"with {changed}"] if changed else []
     drawn = result.data.get("drawn")
-    told += [f"{drawn} normal images at most"] if drawn else []
+    told += [f"{drawn} good images at most"] if drawn else []
     return "; ".join(told)
 
 
 def _changed(protocol: Protocol, result: Result) -> str:
-    """Returns the settings that were given in the place of the row's own."""
+    """Returns the settings that were given instead of the row's own."""
     own: Mapping[str, Any] = {}
     for entry in protocol.entries:
         if entry.name == result.entry:

@@ -1,4 +1,4 @@
-"""What a user changes of a protocol: the rows that are run, the data, and the arguments of their fits."""
+"""What a user changes in a protocol: the rows that are run, the data, and the arguments of the fits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blemish.errors import SettingError, SourceError, WeightsError, as_count
 from blemish.storage import check_free
 
 LEAST_SHARE = 1e-3
-"""Share of the normal images that a trained detector holds out for its threshold; 20 images at least.
+"""Share of the good images that a trained detector holds out for its threshold; 20 images at least.
 
 A table needs no threshold, and the papers train on all images."""
 
@@ -29,20 +29,20 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 
 @dataclass(frozen=True)
 class Options:
-    """What is changed of a protocol's entries.
+    """What is changed in a protocol's entries.
 
     Attributes:
         categories: to run on; all that are there by default.
         entries: to run, by name; all by default.
         seeds: how many for entries that draw; by default the protocol's number.
-        preset: is fitted in the place of the entries.
-        detector: is fitted with its own settings in their place.
-        backbone: in the place of the paper's, with the layers of the same strides.
+        preset: fitted instead of the entries.
+        detector: fitted with its own settings instead of the entries.
+        backbone: used instead of the paper's, with layers of the same strides.
         weights: a file, or a folder with `<backbone>.safetensors` for each.
         download: allow timm to fetch weights.
-        images: training images at most, drawn by the seed.
-        size: in the place of the paper's.
-        settings: of the detectors, in the place of the paper's, as far as a detector has them.
+        images: training images at most, drawn with the seed.
+        size: used instead of the paper's.
+        settings: used instead of the paper's, for detectors that have them.
         engine: `auto`, `openvino` or `torch`.
         device: as in `fit`.
         models: a folder to keep the models in.
@@ -68,14 +68,14 @@ def chosen_entries(protocol: Protocol, options: Options) -> list[Entry]:
     """Returns the entries to run, each once.
 
     Raises:
-        SettingError: a name is not known, several of a preset, a detector and entries are given, or the seeds are none.
+        SettingError: a name is not known, there is no seed, or more than one of preset, detector and entries is given.
     """
     if options.seeds is not None and as_count("seeds", options.seeds) < 1:
         raise SettingError(f"seeds {options.seeds} is out of range; give 1 or more")
     ways = {"a preset": options.preset, "a detector": options.detector, "entries": options.entries}
     given = [way for way, value in ways.items() if value]
     if len(given) > 1:
-        raise SettingError(f"{' and '.join(given)} are given, and only one of them is fitted; leave out the others")
+        raise SettingError(f"{' and '.join(given)} are given; give only one of them")
     if options.detector is not None:
         from blemish.detectors import make_detector
 
@@ -88,7 +88,7 @@ def chosen_entries(protocol: Protocol, options: Options) -> list[Entry]:
 
 
 def chosen_sources(protocol: Protocol, root: str, wanted: Sequence[str]) -> dict[str, str]:
-    """Returns the sources of the categories, in order. Raises `SourceError` if one that is wanted is not there."""
+    """Returns the sources of the categories, in order. Raises `SourceError` if a wanted category is not there."""
     found = protocol.sources(root)
     missing = [name for name in wanted if name not in found]
     if missing:
@@ -122,11 +122,11 @@ def arguments_of(entry: Entry, options: Options) -> dict[str, Any]:
 
 
 def check_options(entries: Sequence[Entry], sources: Mapping[str, str], options: Options) -> None:
-    """Raises now what would otherwise be raised after hours, or be written into each result.
+    """Checks the options now; an error would otherwise be raised after hours, or be written into each result.
 
     Raises:
         SettingError: an option has a value that it cannot have.
-        WeightsError: there are no weights where they are said to be.
+        WeightsError: the given weights are not there.
         StorageError: models cannot be kept in the folder.
     """
     from blemish.detectors import DETECTORS
@@ -149,7 +149,7 @@ def check_options(entries: Sequence[Entry], sources: Mapping[str, str], options:
 
 
 def fitted_with(entry: Entry, arguments: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
-    """Returns what a fit with these arguments has today, by the names that a result has for it.
+    """Returns the present settings of a fit with these arguments, under the names that a result gives them.
 
     Raises:
         SettingError: a name or a value is not known, or two of them contradict each other.
@@ -181,7 +181,7 @@ def _own(entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _weights(entry: Entry, options: Options) -> str | None:
-    """Returns the file of an entry's weights: of a folder the one with its network's name, or as it is published."""
+    """Returns the file of an entry's weights; in a folder, the one with its network's own or published name."""
     if options.weights is None:
         return None
     if not options.weights.is_dir():
@@ -198,7 +198,7 @@ def _weights(entry: Entry, options: Options) -> str | None:
 
 
 def _strides(preset: str) -> tuple[int, ...]:
-    """Returns the strides of a preset's layers, that another network has layers of the same.
+    """Returns the strides of a preset's layers, so that another network's layers can be chosen by them.
 
     Raises:
         SettingError: there is no such preset, or a layer of it lies within a level or is a transformer's.
@@ -213,5 +213,7 @@ def _strides(preset: str) -> tuple[int, ...]:
     places = [levels.taken(layer) for layer in paper.layers]
     if levels.patch is not None or any(isinstance(place.source, str) or place.pool != 1 for place in places):
         layers = ", ".join(map(str, paper.layers))
-        raise SettingError(f"preset {preset} has layers of {paper.backbone} alone ({layers}); leave out --backbone")
+        raise SettingError(
+            f"preset {preset} has layers that only {paper.backbone} has ({layers}); leave out --backbone"
+        )
     return tuple(levels.strides[place.source[-1]] for place in places if isinstance(place.source, range))

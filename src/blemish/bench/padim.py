@@ -1,4 +1,4 @@
-"""The tables of the paper on PaDiM (Defard et al. 2021) that its ablations are in, and its baselines."""
+"""The tables of the paper on PaDiM (Defard et al. 2021) with its ablations and its baselines."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 FIRST_THREE = ("layer1", "layer2", "layer3")
 STRIDES = (4, 8, 16)
 DIFFERS = (
-    "The paper averages ten random choices of channels for Rd, and runs everything else once; standard errors are over "
+    "The paper averages ten random choices of channels for Rd, and runs everything else once. Standard errors are over "
     "the seeds."
 )
 
 
 class SummedMaps:
-    """An engine that runs several models, and gives the sum of their maps; the score is its largest value."""
+    """An engine that runs several models and returns the sum of their maps; the score is its largest value."""
 
     name = "sum"
     names = ()
@@ -121,7 +121,7 @@ TABLE_2 = Protocol(
 
 BASELINES = Protocol(
     name="padim-baselines",
-    title="PaDiM beside SPADE and the VAE that its paper runs",
+    title="PaDiM, compared with SPADE and the VAE of its paper",
     data="MVTec AD",
     entries=(
         Entry("PaDiM-R18-Rd100", {"preset": "padim-r18-rd100"}, strides=STRIDES, draws=True),
@@ -135,7 +135,7 @@ BASELINES = Protocol(
     published=published("padim-baselines"),
     by_category=True,
     reference="PaDiM-R18-Rd100",
-    differs="Published figures of PaDiM and SPADE are as the paper on FRE has them.",
+    differs="Published figures of PaDiM and SPADE are those that the paper on FRE gives.",
 )
 
 STC = Protocol(

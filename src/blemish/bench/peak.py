@@ -1,4 +1,4 @@
-"""The most memory that this process took since a moment."""
+"""The most memory that this process took since a given moment."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _PROCESS = Path("/proc/self")
 
 
 def reset_peak() -> None:
-    """Begins anew, where the system allows it (Linux); elsewhere the peak is that since the process began."""
+    """Begins a new measurement on Linux; elsewhere the peak is that since the process began."""
     with suppress(OSError):
         (_PROCESS / "clear_refs").write_text("5")
 
 
 def peak_bytes() -> int | None:
-    """Returns the bytes of memory that the process had at most; `None` where the system does not tell."""
+    """Returns the bytes of memory that the process had at most; `None` if the system does not tell."""
     with suppress(OSError, StopIteration, ValueError):
         lines = (_PROCESS / "status").read_text().splitlines()
         return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) << 10

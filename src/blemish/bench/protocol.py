@@ -1,4 +1,4 @@
-"""What a protocol is: the rows of a paper's table, the figures in its cells, and the published ones."""
+"""A protocol: the rows of a paper's table, the figures in its cells, and the published figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from blemish.bench.results import Result
 
 Published = Mapping[str, Mapping[str, tuple[str, ...]]]
-"""Entry → category or group → figures in the order of the protocol's, in its units, as they were printed."""
+"""Entry → category or group → figures as printed, in the protocol's order and units."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Shown:
     Attributes:
         key: its name in a result, such as `pixel.auroc`.
         title: what the table calls it.
-        unit: `%` for shares, which results hold between 0 and 1; else what the number is of, such as `s`.
+        unit: `%` for shares, which results hold as numbers between 0 and 1; else the unit, such as `s`.
         digits: after the point.
     """
 
@@ -47,10 +47,10 @@ class Entry:
     Attributes:
         name: as the paper calls it.
         fit: arguments of `fit`.
-        view: settings of the detector that are changed after the fit, such as the map. Entries with the same `fit` that
-            follow one another share one.
-        strides: of the layers; with another backbone the deepest level of each is taken.
-        draws: whether the seed changes what is learned, so that several seeds have a mean and a standard error.
+        view: settings of the detector that are changed after the fit, such as the map. Successive entries with the same
+            `fit` share one fit.
+        strides: of the layers; with another backbone, its deepest layer of each stride is used.
+        draws: whether the seed changes what is learned, so that several seeds give a mean and a standard error.
         seeds: how many, if it draws.
         measure: fits and measures; by default `measure.fit_and_evaluate`.
         note: what differs from the paper.
@@ -66,7 +66,7 @@ class Entry:
     note: str = ""
 
     def on(self, category: str) -> Entry:
-        """Returns the entry with the category's name in its preset, in the place of `{category}`."""
+        """Returns the entry with the category's name in its preset, instead of `{category}`."""
         preset = self.fit.get("preset")
         if preset is None or "{category}" not in preset:
             return self
@@ -75,7 +75,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a figure is drawn from, and where to.
+    """What a figure is drawn from, and where it is written.
 
     Attributes:
         results: of the protocol.
@@ -97,17 +97,17 @@ class Protocol:
     Attributes:
         name: by which it is run.
         title: the paper, and its table or figure.
-        data: what the paper has measured on.
+        data: the data set of the paper.
         entries: what is fitted.
         figures: in each cell.
         sources: finds the categories below a root: name → source.
-        groups: names of means over categories, and these; a mean is shown once all of them are there.
-        published: figures of the paper, of our entries and of others'.
+        groups: categories of each mean, by its name; a mean is shown once all of them were measured.
+        published: figures of the paper, for our entries and for others.
         by_category: whether categories are the table's rows and entries its columns.
         reference: the entry that others are compared with, image by image.
-        draw: draws the figure, and returns the names of the pictures; `None` if there is none.
-        pictured: entries whose models the figure is drawn from.
-        differs: what differs from the paper, whatever is run.
+        draw: draws the figure and returns the names of the pictures; `None` if there is no figure.
+        pictured: entries whose models are needed for the figure.
+        differs: what differs from the paper in every run.
     """
 
     name: str

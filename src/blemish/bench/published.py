@@ -9,7 +9,7 @@ from blemish.bench.protocol import Published
 
 
 def published(protocol: str) -> Published:
-    """Returns the published figures of a protocol, as they were printed; an empty cell stands for none."""
+    """Returns the published figures of a protocol, as they were printed; an empty cell means that there is none."""
     text = files("blemish.bench").joinpath("printed", f"{protocol}.csv").read_text(encoding="utf-8")
     (_, *entries), *rows = csv.reader(text.splitlines())
     return {

@@ -1,4 +1,4 @@
-"""Measures one entry, and says in a result what was measured, of what, and with what."""
+"""Measures one entry, and records in a result what was measured, on which images, and with which settings."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def measured(
     """Returns the result of an entry, and the figures of each test image, if it could be measured.
 
     Args:
-        protocol: that the entry is of.
-        entry: is measured.
+        protocol: of the entry.
+        entry: what is measured.
         category: the name of the bench's data set.
         bench: to work with.
         arguments: of the fit.
@@ -80,7 +80,7 @@ def measured(
 
 
 def data_of(bench: Bench, drawn: int | None) -> dict[str, Any]:
-    """Returns what a result says of its images, a digest of their names and sizes among it."""
+    """Returns what a result says about its images, with a digest of their names and sizes."""
     dataset = bench.dataset
     return {
         "source": dataset.root,
@@ -114,7 +114,7 @@ def _described(found: Measured) -> dict[str, Any]:
 
 
 def _kept(found: Measured, result: Result, models: Path) -> str | None:
-    """Saves a model under a name that tells its fit, so that none takes another one's place; returns its path."""
+    """Saves a model under a name that depends on its fit, so that no model replaces another; returns its path."""
     if found.model is None or not found.is_whole:
         return None
     told = json.dumps([result.key, result.fit, result.data])
@@ -126,7 +126,7 @@ def _kept(found: Measured, result: Result, models: Path) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as JSON gives it back: lists for tuples, and no number that is not finite."""
+    """Returns a value as JSON would give it back: lists for tuples, and `None` for a number that is not finite."""
     if isinstance(value, Mapping):
         return {str(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):

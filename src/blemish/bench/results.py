@@ -1,4 +1,4 @@
-"""Results of protocols: a line of JSON each, appended as soon as it is measured, so that a run can go on later."""
+"""Results of protocols: one line of JSON each, appended as soon as it is measured, so that a run can continue later."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Result:
     """What was measured of one entry, on one category, with one seed.
 
     Attributes:
-        protocol, entry, category, seed: what it is of.
+        protocol, entry, category, seed: what was measured.
         figures: by name, such as `pixel.auroc`; shares between 0 and 1, an undefined one is `None`.
         images: a row for each test image: its name, label and score, and the figures of its own pixels.
-        against: differences from the protocol's reference on the same images, with their intervals at 95 %; in `of`
-            the time of the reference's result.
+        against: differences from the protocol's reference on the same images, with 95 % intervals; `of` holds the time
+            of the reference's result.
         absent: why nothing could be measured; `None` if it was.
         fit: settings, backbone, weights, size, images: what decides the figures.
         data: the source, the numbers of images, and a digest of their names and sizes.
@@ -66,12 +66,12 @@ class Result:
 
 
 def read_results(path: str | Path, protocol: str | None = None) -> list[Result]:
-    """Returns the results in a file, of one protocol if it is named; of several of the same key the last one.
+    """Returns the results in a file, or those of one protocol. If several have the same key, the last one counts.
 
-    What is absent stands in the place of no measurement. A last line that is not whole is left out.
+    An absent result never replaces a measured one. A last line that is not whole is left out.
 
     Raises:
-        StorageError: the file cannot be read, or a line is no result.
+        StorageError: the file cannot be read, or a line is not a result.
     """
     found: dict[tuple[str, str, str, int], Result] = {}
     for result in _lines(Path(path)):
@@ -113,11 +113,11 @@ def append_result(path: str | Path, result: Result) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raises `StorageError` if results cannot be appended to a file, or it holds something else; makes it if absent."""
+    """Makes a file of results if it is absent. Raises `StorageError` if it cannot be written, or holds other things."""
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise StorageError(f"{path}: is no regular file; give another one with --output")
+            raise StorageError(f"{path}: is not a regular file; give another one with --output")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab"):
             pass
@@ -128,7 +128,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def select(results: Sequence[Result], entry: str, category: str) -> list[Result]:
-    """Returns the measured results of an entry on a category, by seed; only those measured as the last of them was."""
+    """Returns the measured results of an entry on a category, by seed; only those with the last one's arguments."""
     chosen = [found for found in results if (found.entry, found.category) == (entry, category) and not found.absent]
     alike = [found for found in chosen if _made(found) == _made(chosen[-1])]
     return sorted(alike, key=lambda result: result.seed)
@@ -175,19 +175,19 @@ def _parsed(line: bytes, place: str) -> Result:
 
 
 def _wrong(result: Result) -> Iterator[str]:
-    """Yields what is not as `blemish bench run` writes it."""
+    """Yields what differs from what `blemish bench run` writes."""
     for name, value in result.figures.items():
         if not (value is None or isinstance(value, list) or _is_number(value)):
-            yield f"{name} is no number"
+            yield f"{name} is not a number"
     for name, seconds in result.seconds.items():
         if not _is_number(seconds):
-            yield f"seconds of {name} are no number"
+            yield f"seconds of {name} are not a number"
     size, told = result.fit.get("size", []), {"source": result.data, "backbone": result.fit, "training": result.fit}
     if not (isinstance(size, list) and all(type(side) is int for side in size)):
-        yield "size is no height and width"
+        yield "size is not a height and a width"
     for name, place in told.items():
         if not isinstance(place.get(name), (str, type(None))):
-            yield f"{name} is no text"
+            yield f"{name} is not text"
     for number, row in enumerate(result.images):
         if not _is_image(row):
             yield f"image {number} is not complete"
@@ -196,7 +196,7 @@ def _wrong(result: Result) -> Iterator[str]:
 
 
 def _is_image(row: Any) -> bool:
-    """Whether it is a row of `PerImage.rows`."""
+    """Returns whether it is a row of `PerImage.rows`."""
     return (
         isinstance(row, dict)
         and isinstance(row.get("name"), str)
@@ -206,7 +206,7 @@ def _is_image(row: Any) -> bool:
 
 
 def _is_difference(row: Any) -> bool:
-    """Whether it has what a table of differences shows."""
+    """Returns whether it has what a table of differences shows."""
     if not (isinstance(row, dict) and isinstance(row.get("figure"), str) and _is_number(row.get("difference"))):
         return False
     bounds = row.get("interval")
@@ -216,7 +216,7 @@ def _is_difference(row: Any) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and abs(value) < 1 << 53  # neither is one that is not finite
+    return isinstance(value, (int, float)) and abs(value) < 1 << 53  # false for infinity and for NaN
 
 
 def _no_number(text: str) -> float:
@@ -224,7 +224,7 @@ def _no_number(text: str) -> float:
 
 
 def _is_whole(line: bytes) -> bool:
-    """Whether a line without its end is a whole result: an editor may have taken the end away."""
+    """Returns whether a line without a line break is a whole result: an editor may have removed the break."""
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
@@ -246,7 +246,7 @@ def _whole(file: Any) -> int:
 
 
 def _ends(file: Any, end: int) -> bool:
-    """Whether the last byte before a place ends a line."""
+    """Returns whether the last byte before a place ends a line."""
     file.seek(end - 1)
     return bool(file.read(1) == b"\n")
 
@@ -258,13 +258,13 @@ def check_complete(
     categories: Sequence[str] = (),
     entries: Sequence[str] = (),
 ) -> None:
-    """Raises `SettingError` if there is no result of a protocol, or of a category or an entry of it."""
+    """Raises `SettingError` if there is no result of a protocol, or of one of the categories or entries."""
     if not results:
-        raise SettingError(f"{path}: has no results of {protocol}; `blemish bench run {protocol} -o {path}` measures")
+        raise SettingError(f"{path}: has no results of {protocol}; run `blemish bench run {protocol} -o {path}`")
     for kind, wanted, there in (
         ("category", categories, {result.category for result in results}),
         ("entry", entries, {result.entry for result in results}),
     ):
         if missing := [name for name in wanted if name not in there]:
             known = ", ".join(sorted(there))
-            raise SettingError(f"{path}: has no results of the {kind} {missing[0]!r}; there are those of {known}")
+            raise SettingError(f"{path}: has no results of the {kind} {missing[0]!r}; it has those of {known}")

@@ -1,7 +1,7 @@
-"""A protocol's table: what was measured, with what was published beside.
+"""A protocol's table: what was measured, beside what was published.
 
-A mean over categories is shown once all of them were measured. What was not measured is a dash, never a published
-figure.
+A mean over categories is shown once all of them were measured. A dash stands for what was not measured; a published
+figure never takes its place.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def make_table(protocol: Protocol, results: Sequence[Result], *, intervals: bool
     Args:
         protocol: of the results.
         results: measured and absent ones.
-        intervals: show those at 95 % of figures that were measured with one seed.
+        intervals: show the 95 % intervals of figures that were measured with one seed.
     """
     places = _places(protocol, results)
     measured = {entry.name for entry in protocol.entries} | {result.entry for result in results}
     names = [entry.name for entry in protocol.entries]
-    names += sorted(measured - set(names))  # presets in the place of entries
+    names += sorted(measured - set(names))  # presets that were fitted instead of entries
     names += [name for name in protocol.published if name not in measured]
     lines: list[tuple[str, list[str]]] = []
     for name in names:
@@ -59,7 +59,7 @@ def make_table(protocol: Protocol, results: Sequence[Result], *, intervals: bool
 
 
 def make_list(protocol: Protocol, results: Sequence[Result]) -> Table:
-    """Returns the same figures, one in a row: for programs that read CSV."""
+    """Returns the same figures, one in each row, for programs that read CSV."""
     table = make_table(protocol, results)
     header = ["row", "category", "figure", "unit", "value", "standard error", "seeds", "published", "measured with"]
     rows = []
@@ -82,13 +82,13 @@ def make_list(protocol: Protocol, results: Sequence[Result]) -> Table:
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
-    """Returns the mean over seeds and its standard error, which one value does not have."""
+    """Returns the mean over seeds and its standard error; `None` for the error of one value."""
     error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
     return float(np.mean(values)), error
 
 
 def over_seeds(protocol: Protocol, results: Sequence[Result], entry: str, place: str, key: str) -> list[float]:
-    """Returns the figure of an entry for each seed, in a category or as the mean of a group; none if one is missing."""
+    """Returns an entry's figure for each seed, in a category or as a group's mean; nothing if a category has none."""
     members = protocol.groups.get(place, (place,))
     columns: list[dict[int, float]] = []
     for category in members:
@@ -121,7 +121,7 @@ def _ours(protocol: Protocol, results: Sequence[Result], entry: str, place: str,
 
 
 def _interval(shown: Shown, results: Sequence[Result]) -> str:
-    """Returns the interval at 95 % of a figure in one category with one seed; nothing if it has none."""
+    """Returns the 95 % interval of a figure that was measured in one category with one seed; else an empty text."""
     bounds = results[0].figures.get(INTERVALS.get(shown.key, "")) if len(results) == 1 else None
     if not isinstance(bounds, list):
         return ""

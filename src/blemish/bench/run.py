@@ -1,4 +1,4 @@
-"""Runs a protocol: each entry on each category with each seed that is not in the results yet."""
+"""Runs a protocol: each entry on each category with each seed, if its result is not there yet."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def run(
 ) -> list[Result]:
     """Measures what is not in the results yet, appends it, and returns all results of the protocol.
 
-    What cannot be measured, since weights or images are not there, is a result too, with the reason in `absent`; the
-    next run tries it again.
+    If something cannot be measured, because weights or images are missing, its result has the reason in `absent`. The
+    next run tries again.
 
     Args:
-        protocol: what is run.
-        root: of the data.
-        output: the file of results, made if it is absent.
+        protocol: to run.
+        root: folder of the data.
+        output: file of results; made if it is absent.
         options: what is changed.
         progress: called with the stage, and how many images of how many are done.
         announce: called with what is measured next, and with each new result.
 
     Raises:
-        SourceError: there is no data set, or not the category.
+        SourceError: there is no data set, or it has no such category.
         SettingError: no entry has that name, or a number is out of range.
         StorageError: the results cannot be written.
     """
@@ -102,7 +102,7 @@ def run(
 
 @dataclass
 class _Before:
-    """What was measured of a protocol on one category before.
+    """What earlier runs measured of a protocol on one category.
 
     Attributes:
         protocol, category, options: of this run.
@@ -119,7 +119,7 @@ class _Before:
     fresh: tuple[int, PerImage | None, str] | None = None
 
     def has(self, entry: Entry, seed: int) -> bool:
-        """Whether an entry was measured, and what its figure is drawn from is there if it is to be kept."""
+        """Returns whether an entry was measured, and its kept model and training log are still there if asked for."""
         former = self._former(entry, seed)
         if former is None or self.options.models is None or self.protocol.draw is None:
             return former is not None
@@ -129,10 +129,7 @@ class _Before:
         return there and (not pictured or (former.model is not None and Path(former.model).exists()))
 
     def reference(self, seed: int) -> tuple[PerImage, str] | None:
-        """Returns the figures of the test images by the protocol's reference, and the time of its measurement.
-
-        `None` if it was not measured so.
-        """
+        """Returns the reference's figures of the test images and the time of its result; `None` if not measured."""
         if self.protocol.reference is None:
             return None
         entry = self.protocol.entry(self.protocol.reference).on(self.category)
@@ -143,7 +140,7 @@ class _Before:
         return (PerImage.from_rows(former.images), former.time) if former is not None and former.images else None
 
     def _former(self, entry: Entry, seed: int) -> Result | None:
-        """Returns the result of the same fit on the same images, a preset's settings of today included."""
+        """Returns the result of the same fit on the same images; `None` if a preset has other settings now."""
         former = self.done.get((self.protocol.name, entry.name, self.category, seed))
         arguments = arguments_of(entry, self.options)
         if former is None or former.fit.get("arguments") != plain({**arguments, **entry.view}):

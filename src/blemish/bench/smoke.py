@@ -1,4 +1,4 @@
-"""Runs every protocol on a few made-up images, to see that each of them works; the figures mean nothing."""
+"""Runs every protocol on a few made-up images, to see that it works; the figures mean nothing."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ SHORT = {"epochs": 1, "drawn": 8, "patience": None, "batch": 8, "dims": 8, "neig
 
 @dataclass(frozen=True)
 class Smoked:
-    """How one protocol went.
+    """The outcome of one protocol.
 
     Attributes:
         name: of the protocol.
         results: all of them.
-        pictures: how many its figure has.
+        pictures: how many pictures its figure has.
         faults: what went wrong; empty if all went well.
     """
 
@@ -55,7 +55,7 @@ class Smoked:
 def smoke(
     output: Path, *, progress: Progress | None = None, announce: Callable[[Result | str], None] | None = None
 ) -> Iterator[Smoked]:
-    """Yields for each protocol how it went: its run on made-up images, its table in each format, and its figure.
+    """Yields the outcome of each protocol: of its run on made-up images, its table in each format, and its figure.
 
     Args:
         output: the file of results.
@@ -95,7 +95,7 @@ def smoke(
 
 
 def _short(protocol: Protocol, category: str) -> dict[str, Any]:
-    """Returns those of `SHORT` that a detector of the protocol has."""
+    """Returns those settings of `SHORT` that a detector of the protocol has."""
     from blemish.detectors import DETECTORS
 
     detectors = {detector_of(entry.on(category).fit) for entry in protocol.entries}
@@ -104,7 +104,7 @@ def _short(protocol: Protocol, category: str) -> dict[str, Any]:
 
 
 def write_tree(root: Path) -> Path:
-    """Writes a tree of made-up grey plates, good ones and scratched ones with masks, and returns the folder above."""
+    """Writes a tree of made-up grey plates, good and scratched, with masks; returns the folder that holds the tree."""
     rng, folder = np.random.default_rng(0), root / CATEGORY
     for place, count in (("train/good", TRAIN), ("test/good", TEST), ("test/scratch", TEST)):
         for number in range(count):

@@ -1,4 +1,4 @@
-"""Finds what a protocol is run on: the categories below a root, each a source of its own."""
+"""Finds the data of a protocol: the categories below a root, each a source of its own."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ONE_CLASS = {
     "Fashion-MNIST": ("fashion-mnist.npz", "fashion-mnist"),
     "CIFAR-10": ("cifar10.npz", "cifar-10-batches-py", "cifar10"),
 }
-"""Names under which the files of a data set are looked for."""
+"""Names of the files of each data set."""
 
 CLASSES = 10
 """Classes of each of them."""
 
 
 def categories(root: str) -> dict[str, str]:
-    """Returns the sources below a root by their names: its trees, or the root itself if it is a data set.
+    """Returns the sources below a root by name: its trees, or the root itself if it is a data set.
 
     Raises:
         SourceError: there is no data set.
@@ -43,7 +43,7 @@ def scenes(root: str) -> dict[str, str]:
 
 
 def all_classes(root: str) -> dict[str, str]:
-    """Returns for each class of MNIST, Fashion-MNIST and CIFAR-10 below a root, such as `MNIST/3`, its source.
+    """Returns the source of each class of MNIST, Fashion-MNIST and CIFAR-10 below a root, by names such as `MNIST/3`.
 
     Raises:
         SourceError: none of them is there.

@@ -29,8 +29,8 @@ MAPS = {
 }
 TEXTURES = ("leather", "wood", "tile", "carpet", "grid", "hazelnut")
 DIFFERS = (
-    "The paper is silent about epochs; the presets have those of its published code, 1,000 of 1,024 images. Of the "
-    "normal images 20 are held out for the threshold."
+    "The paper does not give the epochs; the presets have those of its published code, 1,000 of 1,024 images. Here 20 "
+    "of the good images are held out for the threshold."
 )
 
 
@@ -53,7 +53,7 @@ def textures(root: str) -> dict[str, str]:
 
 
 def _entries(data: str, grf: Sequence[str], vae: Sequence[str]) -> tuple[Entry, ...]:
-    """Returns maps of one VAE-GRF and of one ordinary VAE; `data` is the presets' ending."""
+    """Returns an entry for each map of one VAE-GRF and of one ordinary VAE; `data` ends the presets' names."""
     return tuple(
         Entry(f"{title}, {name}", {"preset": f"{kind}-{data}"}, {"map": MAPS[name]}, draws=True, measure=other_map)
         for title, kind, names in (("VAE-GRF", "vae-grf", grf), ("VAE", "vae", vae))
@@ -72,8 +72,8 @@ def draw_training(drawing: Drawing) -> list[str]:
         training = result.fit.get("training")
         if training:
             if not Path(training).is_dir():
-                again = f"run `blemish bench run {result.protocol}` anew with --models FOLDER"
-                raise SettingError(f"{training}: the log of a training is no longer there; {again}")
+                again = f"run `blemish bench run {result.protocol}` again with --models FOLDER"
+                raise SettingError(f"{training}: the log of this training is no longer there; {again}")
             own = trainings.setdefault(result.category, {})
             own.setdefault(result.entry.split(",")[0], training)
     for category, folders in trainings.items():
@@ -89,7 +89,7 @@ def draw_livestock(drawing: Drawing) -> list[str]:
 
 
 def draw_semmacape(drawing: Drawing) -> list[str]:
-    """Draws Fig. 6: the map over the reconstruction, and boxes, true ones and those that were found."""
+    """Draws Fig. 6: the map over the reconstruction, with the true boxes and the boxes that were found."""
     return _drawn(drawing, "6")
 
 

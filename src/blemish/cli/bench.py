@@ -1,4 +1,4 @@
-"""`blemish bench`: runs the papers' protocols, and prints their tables with the published figures beside."""
+"""`blemish bench`: runs the papers' protocols, and prints their tables beside the published figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from blemish.bench.results import Result
 
 Name = Annotated[str, typer.Argument(help="The protocol; `blemish bench list` shows them.")]
-Results = Annotated[Path, typer.Argument(help="What run wrote.")]
+Results = Annotated[Path, typer.Argument(help="A file that run wrote.")]
 
 
 def list_protocols(as_json: Json = False) -> None:
@@ -43,31 +43,33 @@ def list_protocols(as_json: Json = False) -> None:
 
 
 def run(
-    name: Annotated[str, typer.Argument(help="The protocol, or smoke: every one, on a few made-up images.")],
+    name: Annotated[str, typer.Argument(help="The protocol, or smoke: all of them, on a few made-up images.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Results, FILE.jsonl; a run goes on from what it has.")
+        Path, typer.Option("--output", "-o", help="Results, FILE.jsonl; a run continues from what the file has.")
     ],
     data: Annotated[
         str | None, typer.Option("--data", help="Folder with the categories, or a single data set.")
     ] = None,
-    category: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Only this category; may be repeated.")] = None,
     entry: Annotated[list[str] | None, typer.Option(help="Only this row of the table; may be repeated.")] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Seeds of rows that draw; by default as in the paper.", min=1, max=10_000)
+        int | None,
+        typer.Option(
+            help="How many seeds, for rows that use random numbers; by default as in the paper.", min=1, max=10_000
+        ),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Fit this preset in the place of the paper's rows.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Fit this preset instead of the paper's rows.")] = None,
     detector: Annotated[
-        str | None, typer.Option(help="Fit this detector with its own settings in the place of the paper's rows.")
+        str | None, typer.Option(help="Fit this detector with its own settings instead of the paper's rows.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Take this network in the place of the paper's, with layers of the same strides.")
+        str | None, typer.Option(help="Use this network instead of the paper's, with layers of the same strides.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, for rows whose detector has it; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE, for rows whose detector has this setting; may be repeated."),
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Pixels, in the place of the paper's size.", min=32, max=4096)
-    ] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels, instead of the paper's size.", min=32, max=4096)] = None,
     images: Annotated[
         int | None, typer.Option(help="Training images, at most; all by default.", min=2, max=1_000_000_000)
     ] = None,
@@ -114,7 +116,7 @@ def run(
         device,
     )
     with bars() as progress:
-        announced = Announced(protocol)
+        announced = Announcer(protocol)
         results = run_protocol(protocol, data, output, options, progress=progress, announce=announced)
     if as_json:
         for result in results:
@@ -129,7 +131,7 @@ def table(
     name: Name,
     results: Results,
     form: Annotated[str, typer.Option("--format", help="markdown, csv or latex.")] = "markdown",
-    intervals: Annotated[bool, typer.Option("--intervals", help="Show the interval at 95 % of each figure.")] = False,
+    intervals: Annotated[bool, typer.Option("--intervals", help="Show the 95 % interval of each figure.")] = False,
     differences: Annotated[
         bool,
         typer.Option("--differences", help="How rows differ from the main one on the same images, with intervals."),
@@ -159,7 +161,7 @@ def figure(
     name: Name,
     results: Results,
     out_folder: Annotated[str, typer.Option("--out", help="Where the pictures go, a new folder.")],
-    category: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Only this category; may be repeated.")] = None,
     entry: Annotated[list[str] | None, typer.Option(help="Only this row; may be repeated.")] = None,
     pick: Annotated[str | None, typer.Option(help="Numbers of test images, such as 33,46,66.")] = None,
     components: Annotated[
@@ -167,7 +169,7 @@ def figure(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Draw a protocol's figure from its results, and from the models that `run --models` kept.
+    """Draw a protocol's figure from its results and from the models that run --models kept.
 
     Example: [bold]blemish bench figure mvg-figures results.jsonl --pick 33,46,66 --out figures[/bold]
     """
@@ -190,9 +192,7 @@ def figure(
     with new_folder(out_folder, "figures", force=force) as folder:
         names = protocol.draw(Drawing(found, folder, _numbers("pick", pick), _numbers("components", components)))
         if not names:
-            raise SettingError(
-                f"{results}: nothing of {name} was measured that the figure shows; see `blemish bench table`"
-            )
+            raise SettingError(f"{results}: has nothing that the figure of {name} shows; see `blemish bench table`")
     out.print("\n".join(escape(f"{out_folder}/{picture}") for picture in names))
 
 
@@ -201,7 +201,7 @@ def _smoke(output: Path) -> None:
 
     failed = 0
     with bars() as progress:
-        for smoked in smoke(output, progress=progress, announce=Announced(None)):
+        for smoked in smoke(output, progress=progress, announce=Announcer(None)):
             pictures = number_of(smoked.pictures, "picture")
             out.print(f"{smoked.name}: {number_of(smoked.results, 'result')}, {pictures}")
             for fault in smoked.faults:
@@ -214,12 +214,12 @@ def _smoke(output: Path) -> None:
 def _numbers(name: str, text: str | None) -> tuple[int, ...]:
     words = [word.strip() for word in (text or "").split(",") if word.strip()]
     if any(not word.isdecimal() or len(word) > 9 for word in words):
-        raise SettingError(f"--{name} {text!r} are no numbers; give some such as 33,46,66")
+        raise SettingError(f"--{name} {text!r} is not a list of numbers; give one such as 33,46,66")
     return tuple(map(int, words))
 
 
-class Announced:
-    """Prints what is measured next, and its figures then.
+class Announcer:
+    """Prints what is measured next, and then its figures.
 
     Attributes:
         absent: reasons why rows could not be measured, each printed once.

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.console import bars, err, escape, out, print_json, problem, verdicts
+from blemish.cli.console import bars, err, escape, out, print_json, problem, threshold_line
 from blemish.cli.needs import needs
 from blemish.cli.options import BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json
 from blemish.errors import number_of
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     good_images: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
     output: Annotated[
         str | None,
@@ -26,7 +26,7 @@ def calibrate(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Calibrate a model on other good images, such as those of another camera; what it learned stays.
+    """Calibrate a model on other good images, such as those of another camera. What it learned does not change.
 
     Example: [bold]blemish calibrate cells.blemish second-camera/good --false-alarm-rate 0.05[/bold]
     """
@@ -69,6 +69,6 @@ def calibrate(
         )
     else:
         out.print(f"calibrated on {number_of(told.images, 'image')}")
-        out.print(f"before: {verdicts(loaded.calibration)}")
-        out.print(f"now: {verdicts(calibrated.calibration)}")
+        out.print(f"before: {threshold_line(loaded.calibration)}")
+        out.print(f"now: {threshold_line(calibrated.calibration)}")
         out.print(f"saved to {escape(str(goal))}")

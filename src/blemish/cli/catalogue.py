@@ -20,11 +20,11 @@ class About:
     """What a person should know to choose a detector.
 
     Attributes:
-        paper: that it is from.
-        suits: which images it is for.
-        needs: besides good images.
+        paper: where it was published.
+        suits: the images for which it works well.
+        needs: what it needs besides good images.
         fit: how long a fit takes on two cores, for some hundred images.
-        memory: what it keeps.
+        memory: what a fit keeps in memory.
         explains: what `blemish explain` shows.
     """
 
@@ -82,7 +82,7 @@ ABOUT = {
 
 
 def detectors(as_json: Json = False) -> None:
-    """List the detectors: what for, what they need, how long a fit takes, and what they explain.
+    """List the detectors: what each is for, what it needs, how long a fit takes, and what it explains.
 
     Example: [bold]blemish detectors[/bold]
     """
@@ -97,7 +97,7 @@ def detectors(as_json: Json = False) -> None:
 
 
 def presets(as_json: Json = False) -> None:
-    """List the papers' settings for fit --preset: the paper, what for, the backbone, and whether its weights are here.
+    """List the papers' settings for fit --preset: what each is for, its backbone, and whether the weights are here.
 
     Example: [bold]blemish presets[/bold]
     """
@@ -108,13 +108,13 @@ def presets(as_json: Json = False) -> None:
         print_json({"presets": rows})
         return
     table = _table("preset", "what for", "backbone", "layers", "weights", "paper")
-    words = {True: "here", False: "to be given", None: "not needed"}
+    words = {True: "installed", False: "to be given", None: "not needed"}
     for row in rows:
         layers = ", ".join(map(str, row["layers"])) or "–"
         cells = (row["name"], row["suits"], row["backbone"], layers, words[row["weights"]], row["paper"])
         table.add_row(*map(escape, cells))
     out.print(table)
-    out.print("weights that are to be given: --weights FILE, or --download; see docs/backbones.md")
+    out.print("weights to be given: use --weights FILE or --download; see docs/backbones.md")
 
 
 def _row(name: str, preset: Preset) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _row(name: str, preset: Preset) -> dict[str, Any]:
 
 
 def _are_here(backbone: str) -> bool | None:
-    """Whether the package with a backbone's weights is installed; `None` if there is no backbone."""
+    """Returns whether the package with a backbone's weights is installed; `None` if there is no backbone."""
     from blemish.backbones.names import PIXELS, package_of
 
     if backbone == PIXELS:

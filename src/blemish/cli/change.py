@@ -1,4 +1,4 @@
-"""`blemish update`, `blemish merge` and `blemish forget`: a model that follows its line."""
+"""`blemish update`, `blemish merge` and `blemish forget`: change what a model has learned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blemish.cli.console import bars, escape, listed, out, print_json, problem, verdicts
+from blemish.cli.console import bars, escape, listed, out, print_json, problem, threshold_line
 from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json
 from blemish.errors import number_of
@@ -15,7 +15,7 @@ from blemish.errors import number_of
 if TYPE_CHECKING:
     from blemish.model import Model
 
-Fitted = Annotated[str, typer.Argument(metavar="MODEL", help="What fit wrote.")]
+Fitted = Annotated[str, typer.Argument(metavar="MODEL", help="A model, the folder that fit wrote.")]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", help="Where the model goes, a new folder; by default it is replaced.")
 ]
@@ -25,11 +25,9 @@ def update(
     model: Fitted,
     good_images: Annotated[str, typer.Argument(help="Folder of more good images, a tree, or layout:PATH.")],
     output: Output = None,
-    only_normal: Annotated[
-        bool, typer.Option("--only-normal", help="Leave out new images above the threshold.")
-    ] = False,
+    only_good: Annotated[bool, typer.Option("--only-good", help="Leave out new images above the threshold.")] = False,
     newest: Annotated[
-        int | None, typer.Option(help="Calibrate on the scores of so many newest images alone.", max=1_000_000_000)
+        int | None, typer.Option(help="Calibrate on the scores of this many newest images only.", max=1_000_000_000)
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     engine: EngineName = "auto",
@@ -37,24 +35,25 @@ def update(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Let a model learn from more good images, without the former ones; they calibrate it too.
+    """Let a model learn from more good images, which also calibrate it. The earlier images are not needed.
 
     Example: [bold]blemish update cells.blemish new-parts/[/bold]
     """
     needs("update", model, good_images, output, torch=True)
     loaded, goal, replacing = _loaded(model, output, engine, device, force)
     with bars() as progress:
-        changed = loaded.update(
-            good_images, only_normal=only_normal, newest=newest, skip_bad=skip_bad, progress=progress
-        )
+        changed = loaded.update(good_images, only_good=only_good, newest=newest, skip_bad=skip_bad, progress=progress)
     change = changed.provenance.changes[-1]
     _save(changed, loaded, goal, replacing)
     if not as_json:
         out.print(f"learned from {number_of(change.images, 'new image')}, {len(changed.inside)} in all")
         if change.repeated:
-            out.print(f"{number_of(change.repeated, 'image was', 'images were')} inside already and not counted again")
+            out.print(
+                f"{number_of(change.repeated, 'image was', 'images were')} in the model already and not counted again"
+            )
     if change.skipped:
-        problem(f"{number_of(change.skipped, 'image')} could not be read and left out")
+        left_out = "is left out" if change.skipped == 1 else "are left out"
+        problem(f"{number_of(change.skipped, 'image')} could not be read and {left_out}")
     if change.anomalous:
         named = listed([f"{name} (p {p_value:.2g})" for name, p_value in change.worst], change.anomalous)
         came = change.images + (change.anomalous if change.left_out else 0)
@@ -77,7 +76,7 @@ def merge(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Join models that were fitted with the same options into one of all their images.
+    """Join models that were fitted with the same options into one model of all their images.
 
     Example: [bold]blemish merge monday.blemish tuesday.blemish -o week.blemish[/bold]
     """
@@ -136,17 +135,17 @@ def _loaded(path: str, output: str | None, engine: str, device: str, force: bool
 
 
 def _advice(before: Model, *, replaced: bool) -> str:
-    """Returns what to do about new images that look anomalous and were learned all the same."""
+    """Returns what to do about new images that look anomalous and were learned nevertheless."""
     if not replaced:
-        return "look at them, and if they are bad, update the former model again with --only-normal"
+        return "look at them; if they are anomalous, update the earlier model again with --only-good"
     detector = before.learned.detector
     if detector.forgets:
-        return "look at them, and if they are bad, take them out with `blemish forget`"
-    return f"look at them, and if they are bad, fit again without them, since {detector.name} cannot forget"
+        return "look at them; if they are anomalous, take them out with `blemish forget`"
+    return f"look at them; if they are anomalous, fit again without them, since {detector.name} cannot forget"
 
 
 def _save(changed: Model, loaded: Model, goal: str, replacing: bool) -> None:
-    """Writes the changed model, in the place of the one that was loaded only if that is still there."""
+    """Writes the changed model; it replaces the loaded model only if that has not changed on disk."""
     from blemish.model.saved import Saved
 
     store = loaded.store
@@ -156,17 +155,17 @@ def _save(changed: Model, loaded: Model, goal: str, replacing: bool) -> None:
 
 
 def _tell(changed: Model, before: Model, goal: str, as_json: bool) -> None:
-    """Prints what moved."""
+    """Prints the calibration before and after the change."""
     if as_json:
-        print_json(_moved(changed, before, goal))
+        print_json(_as_dict(changed, before, goal))
         return
     for when, model in (("before", before), ("now", changed)):
         count = number_of(len(model.calibration.scores), "score calibrates", "scores calibrate")
-        out.print(f"{when}: {count}, {verdicts(model.calibration)}")
+        out.print(f"{when}: {count}, {threshold_line(model.calibration)}")
     out.print(f"saved to {escape(str(goal))}")
 
 
-def _moved(changed: Model, before: Model, goal: str) -> dict[str, Any]:
+def _as_dict(changed: Model, before: Model, goal: str) -> dict[str, Any]:
     change, now, then = changed.provenance.changes[-1], changed.calibration, before.calibration
     return {
         "model": str(goal),

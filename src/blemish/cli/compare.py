@@ -10,7 +10,7 @@ from rich.table import Table
 
 from blemish.cli.console import bars, err, escape, out, print_json, problem
 from blemish.cli.needs import needs
-from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json, check_report
+from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json
 from blemish.errors import number_of
 
 if TYPE_CHECKING:
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 def compare(
     source: Annotated[str, typer.Argument(help="Folder of good images, a tree, or layout:PATH.")],
-    quality: Annotated[str | None, typer.Option(help="Rungs, e.g. fast,best; balanced if detectors are given.")] = None,
-    detector: Annotated[str | None, typer.Option(help="Detectors, e.g. fre,padim; fre if rungs are given.")] = None,
-    tile: Annotated[int | None, typer.Option(help="Cut photographs into tiles of so many pixels, such as 256.")] = None,
+    quality: Annotated[str | None, typer.Option(help="Such as fast,best; balanced if detectors are given.")] = None,
+    detector: Annotated[str | None, typer.Option(help="Such as fre,padim; fre if qualities are given.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Cut photographs into tiles of this many pixels, such as 256.")
+    ] = None,
     false_alarm_rate: Annotated[
-        float | None, typer.Option(help="What the thresholds promise; by default 0.01, or the lowest possible rate.")
+        float | None,
+        typer.Option(
+            help="Share of good images allowed to raise an alarm. Default 0.01, or the lowest your image count allows."
+        ),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained page, FILE.html.")] = None,
     out_folder: Annotated[Path | None, typer.Option("--out", help="Keep the models in this folder.")] = None,
@@ -34,20 +39,21 @@ def compare(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Fit several detectors and rungs of quality; print what each takes and, with labels, how well it detects.
+    """Fit several detectors and qualities; print the time and size of each and, with labels, how well it detects.
 
-    By default fre at every rung, padim and gaussian at balanced.
+    By default: fre at every quality, padim and gaussian at balanced.
 
-    Status 3 if some labelled images could not be read.
+    Exit status 3 if some labelled images could not be read.
 
     Example: [bold]blemish compare cells --false-alarm-rate 0.05 --report compared.html[/bold]
     """
     import blemish
     from blemish.datasets import read_source
+    from blemish.storage import check_free_file
 
     needs("compare", source, fit=True, report=report is not None)
     if report is not None:
-        check_report(report, force)
+        check_free_file(report, force=force)
     dataset = read_source(source, seed)
     err.print(escape(str(dataset)))
     with bars() as progress:
@@ -88,7 +94,7 @@ def _names(text: str | None) -> list[str] | None:
 
 
 def _print(comparison: Comparison) -> None:
-    """Prints two tables, what each model takes and how it is calibrated and detects; one would be too wide."""
+    """Prints two tables, since one would be too wide: what each model takes, and how it is calibrated and detects."""
     takes, detects = Table(box=None, pad_edge=False), Table(box=None, pad_edge=False)
     for head in ("detector", "quality", "backbone", "input", "fit s", "ms/image", "MB"):
         takes.add_column(head, justify="left" if head in {"detector", "quality", "backbone"} else "right", no_wrap=True)
@@ -110,7 +116,8 @@ def _print(comparison: Comparison) -> None:
     if comparison.missing:
         out.print(escape(comparison.missing))
     if comparison.unreadable:
-        problem(f"{number_of(comparison.unreadable, 'labelled image')} could not be read and left out")
+        left_out = "is left out" if comparison.unreadable == 1 else "are left out"
+        problem(f"{number_of(comparison.unreadable, 'labelled image')} could not be read and {left_out}")
 
 
 def _percent(figure: float | None, digits: int) -> str:

@@ -1,7 +1,7 @@
-"""A file with the options of `fit`, as TOML: read for `--config`, written by `--print-config`.
+"""A file with the options of `fit`, as TOML: `--config` reads it, `--print-config` writes it.
 
-A key is an option's name without its dashes, and its value what would stand behind it on the command line. A flag is
-`true` or `false`, `set` is a table of the detector's settings, where "null" is none, and a list is joined by commas.
+A key is an option's name without its dashes, and the value is what follows the option on the command line. A flag is
+`true` or `false`. `set` is a table of the detector's settings, in which "null" means none. A list is joined by commas.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MOST_BYTES = 1 << 20
 """Bytes of a file, at most."""
 
 OWN = {"config", "print-config", "help", "json", "quiet", "verbose", "debug"}
-"""Options that do not belong into a file, for they decide nothing of the model."""
+"""Options that are not in the file, because they do not change the model."""
 
 TABLE = "set"
 """The key of the detector's settings."""
 
 NULL = "null"
-"""Stands for a setting that is none, which TOML cannot say."""
+"""Stands for a setting that is `None`, which TOML does not have."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -58,10 +58,10 @@ def config_settings(context: typer.Context) -> list[str]:
 
 
 def written(options: Mapping[str, Any], comments: Mapping[str, str]) -> str:
-    """Returns options by name as TOML, those that are `None` as comments that say what decides them.
+    """Returns options by name as TOML; one that is `None` becomes a comment that says what decides it.
 
     Raises:
-        SettingError: a value has no TOML, such as a file name that is no text.
+        SettingError: TOML cannot hold a value, such as a file name that is not text.
     """
     lines, table = [], []
     for name, value in options.items():
@@ -75,7 +75,7 @@ def written(options: Mapping[str, Any], comments: Mapping[str, str]) -> str:
 
 
 def _taken(path: Path, keys: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Returns the values of a file by the names of the command's parameters, each as it would be typed."""
+    """Returns the values of a file with the names of the command's parameters, each as it would be typed."""
     found: list[tuple[str, Any]] = []
     for key, value in _read(path).items():
         name = key.replace("_", "-")

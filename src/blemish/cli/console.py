@@ -31,7 +31,7 @@ NAMED = 5
 
 
 class Piped(Console):
-    """A console that raises `BrokenPipeError` where rich would end the process, so that `whoever_reads` sees it."""
+    """A console that raises `BrokenPipeError` where rich would end the process, for `ignore_closed_output`."""
 
     def on_broken_pipe(self) -> None:
         raise  # called where the error is handled
@@ -39,7 +39,13 @@ class Piped(Console):
 
 @dataclass
 class Loudness:
-    """What is printed besides results: nothing but problems, what the library logs, tracebacks of errors."""
+    """What is printed besides results.
+
+    Attributes:
+        quiet: only warnings and errors.
+        verbose: also what the library logs.
+        debug: also the traceback of an error.
+    """
 
     quiet: bool = False
     verbose: bool = False
@@ -62,13 +68,13 @@ out = Piped(highlight=False, soft_wrap=True, emoji=False)
 err = Notes(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 _FORGING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that end a line, move the cursor, colour or reorder text; and bytes of a name that are no text."""
+"""Characters that end a line, move the cursor, colour or reorder text; and bytes of a name that are not text."""
 
 
 def escape(text: str) -> str:
-    """Returns text to print as it is: one line, without markup, in which no name can pass for something else.
+    """Returns text that prints as one line without markup, so that no name can pass for something else.
 
-    Control characters and bytes that are no text are spelt as Python spells them: `\\n`, `\\x1b`, `\\udce9`.
+    Control characters and bytes that are not text are spelt as in Python: `\\n`, `\\x1b`, `\\udce9`.
     """
     return markup.escape(_FORGING.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
 
@@ -94,8 +100,8 @@ def bars() -> Iterator[Progress]:
 
 
 @contextmanager
-def whoever_reads() -> Iterator[None]:
-    """Continues silently if the reader of the output has gone, as `head` does, so that no work is lost."""
+def ignore_closed_output() -> Iterator[None]:
+    """Continues without printing once the reader of the output has ended, such as `head`, so that no work is lost."""
     try:
         yield
     except BrokenPipeError:
@@ -107,6 +113,7 @@ def print_json(content: dict[str, Any]) -> None:
 
 
 def described(model: Model) -> dict[str, Any]:
+    """Returns what `fit --json` prints about a model."""
     calibration, changes = model.calibration, model.provenance.changes
     return {
         "detector": model.recipe.detector,
@@ -132,8 +139,8 @@ def described(model: Model) -> dict[str, Any]:
     }
 
 
-def verdicts(calibration: Calibration) -> str:
-    """Returns a line with the threshold, the level for boxes, and what is stated of both."""
+def threshold_line(calibration: Calibration) -> str:
+    """Returns a line with the threshold, the level of the boxes, and the rate that is stated for each."""
 
     def percent(rate: float) -> str:
         return f"{100 * rate:.{2 if rate < 0.1 else 3}g} %"
@@ -146,17 +153,18 @@ def verdicts(calibration: Calibration) -> str:
     return f"threshold {calibration.threshold:.6g}, {stated}; boxes above {boxes}"
 
 
-def calibrated_by(calibration: Calibration) -> str:
-    """Returns a line that says how many images calibrated, how they were scored, and whose score is the threshold."""
+def calibration_line(calibration: Calibration) -> str:
+    """Returns a line that says how many images set the threshold, and how they were scored."""
     count, folds, image = len(calibration.scores), calibration.folds, calibration.threshold_image
     own = f"; the threshold is the score of {escape(image)}" if image else ""
     if folds:
-        return f"calibrated on all {count}, each scored by a model of the other {folds - 1} of {folds} folds{own}"
-    return f"calibrated on {number_of(count, 'image')}, each scored before anything was learned from it{own}"
+        others = f"a model that learned from the other {folds - 1} of {folds} folds"
+        return f"all {number_of(count, 'image')} set the threshold, each scored by {others}{own}"
+    return f"{number_of(count, 'image')} set the threshold, each scored before the model learned from it{own}"
 
 
 def listed(names: Sequence[str], count: int | None = None) -> str:
-    """Returns the first few of these names in a line, and how many more there are, of `count` in all if it is given."""
+    """Returns the first few of these names in a line, and how many more there are; `count` is their number if given."""
     more = (len(names) if count is None else count) - NAMED
     return escape(", ".join(names[:NAMED])) + (f" and {more} more" if more > 0 else "")
 
@@ -179,22 +187,22 @@ def print_model(model: Model, output: str) -> None:
     tile = model.recipe.geometry.tile
     tiles = "" if tile is None else f" in tiles of {tile} pixels"
     shape = "x".join(map(str, told["input"]))
-    out.print(f"fitted on {number_of(told['images'], 'image')}{tiles}{copies}, seen at {shape} pixels{skipped}")
+    out.print(f"fitted on {number_of(told['images'], 'good image')}{tiles}{copies}, at {shape} pixels{skipped}")
     asked = model.provenance.learned.get("variance_asked", 0)
     for layer, kept in zip(told["layers"], model.provenance.learned.get("variance_kept", []), strict=False):
         if kept < asked - 5e-4:
             out.print(
                 f"[yellow]layer {escape(str(layer))} keeps {kept:.3f} of its variance, not the {asked:g} asked "
-                "for:[/yellow] there was no memory for more of its rows; give a coarser layer or a smaller --size"
+                "for:[/yellow] memory was too small for more of its rows; give a coarser layer or a smaller --size"
             )
-    out.print(calibrated_by(model.calibration))
-    out.print(verdicts(model.calibration))
+    out.print(calibration_line(model.calibration))
+    out.print(threshold_line(model.calibration))
     if model.provenance.asked_false_alarm_rate is None and told["false_alarm_rate"] > DEFAULT_RATE:
         out.print(
             f"({100 * DEFAULT_RATE:g} %, the default, needs {round(1 / DEFAULT_RATE) - 1} images to calibrate on)"
         )
     if told["repeated"]:
-        out.print(f"{number_of(told['repeated'], 'image is', 'images are')} the same as another; each is counted once")
+        out.print(f"{number_of(told['repeated'], 'image is a copy', 'images are copies')} of another; each counts once")
     if told["trimmed"]:
         left_out = number_of(len(told["trimmed"]), "image that looks anomalous was", "images that look anomalous were")
         out.print(f"{left_out} left out: {listed(told['trimmed'])}")
@@ -221,9 +229,9 @@ def print_prediction(prediction: Prediction) -> None:
 
     path = escape(str(prediction.path))
     if prediction.error is not None:
-        problem(f"[red]error[/red]  {path}: {escape(prediction.error)}")
+        problem(f"[red]error[/red]      {path}: {escape(prediction.error)}")
         return
-    verdict = "[red]anomaly[/red]" if prediction.is_anomaly else "[green]good[/green]   "
+    verdict = "[red]anomalous[/red]" if prediction.is_anomaly else "[green]good[/green]     "
     found = f"{counted(prediction.boxes):>8}"
     known = "  (the model was fitted on this image)" if prediction.is_known else ""
     out.print(f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {found}  {path}{known}")

@@ -11,7 +11,7 @@ import typer
 from blemish.cli.console import bars, err, escape, out, print_json, print_prediction
 from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, DeviceName, EngineName, Force, Json
-from blemish.errors import SourceError, require
+from blemish.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 
 def drift(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     sources: Annotated[
         list[str], typer.Argument(help="Images in order, folders, layout:PATH, or FILE.jsonl that predict wrote.")
     ],
-    level: Annotated[float, typer.Option(help="Evidence that raises the alarm.")] = 100.0,
+    level: Annotated[
+        float, typer.Option(help="Evidence that raises the alarm; 100: a false alarm in at most 1 % of streams.")
+    ] = 100.0,
     window: Annotated[
-        int, typer.Option(help="Latest images, for the mean and the test of a window.", max=1_000_000)
+        int, typer.Option(help="How many of the latest images the mean and the test use.", max=1_000_000)
     ] = 100,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The picture, FILE.png.")] = None,
     engine: EngineName = "auto",
@@ -35,7 +37,7 @@ def drift(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether images still look like those that calibrated the model. Status 3 if some could not be read.
+    """Tell whether images still look like those that calibrated the model. Exit status 3 if some could not be read.
 
     Example: [bold]blemish drift cells.blemish results/results.jsonl -o drift.png[/bold]
     """
@@ -43,8 +45,7 @@ def drift(
     from blemish.model import Model
     from blemish.model.drift import check_settings
 
-    require("scipy.stats", of="drift", extra="report")
-    needs("drift", model, *sources)
+    needs("drift", model, *sources, scipy=True)
     check_settings(level, window)
     if output is not None:
         check_picture(output, force=force)
@@ -61,7 +62,7 @@ def drift(
             else:
                 p_values.append(prediction.p_value)
                 names.append(str(prediction.path))
-            del prediction  # maps of large photographs take room
+            del prediction  # maps of large photographs take much memory
     left_out = f"{known} that the model was fitted on and {failed} that could not be read are left out"
     if not p_values:
         raise SourceError(f"no image is left to judge: {left_out}; give new images")
@@ -74,12 +75,12 @@ def drift(
         out.print(f"[{'red' if found.is_drift else 'green'}]{escape(str(found))}[/]")
         out.print(
             f"the latest {found.window}: mean p-value {found.running_mean[-1]:.3f}; Kolmogorov-Smirnov test against "
-            f"the {found.calibrated_on} that calibrated: p {found.window_p_value:.2g}, for one look"
+            f"the {found.calibrated_on} that calibrated: p {found.window_p_value:.2g}, if tested once"
         )
         if not found.two_sided:
             err.print(
-                "(lower scores raise no alarm if they are so from the first image on, since the model learned from the "
-                "images that calibrate it; after `blemish calibrate` on new ones they do)"
+                "(scores that are lower from the first image on raise no alarm, because the model also learned from "
+                "the images that calibrated it; they do after `blemish calibrate` on new images)"
             )
         if known or failed:
             err.print(left_out)
@@ -90,7 +91,7 @@ def drift(
 
 
 def _predicted(model: Model, sources: list[str], progress: Progress) -> Iterable[Prediction]:
-    """Yields predictions of all sources in their order, read back where a source is a file of JSON lines."""
+    """Yields the predictions of all sources in order; a source that is a file of JSON lines is read back."""
     from blemish.model.lines import read_lines
     from blemish.storage.remote import is_remote
 

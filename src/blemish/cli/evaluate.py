@@ -1,4 +1,4 @@
-"""`blemish evaluate` and `blemish demo`: figures of models on labelled images, and what is written of them."""
+"""`blemish evaluate` and `blemish demo`: measure models on labelled images, and write pages, tables and curves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.console import bars, err, escape, out, print_json, print_prediction, verdicts
+from blemish.cli.console import bars, err, escape, out, print_json, print_prediction, threshold_line
 from blemish.cli.evaluation import print_comparison, print_evaluation
 from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
@@ -34,11 +34,15 @@ PicturesOption = Annotated[
 
 @dataclass(frozen=True)
 class Written:
-    """What is written of evaluations, and where: a page, figures of images, a table, curves; `None` where nothing is.
+    """Where the results of evaluations are written; `None` for what is not written.
 
     Attributes:
-        pictures: where those of the page are kept.
-        force: replace what is there.
+        report: the page.
+        images: the figures of each image.
+        table: the figures of each model.
+        curves: the folder of the curves.
+        pictures: where the pictures of the page are kept.
+        force: whether existing files are replaced.
     """
 
     report: Path | None = None
@@ -49,7 +53,7 @@ class Written:
     force: bool = False
 
     def check(self) -> None:
-        """Raises now what would otherwise be raised after all images are scored."""
+        """Raises `StorageError` or `SettingError` now, rather than after all images are scored."""
         from blemish.storage import check_free, check_free_file
 
         if self.report is not None:
@@ -68,7 +72,7 @@ class Written:
             check_free(self.curves, FOLDER, force=self.force)
 
     def write(self, judged: Sequence[tuple[Model, Evaluation]]) -> None:
-        """Writes all of it, and says on the error stream what was written."""
+        """Writes all of it."""
         if (self.report, self.images, self.table, self.curves) == (None, None, None, None):
             return
         from blemish.report import write_curves, write_image_figures, write_report, write_table
@@ -96,7 +100,9 @@ class Written:
 
 
 def evaluate(
-    models: Annotated[list[str], typer.Argument(help="What fit wrote; several models are compared.", metavar="MODEL…")],
+    models: Annotated[
+        list[str], typer.Argument(help="Model folders that fit wrote; several are compared.", metavar="MODEL…")
+    ],
     source: Annotated[str, typer.Argument(help="A tree with labels, or layout:PATH.")],
     report: Annotated[Path | None, typer.Option(help="Write a page with all images, FILE.html.")] = None,
     pictures: PicturesOption = Pictures.auto,
@@ -111,7 +117,7 @@ def evaluate(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Evaluate one or several models on labelled images. Status 3 if some could not be read.
+    """Evaluate one or several models on labelled images. Exit status 3 if some could not be read.
 
     Example: [bold]blemish evaluate cells.blemish bottle --report bottle.html[/bold]
     """
@@ -193,7 +199,7 @@ def _print(judged: Sequence[tuple[Model, Evaluation]], written: Written) -> None
         named = list(zip(names_of(evaluations), evaluations, strict=True))
         print_comparison(named, [compared(evaluations[0], other) for other in evaluations[1:]])
         for (name, _), (model, _) in zip(named, judged, strict=True):
-            out.print(f"{escape(name)}: {verdicts(model.calibration)}")
+            out.print(f"{escape(name)}: {threshold_line(model.calibration)}")
     kept = {"report": written.report, "images": written.images, "table": written.table, "curves": written.curves}
     for what, path in kept.items():
         if path is not None:

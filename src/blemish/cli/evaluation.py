@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from blemish.cli.console import calibrated_by, escape, out, verdicts
+from blemish.cli.console import calibration_line, escape, out, threshold_line
 from blemish.errors import number_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def print_evaluation(model: Model, evaluation: Evaluation) -> None:
         _print_pixels(evaluation)
         if evaluation.pixel["aupimo"] is None:
             out.print(
-                "(AUPIMO needs more good images: theirs are too few pixels to tell 1 in 100,000; see docs/metrics.md)"
+                "(AUPIMO needs more good images: these have too few pixels to measure a rate of 1 in 100,000; see "
+                "docs/metrics.md)"
             )
     _print_intervals(evaluation)
     _print_decisions(model.calibration, evaluation)
@@ -44,13 +45,13 @@ def print_evaluation(model: Model, evaluation: Evaluation) -> None:
 
 
 def print_comparison(named: Sequence[tuple[str, Evaluation]], differences: Sequence[Sequence[Difference]]) -> None:
-    """Prints the figures of several models, a column each, and how the first one's differ from those of the others."""
+    """Prints the figures of several models, one column each, and how the first model differs from the others."""
     from blemish.evaluation.per_image import FIGURES
     from blemish.report.figures import make_table
 
     made = make_table(named)
     table = Table(box=None, pad_edge=False)
-    columns = zip(made.header, *made.rows, strict=True)  # a model each, since names are long and figures are many
+    columns = zip(made.header, *made.rows, strict=True)  # one for each model, since there are many figures
     _, *heads = next(columns)
     table.add_column("per cent")
     for head in heads:
@@ -60,7 +61,7 @@ def print_comparison(named: Sequence[tuple[str, Evaluation]], differences: Seque
     out.print(table)
     first = escape(named[0][0])
     for (other, _), found in zip(named[1:], differences, strict=True):
-        out.print(f"{first} less {escape(other)}, in points, with the interval at 95 %:")
+        out.print(f"{first} minus {escape(other)}, in percentage points, with 95 % intervals:")
         for each in found:
             told = "" if each.interval is None else f", {_points(each.interval.low)} to {_points(each.interval.high)}"
             out.print(f"  {FIGURES[each.figure]}: {_points(each.difference)}{told}; {each.verdict}")
@@ -100,13 +101,13 @@ def _print_intervals(evaluation: Evaluation) -> None:
 
     for name, found in evaluation.intervals.items():
         if found is not None:
-            out.print(f"{FIGURES[name]}: {_figure(found.low)} to {_figure(found.high)}, the interval at 95 %")
+            out.print(f"{FIGURES[name]}: {_figure(found.low)} to {_figure(found.high)} (95 % interval)")
 
 
 def _print_decisions(calibration: Calibration, evaluation: Evaluation) -> None:
     decisions = evaluation.decisions
-    out.print(calibrated_by(calibration))
-    out.print(verdicts(calibration))
+    out.print(calibration_line(calibration))
+    out.print(threshold_line(calibration))
     out.print(
         f"false alarms {_percent(decisions['false_alarm_rate'])}, detected {_percent(decisions['detection_rate'])}"
     )

@@ -1,4 +1,4 @@
-"""Options that every command has: `--quiet`, `--verbose` and `--debug`; and `--version` of the command itself."""
+"""Options that every command has: `--quiet`, `--verbose` and `--debug`; and `--version`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from blemish.errors import SettingError
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.")]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Also tell which engine, device, weights and files are used.")
+    bool, typer.Option("--verbose", "-v", help="Also print which engine, device, weights and files are used.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -36,8 +36,8 @@ _LOGGER = logging.getLogger("blemish")
 SHARED = {"quiet": Quiet, "verbose": Verbose, "debug": Debug}
 
 
-class Told(logging.Handler):
-    """Prints what the library logs, a line each, above the progress bars: what it warns of, and with `-v` the rest."""
+class LogPrinter(logging.Handler):
+    """Prints what the library logs above the progress bars, one line each: warnings, and with `-v` all the rest."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
@@ -70,7 +70,7 @@ def blemish(quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False
 
 
 def set_loudness(quiet: bool, verbose: bool, debug: bool) -> None:
-    """Says what is printed besides results; what was said before the command's name stays.
+    """Sets what is printed besides results. A flag that was given before the command's name stays set.
 
     Raises:
         SettingError: both `quiet` and `verbose`.
@@ -80,6 +80,6 @@ def set_loudness(quiet: bool, verbose: bool, debug: bool) -> None:
     loudness.debug |= debug
     if loudness.quiet and loudness.verbose:
         raise SettingError("--quiet and --verbose contradict each other; give one")
-    if not any(isinstance(handler, Told) for handler in _LOGGER.handlers):
-        _LOGGER.addHandler(Told())
+    if not any(isinstance(handler, LogPrinter) for handler in _LOGGER.handlers):
+        _LOGGER.addHandler(LogPrinter())
     _LOGGER.setLevel(logging.INFO if loudness.verbose else logging.WARNING)

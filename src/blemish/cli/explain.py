@@ -14,13 +14,13 @@ from blemish.cli.console import (
     bars,
     err,
     escape,
+    ignore_closed_output,
     out,
     print_diagnoses,
     print_explanation,
     print_json,
     print_pruning,
     problem,
-    whoever_reads,
 )
 from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
@@ -34,14 +34,17 @@ if TYPE_CHECKING:
 
 
 def explain(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     sources: Annotated[list[str] | None, typer.Argument(help="Images or folders.")] = None,
     components: Annotated[
-        str | None, typer.Option(help="How many; best, worst; or indices such as 3,17. 12 by default.")
+        str | None, typer.Option(help="How many components; best or worst; or indices such as 3,17. 12 by default.")
     ] = None,
-    scale: Annotated[str, typer.Option(help="fixed, per-component, cross-component or score.")] = "fixed",
+    scale: Annotated[
+        str, typer.Option(help="Colours of the components: fixed, per-component, cross-component or score.")
+    ] = "fixed",
     figures: Annotated[
-        str | None, typer.Option(help="SOURCE with labels (of gaussian, masks): images and their maps, into --out.")
+        str | None,
+        typer.Option(help="SOURCE with labels (for gaussian, with masks): images and their maps, into --out."),
     ] = None,
     gallery: Annotated[str | None, typer.Option(help="SOURCE: a page of every component, into --out.")] = None,
     diagnoses: Annotated[str | None, typer.Option(help="SOURCE: a table of the components.")] = None,
@@ -57,7 +60,7 @@ def explain(
 ) -> None:
     """Show why images have their scores, or what a model's components are like.
 
-    Places are told as x and y in the image's own pixels, from its top left corner.
+    Places are x and y in the image's own pixels, from its top left corner.
 
     Example: [bold]blemish explain cells.blemish cells/new/0017.png --out why[/bold]
     """
@@ -98,8 +101,7 @@ def _explain_images(
     from blemish.report import write_explanations
 
     if find_spec("torch") is None:
-        told = "components, and reconstructions by a VAE, are left out: they need torch; "
-        err.print(escape(told + install("fit")))
+        err.print(escape(f"components and reconstructions are left out, because they need torch; {install('fit')}"))
     paths = []
     for source in sources:
         dataset = read_source(source, model.recipe.seed)
@@ -121,7 +123,7 @@ def _explain_images(
         if out_folder is not None:
             explanations = write_explanations(explanations, out_folder, scale, force=force)
         for explanation in explanations:
-            with whoever_reads() if out_folder is not None else nullcontext():
+            with ignore_closed_output() if out_folder is not None else nullcontext():
                 if as_json:
                     print_json(explanation.as_dict())
                 else:
@@ -165,14 +167,14 @@ def _explain_model(
 
 
 def sample(
-    model: Annotated[str, typer.Argument(help="What fit wrote, of detector vae or vae-grf.")],
+    model: Annotated[str, typer.Argument(help="A model of detector vae or vae-grf.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture, FILE.png.")],
-    count: Annotated[int, typer.Option("-n", help="How many.", min=1, max=256)] = 16,
+    count: Annotated[int, typer.Option("-n", help="How many images.", min=1, max=256)] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0, max=(1 << 32) - 1)] = 0,
     device: DeviceName = "auto",
     force: Force = False,
 ) -> None:
-    """Draw images from the prior of a VAE: what it takes good images to look like.
+    """Draw images from the prior of a VAE: they show what it takes good images to look like.
 
     Example: [bold]blemish sample fields.blemish -n 16 -o grid.png[/bold]
     """
@@ -187,7 +189,7 @@ def sample(
 
 
 def prune(
-    model: Annotated[str, typer.Argument(help="What fit wrote, of detector gaussian.")],
+    model: Annotated[str, typer.Argument(help="A model of detector gaussian.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the pruned model goes, a new folder.")],
     source: Annotated[str | None, typer.Argument(help="The data it was fitted on, if it has moved.")] = None,
     drop_border: Annotated[
@@ -196,7 +198,11 @@ def prune(
     ] = None,
     keep_best: Annotated[
         int | None,
-        typer.Option(help="Keep this many of each layer, by AUROC on the labelled images.", min=1, max=1_000_000),
+        typer.Option(
+            help="Keep this many of each layer, those with the highest AUROC on the labelled images.",
+            min=1,
+            max=1_000_000,
+        ),
     ] = None,
     drop: Annotated[str | None, typer.Option(help="Leave out these: 3,17 or, with several layers, 2:3,3:17.")] = None,
     engine: EngineName = "auto",

@@ -11,6 +11,7 @@ import typer
 from blemish.cli.console import bars, escape, out, print_json, problem
 from blemish.cli.needs import needs
 from blemish.cli.options import DeviceName, EngineName, Force, Json
+from blemish.errors import number_of
 
 MEGABYTE = 1e6
 
@@ -23,19 +24,20 @@ class Form(str, Enum):
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where the export goes, a new folder.")],
-    form: Annotated[Form, typer.Option("--format", help="What the graph is written as.")],
-    half: Annotated[bool, typer.Option("--half", help="Keep its numbers in half precision, half as large.")] = False,
+    form: Annotated[Form, typer.Option("--format", help="The format of the graph.")],
+    half: Annotated[bool, typer.Option("--half", help="Store numbers in half precision, for half the size.")] = False,
     images: Annotated[
-        str | None, typer.Option(help="Images to check it on; by default some of those that calibrated the model.")
+        str | None,
+        typer.Option(help="Images to check the export on; by default some of those that calibrated the model."),
     ] = None,
     engine: EngineName = "auto",
     device: DeviceName = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write a model as one graph for another runtime, checked on real images before it is called good.
+    """Write a model as one graph for another runtime, after checking it on real images.
 
     Example: [bold]blemish export cells.blemish -o cells-onnx --format onnx[/bold]
     """
@@ -51,7 +53,7 @@ def export(
     agreement = done.agreement
     if agreement.flipped:
         problem(
-            f"[yellow]warning:[/yellow] near the threshold, {len(agreement.flipped)} of these images have another "
+            f"[yellow]warning:[/yellow] {number_of(len(agreement.flipped), 'image')} near the threshold changed "
             f"verdict: {escape(', '.join(agreement.flipped))}"
         )
     if as_json:

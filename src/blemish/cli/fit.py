@@ -21,11 +21,11 @@ DECIDED = {
     "calibration": "cross up to 2,000 images or tiles, else hold-out",
     "folds": "10, or one for each image below 30 images",
     "calibration-share": "a fifth, if images are held out",
-    "copies": "for fre below 500 images as many as the quality has",
+    "copies": "those of the quality, for fre with fewer than 500 images",
     "weights": "those of the package",
     "memory": "half of what is free",
 }
-"""What decides options that are left open, by their names."""
+"""What decides the options that are not given, by their names."""
 
 
 def fit(
@@ -46,35 +46,47 @@ def fit(
     ] = None,
     method: Annotated[str | None, typer.Option(help="For FRE: pca (default), or trained: ae or tied.")] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="A network of timm's, such as resnet18.tv_in1k; by default that of --quality.")
+        str | None, typer.Option(help="A network of timm, such as resnet18.tv_in1k; by default that of --quality.")
     ] = None,
     layers: Annotated[
         str | None,
         typer.Option(
-            help="Levels, from 0, the finest, or names of modules; e.g. 2,3,4 or layer1 or 22-28 (their mean)."
+            help="Levels such as 2,3,4 (0 is the finest), module names such as layer1, or 22-28 (mean of blocks)."
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="256: as many pixels as 256x256, in the images' shape. Or HEIGHTxWIDTH.")
+        str | None, typer.Option(help="256: as many pixels as 256x256, in the images' proportions. Or HEIGHTxWIDTH.")
     ] = None,
     crop: Annotated[int | None, typer.Option(help="Side of a centre crop after resizing to a square.")] = None,
-    tile: Annotated[int | None, typer.Option(help="Cut photographs into tiles of so many pixels, such as 256.")] = None,
-    overlap: Annotated[int | None, typer.Option(help="Pixels that tiles share; a quarter of them by default.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A paper's settings, e.g. padim-r18-rd100.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Cut photographs into tiles of this many pixels, such as 256.")
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Pixels that neighbouring tiles share; a quarter of a tile by default.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A paper's settings, such as padim-r18-rd100; your own options override them.")
+    ] = None,
     quality: Annotated[
         str | None, typer.Option(help="fast, balanced (default) or best: backbone, size and copies together.")
     ] = None,
     false_alarm_rate: Annotated[
-        float | None, typer.Option(help="What the threshold promises; by default 0.01, or the lowest possible rate.")
+        float | None,
+        typer.Option(
+            help="Share of good images allowed to raise an alarm. Default 0.01, or the lowest your image count allows."
+        ),
     ] = None,
     box_rate: Annotated[
-        float | None, typer.Option(help="Share of good images that may show a box; 0.1, or the lowest possible share.")
+        float | None,
+        typer.Option(
+            help="Share of good images allowed to show a box. Default 0.1, or the lowest your image count allows."
+        ),
     ] = None,
     calibration: Annotated[
         str | None,
         typer.Option(help="cross (default up to 2,000 images or tiles; not for a trained detector) or hold-out."),
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Of a cross-fit; 10 by default.", max=10_000)] = None,
+    folds: Annotated[int | None, typer.Option(help="Folds of --calibration cross; 10 by default.", max=10_000)] = None,
     calibration_share: Annotated[
         float | None, typer.Option(help="Hold out this share of the images; a fifth by default.")
     ] = None,
@@ -83,7 +95,7 @@ def fit(
         typer.Option(help="Shifted copies of each image to learn from; by default up to 4 for fre below 500 images."),
     ] = None,
     trim: Annotated[
-        bool, typer.Option("--trim", help="Leave out images that look anomalous themselves; fit names them.")
+        bool, typer.Option("--trim", help="Leave out good images that look anomalous themselves; fit names them.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the hold-out, of splits and of the detector.", min=0)] = 0,
     engine: EngineName = "auto",
@@ -97,7 +109,7 @@ def fit(
         Path | None, typer.Option(help="A folder for checkpoints, of a trained detector or with --ray.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from --checkpoints; a training also with more images.")
+        bool, typer.Option("--resume", help="Continue from --checkpoints; training may continue with more images.")
     ] = False,
     processes: Annotated[int, typer.Option(help="For a trained detector: processes that train it.")] = 1,
     memory: Annotated[
@@ -110,18 +122,19 @@ def fit(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A TOML file of these options; those on the command line have precedence.",
+            help="A TOML file with these options; options on the command line override it.",
             is_eager=True,
             callback=read_config,
         ),
     ] = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print what would be used, as --config takes it, and do nothing.")
+        bool,
+        typer.Option("--print-config", help="Print the options that would be used, as --config reads them, and exit."),
     ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Fit on good images, and calibrate.
+    """Fit a model on good images and calibrate its threshold.
 
     Example: [bold]blemish fit cells/good -o cells.blemish --false-alarm-rate 0.01[/bold]
     """
@@ -135,11 +148,11 @@ def fit(
     if resume and checkpoints is None:
         raise SettingError("--resume needs the folder of the checkpoint; give --checkpoints DIR")
     if checkpoints is not None and Path(output).absolute() in {checkpoints.absolute(), *checkpoints.absolute().parents}:
-        raise SettingError(f"{checkpoints}: lies where the model goes; give --checkpoints another folder")
+        raise SettingError(f"{checkpoints}: is inside the model's folder; give --checkpoints another folder")
     chosen = {**parse_settings([*config_settings(context), *(settings or [])]), **({"map": map} if map else {})}
     if method is not None:
         if detector not in {None, "fre", "fre-ae"}:
-            raise SettingError(f"--method is a way to find FRE's subspace, not of {detector}; leave one of them out")
+            raise SettingError(f"--method is for fre and fre-ae, not for {detector}; leave one of them out")
         detector = "fre" if method == "pca" else "fre-ae"
         chosen |= {} if method == "pca" else {"method": method}
     if detector is not None and ":" in detector:
@@ -191,9 +204,9 @@ def fit(
 
 
 def _resolved(context: typer.Context, given: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns the options of a fit by name, as they were given or as the preset, the quality and defaults have them.
+    """Returns the options of a fit by name: as given, or from the preset, the quality or the defaults.
 
-    Those that depend on the images are `None`.
+    An option that depends on the images is `None`.
     """
     from blemish.backbones.levels import Levels
     from blemish.detectors import name_of
@@ -222,7 +235,7 @@ def _resolved(context: typer.Context, given: dict[str, Any], settings: dict[str,
     if not pixels:
         layers = list(used.layers or Levels.of(used.backbone).deepest(learning.strides))
     if given["copies"] is None and preset:
-        given["copies"] = 0  # as no paper makes any
+        given["copies"] = 0  # no paper makes copies
     found = {
         **{key_of(option): given[option.name] for option in context.command.params if option.name in given},
         "detector": name_of(learning),
@@ -235,5 +248,5 @@ def _resolved(context: typer.Context, given: dict[str, Any], settings: dict[str,
         "overlap": None if geometry.tile is None else geometry.overlap,
         "quality": None if pixels or given["copies"] is not None else quality or BALANCED,
     }
-    said = {"map", "method", "preset"}  # by the detector and its settings
-    return {name: value for name, value in found.items() if name not in OWN | said}
+    covered = {"map", "method", "preset"}  # the detector and its settings say the same
+    return {name: value for name, value in found.items() if name not in OWN | covered}

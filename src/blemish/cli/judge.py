@@ -14,12 +14,12 @@ from blemish.cli.console import (
     bars,
     err,
     escape,
+    ignore_closed_output,
     looking_anomalous,
     out,
     print_json,
     print_prediction,
-    verdicts,
-    whoever_reads,
+    threshold_line,
 )
 from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Force, Json, Threshold
@@ -46,7 +46,7 @@ class Format(str, Enum):
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, or layout:PATH.")],
     out_folder: Annotated[
         str | None,
@@ -70,13 +70,15 @@ def predict(
     box_rate: BoxRate = None,
     engine: EngineName = "auto",
     device: DeviceName = "auto",
-    ray: Annotated[str | None, typer.Option(help="On many machines: local, auto or HOST:PORT; needs --out.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Predict on a cluster: local, auto or HOST:PORT; needs --out.")
+    ] = None,
     part: Annotated[int | None, typer.Option(help="With --ray: images in each Parquet file; 256 by default.")] = None,
     threads: Annotated[int | None, typer.Option(help="With --ray: cores of each worker; 1 by default.")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Score images. Status 3 if some could not be read.
+    """Score images. Exit status 3 if some could not be read.
 
     Example: [bold]blemish predict cells.blemish cells/new --out results --json[/bold]
     """
@@ -87,9 +89,11 @@ def predict(
     needs("predict", model, *sources, out_folder, report=review, ray=ray is not None)
     if ray is not None:
         if device not in {"auto", "cpu"}:
-            raise SettingError(f"--device {device} is of one machine, and --ray takes the cores of many; leave one out")
+            raise SettingError(
+                f"--device {device} names a device of one machine, and --ray uses many machines; leave out one"
+            )
         if form is not None or review:
-            raise SettingError("--ray writes Parquet alone; leave --format and --review out, or predict without --ray")
+            raise SettingError("--ray writes Parquet only; leave --format and --review out, or predict without --ray")
         rates = (false_alarm_rate, threshold, box_rate)
         return _predict_on_ray(model, sources, out_folder, maps, rates, engine, ray, part, threads, force, as_json)
     if part is not None or threads is not None:
@@ -101,7 +105,7 @@ def predict(
         false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate
     )
     if not as_json:
-        err.print(verdicts(loaded.calibration))
+        err.print(threshold_line(loaded.calibration))
     failed = 0
     streamed = form is not None and not as_json and out_folder is None
     with bars() as progress:
@@ -125,12 +129,12 @@ def predict(
             predictions = stream_results(loaded, predictions, sys.stdout, form.value, sources=sources)
         for prediction in predictions:
             failed += prediction.error is not None
-            with whoever_reads() if out_folder is not None else nullcontext():
+            with ignore_closed_output() if out_folder is not None else nullcontext():
                 if as_json:
                     print_json(prediction.as_dict())
                 elif not streamed or prediction.error is not None:
                     print_prediction(prediction)
-            del prediction  # maps of large photographs take room
+            del prediction  # maps of large photographs take much memory
     if review:
         err.print(f"review them in a browser: {escape(str(out_folder))}/review.html")
     if failed:
@@ -139,7 +143,7 @@ def predict(
 
 
 def _check_no_folder(maps: Maps | None, form: Format | None, review: bool) -> None:
-    """Raises `SettingError` if something is asked for that is written to a folder, and none was given."""
+    """Raises `SettingError` if an option needs a folder to write to, since none was given."""
     asked = "--review" if review else "--format yolo" if form == Format.yolo else None
     if asked is None and maps is not None and maps != Maps.none:
         asked = f"--maps {maps.value}"
@@ -186,7 +190,7 @@ def _predict_on_ray(
         counts = done.counts
         failed = f"; [red]{counts.errors} could not be read[/red]" if counts.errors else ""
         out.print(f"{number_of(counts.images, 'image')}, {counts.anomalies} anomalous{failed}")
-        kept = f", {done.parts - done.computed} of them there already" if done.computed < done.parts else ""
+        kept = f", {done.parts - done.computed} of them from an earlier run" if done.computed < done.parts else ""
         out.print(f"{number_of(done.parts, 'Parquet file')}{kept}: {escape(done.folder)}")
     if done.counts.errors:
         raise typer.Exit(SOME_FAILED)
@@ -204,7 +208,7 @@ def check(
 ) -> None:
     """List problems in a data set and how to fix each.
 
-    Status 1 if a fit would stop at one of them, else 3 if an image or a mask cannot be read.
+    Exit status 1 if a fit would stop at one of them, else 3 if an image or a mask cannot be read.
 
     Example: [bold]blemish check bottle[/bold]
     """
@@ -214,7 +218,7 @@ def check(
     needs("check --deep" if deep else "check", source, out_folder, fit=deep)
     if out_folder is not None:
         if not deep:
-            raise SettingError("--out is for the images that --deep finds; give --deep too")
+            raise SettingError("--out is for the heat maps of --deep; give --deep too")
         check_free(out_folder, "predictions", force=force)
     with bars() as progress:
         found = check_source(source, progress)

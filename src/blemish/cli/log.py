@@ -15,7 +15,7 @@ import typer
 from blemish.cli.console import err, escape
 from blemish.cli.needs import needs
 from blemish.cli.options import Force
-from blemish.errors import SettingError, require
+from blemish.errors import SettingError
 
 if TYPE_CHECKING:
     from blemish.log import Verdict
@@ -35,10 +35,10 @@ def log(
     ],
     since: Annotated[str | None, typer.Option(help="From this time on: 2026-01-31 or 2026-01-31T12:00, UTC.")] = None,
     until: Annotated[str | None, typer.Option(help="Up to this time, not included.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only of the model of this name.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only verdicts of the model with this name.")] = None,
     anomalous: Annotated[bool, typer.Option("--anomalous", help="Only anomalous images.")] = False,
     format: Annotated[Format, typer.Option("--format", help="jsonl, csv or parquet.")] = Format.jsonl,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A new file, in place of the output.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this new file.")] = None,
     force: Force = False,
 ) -> None:
     """Print or export the verdicts in a log, newest first.
@@ -49,9 +49,7 @@ def log(
     from blemish.log.exports import csv_lines, json_lines, write_parquet
     from blemish.storage import check_free_file, new_file
 
-    needs("log", url if url.startswith("postgresql") else SQLITE)
-    if format is Format.parquet:
-        require("pyarrow.parquet", of="Parquet", extra="parquet")
+    needs("log", url if url.startswith("postgresql") else SQLITE, parquet=format is Format.parquet)
     if output is not None:
         check_free_file(output, force=force, has_mark=False)
         source = url.removeprefix(SQLITE)
@@ -61,7 +59,7 @@ def log(
         raise SettingError("Parquet is not for a terminal; give -o FILE")
     wanted = Filter(model, None, _moment(since), _moment(until), True if anomalous else None)
     address = f"{SQLITE}{url}" if os.path.isfile(url) else url
-    verdicts = _told_if_none(read_log(address, wanted))  # raises before anything is written, if there is no log
+    verdicts = _note_if_none(read_log(address, wanted))  # raises before anything is written, if there is no log
     lines = csv_lines if format is Format.csv else json_lines
     if output is None:
         for line in lines(verdicts):
@@ -77,8 +75,8 @@ def log(
     err.print(f"written to {escape(str(output))}")
 
 
-def _told_if_none(verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
-    """Yields the verdicts; tells of it if there are none."""
+def _note_if_none(verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
+    """Yields the verdicts; prints a note if there are none."""
     first = next(verdicts, None)
     if first is None:
         err.print("no verdicts match")

@@ -1,4 +1,4 @@
-"""The command: parses, makes one library call, prints. An error of the user's ends in one line and a status above 0."""
+"""The command: parses, makes one library call, prints. A user's error becomes one line and a status above 0."""
 
 from __future__ import annotations
 
@@ -46,16 +46,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`blemish COMMAND -h` says more of a command.",
+    epilog="`blemish COMMAND -h` explains a command.",
 )
 app.callback()(blemish)
-for judging in (demo, check, fit, predict, review, watch, explain, evaluate, drift, export):
-    app.command()(everywhere(judging))
-for listing in (log, detectors, presets):
-    app.command()(everywhere(listing))
-for changing in (update, forget, merge, calibrate, compare, prune, sample):
-    app.command()(everywhere(changing))
-app.command()(everywhere(serve))
+JUDGING = (demo, check, fit, predict, review, watch, explain, evaluate, drift, export)
+LISTING = (log, detectors, presets)
+CHANGING = (update, forget, merge, calibrate, compare, prune, sample)
+for command in (*JUDGING, *LISTING, *CHANGING, serve):
+    app.command()(everywhere(command))
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run the papers' tables and figures.")
 for name, benching in (("list", list_protocols), ("run", run_protocol), ("table", table), ("figure", figure)):
     bench.command(name)(everywhere(benching))
@@ -70,7 +68,7 @@ def run() -> NoReturn:
     warnings.simplefilter("ignore")  # warnings of other libraries, for programmers
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files may hold what no encoding has
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold characters that cannot be encoded
     try:
         main()
     except SystemExit as done:
@@ -116,7 +114,7 @@ def _one_line(error: BaseException) -> str:
     elif isinstance(error, ModuleNotFoundError):
         text = f"{error.name} is not installed; {install(extra_of(error.name or ''))}"
     elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        text = f"{error.filename}: is too long a name for this system; give a shorter one"
+        text = f"{error.filename}: the name is too long for this system; give a shorter one"
     elif is_out_of_memory(error):
         text = OUT_OF_MEMORY
     else:
@@ -126,7 +124,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _misused(message: str, context: Any) -> str:
-    """Returns what is wrong with the words of a command, and whose help says what they should be."""
+    """Returns what is wrong on the command line, and which help to read."""
     for start in ("No such option:", "No such command"):
         if message.startswith(start):
             message = "unknown option or command:" + message.removeprefix(start)

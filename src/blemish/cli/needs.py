@@ -1,4 +1,4 @@
-"""What a command needs beside the base install, said before any work."""
+"""Checks the optional packages that a command needs, before any work."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ def needs(
     *places: str | None,
     fit: bool = False,
     torch: bool = False,
+    scipy: bool = False,
     report: bool = False,
     serve: bool = False,
     ray: bool = False,
+    parquet: bool = False,
 ) -> None:
     """Raises `MissingExtraError` if packages that a command needs are not installed, for all of them at once.
 
@@ -30,13 +32,19 @@ def needs(
         places: sources and outputs. Some need packages of their own: an address (`s3://bucket/folder`), a database
             (`sqlite:///verdicts.sqlite`), and `elpv`.
         fit: whether it fits.
-        torch: whether it needs torch, and nothing more of what a fit needs.
+        torch: whether it needs torch, but no other package of a fit.
+        scipy: whether it needs scipy, but no other package of a page.
         report: whether it writes a page.
         serve: whether it answers over HTTP.
         ray: whether it runs on a cluster.
+        parquet: whether it writes Parquet.
     """
     if torch:
         require("torch", of=of, extra="fit")
+    if scipy:
+        require("scipy", of=of, extra="report")
+    if parquet:
+        require("pyarrow", of="Parquet", extra="parquet")
     given = [place for place in places if place]
     elpv = any(place.partition(":")[0] == "elpv" for place in given)
     asked = [extra for extra, wanted in zip(EXTRAS, (fit, report, serve, ray, elpv), strict=True) if wanted]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,22 +17,22 @@ LONGEST_NAME = 200
 """Characters of a layer's name, at most."""
 
 LONGEST = 10
-"""Digits of a layer's number, at most; longer ones are names that no network has."""
+"""Digits of a layer's number, at most; a longer number is read as a name."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 FalseAlarmRate = Annotated[
     float | None, typer.Option(help="Share of good images that may raise an alarm; by default the model's.")
 ]
-Threshold = Annotated[float | None, typer.Option(help="Scores above it are anomalous, in place of a rate.")]
+Threshold = Annotated[float | None, typer.Option(help="Scores above this are anomalous; give it instead of a rate.")]
 BoxRate = Annotated[
     float | None, typer.Option(help="Share of good images that may show a box; by default the model's.")
 ]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
 
 
-def _here(device: str) -> str:
-    """Returns the device, once it is known to be here; before any work."""
+def _checked(device: str) -> str:
+    """Returns the device. Raises an error, before any work, if this machine does not have it."""
     from blemish.engines import check_device
 
     check_device(device)
@@ -44,7 +43,7 @@ DeviceName = Annotated[
     str,
     typer.Option(
         "--device",
-        callback=_here,
+        callback=_checked,
         help="auto, cpu, cuda, cuda:1 or mps (torch); gpu, gpu:1 or npu (OpenVINO).",
     ),
 ]
@@ -73,11 +72,3 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
         except (ValueError, RecursionError):
             found[name.strip()] = value
     return found
-
-
-def check_report(report: Path | None, force: bool) -> None:
-    """Raises `StorageError` if a report cannot be written there, before the work starts."""
-    from blemish.storage import check_free_file
-
-    if report is not None:
-        check_free_file(report, force=force)

@@ -12,14 +12,14 @@ OPTION = "--import"
 
 
 def look_here() -> None:
-    """Lets Python find modules in the current folder too, after all others, as the user named one."""
+    """Lets Python find modules in the current folder too, after all other places."""
     here = os.getcwd()
     if here not in sys.path:
         sys.path.append(here)
 
 
 def take_imports() -> None:
-    """Imports the modules that `--import` names among the command's words, and takes these words out.
+    """Imports the modules that `--import` names, and removes these words from the command line.
 
     Raises:
         SettingError: a module cannot be imported, or none is named.

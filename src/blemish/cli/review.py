@@ -1,4 +1,4 @@
-"""The command `review`: what a person decided on the page of `predict --review` becomes a labelled tree."""
+"""`blemish review`: makes a labelled tree from what a person decided on the page of `predict --review`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from blemish.cli.options import Force, Json
 
 
 def review(
-    saved: Annotated[Path, typer.Argument(help="What the page of predict --review saved.")],
+    saved: Annotated[Path, typer.Argument(help="The file that the page of predict --review saved.")],
     output: Annotated[str, typer.Option("--output", "-o", help="A new folder for the tree.")],
     train: Annotated[float, typer.Option(help="Share of the good images that go to train/good.", min=0, max=1)] = 0.0,
     masks: Annotated[
         bool,
         typer.Option("--masks/--no-masks", help="Write masks of the boxes; each anomalous image then needs a box."),
     ] = True,
-    seed: Annotated[int, typer.Option(help="Chooses the images of that share.", min=0, max=(1 << 32) - 1)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed that chooses the images of --train.", min=0, max=(1 << 32) - 1)] = 0,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Make a labelled tree, which evaluate and fit read, of reviewed images. They are copied, and not changed.
+    """Make a labelled tree from reviewed images, for evaluate and fit. The images are copied, not changed.
 
     Example: [bold]blemish review review.json -o labelled[/bold]
     """

@@ -1,4 +1,4 @@
-"""`blemish serve`: verdicts over HTTP, and the page for the line."""
+"""`blemish serve`: verdicts over HTTP, and the page for the production line."""
 
 from __future__ import annotations
 
@@ -15,35 +15,42 @@ from blemish.errors import SettingError
 
 
 def serve(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="What fit wrote, or NAME=PATH.")],
-    host: Annotated[str, typer.Option(help="Where to listen; others than this machine's need a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 is any free one.")] = 8420,
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Model folders that fit wrote, or NAME=PATH.")
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; one that other machines reach needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.")] = 8420,
     name: Annotated[
-        list[str] | None, typer.Option(help="Another host name by which it is reached, as behind a proxy; repeat it.")
+        list[str] | None, typer.Option(help="Another host name for this service, such as a proxy's; may be repeated.")
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="A file with the token that requests must show.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="A certificate as PEM, for HTTPS.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
-    max_bytes: Annotated[int, typer.Option(help="Bytes of one request.")] = 64 << 20,
-    max_pixels: Annotated[int, typer.Option(help="Pixels of one image.")] = 64_000_000,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key as PEM.")] = None,
+    max_bytes: Annotated[int, typer.Option(help="Bytes of one request, at most.")] = 64 << 20,
+    max_pixels: Annotated[int, typer.Option(help="Pixels of one image, at most.")] = 64_000_000,
     queue: Annotated[int, typer.Option(help="Images that may wait for their verdict.")] = 256,
-    timeout: Annotated[float, typer.Option(help="Seconds for a request to come in, and again for its verdict.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for a request's body, and again for its verdict.")
+    ] = 30.0,
     state: Annotated[Path, typer.Option(help="Folder for the log, copies of models, and images.")] = Path(
         "blemish-service"
     ),
     log: Annotated[
         str | None, typer.Option(help="sqlite:///PATH or postgresql://…; by default a file in --state.")
     ] = None,
-    keep: Annotated[str, typer.Option(help="Images to keep on the disk: none, anomalous or all.")] = "none",
-    keep_days: Annotated[float, typer.Option(help="For so many days.")] = 30.0,
-    keep_bytes: Annotated[int, typer.Option(help="So many bytes of them; the oldest go first.")] = 10 << 30,
+    keep: Annotated[str, typer.Option(help="Images to keep on disk: none, anomalous or all.")] = "none",
+    keep_days: Annotated[float, typer.Option(help="Days to keep images.")] = 30.0,
+    keep_bytes: Annotated[int, typer.Option(help="Bytes of kept images, at most; the oldest are deleted.")] = 10 << 30,
     shadow: Annotated[
-        list[str] | None, typer.Option(help="NAME=MODEL: a model that looks on where NAME decides; repeat it.")
+        list[str] | None,
+        typer.Option(help="NAME=MODEL: MODEL also scores the images of NAME, but does not decide; may be repeated."),
     ] = None,
     engine: EngineName = "auto",
     device: DeviceName = "auto",
 ) -> None:
-    """Answer over HTTP, with a page for the line. Ctrl-C or SIGTERM ends it when all is answered.
+    """Answer over HTTP, with a page for the production line. Ctrl-C or SIGTERM ends it once all is answered.
 
     Example: [bold]blemish serve cells.blemish[/bold]
     """
@@ -72,16 +79,16 @@ def serve(
         device=device,
     )
 
-    def told(service: Service, address: str) -> None:
-        with suppress(OSError):  # the disk is full that this goes to; it serves all the same
+    def on_start(service: Service, address: str) -> None:
+        with suppress(OSError):  # a full disk cannot take the output; the service runs nevertheless
             for served in service.models.all():
-                role = "" if served.name in service.models.served else ", looks on"
+                role = "" if served.name in service.models.served else ", a shadow"
                 err.print(f"{escape(served.name)}: {served.details['detector']}, version {served.version}{role}")
                 if served.problem is not None:
                     problem(f"[yellow]warning:[/yellow] {escape(served.name)}: {escape(served.problem)}")
             err.print(f"serving at {escape(address)}; Ctrl-C ends it")
 
-    run(settings, _named(models), _shadows(shadow or []), told)
+    run(settings, _named(models), _shadows(shadow or []), on_start)
 
 
 def _named(models: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The command that judges images as they come: `watch`."""
+"""`blemish watch`: judges images as they come."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from blemish.cli.console import err, escape, out, print_json, verdicts, whoever_reads
+from blemish.cli.console import err, escape, ignore_closed_output, out, print_json, threshold_line
 from blemish.cli.needs import needs
 from blemish.cli.options import SOME_FAILED, BoxRate, DeviceName, EngineName, FalseAlarmRate, Json, Threshold
 from blemish.errors import SettingError, number_of
@@ -45,7 +45,7 @@ class Watching(Protocol):
 
 
 def watch(
-    model: Annotated[str, typer.Argument(help="What fit wrote.")],
+    model: Annotated[str, typer.Argument(help="A model, the folder that fit wrote.")],
     source: Annotated[str, typer.Argument(help="A folder; or camera:0, rtsp://…")],
     outs: Annotated[
         list[str] | None,
@@ -56,17 +56,18 @@ def watch(
         typer.Option(help="With --out DIR: heat maps of none, of anomalous images (default), or of all: png."),
     ] = None,
     move: Annotated[
-        str | None, typer.Option(help="Where files go by verdict: good=DIR,anomalous=DIR,unreadable=DIR, or some.")
+        str | None,
+        typer.Option(help="Move files by verdict: good=DIR,anomalous=DIR,unreadable=DIR, or only some of these."),
     ] = None,
     poll: Annotated[
-        float | None, typer.Option(help="Look through the folder every so many seconds, as on network drives.")
+        float | None, typer.Option(help="Look through the folder every POLL seconds; for network drives.")
     ] = None,
     patience: Annotated[
-        float | None, typer.Option(help="Seconds for which an unreadable file may still be written; 5 by default.")
+        float | None, typer.Option(help="Seconds to wait for a file that cannot be read yet; 5 by default.")
     ] = None,
-    every: Annotated[float | None, typer.Option(help="Of a camera: seconds between frames; 1 by default.")] = None,
+    every: Annotated[float | None, typer.Option(help="For a camera: seconds between frames; 1 by default.")] = None,
     keep: Annotated[
-        Keep | None, typer.Option(help="Of a camera, with --out DIR: frames that are kept; none by default.")
+        Keep | None, typer.Option(help="For a camera, with --out DIR: which frames to keep; none by default.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when no file is left, or after one frame.")] = False,
     false_alarm_rate: FalseAlarmRate = None,
@@ -76,7 +77,7 @@ def watch(
     device: DeviceName = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score the images of a folder or a camera as they come. With --once, status 3 if some could not be read.
+    """Score the images of a folder or a camera as they come. With --once, exit status 3 if some could not be read.
 
     Example: [bold]blemish watch cells.blemish line --out watched --move good=good,anomalous=anomalous[/bold]
     """
@@ -126,15 +127,15 @@ def watch(
 
 
 def _run(watched: Watching, once: bool, as_json: bool) -> bool:
-    """Prints a line for each image and one at the end. Returns whether it was ended by a signal."""
+    """Prints a line for each image and one at the end. Returns whether a signal ended it."""
     if not as_json:
-        err.print(verdicts(watched.live.current.model.calibration))
+        err.print(threshold_line(watched.live.current.model.calibration))
     start, ended = time.monotonic(), ""
     try:
         for result in watched.run(once=once):
-            with whoever_reads():
+            with ignore_closed_output():
                 _print(result, as_json)
-    except (KeyboardInterrupt, Interrupted) as interrupt:  # how a watch usually ends
+    except (KeyboardInterrupt, Interrupted) as interrupt:  # a watch usually ends so
         ended = "ended by SIGTERM: " if getattr(interrupt, "status", 0) == 143 else "ended: "
     counts = watched.counts
     total = number_of(sum(counts.values()), "image")
@@ -152,9 +153,9 @@ def _print(result: Result, as_json: bool) -> None:
         return print_json(result.as_dict())
     path = escape(result.path)
     if result.error is not None:
-        out.print(f"[red]error[/red]    {path}: {escape(result.error)}")
+        out.print(f"[red]error[/red]      {path}: {escape(result.error)}")
         return None
-    word = "[red]anomaly[/red]" if result.is_anomaly else "[green]good[/green]   "
+    word = "[red]anomalous[/red]" if result.is_anomaly else "[green]good[/green]     "
     out.print(f"{word}  score {result.score:.6g}  p {result.p_value:.4f}  {counted(result.boxes):>8}  {path}")
     return None
 

@@ -1,4 +1,4 @@
-"""What the components of a `gaussian` model are like: diagnoses, the paper's figures, a gallery, and pruning."""
+"""Examines the components of a `gaussian` model: diagnoses, the paper's figures, a gallery, and pruning."""
 
 from blemish.components.diagnoses import Diagnosis, diagnose
 from blemish.components.figures import write_figures

@@ -1,4 +1,4 @@
-"""Figures for what one sees in pictures of components: one row for each component."""
+"""A table of figures that describe components, one row for each component."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ THREE_SIGMA = 9.0
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Figures of one component, or with index -1 of a whole layer, on normal images unless stated.
+    """Figures of one component, or with index -1 of a whole layer; on good images unless stated otherwise.
 
     Attributes:
         layer: its name.
         component: its index by eigenvalue, smallest first, counted from 0; -1 for the sum of all.
         eigenvalue: of the covariance; `None` for the sum.
-        pixels_a_cell: input pixels on a side of one position of the layer; no defect is located more exactly.
+        pixels_a_cell: input pixels along a side of one position of the layer, which limits how exactly a defect is
+            located.
         within_3: share of |y| <= 3; 0.997 if y is normally distributed. `None` for the sum.
         percentile_99: of y²; 6.63 if y is normally distributed.
-        border: mean of y² on the outermost ring of positions over the mean inside; 1 if the border is like the rest.
-            Zero padding of the backbone's convolutions makes it larger.
-        corner: the same of the four corners alone.
+        border: mean of y² on the outermost ring of positions, divided by the mean inside; 1 if the border is like the
+            rest. Zero padding of the backbone's convolutions makes it larger.
+        corner: the same for the four corners only.
         frontier: correlation of y² with the image's gradient magnitude, over positions; high if a component responds
-            to the edges of the normal object itself.
-        auroc: of pixels, by y² alone, on the labelled images; `None` without any.
+            to the edges of the good object itself.
+        auroc: pixel AUROC of y² alone on the labelled images; `None` without such images.
     """
 
     layer: str
@@ -54,13 +55,13 @@ def diagnose(
 
     Args:
         model: fitted.
-        normal: images without defects, preferably those it was fitted on.
+        normal: good images, preferably those it was fitted on.
         labelled: images with masks, for the AUROC of each component.
         progress: called with the stage, and how many images of how many are done.
 
     Raises:
         SettingError: the detector has no components that all positions share.
-        SourceError: there are no normal images.
+        SourceError: there are no good images.
         ImageError: a mask is unreadable or of another size than its image.
     """
     surveys = survey(model, normal, progress=progress)
@@ -69,7 +70,7 @@ def diagnose(
 
 
 def diagnoses(model: Model, surveys: Sequence[Survey], judged: Sequence[Survey] | None = None) -> list[Diagnosis]:
-    """Returns diagnoses from surveys of normal images and of labelled ones."""
+    """Returns diagnoses from surveys of good images and of labelled ones."""
     detector = gaussian(model)
     rows = []
     for layer, normal in enumerate(surveys):

@@ -1,7 +1,7 @@
 """Draws the figures of the paper on whitened components (section IV), for any data set, backbone and layers.
 
-They show the worst components on normal images of the training part; the same ones on anomalous images; and the best
-ones on these anomalous images, with the layer's own map at the right.
+They show the worst components on good images of the training part; the same components on anomalous images; and the
+best components on these anomalous images, with the layer's own map at the right.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def write_figures(
 
     Args:
         model: of detector `gaussian`.
-        dataset: with masks; its training part gives the normal images.
+        dataset: with masks; its training part gives the good images.
         folder: new, or with `force` one that this function wrote.
         components: how many of the worst and of the best.
-        images: how many normal and how many anomalous ones, evenly spaced in their part.
+        images: how many good and how many anomalous images, evenly spaced in their part.
         force: replace what is there.
         progress: called with the stage, and how many images of how many are done.
 
@@ -86,15 +86,15 @@ def draw_figures(
     images: int | Sequence[int] = 3,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Writes three figures for each layer and `diagnoses.csv` to a folder that is there; returns their names.
+    """Writes three figures for each layer and `diagnoses.csv` to an existing folder; returns their names.
 
     Args:
         model: of detector `gaussian`.
-        dataset: with masks; its training part gives the normal images.
-        folder: is there.
+        dataset: with masks; its training part gives the good images.
+        folder: an existing folder.
         components: how many of the worst and of the best; or which, counted from 0 by eigenvalue, for all figures.
-        images: how many normal and how many anomalous ones, evenly spaced in their part; or the numbers of those of the
-            test part, counted from 0, beside as many normal ones.
+        images: how many good and how many anomalous images, evenly spaced in their part; or the numbers of images in
+            the test part, counted from 0, with as many good ones.
         progress: called with the stage, and how many images of how many are done.
 
     Raises:
@@ -141,7 +141,7 @@ def draw_figures(
         own, own_test = normal[layer].percentile(), judged[layer].percentile()
         together = [judged[layer].percentile_together()] * len(own_test)
         for kind, words, panels in (
-            (f"{low}-normal", f"{low} components, training images", _grid(at, before, worst, indices, own)),
+            (f"{low}-good", f"{low} components, training images", _grid(at, before, worst, indices, own)),
             (f"{low}-anomalous", f"{low} components, test images", _grid(at_test, after, worst, indices, own_test)),
             (
                 f"{high}-with-map",
@@ -170,12 +170,12 @@ def _chosen(model: Model, chosen: list[Sample], part: Sequence[Sample]) -> Chose
 
 
 def drawn(image: Pixels, values: NDArray[np.float32], limit: float, shape: tuple[int, int]) -> Pixels:
-    """Returns an image under a component's map, whose colours run from 0 to the limit, at the shape given."""
+    """Returns an image with a component's map over it, at the given shape; colours run from 0 to the limit."""
     return overlay(resized(image, shape), resized(values, shape), (0.0, max(limit, 1e-12)))
 
 
 def component_maps(model: Model, images: Sequence[Pixels]) -> list[NDArray[np.float32]]:
-    """Returns for each layer the squared components of images at input size (B, K + 1, H, W), their sum last."""
+    """Returns the squared components of images for each layer, at input size (B, K + 1, H, W), their sum last."""
     found = squared_components(model, np.stack(images))
     with torch.inference_mode():
         return [model.scoring.resized(torch.cat([maps, maps.sum(1, keepdim=True)], 1)).numpy() for maps in found]

@@ -23,10 +23,10 @@ from blemish.storage import new_folder
 
 PAGE = "index.html"
 MOST = 32
-"""Images in one gallery at most."""
+"""Images in one gallery, at most."""
 
 SIDE = 128
-"""Side of a square picture, in pixels; others have as many pixels on average."""
+"""Side of a square picture, in pixels; pictures of other shapes have as many pixels on average."""
 
 
 def write_gallery(
@@ -38,14 +38,14 @@ def write_gallery(
     force: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Writes the folder, whole or not at all: `index.html`, and a strip of pictures for each component.
+    """Writes the folder whole or not at all: `index.html`, and a strip of pictures for each component.
 
     Args:
         model: of detector `gaussian`.
         dataset: its training part gives the diagnoses. Its test part, or else the training part, gives the images and
             the top of the colours (the 99th percentile of each component) and, with masks, the AUROC of each component.
         folder: new, or with `force` one that this function wrote.
-        images: how many, evenly spaced in that part.
+        images: how many images, evenly spaced in that part.
         force: replace what is there.
         progress: called with the stage, and how many images of how many are done.
 
@@ -58,9 +58,9 @@ def write_gallery(
     require("jinja2", of="a gallery", extra="report")
     gaussian(model)
     if not 1 <= images <= MOST:
-        raise SettingError(f"{images} images are too few or too many for a gallery; give 1 to {MOST}")
+        raise SettingError(f"{images} images is out of range for a gallery; give 1 to {MOST}")
     if not dataset.train:
-        raise SourceError(f"{dataset.root}: has no good images; give the data that was fitted on")
+        raise SourceError(f"{dataset.root}: has no good images; give the data that the model was fitted on")
     template = page_template("blemish.components", "gallery.html")
     with new_folder(folder, "gallery", force=force) as temporary:
         normal = survey(model, dataset.train, progress=progress)
@@ -94,7 +94,7 @@ def write_gallery(
 
 
 def _strip(images: list[Pixels]) -> Image.Image:
-    """Returns pictures side by side, made small, all of one height."""
+    """Returns pictures side by side, shrunk to the same height."""
     ratios = [image.shape[0] / image.shape[1] for image in images]
     height = round(SIDE * math.prod(ratios) ** (0.5 / len(ratios)))
     small = [

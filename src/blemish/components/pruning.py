@@ -1,4 +1,4 @@
-"""Leaves components out of a model: by their border effect, by what they find, or by index."""
+"""Leaves components out of a model: by their border effect, by their AUROC, or by index."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from blemish.model import Model
 from blemish.progress import Progress
 
 Drop = tuple[tuple[int, ...], ...]
-"""For each layer the indices of components, by eigenvalue."""
+"""For each layer, the indices of components in the order of their eigenvalues."""
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """A pruned model, what it leaves out, and the figures before and after if there are labels."""
+    """A pruned model, the components that it leaves out, and evaluations before and after if there are labels."""
 
     model: Model
     dropped: Drop
@@ -41,21 +41,21 @@ def prune(
 ) -> Pruning:
     """Returns the model without some of its components, fitted and calibrated on the same images as before.
 
-    Exactly one of `border`, `keep_best` and `drop` must be given. What was dropped before stays out.
+    Give exactly one of `border`, `keep_best` and `drop`. Components that were left out before stay out.
 
     Args:
         model: of detector `gaussian`.
-        source: the data it was fitted on, with or without labels; by default looked for where it was then.
-        border: leave out components whose mean on the border of normal images is this many times that inside, or more.
+        source: the data it was fitted on, with or without labels; by default at its path of that time.
+        border: leave out components whose mean on the border of good images is at least this many times that inside.
         keep_best: keep only this many of each layer, with the highest AUROC on the labelled images. The choice uses the
-            labels, so the figures afterwards are better than those on other images will be.
+            labels, so the later figures on these images are too good.
         drop: indices, as `INDEX`, or `LAYER:INDEX` if there are several layers.
         progress: called with the stage, and how many images of how many are done.
 
     Raises:
         SettingError: the detector has no components that all positions share, there is no such component, or none
             would be left.
-        SourceError: the images are no longer there, or are others, or there are no masks to choose by.
+        SourceError: the images are no longer there or have changed, or there are no masks to choose by.
     """
     found = gaussian(model)
     if sum(way is not None for way in (border, keep_best, drop)) != 1:
@@ -90,7 +90,7 @@ def prune(
 
 def _all_but_best(model: Model, dataset: Dataset, count: int, progress: Progress | None) -> Drop:
     if count < 1:
-        raise SettingError(f"{count} components to keep are too few; give 1 or more")
+        raise SettingError(f"{count} components to keep is out of range; give 1 or more")
     if not dataset.has_masks:
         raise SourceError(f"{dataset.root}: has no masks to choose components by; give a border effect or a list")
     chosen = []

@@ -1,7 +1,7 @@
 """Surveys components over many images: their values, where these are large, and how well each finds defects.
 
-One pass, in memory that does not grow with the images. Values are counted in cells a 256th of an octave wide, so a
-percentile is right to 0.4 % and an AUROC of pixels to a thousandth, usually to a ten-thousandth.
+It takes one pass, in memory that does not grow with the images. Values are counted in cells a 256th of an octave wide,
+so a percentile is exact to 0.4 % and a pixel AUROC to 0.001, usually to 0.0001.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ Floats = NDArray[np.float64]
 
 CELLS = 32 * 256
 LOWEST = 2.0**-16
-"""Values at or below this share one cell; those 32 octaves above it share another."""
+"""Values at or below this share one cell; values more than 32 octaves above it share another."""
 
 
 @dataclass
 class Survey:
-    """Counts and sums of K components of a layer, and of the components' sum, which comes last.
+    """Counts and sums for the K components of a layer, and for the components' sum, which comes last.
 
     Attributes:
-        images: how many were seen.
+        images: how many images were counted.
         counts: values by cell at the positions of the layer (K + 1, CELLS).
-        pixels: normal and defective pixels by cell (2, K + 1, CELLS); zero where there were no masks.
+        pixels: good and defective pixels by cell (2, K + 1, CELLS); zero without masks.
         total: sums of the values at each position (K + 1, h, w).
         squares: sums of their squares (K + 1,).
         gradients: sum of the images' gradient magnitude over positions, and of its squares (2,).
@@ -74,7 +74,7 @@ class Survey:
     def update(
         self, maps: Tensor, images: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]] | None = None
     ) -> Survey:
-        """Takes in squared components (B, K, h, w), images (B, H, W, 3) and, if known, masks (H, W), in place."""
+        """Adds squared components (B, K, h, w), images (B, H, W, 3) and, if known, masks (H, W), in place."""
         maps = torch.cat([maps, maps.sum(1, keepdim=True)], 1)
         grid = (int(maps.shape[2]), int(maps.shape[3]))
         size = (int(images.shape[1]), int(images.shape[2]))
@@ -98,7 +98,7 @@ class Survey:
         return self
 
     def merge(self, other: Survey) -> Survey:
-        """Returns the survey of the images of both."""
+        """Returns the survey of both sets of images."""
         return Survey(
             self.images + other.images,
             self.counts + other.counts,
@@ -111,7 +111,7 @@ class Survey:
         )
 
     def percentile(self, share: float = 0.99) -> Floats:
-        """Returns the value that this share of positions does not exceed, of each component and the sum (K + 1,)."""
+        """Returns the value that this share of positions does not exceed, for each component and the sum (K + 1,)."""
         return np.array([_quantile(counts, share) for counts in self.counts])
 
     def percentile_together(self, share: float = 0.99) -> float:
@@ -119,12 +119,12 @@ class Survey:
         return _quantile(self.counts[:-1].sum(0), share)
 
     def share_within(self, limit: float) -> Floats:
-        """Returns the share of each component's values in cells below that of the limit (K + 1,)."""
+        """Returns the share of each component's values in cells below the cell of the limit (K + 1,)."""
         cell = int(_cells(torch.tensor(limit)))
         return np.asarray(self.counts[:, :cell].sum(1) / np.maximum(self.counts.sum(1), 1))
 
     def auroc(self) -> list[float | None]:
-        """Returns the area under the ROC curve of pixels, by each component alone and by the sum."""
+        """Returns the pixel AUROC of each component alone, and of the sum."""
         edges = _lower_edges()
         found = []
         for negatives, positives in zip(*self.pixels, strict=True):
@@ -133,14 +133,14 @@ class Survey:
         return found
 
     def ring(self, *, corners: bool = False) -> Floats:
-        """Returns the mean value on the outermost positions, or on the four corners, over that inside (K + 1,).
+        """Returns the mean value on the outermost positions, or on the four corners, divided by that inside (K + 1,).
 
         Raises:
-            SettingError: the layer has no positions inside.
+            SettingError: the layer has only outermost positions.
         """
         height, width = self.total.shape[1:]
         if height < 3 or width < 3:
-            raise SettingError(f"a layer of {height}x{width} positions has none inside; take a finer one")
+            raise SettingError(f"a layer of {height}x{width} positions has only a border; use a finer layer")
         outside = np.zeros((height, width), bool)
         if corners:
             outside[:: height - 1, :: width - 1] = True
@@ -150,9 +150,9 @@ class Survey:
         return np.asarray(self.total[:, outside].mean(1) / np.maximum(inside, 1e-300))
 
     def frontier(self) -> Floats:
-        """Returns Pearson's correlation of the values with the image's gradient magnitude at a position (K + 1,).
+        """Returns Pearson's correlation of the values with the image's gradient magnitude, over positions (K + 1,).
 
-        It is zero if one of the two never varies.
+        It is zero if one of the two is constant.
         """
         count = max(self.images * self.total[0].size, 1)
         mean, mean_edge = self.total.sum((1, 2)) / count, self.gradients[0] / count
@@ -165,7 +165,7 @@ class Survey:
 def survey(
     model: Model, samples: Sequence[Sample], *, masks: bool = False, progress: Progress | None = None
 ) -> list[Survey]:
-    """Returns for each layer a survey of a `gaussian` model's components; unreadable images are left out.
+    """Returns a survey of a `gaussian` model's components for each layer; unreadable images are left out.
 
     Args:
         model: fitted.
@@ -206,14 +206,14 @@ def gaussian(model: Model) -> Gaussian:
     """Returns the model's detector. Raises `SettingError` if it is not `gaussian`."""
     if not isinstance(model.learned.detector, Gaussian):
         raise SettingError(
-            f"this needs the whitened components of detector gaussian, the model's is {model.recipe.detector}; "
-            "`blemish explain MODEL IMAGE` shows what it can explain by"
+            f"this needs the components of detector gaussian, but the model's detector is {model.recipe.detector}; "
+            "`blemish explain MODEL IMAGE` works with it"
         )
     return model.learned.detector
 
 
 def squared_components(model: Model, images: NDArray[np.uint8]) -> list[Tensor]:
-    """Returns for each layer the squared whitened components (B, K, h, w) of images (B, H, W, 3)."""
+    """Returns the squared whitened components (B, K, h, w) of images (B, H, W, 3), for each layer."""
     head = cast(ComponentsHead, model.scoring.head)  # a `gaussian` model has one
     (arrays,) = model.extractor.run([images])
     with torch.inference_mode():
@@ -237,14 +237,14 @@ def _batches(samples: Sequence[Sample], geometry: Geometry) -> Iterator[tuple[li
 
 
 def _cells(values: Tensor) -> Tensor:
-    """Returns the cell of each value, from the bits of its float32: exponent and eight bits of the mantissa."""
+    """Returns the cell of each value, taken from the exponent and eight bits of the mantissa of its float32."""
     lowest = int(torch.tensor(LOWEST).view(torch.int32)) >> 15
     bits = values.float().contiguous().view(torch.int32) >> 15
     return bits.sub_(lowest).clamp_(0, CELLS - 1)
 
 
 def _lower_edges() -> Floats:
-    """Returns the least value of each cell (CELLS,)."""
+    """Returns the smallest value of each cell (CELLS,)."""
     lowest = int(torch.tensor(LOWEST).view(torch.int32)) >> 15
     bits = (torch.arange(CELLS, dtype=torch.int32) + lowest) << 15
     return np.asarray(bits.view(torch.float32).double().numpy())

@@ -1,4 +1,4 @@
-"""Evaluates a model on labelled images, and tells whether two models differ."""
+"""Evaluates models on labelled images, and tests whether two models differ."""
 
 from blemish.evaluation.evaluate import Evaluation, compared, evaluate
 from blemish.evaluation.origin import Origin

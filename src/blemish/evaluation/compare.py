@@ -1,4 +1,4 @@
-"""Compares detectors and rungs of quality on the user's own images: what each takes, and how well it detects."""
+"""Compares detectors and qualities on the user's own images: time, size, and how well each detects."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from blemish.progress import Progress
 from blemish.storage import Scratch, check_free
 
 DETECTOR = "fre"
-"""Fitted at every rung by default."""
+"""Fitted at every quality by default."""
 
 OTHERS = ("padim", "gaussian")
-"""Fitted besides at `BALANCED` by default."""
+"""Also fitted at `BALANCED` by default."""
 
 TIMED = 64
 """Images that are timed, at most."""
@@ -37,7 +37,7 @@ class Entrant:
 
     Attributes:
         detector: its name.
-        quality: a rung; `None` for a detector that looks at the images themselves.
+        quality: one of `QUALITIES`; `None` for a detector that needs no backbone.
     """
 
     detector: str
@@ -49,7 +49,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Detection:
-    """How well one of them detects on the labelled images. Figures lie between 0 and 1; an undefined one is `None`.
+    """How well a model detects on the labelled images. Figures are between 0 and 1; an undefined one is `None`.
 
     Attributes:
         image_auroc: of the images' scores.
@@ -75,13 +75,13 @@ class Compared:
         detector, quality: as they were asked for.
         backbone: timm's name, or `pixels`.
         shape: height and width of the model's input.
-        copies: shifted copies of each image that were learned from.
-        fit_seconds: wall time of learning and calibrating, decoding included; the network was ready before.
+        copies: shifted copies of each image that the model learned from.
+        fit_seconds: wall time of learning and calibrating, with decoding but without loading the network.
         seconds_per_image: wall time of predicting, decoding included.
         bytes: of the saved model.
-        images: how many images' scores calibrate it.
+        images: how many images calibrated it.
         folds: of the cross-fit; 0 if these images were held out.
-        stated_rate: of false alarms.
+        stated_rate: the stated false-alarm rate.
         detection: on the labelled images; `None` if there are none.
     """
 
@@ -100,16 +100,16 @@ class Compared:
 
     @property
     def name(self) -> str:
-        """Detector and rung."""
+        """Detector and quality."""
         return str(Entrant(self.detector, self.quality))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """The result of `compare`.
 
     Attributes:
-        dataset: that all were fitted on.
+        dataset: the data that all models were fitted on.
         rows: one for each fit, in order.
     """
 
@@ -118,7 +118,7 @@ class Comparison:
 
     @property
     def missing(self) -> str | None:
-        """A line that says which figures there cannot be, and what they would need; `None` if there are all."""
+        """A line that says which figures are missing and what they would need; `None` if none is missing."""
         test = self.dataset.test
         kinds = {sample.is_anomalous for sample in test}
         if not test:
@@ -129,7 +129,7 @@ class Comparison:
         if len(kinds) < 2:
             there, absent = ("good", "anomalous") if kinds == {False} else ("anomalous", "good")
             return f"all labelled images are {there}; the image AUROC needs {absent} ones too"
-        return None if self.dataset.has_masks else "no masks, so there are no figures of pixels"
+        return None if self.dataset.has_masks else "no masks, so there are no pixel figures"
 
     @property
     def unreadable(self) -> int:
@@ -137,7 +137,7 @@ class Comparison:
         return max((row.detection.unreadable for row in self.rows if row.detection), default=0)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the figures, as JSON can hold them."""
+        """Returns the figures as JSON values."""
         return {"source": self.dataset.root, "missing": self.missing, "rows": [asdict(row) for row in self.rows]}
 
 
@@ -157,16 +157,16 @@ def compare(
     progress: Progress | None = None,
     announce: Announce | None = None,
 ) -> Comparison:
-    """Returns what several detectors and rungs of quality take and detect, each a fit of its own on the same images.
+    """Fits several detectors and qualities on the same images; returns the time, size and detection of each.
 
-    By default these are `fre` at every rung, and `padim` and `gaussian` at `balanced`. The layers of detectors differ,
-    so the backbone runs once for each fit.
+    By default these are `fre` at every quality, and `padim` and `gaussian` at `balanced`. The layers of detectors
+    differ, so the backbone runs once for each fit.
 
     Args:
-        source: a path, `layout:PATH`, or a data set that was read. Its training part is fitted on. Its test part, if
-            there is one, is evaluated on.
-        qualities: rungs, each for every detector; `balanced` if only detectors are given.
-        detectors: names; `fre` if only rungs are given. One that looks at the images themselves has no rungs.
+        source: a path, `layout:PATH`, or a data set that was read. Models are fitted on its training part and evaluated
+            on its test part, if there is one.
+        qualities: names, each used for every detector; `balanced` if only detectors are given.
+        detectors: names; `fre` if only qualities are given. A detector that needs no backbone is fitted once.
         tile, false_alarm_rate, seed, engine, device, skip_bad: as in `fit`, for all.
         out: a folder to keep the models in, as `<detector>-<quality>.blemish`.
         force: replace models that are there.
@@ -174,7 +174,7 @@ def compare(
         announce: called before each pass over the images, with what is fitted and what it will need.
 
     Raises:
-        BlemishError: as `fit` and `evaluate` raise it; names are checked and places for models found free first.
+        BlemishError: as in `fit` and `evaluate`. Names and the places of models are checked first.
     """
     entrants = enter(qualities, detectors)
     dataset = source if isinstance(source, Dataset) else read_source(source, seed)
@@ -206,7 +206,7 @@ def enter(qualities: Sequence[str] | None, detectors: Sequence[str] | None) -> l
     """Returns what `compare` fits, in order, each once.
 
     Raises:
-        SettingError: no rung or no detector has one of the names, or none is named.
+        SettingError: a quality or a detector is not known, or none is given.
     """
     from blemish.detectors import find_detector
 
@@ -215,17 +215,17 @@ def enter(qualities: Sequence[str] | None, detectors: Sequence[str] | None) -> l
     for name in detectors or ():
         find_detector(name)
     if (qualities is not None and not qualities) or (detectors is not None and not detectors):
-        raise SettingError("nothing is named to compare; give one or more, or leave the choice to blemish")
+        raise SettingError("there is nothing to compare; give one or more names, or leave both out for the default")
     if qualities is None and detectors is None:
-        found = [Entrant(DETECTOR, rung) for rung in QUALITIES] + [Entrant(other, BALANCED) for other in OTHERS]
+        found = [Entrant(DETECTOR, quality) for quality in QUALITIES] + [Entrant(other, BALANCED) for other in OTHERS]
     else:
         pairs = itertools.product(detectors or (DETECTOR,), qualities or (BALANCED,))
-        found = [Entrant(name, None if find_detector(name).sees_pixels else rung) for name, rung in pairs]
+        found = [Entrant(name, None if find_detector(name).sees_pixels else quality) for name, quality in pairs]
     return list(dict.fromkeys(found))
 
 
 def _timed(fitting: Callable[..., Model], entrant: Entrant, announce: Announce | None) -> tuple[Model, float]:
-    """Returns the fitted model, and the seconds since its network was ready and its plan was made."""
+    """Returns the fitted model, and the seconds of its fit after its network was loaded and its plan was made."""
     started = 0.0
 
     def planned(plan: Plan) -> None:
@@ -251,7 +251,7 @@ def _measured(
     force: bool,
     progress: Progress | None,
 ) -> Compared:
-    """Returns the figures of one fitted model; it is saved at the place, if there is one."""
+    """Returns the figures of one fitted model, and saves it if a place is given."""
     recipe, calibration = model.recipe, model.calibration
     return Compared(
         detector=entrant.detector,
@@ -270,10 +270,10 @@ def _measured(
 
 
 def _seconds_per_image(model: Model, dataset: Dataset) -> float:
-    """Returns the mean time of some images spread over the test part, or else the training part."""
+    """Returns the mean seconds for some images of the test part, or else of the training part."""
     samples = dataset.test or dataset.train
     paths = [samples[index].path for index in evenly_spaced(len(samples), TIMED)]
-    for _ in model.predict(paths, errors="keep"):  # compiles the graphs, and fills the system's cache of files
+    for _ in model.predict(paths, errors="keep"):  # compiles the graphs and fills the system's file cache
         pass
     start = time.perf_counter()
     for _ in model.predict(paths, errors="keep"):

@@ -1,4 +1,4 @@
-"""Judges the test part once, and counts what every figure of an evaluation is made of."""
+"""Judges the test part once, and counts everything that the figures of an evaluation need."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blemish.model import Model, Prediction
 from blemish.progress import Progress
 
 OVERLAPS = (0.3, 0.5)
-"""Least overlaps at which a box matches a true one."""
+"""Smallest overlaps (IoU) at which a box matches a true one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Counts:
 
     @cached_property
     def worths(self) -> Worths | None:
-        """What AUPIMO needs of the good images; first asked for when all of them are counted."""
+        """What AUPIMO needs from the good images; used only after all of them were counted."""
         return self.normal.worths()
 
     @property
@@ -67,7 +67,7 @@ class Counts:
         return [(each.sample, each.prediction) for each in self.judged]
 
     def per_image(self, dataset: Dataset) -> PerImage:
-        """Returns the figures of each image that was judged, named below the folder that holds the whole test part."""
+        """Returns the figures of each judged image; names begin below the folder that holds the whole test part."""
         names = [_posix(sample) for sample in dataset.test]
         root = _shared(min(names), max(names))
         return PerImage(
@@ -80,7 +80,7 @@ class Counts:
         )
 
     def update_pixels(self, counts: MapCounts, sample: Sample) -> tuple[float | None, float | None]:
-        """Takes in one image's pixels; returns their AUROC and AUPIMO."""
+        """Adds one image's pixels; returns their AUROC and AUPIMO."""
         self.tallies.setdefault(sample.kind, PixelTally()).add(counts)
         self.cells.add(counts, sample.is_anomalous)
         if not sample.is_anomalous:
@@ -98,7 +98,7 @@ class Counts:
 def count(model: Model, dataset: Dataset, progress: Progress | None) -> Counts:
     """Returns the counts over the test part of a data set, in its order.
 
-    Good images are judged first: they decide at which thresholds AUPIMO looks, so that no anomalous map need be kept.
+    Good images are judged first: they set the thresholds of AUPIMO, so that no anomalous map must be kept.
 
     Raises:
         ImageError: a mask is unreadable or of another size than its image.
@@ -130,12 +130,12 @@ def _posix(sample: Sample) -> str:
 
 
 def _shared(first: str, last: str) -> int:
-    """Returns how many characters of folders two paths have in common."""
+    """Returns the length of the folders that two paths have in common, in characters."""
     same = next((place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
     return first.rfind("/", 0, same) + 1
 
 
 def _masks(samples: list[Sample], geometry: Geometry) -> Iterator[NDArray[np.bool_] | ImageError]:
-    """Yields ground truth of the size of the maps, in order, or its error; an image without a mask has no defect."""
+    """Yields the ground truth of each image at the size of the maps, or its error; without a mask, it has no defect."""
     size = geometry.shape[0] * geometry.shape[1] if geometry.tile is None else MAX_PIXELS
     return decode_ahead(partial(read_truth, geometry=geometry), samples, ahead=waiting(size, 32))

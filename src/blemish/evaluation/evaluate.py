@@ -22,37 +22,37 @@ from blemish.model import Model, Prediction
 from blemish.progress import Progress, reported
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
-"""False-alarm rates that are compared, as far as the calibration allows them."""
+"""False-alarm rates that are compared, if the calibration allows them."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found. Figures lie between 0 and 1; an undefined one is `None`.
+    """The result of `evaluate`. Figures are between 0 and 1; an undefined one is `None`.
 
     Attributes:
-        dataset: what was evaluated on.
-        image: `auroc`, `aupr`, `f1_max`, and the counts `normal` and `anomalous`.
-        pixel: of all pixels together `auroc`, `aupr`, `f1_max`, and `aupro`; and the means over anomalous images of
-            `auroc_per_image` and `aupimo`. All are `None` if there are no masks; `aupimo` also if the normal images
-            do not resolve false positive rates of 1e-5 to 1e-4.
+        dataset: the data of the evaluation.
+        image: `auroc`, `aupr`, `f1_max`, and the counts `normal` (good images) and `anomalous`.
+        pixel: `auroc`, `aupr`, `f1_max` and `aupro` of all pixels together; `auroc_per_image` and `aupimo`, which are
+            means over anomalous images. All are `None` if there are no masks; `aupimo` also if the good images have
+            too few pixels to resolve false positive rates of 1e-5 to 1e-4.
         decisions: `threshold`, the `stated_rate`, the realised `false_alarm_rate` and `detection_rate`, and
-            `false_alarms_by_chance`, the range of counts that the stated rate gives in 95 of 100 cases.
+            `false_alarms_by_chance`, the range of counts that the stated rate gives in 95 % of cases.
         rates: for each of `RATES` that the calibration allows: the `rate`, its `threshold`, and the realised
             `false_alarm_rate` and `detection_rate`.
-        boxes: found around what lies above the `level` for boxes, whose stated rate is `box_rate`, compared with boxes
+        boxes: boxes around the parts of maps above `level`, whose stated rate is `box_rate`, compared with boxes
             around the masks' parts: the counts `found` and `true`; `good_with_boxes`, the realised share of good
-            images that show any; and in `overlaps` for each of `OVERLAPS` the `iou`, `matched`, `precision`, `recall`,
-            `f1`, and `false_per_image`, boxes without a match for each image. Empty if there are no masks.
+            images that show a box; and in `overlaps`, for each of `OVERLAPS`, `iou`, `matched`, `precision`, `recall`,
+            `f1`, and `false_per_image` (unmatched boxes per image). Empty if there are no masks.
         per_class: for each class of anomaly against all good images `image`, `pixel` and `detection_rate`, and the
             `count` of its images.
-        class_means: the means over these classes of `image_auroc`, `pixel_auroc` and `aupro`, where each class counts
-            the same; `None` if it is undefined for one of them.
+        class_means: the means over these classes of `image_auroc`, `pixel_auroc` and `aupro`, all with the same weight;
+            `None` if a figure is undefined for one class.
         per_image: the figures of each of `results`.
-        seconds_per_image: wall time, with decoding and ground truth.
+        seconds_per_image: wall time, with decoding and reading of masks.
         results: samples with their predictions (without maps), in order.
         unreadable: predictions that have an error instead of a score.
-        pixels: counts of the maps' values against the masks.
-        origin: the model, its settings, and the versions of what computed.
+        pixels: counts of the maps' values in good and in defective pixels.
+        origin: the model, its settings, and the versions of the software.
     """
 
     dataset: Dataset
@@ -71,7 +71,7 @@ class Evaluation:
     origin: Origin
 
     def __repr__(self) -> str:
-        """Returns the figures that matter, in up to five lines."""
+        """Returns the main figures, in up to five lines."""
 
         def told(figures: dict[str, Any], *names: str) -> str:
             found = ((name, figures.get(name)) for name in names)
@@ -90,7 +90,7 @@ class Evaluation:
         return "\n".join(filter(None, lines))
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the figures and what they were made with, as JSON can hold them."""
+        """Returns the figures and their origin as JSON values."""
         return {
             **self.origin.as_dict(),
             "data": {
@@ -114,10 +114,10 @@ class Evaluation:
 
     @cached_property
     def intervals(self) -> dict[str, Interval | None]:
-        """For each figure that has one, the interval that holds its true value in 95 of 100 samples of images.
+        """The 95 % interval of each defined figure: it holds the true value for 95 of 100 samples of images.
 
-        The figures are `image_auroc`, `pixel_auroc`, `pixel_auroc_per_image`, `aupro` and `aupimo`, those of them that
-        are defined. An interval is `None` if the images are too few, or tell nothing (`metrics.interval`).
+        The figures are `image_auroc`, `pixel_auroc`, `pixel_auroc_per_image`, `aupro` and `aupimo`. An interval is
+        `None` if there are too few images, or all values are the same (`metrics.interval`).
         """
         return self.per_image.intervals()
 
@@ -130,10 +130,10 @@ class Evaluation:
 def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | bool | None = None) -> Evaluation:
     """Returns the figures of a model on the test part of a source.
 
-    Pixels are counted at the model's input size, or at a photograph's own if it is cut into tiles.
+    Pixels are counted at the model's input size, or at a photograph's own size if it is cut into tiles.
 
     Args:
-        model: fitted; its seed decides the split of sources that have none of their own.
+        model: fitted; its seed decides the split of sources that have no split of their own.
         source: a path, `layout:PATH`, or a data set that was read.
         progress: called with the stage, and how many images of how many are done; `True` prints it.
 
@@ -188,8 +188,8 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | bo
 def compared(first: Evaluation | PerImage, second: Evaluation | PerImage) -> list[Difference]:
     """Returns how two models differ on the same images: the figures of both, and intervals of their differences.
 
-    Both see the same draws of images, so what is hard for both alike makes no interval wider. Each interval is at 95 %
-    by itself: of twenty comparisons of equals, one differs by chance.
+    Both models are evaluated on the same resampled images, so an image that is hard for both makes no interval wider.
+    Each 95 % interval holds for one comparison: of twenty comparisons of equals, one differs by chance.
 
     Args:
         first, second: evaluations on one test part, or their `per_image`.
@@ -205,7 +205,7 @@ def _image_means(per_image: PerImage, among: NDArray[np.bool_] | None = None) ->
 
 
 def _class_means(per_class: dict[str, dict[str, Any]]) -> dict[str, float | None]:
-    """Returns means over the classes of anomaly, where each class counts the same."""
+    """Returns means over the classes of anomaly; each class has the same weight."""
 
     def mean(figures: list[float | None]) -> float | None:
         defined = [figure for figure in figures if figure is not None]

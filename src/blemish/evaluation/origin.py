@@ -1,4 +1,4 @@
-"""What an evaluation was made with: the model, its settings, and the versions of what computed."""
+"""The origin of an evaluation: the model, its settings, and the versions of the software."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from blemish.storage.cards import digest_of
 
 @dataclass(frozen=True)
 class Origin:
-    """What an evaluation was made with.
+    """The origin of an evaluation.
 
     Attributes:
-        path: of the saved model, as text; `None` if it is in memory only.
-        digest: SHA-256 of the saved model, the one in its `model.json`; `None` if it is in memory only.
+        path: of the saved model; `None` if it is only in memory.
+        digest: SHA-256 of the saved model, from its `model.json`; `None` if it is only in memory.
         detector, settings: of the model.
-        backbone, weights, layers: whose features it looks at, and where the weights came from.
+        backbone, weights, layers: network, origin of its weights, and layers of the features.
         input: height and width of the model's input.
         seed: of the fit.
         fitted_on: where the images of the fit came from.
-        images: how many the fit used.
+        images: how many images the fit used.
         fitted: date and time of the fit, ISO 8601, UTC.
-        fitted_with: versions of the fit.
-        versions: of this evaluation: Python, blemish and what computes.
+        fitted_with: versions of the software at the fit.
+        versions: of the software at this evaluation: Python, blemish and the libraries that compute.
         created: date and time of this evaluation, ISO 8601, UTC.
     """
 
@@ -48,7 +48,7 @@ class Origin:
 
     @classmethod
     def of(cls, model: Model) -> Origin:
-        """Returns what is known of a model, with today's versions and the time."""
+        """Returns the origin of an evaluation of this model, made now."""
         store, recipe, provenance = model.store, model.recipe, model.provenance
         saved = store if isinstance(store, Saved) else None
         return cls(
@@ -70,7 +70,7 @@ class Origin:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns `model`, `versions` and `created`, as JSON can hold them."""
+        """Returns `model`, `versions` and `created` as JSON values."""
         model = {
             "path": self.path,
             "digest": self.digest,

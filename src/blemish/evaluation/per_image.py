@@ -1,4 +1,4 @@
-"""Figures of single images, and what follows from them: confidence intervals, and which of two detectors is better."""
+"""Figures of single images; from them confidence intervals, and whether one of two detectors is better."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FIGURES = {
     "aupro": "AUPRO",
     "aupimo": "AUPIMO",
 }
-"""Figures that have intervals, and what they are called."""
+"""Figures that have intervals, and their names in tables."""
 
 MEANS = {"pixel_auroc_per_image": "pixel_auroc", "aupimo": "aupimo"}
-"""Figures that are means over images, and the values that they are means of."""
+"""Figures that are means over images, and the attributes that they average."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class PerImage:
 
     Attributes:
         names: of the images, below the folder that holds the whole test part.
-        anomalous: whether each is.
+        anomalous: whether each image is anomalous.
         scores: of the model.
-        pixel_auroc: of each image's own pixels; not a number where it is undefined.
-        aupimo: likewise.
+        pixel_auroc: of each image's own pixels; NaN if it is undefined.
+        aupimo: of each image; NaN if it is undefined.
         cells: counts of pixels, for the intervals of figures of all pixels; `None` if they were not kept.
     """
 
@@ -49,7 +49,7 @@ class PerImage:
 
     @classmethod
     def from_rows(cls, rows: Iterable[dict[str, Any]]) -> PerImage:
-        """Returns the figures that `rows` gave, for example after they were written as JSON; cells are not among them.
+        """Returns figures from the result of `rows`, for example after they were saved as JSON; without `cells`.
 
         Raises:
             SettingError: a row lacks a value.
@@ -58,13 +58,13 @@ class PerImage:
         wanted = ("name", "is_anomalous", "score", "pixel_auroc", "aupimo")
         for number, row in enumerate(listed):
             if absent := [key for key in wanted if key not in row]:
-                raise SettingError(f"image {number} has no {absent[0]}; give the rows that an evaluation gave")
+                raise SettingError(f"image {number} has no {absent[0]}; give the rows of an evaluation")
         names, anomalous, *columns = ([row[key] for row in listed] for key in wanted)
         scores, pixel_auroc, aupimo = (np.array(column, np.float64) for column in columns)
         return cls(tuple(names), np.array(anomalous, bool), scores, pixel_auroc, aupimo)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Returns `name, is_anomalous, score, pixel_auroc, aupimo` of each image, as JSON can hold them."""
+        """Returns `name, is_anomalous, score, pixel_auroc, aupimo` of each image as JSON values."""
         columns = (self.scores, self.pixel_auroc, self.aupimo)
         values = ([None if np.isnan(number) else float(number) for number in column] for column in columns)
         return [
@@ -73,18 +73,18 @@ class PerImage:
         ]
 
     def mean(self, column: str, among: NDArray[np.bool_] | None = None) -> float | None:
-        """Returns the mean of `pixel_auroc` or `aupimo` over the images that have it; `None` if none has.
+        """Returns the mean of `pixel_auroc` or `aupimo` over the images that have it; `None` if none has it.
 
         Args:
-            column: which.
-            among: (n,) which images to look at; all by default.
+            column: `pixel_auroc` or `aupimo`.
+            among: (n,) which images to use; all by default.
         """
         found: Floats = getattr(self, column)
         chosen = found[~np.isnan(found) if among is None else among & ~np.isnan(found)]
         return float(chosen.mean()) if len(chosen) else None
 
     def intervals(self) -> dict[str, Interval | None]:
-        """Returns the interval at 95 % of each of `FIGURES` that is defined; `None` where the images are too few."""
+        """Returns the 95 % interval of each defined figure of `FIGURES`; `None` if there are too few images."""
         found: dict[str, Interval | None] = {}
         for name, classes, (figure,) in _figures(self):
             exact = name == "image_auroc"
@@ -98,8 +98,8 @@ class Difference:
 
     Attributes:
         figure: one of `FIGURES`.
-        first, second: the figure of each, over the images for which both have it.
-        interval: of `first` less `second`; `None` if the images are too few, or tell nothing.
+        first, second: the figure of each detector, over the images for which both have it.
+        interval: of `first` minus `second`; `None` if there are too few images, or all values are the same.
     """
 
     figure: str
@@ -109,21 +109,21 @@ class Difference:
 
     @property
     def difference(self) -> float:
-        """The first figure less the second one."""
+        """The first figure minus the second one."""
         return self.first - self.second
 
     @property
     def differs(self) -> bool | None:
-        """Whether the two differ at 95 %; `None` if these images cannot tell."""
+        """Whether the two differ, by the 95 % interval; `None` if there is no interval."""
         return None if self.interval is None else not self.interval.low <= 0 <= self.interval.high
 
     @property
     def verdict(self) -> str:
-        """`differs`, `does not differ`, or `cannot be told`."""
-        return {True: "differs", False: "does not differ", None: "cannot be told"}[self.differs]
+        """`differs`, `does not differ`, or `not known`."""
+        return {True: "differs", False: "does not differ", None: "not known"}[self.differs]
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns what JSON can hold."""
+        """Returns the difference as JSON values."""
         return {
             "figure": self.figure,
             "first": self.first,
@@ -135,7 +135,7 @@ class Difference:
 
 
 def differences(first: PerImage, second: PerImage) -> list[Difference]:
-    """Returns the difference of each of `FIGURES` that both have, with its interval at 95 %; both see the same draws.
+    """Returns the difference of each figure of `FIGURES` that both have, with its 95 % interval from the same draws.
 
     Raises:
         SettingError: the images are not the same, by name, or their labels differ.
@@ -150,7 +150,7 @@ def differences(first: PerImage, second: PerImage) -> list[Difference]:
 
 
 def _figures(*detectors: PerImage) -> Iterator[tuple[str, NDArray[Any], list[Figure]]]:
-    """Yields each figure that is defined for all detectors, the classes of what is drawn, and the figure of each."""
+    """Yields each figure that all detectors have: its name, the classes of the images, and one figure for each."""
     anomalous = detectors[0].anomalous
     cells = [each.cells for each in detectors]
     pixels = [each.figures() for each in cells if each is not None]
@@ -170,14 +170,14 @@ def _figures(*detectors: PerImage) -> Iterator[tuple[str, NDArray[Any], list[Fig
 
 
 def _aligned(first: PerImage, second: PerImage) -> PerImage:
-    """Returns the second one's figures in the order of the first one's; its cells are kept if that is its own order."""
+    """Returns the second detector's figures in the first one's order; its cells only if the order is the same."""
     if first.names != second.names:
         alone = set(first.names) ^ set(second.names)
         if alone or len(set(first.names)) < max(len(first.names), len(second.names)):
             example = f"for example {min(alone)}" if alone else "and some names occur more than once"
             raise SettingError(
-                f"the {len(first.names)} and the {len(second.names)} images are not the same ones, {example}; evaluate "
-                "both models on one test part, of which both can read every image"
+                f"the {len(first.names)} and the {len(second.names)} images are not the same, {example}; evaluate both "
+                "models on one test part in which every image can be read"
             )
         place = {name: index for index, name in enumerate(second.names)}
         order = np.array([place[name] for name in first.names], int)

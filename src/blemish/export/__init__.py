@@ -1,4 +1,4 @@
-"""One graph of a model for another runtime, checked before it is called good."""
+"""Exports a model as one graph for another runtime, after checking it on real images."""
 
 from __future__ import annotations
 

@@ -19,14 +19,14 @@ from blemish.model import Model
 from blemish.progress import Progress
 
 SINGLE, HALF = 1e-3, 5e-3
-"""The largest relative difference of a score that is allowed, by precision. Of maps twice as much is: where the score
-is the root of a map's values, these differ by twice the share."""
+"""The largest allowed relative difference of a score, in single and in half precision. Maps may differ by twice as
+much, since a score may be the square root of a map's values."""
 
 IMAGES, PHOTOGRAPHS = 16, 4
-"""Images that are compared, and photographs that are cut into tiles."""
+"""Images that are compared, at most; fewer if they are photographs that are cut into tiles."""
 
 FAINT = 0.1
-"""A score is compared with this share of the median score that calibrated, if it is smaller."""
+"""The difference of a score is relative to the score, but to at least this share of the median calibration score."""
 
 NAMED = 3
 """Images that an error names, at most."""
@@ -37,15 +37,15 @@ class Agreement:
     """How well an export agrees with the model.
 
     Attributes:
-        images: that both have scored.
-        runtime: that has run the export, and its version.
-        allowed: the largest relative difference of a score that is allowed; of a map, twice as much.
-        score_largest: of the relative differences of scores.
-        score_mean: of these.
+        images: how many images both have scored.
+        runtime: what has run the export, and its version.
+        allowed: the largest allowed relative difference of a score; for a map, twice as much.
+        score_largest: the largest relative difference of a score.
+        score_mean: the mean of these differences.
         map_largest: the largest difference of a map's value, as a share of the map's largest value or of the upper half
             of the display scale, whichever is larger.
-        flipped: names of images whose verdict is another one, although the score is further from the threshold than
-            rounding explains.
+        flipped: names of images whose verdict changed, although the score is further from the threshold than rounding
+            explains.
     """
 
     images: int
@@ -60,19 +60,19 @@ class Agreement:
         return (
             f"checked on {number_of(self.images, 'image')} in {self.runtime}: scores differ by "
             f"{self.score_largest:.2g} at most and {self.score_mean:.2g} on average, maps by "
-            f"{self.map_largest:.2g} (allowed: {self.allowed:g}, of maps {2 * self.allowed:g})"
+            f"{self.map_largest:.2g} (allowed: {self.allowed:g}, for maps {2 * self.allowed:g})"
         )
 
 
 def images_to_check(model: Model, source: str | None) -> list[Location]:
-    """Returns some images to compare on: of those that calibrated the model, from the lowest score to the highest.
+    """Returns images for the comparison: some that calibrated the model, evenly from the lowest score to the highest.
 
     Args:
         model: fitted, or loaded.
         source: other images, as `Model.predict` takes them.
 
     Raises:
-        SourceError: the images that calibrated are not where they were.
+        SourceError: the images that calibrated the model are no longer there.
     """
     most = IMAGES if model.recipe.geometry.tile is None else PHOTOGRAPHS
     if source is not None:
@@ -84,7 +84,7 @@ def images_to_check(model: Model, source: str | None) -> list[Location]:
 
 
 def _calibrating(model: Model) -> list[Location]:
-    """Returns the images that calibrated the model, by score, as far as they are still there."""
+    """Returns the images that calibrated the model, by score; missing ones are left out."""
     origin = model.provenance.calibrated_on.source
     try:
         dataset = read_source(origin, model.recipe.seed)
@@ -94,7 +94,7 @@ def _calibrating(model: Model) -> list[Location]:
     found = [named[name] for name in model.calibration.names if name in named]
     if not found:
         raise SourceError(
-            f"{origin}: the images that calibrated the model are not there any more, and an export is checked on real "
+            f"{origin}: the images that calibrated the model are no longer there, and an export is checked on real "
             "images; give some with --images SOURCE (in Python, images=)"
         )
     return found
@@ -110,7 +110,7 @@ def compare(
         exported: runs the export.
         runtime: what runs it.
         images: to compare on.
-        allowed: the largest relative difference of a score; of a map, twice as much.
+        allowed: the largest allowed relative difference of a score; for a map, twice as much.
         progress: called with the stage, and how many images of how many are done.
 
     Raises:
@@ -147,7 +147,7 @@ def compare(
     if wrong:
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         raise ExportError(
-            f"the export is not the model, so it is not written: {agreement}; too large on "
+            f"the export differs from the model, so it is not written: {agreement}; too much on "
             f"{', '.join(wrong[:NAMED])}{more}"
         )
     return agreement

@@ -1,4 +1,4 @@
-"""What an export says of itself: `model.json` for programs, and PREPROCESS.md for people."""
+"""The description of an export: `model.json` for programs, and PREPROCESS.md for people."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ STEPS = Path(__file__).parent / "steps"
 """Templates of the parts of PREPROCESS.md."""
 
 SINGLE_PRECISION = {
-    "openvino": "compile with `INFERENCE_PRECISION_HINT` `f32`; else OpenVINO takes bfloat16 where it can.",
+    "openvino": "compile with `INFERENCE_PRECISION_HINT` `f32`; otherwise OpenVINO may compute in bfloat16.",
     "onnxruntime": "ONNX Runtime on a CPU does so by itself.",
     "torch": "torch on a CPU does so by itself; on a GPU leave TF32 off.",
 }
 TENSORRT = (
     "TensorRT does so without `--fp16` and with `--noTF32`. This graph was not run in\n"
-    "  TensorRT: its operators, types and shapes are those that TensorRT 10 takes, and its results were checked in\n"
-    "  ONNX Runtime."
+    "  TensorRT. TensorRT 10 supports its operators, types and shapes, and its results were checked in ONNX Runtime."
 )
 
 
@@ -71,7 +70,7 @@ def card_of(model: Model, form: Format, agreement: Agreement, *, half: bool) -> 
 
 
 def steps_of(model: Model, form: Format, *, half: bool) -> str:
-    """Returns PREPROCESS.md: every step from a file to a verdict, with this model's numbers."""
+    """Returns the text of PREPROCESS.md: every step from a file to a verdict, with this model's numbers."""
     geometry, calibration = model.recipe.geometry, model.calibration
     height, width = geometry.shape
     sizing = _sizing(geometry)
@@ -110,7 +109,7 @@ def steps_of(model: Model, form: Format, *, half: bool) -> str:
 
 
 def _filled(name: str, **values: object) -> str:
-    """Returns a part of PREPROCESS.md with these values."""
+    """Returns a part of PREPROCESS.md, filled with values."""
     return Template((STEPS / f"{name}.md").read_text(encoding="utf-8")).substitute(values)
 
 

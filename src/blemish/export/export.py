@@ -1,4 +1,4 @@
-"""Exports a model: one graph for another runtime, what it needs to be used, and examples that use it."""
+"""Exports a model: one graph for another runtime, its description, and examples that use it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Export:
     Attributes:
         path: of the folder.
         format: one of `FORMATS`.
-        half: whether its numbers are kept in half precision.
+        half: whether the graph's numbers are stored in half precision.
         files: sizes by name, in bytes.
         single_precision: bytes of the graph's numbers in single precision.
-        agreement: with the model.
+        agreement: how well the export agrees with the model.
     """
 
     path: str
@@ -53,14 +53,14 @@ def export_model(
 ) -> Export:
     """Writes the model as one graph for another runtime, into a folder that holds all that is needed to use it.
 
-    The graph takes uint8 RGB images of the model's input size, and gives score and map. It is compared with the model
-    on real images, in its own runtime, before the folder appears.
+    The graph takes uint8 RGB images of the model's input size and returns score and map. Before the folder is written,
+    the graph is run in its own runtime and compared with the model on real images.
 
     Args:
         model: fitted, or loaded.
         path: of the folder, or its address elsewhere.
         format: `openvino`, `onnx`, `torch` or `tensorrt-onnx`.
-        half: keep its numbers in half precision (float16); all is still computed in single precision.
+        half: store numbers in half precision (float16); the graph still computes in single precision.
         images: to compare on, as `Model.predict` takes them; by default some of those that calibrated the model.
         force: replace an export that is there.
         progress: called with the stage, and how many images of how many are done.
@@ -78,8 +78,8 @@ def export_model(
     check_free(path, KIND, force=force)
     if _needs_gradients(model):
         raise ExportError(
-            f"{model.recipe.detector} with map={model.recipe.settings['map']} takes gradients, which no exported graph "
-            "computes; fit with another --map"
+            f"{model.recipe.detector} with map={model.recipe.settings['map']} needs gradients, which an exported graph "
+            "cannot compute; fit with another --map"
         )
     chosen = images_to_check(model, images)
     with new_folder(path, KIND, force=force) as folder:
@@ -111,5 +111,5 @@ def _write(model: Model, folder: Path, form: Format, *, half: bool) -> int:
 
 
 def _needs_gradients(model: Model) -> bool:
-    """Whether scoring takes gradients, which needs torch as engine."""
+    """Returns whether scoring needs gradients, and so torch as its engine."""
     return model.engine.name == "torch" and model.learned.detector.needs_gradients

@@ -1,4 +1,4 @@
-"""The formats of an export: their files, their runtimes, and what has to be installed to write one."""
+"""The formats of an export: their files, their runtimes, and the packages that write them."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ PREDICT, CPP, JAVASCRIPT = "predict.py", "predict.cpp", "predict.mjs"
 
 
 def silence() -> None:
-    """Keeps ONNX Runtime from reporting its use to a server; to be called before it is imported.
+    """Keeps ONNX Runtime from reporting its use to a server. Call it before ONNX Runtime is imported.
 
-    If a program imported it before, its use was reported already, and nothing can be done here.
+    If a program has imported ONNX Runtime before, this has no effect.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 @dataclass(frozen=True)
 class Format:
-    """What a graph is written as.
+    """A format of the graph.
 
     Attributes:
-        name: as it is asked for.
-        file: of the graph.
+        name: as given by the user.
+        file: name of the graph's file.
         runtime: the package that runs it.
         examples: programs that are written beside it.
-        modules: to be installed, to write and to check it.
-        batch: images that it takes at a time; `None` for any number.
-        pixels: the type of its input.
-        title: for people.
+        modules: needed to write and to check it.
+        batch: images that the graph takes at a time; `None` for any number.
+        pixels: type of its input.
+        title: name in the description.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Format:
     title: str = ""
 
     def require(self) -> None:
-        """Raises `MissingExtraError` if something is not installed, before the work that will need it."""
+        """Raises `MissingExtraError` if a package is not installed, before any work."""
         silence()
         if "torch" in self.modules:
             require("torch", "timm", of=f"an export to {self.name}", extra="fit,export")

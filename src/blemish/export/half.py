@@ -1,4 +1,4 @@
-"""Which numbers of a graph can be kept in half precision (float16), whatever the format."""
+"""Converts those numbers of a graph to half precision (float16) that lose little by it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 SMALLEST = 1 << 15
-"""An array of fewer numbers stays in single precision. Together such arrays take little room, and in a network they are
-those of the first layers, whose rounding all later ones would add to."""
+"""An array of fewer numbers stays in single precision. Such arrays take little room together. In a network they belong
+to the first layers, whose rounding errors would grow in all later layers."""
 
 LOST = 1e-3
-"""An array stays in single precision if more than this share of its length would be lost."""
+"""An array stays in single precision if its relative error (by the norm) would be larger."""
 
 
 def halved(values: NDArray[Any]) -> NDArray[np.float16] | None:
-    """Returns an array in half precision; `None` if it has to stay as it is."""
+    """Returns an array in half precision; `None` if it must stay in single precision."""
     if values.dtype != np.float32 or values.size < SMALLEST:
         return None
     with np.errstate(over="ignore", invalid="ignore"):

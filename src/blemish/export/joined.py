@@ -18,18 +18,18 @@ from blemish.export.half import halved
 from blemish.model import Model
 
 MOST_IMAGES = 4096
-"""Images in a batch, at most, where any number is taken."""
+"""Images in a batch, at most, if the format has no fixed number."""
 
 
 class Joined(nn.Module):
-    """Backbone and scoring in one: uint8 or float (B, H, W, 3), 0 to 255, to scores (B,) and maps (B, H, W).
+    """Backbone and scoring together: from pixels (B, H, W, 3), 0 to 255, to scores (B,) and maps (B, H, W).
 
-    Its tensors are copies, so none holds more memory than its own. In half precision they are kept as float16 and
-    become float32 before they are used: all is computed in single precision.
+    Its tensors are copies, so that none is a view of a larger one. In half precision they are stored as float16 and
+    converted to float32 before use, so all is computed in single precision.
 
     Args:
-        model: one that needs no gradients.
-        half: whether its numbers are kept in half precision.
+        model: a model that needs no gradients.
+        half: whether numbers are stored in half precision.
     """
 
     def __init__(self, model: Model, *, half: bool) -> None:
@@ -37,7 +37,7 @@ class Joined(nn.Module):
         learned = model.learned
         backbone = model.recipe.network(learned.weights)
         chain = nn.Sequential(backbone, learned.scoring).eval().requires_grad_(False)
-        self._chain = (chain,)  # in a tuple, so that its own tensors are not taken for those of this module
+        self._chain = (chain,)  # in a tuple, so that its tensors do not become parameters of this module
         self._names: dict[str, str] = {}
         for number, (name, tensor) in enumerate([*chain.named_parameters(), *chain.named_buffers()]):
             self._names[name] = f"tensor{number}"
@@ -52,7 +52,7 @@ class Joined(nn.Module):
 
 
 def _kept(tensor: Tensor, *, half: bool) -> Tensor:
-    """Returns a copy of a tensor, in half precision where that is asked for and loses little."""
+    """Returns a copy of a tensor, in half precision if asked for and if it loses little."""
     own = tensor.detach().clone(memory_format=torch.contiguous_format)
     found = halved(own.numpy()) if half else None
     return own if found is None else torch.from_numpy(found)
@@ -77,7 +77,7 @@ def trace(model: Model, form: Format, *, half: bool) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what torch's exporters tell their programmers."""
+    """Silences the warnings and logs of torch's exporters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The model as ONNX, for ONNX Runtime on any system, in browsers, and for TensorRT."""
+"""Writes a model as ONNX: for ONNX Runtime on any system and in browsers, and for TensorRT."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemish.export.formats import INPUT, MAP, SCORE, Format
 from blemish.model import Model
 
 OPSET = 18
-"""The version of the operators, which ONNX Runtime has from 1.14 on and TensorRT from 10 on."""
+"""The version of the operators; ONNX Runtime supports it since 1.14, TensorRT since 10."""
 
 TENSORRT = frozenset(
     """Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv
@@ -25,7 +25,7 @@ TENSORRT = frozenset(
     Sign Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu
     Unsqueeze Where Xor""".split()  # noqa: SIM905  # ninety lines
 )
-"""Operators that TensorRT's parser takes (onnx-tensorrt, docs/operators.md), without those of no use here."""
+"""Operators that TensorRT's parser supports (onnx-tensorrt, docs/operators.md), except those of no use here."""
 
 MOST_NEIGHBOURS = 3840
 """The largest k of TopK in TensorRT."""
@@ -37,7 +37,7 @@ def write_onnx(model: Model, folder: Path, form: Format, *, half: bool) -> int:
     Beyond 2 GB the numbers are in a second file, `model.onnx.data`.
 
     Raises:
-        ExportError: torch cannot trace the model, or the graph has what TensorRT does not take.
+        ExportError: torch cannot trace the model, or TensorRT does not support a part of the graph.
         OSError: it cannot be written.
     """
     import torch
@@ -66,10 +66,10 @@ def write_onnx(model: Model, folder: Path, form: Format, *, half: bool) -> int:
 
 
 def suit_tensorrt(model: Any) -> None:
-    """Makes indices 32 bits wide, in place.
+    """Converts indices to 32 bits, in place.
 
     Raises:
-        ExportError: the graph has an operator, a type or a shape that TensorRT does not take.
+        ExportError: the graph has an operator, a type or a shape that TensorRT does not support.
     """
     import onnx_ir as ir
 
@@ -80,14 +80,14 @@ def suit_tensorrt(model: Any) -> None:
             value.const_value = ir.tensor(value.const_value.numpy().astype(np.int32), name=value.name)
             value.dtype = ir.DataType.INT32
     if odd := sorted({node.op_type for node in graph} - TENSORRT):
-        raise ExportError(f"TensorRT does not take {', '.join(odd)}, which this model needs; give --format onnx")
+        raise ExportError(f"TensorRT does not support {', '.join(odd)}, which this model needs; give --format onnx")
     for node in graph:
         _check_shapes(node.outputs)
         if node.op_type == "TopK":
             count = node.inputs[1].const_value
             if count is None or int(count.numpy().item()) > MOST_NEIGHBOURS:
                 raise ExportError(
-                    f"TensorRT finds {MOST_NEIGHBOURS} neighbours at most, and this model needs more; give --format "
+                    f"TensorRT finds at most {MOST_NEIGHBOURS} neighbours, and this model needs more; give --format "
                     "onnx, or fit with fewer"
                 )
 
@@ -95,8 +95,8 @@ def suit_tensorrt(model: Any) -> None:
 def _check_shapes(values: Iterable[Any]) -> None:
     for value in values:
         if str(value.dtype) == "DOUBLE":
-            raise ExportError("TensorRT computes nothing in double precision, as this model does; give --format onnx")
+            raise ExportError("TensorRT does not support double precision, which this model needs; give --format onnx")
         if value.shape is not None and not value.shape.is_static():
             raise ExportError(
-                f"TensorRT needs fixed shapes, and {value.name} of this model has none; give --format onnx"
+                f"TensorRT needs fixed shapes, and the shape of {value.name} is not fixed; give --format onnx"
             )

@@ -1,7 +1,6 @@
-"""The two graphs of a model joined to one, in OpenVINO's own format; neither torch nor timm is needed.
+"""Joins the two graphs of a model and writes them in OpenVINO's format, without torch and timm.
 
-They are the graphs that the model itself runs, so in single precision the results are the same to the last bit, image
-by image.
+The model itself runs the same graphs, so in single precision the results of each image are the same to the last bit.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from blemish.storage import Scratch
 
 
 def _halve(model: openvino.Model) -> None:
-    """Keeps the graph's numbers in half precision, in place; they become float32 before they are used."""
+    """Stores the graph's numbers in half precision, in place; they are converted to float32 before use."""
     for node in model.get_ops():
         if node.get_type_name() == "Constant" and (found := halved(node.data)) is not None:
             half = openvino.opset13.constant(found)
@@ -54,7 +53,7 @@ def write_openvino(model: Model, folder: Path, form: Format, *, half: bool) -> i
             _halve(joined)
         try:
             openvino.save_model(joined, folder / form.file, compress_to_fp16=False)
-        except RuntimeError as error:  # it tells of a full disk in no other way
+        except RuntimeError as error:  # OpenVINO raises it for a full disk, too
             raise OSError(f"OpenVINO cannot write it: {error}") from error
-        del joined, features, scoring  # their weights are mapped from the files that are now removed
+        del joined, features, scoring  # their weights are mapped from files that are removed now
     return single

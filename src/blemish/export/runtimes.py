@@ -1,4 +1,4 @@
-"""An export as an engine: the file is run by its own runtime, and by nothing of blemish."""
+"""An export as an engine: only its own runtime runs it, no code of blemish."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from blemish.engines import Engine
 
 Run = Callable[[NDArray[Any]], Sequence[Any]]
-"""From pixels (B, H, W, 3) to scores (B,) and maps (B, H, W)."""
+"""Takes pixels (B, H, W, 3); returns scores (B,) and maps (B, H, W)."""
 
 
 class Exported:
-    """Runs the graph of an export. Each of the formats is opened as `predict.py` opens it.
+    """Runs the graph of an export, opened in the same way as in `predict.py`.
 
     Args:
         folder: of the export.
@@ -40,7 +40,7 @@ class Exported:
         try:
             self._run: Run = _OPENERS[form.runtime](folder / form.file)
         except Exception as error:  # each runtime raises its own
-            raise ExportError(f"{form.ran_by} cannot open the graph that was written ({_reason(error)})") from error
+            raise ExportError(f"{form.ran_by} cannot open the written graph ({_reason(error)})") from error
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Arrays]:
         """Yields the results of each batch, in order. Raises `ExportError` if the runtime cannot run the graph."""

@@ -1,4 +1,4 @@
-"""The model as a program of `torch.export`, without a pickle in it."""
+"""Writes a model as a program of `torch.export`, without a pickle."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def write_torch(model: Model, folder: Path, form: Format, *, half: bool) -> int:
         ExportError: torch cannot trace the model, or wrote a pickle after all.
         OSError: it cannot be written.
     """
-    program = trace(model, form, half=half).run_decompositions({})  # in place, everything would count as used
+    program = trace(model, form, half=half).run_decompositions({})  # else unused parts would count as used
     _drop_unused(program)
     program._example_inputs = None
     with quiet():
         try:
             torch.export.save(program, folder / form.file)
-        except RuntimeError as error:  # it tells of a full disk in no other way
+        except RuntimeError as error:  # torch raises it for a full disk, too
             raise OSError(f"torch cannot write it: {error}") from error
     if pickled := pickles(folder / form.file):
         raise ExportError(f"torch wrote a pickle into {form.file} ({pickled[0]}); use another version of torch")
@@ -38,7 +38,7 @@ def write_torch(model: Model, folder: Path, form: Format, *, half: bool) -> int:
 
 
 def _drop_unused(program: Any) -> None:
-    """Removes operations and tensors whose results are not used, as those of layers beyond the last asked for."""
+    """Removes operations and tensors whose results are not used, such as those of layers beyond the last wanted."""
     graph, specs = program.graph, program.graph_signature.input_specs
     for node in list(graph.nodes):
         if node.target is torch.ops.aten._assert_tensor_metadata.default:
@@ -55,7 +55,7 @@ def _drop_unused(program: Any) -> None:
 
 
 def pickles(archive: Path) -> list[str]:
-    """Returns the names of what `torch.export.load` would unpickle of an archive."""
+    """Returns the names of the files in an archive that `torch.export.load` would unpickle."""
     with zipfile.ZipFile(archive) as file:
         return [
             entry.filename

@@ -1,6 +1,6 @@
-"""The tables of the log in SQLite or PostgreSQL: written in transactions, each row once, and read page by page.
+"""The tables of the log in SQLite or PostgreSQL: each row is written once, in a transaction; rows are read in pages.
 
-Feedback has a table of its own, since what a person says may come before the row of the image does, from the disk.
+Feedback has its own table, since it may arrive before the row of the image, which may wait on the disk.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ SCHEMA = 1
 """The version of the tables; a database of another version is refused."""
 
 BUSY = 2.0
-"""Seconds for which a file that another program has locked is waited for."""
+"""Seconds to wait for a file that another program has locked."""
 
 ANSWER = 10.0
-"""Seconds within which PostgreSQL must have done what it was asked."""
+"""Seconds within which PostgreSQL must answer."""
 
 PAGE = 1_000
-"""Verdicts that are read at once where all are read."""
+"""Verdicts that are read together when all are read."""
 
-_LOCK = 0x626C656D  # of PostgreSQL's, held while the tables are made
+_LOCK = 0x626C656D  # an advisory lock of PostgreSQL, held while the tables are made
 
 _meta = sql.MetaData()
 _schema = sql.Table("blemish_schema", _meta, sql.Column("version", sql.Integer, nullable=False))
@@ -68,7 +68,7 @@ feedback = sql.Table(
 assert tuple(column.name for column in verdicts.columns) == COLUMNS  # noqa: S101
 
 _REFUSED = (DataError, IntegrityError, ValueError, TypeError, OverflowError)
-"""What is raised for a row that the database does not take, where others would be."""
+"""Errors of a single row that the database refuses, while it accepts others."""
 
 
 class ForeignError(SettingError):
@@ -80,10 +80,10 @@ class Database:
 
     Args:
         url: `sqlite:///PATH` or `postgresql://…`.
-        is_kept: whether the tables are made if they are absent; else there must be some.
+        is_kept: whether the tables are made if they are absent; otherwise they must exist.
 
     Raises:
-        SettingError: the URL is of no such database.
+        SettingError: the URL is not that of such a database.
         MissingExtraError: PostgreSQL's driver is not installed.
     """
 
@@ -106,7 +106,7 @@ class Database:
             sql.event.listen(self._reading, "connect", _set_up_to_read)
 
     def connect(self) -> None:
-        """Makes sure that the tables are there, and of this version. Raises `ForeignError` if they are not."""
+        """Checks that the tables are there and have this version. Raises `ForeignError` if not."""
         if not self._is_kept and self._file is not None and not self._file.is_file():
             raise ForeignError("there is no such file; give the log of `blemish serve` or `blemish watch`")
         try:
@@ -123,9 +123,9 @@ class Database:
             raise LogError(f"the log's database cannot be opened ({error.strerror})") from None
 
     def write(self, rows: Sequence[Mapping[str, Any]], said: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-        """Writes rows of verdicts and of feedback in one transaction; those that are there already stay.
+        """Writes rows of verdicts and feedback in one transaction; existing verdicts are not changed.
 
-        Returns how many were new, and how many the database does not take.
+        Returns how many rows were new, and how many the database refused.
         """
         try:
             self._look()
@@ -164,7 +164,7 @@ class Database:
             after = found.next
 
     def buckets(self, wanted: Filter, seconds: float) -> list[Bucket]:
-        """Returns the scores in spans of time from `wanted.since` on, those without an image left out.
+        """Returns the scores in spans of time from `wanted.since` on; spans without an image are left out.
 
         Raises:
             SettingError: `wanted.since` is not given.
@@ -207,7 +207,7 @@ class Database:
             raise self._fault(error) from None
 
     def close(self) -> None:
-        """Ends all connections that nobody uses."""
+        """Closes all unused connections."""
         self._writing.dispose()
         self._reading.dispose()
 
@@ -252,7 +252,7 @@ class Database:
         return written
 
     def _look(self) -> None:
-        """Lets go of connections to a file that was removed or replaced."""
+        """Closes the connections to a file that was removed or replaced."""
         if self._file is None:
             return
         if self._is_kept:
@@ -267,7 +267,7 @@ class Database:
             self._seen = seen
 
     def _check(self, connection: Connection) -> None:
-        """Makes the tables where there are none. Raises `ForeignError` if there are others."""
+        """Makes the tables if there are none. Raises `ForeignError` if there are others."""
         if self._file is None:
             if self._is_kept:
                 connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
@@ -284,7 +284,7 @@ class Database:
         others = names if self._file is not None else names & set(_meta.tables)
         if others:
             raise ForeignError(
-                f"the database holds the table {min(others)}, which is not of blemish's log; give another database"
+                f"the database holds the table {min(others)}, which is not part of a log; give another database"
             )
         if not self._is_kept:
             raise ForeignError("the database holds no log; give that of `blemish serve` or `blemish watch`")
@@ -299,7 +299,7 @@ class Database:
 
 
 def _postgresql(url: str) -> URL:
-    """Returns the address with its driver, and with limits on how long it is waited for."""
+    """Returns the address with its driver and with limits on waiting times."""
     try:
         address = make_url(url)
     except (ArgumentError, ValueError):
@@ -322,7 +322,7 @@ def _postgresql(url: str) -> URL:
 
 
 def _set_up_to_write(connection: Any, _: object) -> None:
-    """Sets up a new connection to SQLite: readers go on beside the writer, and what is written stays."""
+    """Sets up a new connection to SQLite: readers can read while one writes, and written rows outlast a crash."""
     connection.isolation_level = None  # transactions are begun here, not by the driver
     for setting in ("journal_mode = WAL", "synchronous = FULL"):
         connection.execute(f"PRAGMA {setting}").close()
@@ -338,7 +338,7 @@ def _selected(wanted: Filter) -> sql.Select[Any]:
 
 
 def _where(query: sql.Select[Any], wanted: Filter) -> sql.Select[Any]:
-    """Returns the query for those that are wanted."""
+    """Returns the query with the conditions of a filter."""
     table = verdicts.c
     if wanted.model is not None:
         query = query.where(table.model == kept_text(wanted.model, "model"))

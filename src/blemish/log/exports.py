@@ -1,4 +1,4 @@
-"""Verdicts as JSON lines, CSV or Parquet, one after the other, in memory that does not grow with them."""
+"""Verdicts as JSON lines, CSV or Parquet, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import pyarrow
 
 ROWS = 1_000
-"""Rows that are in memory at once."""
+"""Rows that are in memory at one time."""
 
 GUARDED = ("model", "name", "error")
-"""Columns of CSV with texts from outside: what a spreadsheet would take for a formula gets a ' in front."""
+"""Columns of CSV with text from outside; a formula in them gets a ' in front."""
 
 _FORMULA = re.compile("(^|[;,\t\r\n])(?=\\s*[=+@\uff1d\uff0b\uff0d\uff20-])|^(?=[\t\r\n])")
-"""Where a cell may begin, also in spreadsheets that divide at another character; wide forms of the signs count too."""
+"""The beginning of a formula in a cell, even if a spreadsheet splits cells at another character; also full-width."""
 
 _NAMES = (*COLUMNS, "feedback")
 
@@ -35,7 +35,7 @@ def json_lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
 
 
 def csv_lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
-    """Yields the line of names, then one for each verdict: the time as ISO 8601 in UTC, boxes as JSON."""
+    """Yields the header, then one line for each verdict: the time as ISO 8601 in UTC, boxes as JSON."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(_NAMES)
@@ -48,13 +48,13 @@ def csv_lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
 
 
 def write_csv(verdicts: Iterable[Verdict], file: IO[str]) -> None:
-    """Writes CSV, see `csv_lines`, to a file that was opened with `newline=""`."""
+    """Writes the lines of `csv_lines` to a file that was opened with `newline=""`."""
     for line in csv_lines(verdicts):
         file.write(line)
 
 
 def write_parquet(verdicts: Iterable[Verdict], file: IO[bytes]) -> None:
-    """Writes Parquet: the time as a timestamp in UTC, boxes as a list of records; what is no number is missing.
+    """Writes Parquet: the time as a timestamp in UTC, boxes as a list of records, NaN as a missing value.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -97,5 +97,5 @@ def _cell(name: str, value: Any) -> Any:
 
 
 def guarded(text: str) -> str:
-    """Returns a text with a `'` before what a spreadsheet would take for a formula."""
+    """Returns a text with a `'` before everything that a spreadsheet would take for a formula."""
     return _FORMULA.sub(r"\1'", text)

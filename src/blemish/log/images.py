@@ -1,4 +1,4 @@
-"""Kept images, in a folder that stays within so many bytes and days; the oldest go first."""
+"""Kept images, in a folder with a limit on bytes and on age; the oldest are removed first."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ SUFFIXES = {
     b"MM\0*": ".tif",
     b"RIFF": ".webp",
 }
-"""The suffix for each way in which a file begins, so that other programs open it; other content has none."""
+"""The suffix for each beginning of a file, so that other programs open it; other content has no suffix."""
 
 _ENDS = ("", *dict.fromkeys(SUFFIXES.values()))
 
 
 class Images:
-    """Files `ID.KIND.SUFFIX` of verdicts, such as `ID.image.png`, found by id and kind.
+    """Images of verdicts, in files `ID.KIND.SUFFIX` such as `ID.image.png`, found by id and kind.
 
-    Their age is that of the id, so that copying a folder makes nothing younger.
+    Their age comes from the id, so copying a folder does not change it.
 
     Args:
-        folder: where they are; it is made if it is absent.
-        most_bytes: of all together; the oldest are removed first.
-        most_days: since the verdict; those beyond are removed when the next one is put in, or by `tidy`.
+        folder: of the files; made if it is absent.
+        most_bytes: of all images together; the oldest are removed first.
+        most_days: age of an image, at most; older ones are removed when the next one is added, or by `tidy`.
 
     Raises:
-        SettingError: no byte or no day is allowed.
+        SettingError: a limit is not above 0.
     """
 
     def __init__(self, folder: Path, most_bytes: int, most_days: float) -> None:
         if most_bytes <= 0 or not most_days > 0:
-            raise SettingError(f"{most_bytes} bytes for {most_days:g} days keep nothing; give more than 0 of both")
+            raise SettingError(f"{most_bytes} bytes for {most_days:g} days keep no image; give more than 0 of both")
         self._folder, self._most_bytes, self._most_days = folder, most_bytes, most_days
         self._lock = Lock()
         self._sizes: dict[str, int] = {}
@@ -67,15 +67,15 @@ class Images:
 
     @property
     def size(self) -> int:
-        """Bytes that are kept."""
+        """Bytes of all kept images."""
         return self._size
 
     def put(self, id: str, kind: Kind, content: bytes) -> None:
-        """Keeps an image, whole or not at all; it takes the place of one of the same id and kind.
+        """Keeps an image, whole or not at all; it replaces one with the same id and kind.
 
         Raises:
-            SettingError: the id or the kind is none.
-            StorageError: it cannot be written, or is alone larger than what may be kept.
+            SettingError: the id or the kind is not valid.
+            StorageError: it cannot be written, or it alone is larger than the limit.
         """
         stem = _stem(id, kind)
         name = stem + next((suffix for start, suffix in SUFFIXES.items() if content.startswith(start)), "")
@@ -95,7 +95,7 @@ class Images:
                     self._remove(other)
 
     def read(self, id: str, kind: Kind) -> bytes | None:
-        """Returns the bytes of an image, or `None` if it is not kept. Raises `SettingError` if id or kind is none."""
+        """Returns the bytes of an image; `None` if it is not kept. Raises `SettingError` for an invalid id or kind."""
         stem = _stem(id, kind)
         for end in _ENDS:
             try:
@@ -108,12 +108,12 @@ class Images:
         return None
 
     def tidy(self) -> None:
-        """Removes what is too old."""
+        """Removes images that are too old."""
         with self._lock:
             self._make_room(0)
 
     def _make_room(self, more: int, but: str = "") -> None:
-        """Removes the oldest until so many bytes more fit and none is too old; never the one that is written."""
+        """Removes the oldest images until `more` bytes fit and none is too old; never the one being written."""
         first = f"{max(0, int(1000 * (time.time() - DAY * self._most_days))):012x}"
         kept = []
         while self._oldest and (self._oldest[0] < first or self._size + more > self._most_bytes):
@@ -126,7 +126,7 @@ class Images:
             heapq.heappush(self._oldest, name)
 
     def _remove(self, name: str) -> None:
-        """Removes a file that is no more among the oldest; it is put back there if it may not be removed."""
+        """Removes a file that was taken from the oldest; it is put back there if it cannot be removed."""
         try:
             (self._folder / name).unlink(missing_ok=True)
         except PermissionError as error:

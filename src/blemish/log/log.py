@@ -1,7 +1,7 @@
 """Writes verdicts to a database that may be slow or lost, and finds them again.
 
-Rows wait in memory. One thread writes them to the database; another moves them to the disk when the database is lost or
-slow, so that neither ever delays who puts a row in. A row may go both ways, and counts once, by its id.
+Rows wait in memory. One thread writes them to the database. Another moves them to the disk when the database is lost or
+slow. So adding a row is never delayed. A row may go both ways; it counts once, by its id.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from blemish.log.database import Database
 
 QUEUE = 10_000
-"""Rows that wait in memory, at most; from half of that on they go to the spool."""
+"""Rows that wait in memory, at most; from half of this number on, they are moved to the disk."""
 
 BATCH = 500
 """Rows in a transaction, at most."""
 
 LINGER = 0.02
-"""Seconds for which more rows are waited for, since a transaction of one costs as much as one of many."""
+"""Seconds to wait for more rows, since a transaction of one row costs as much as one of many."""
 
 PATIENCE = 2.0
-"""Seconds after which a database that does not answer counts as lost; it is waited for as long at the start."""
+"""Seconds after which a database that does not answer counts as lost; also the longest wait for it at the start."""
 
 PAUSES = (0.25, 10.0)
 """Seconds between attempts to reach a lost database: the first, and the longest."""
@@ -45,10 +45,15 @@ SILENT = f"the log's database has not answered for {PATIENCE:g} seconds"
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows that were written, wait in memory, wait on the disk, and were lost; and whether the database answers.
+    """The state of a log.
 
     Attributes:
-        problem: why it does not, in a line, or `None`.
+        written: rows that were written to the database.
+        waiting: rows that wait in memory.
+        spooled: rows that wait on the disk.
+        dropped: rows that were lost.
+        is_connected: whether the database answers.
+        problem: why it does not, in one line, or `None`.
     """
 
     written: int
@@ -60,11 +65,11 @@ class Counts:
 
 
 class Log:
-    """Takes verdicts without delay, and finds them. `open_log` makes one.
+    """Stores verdicts without delay, and finds them. `open_log` makes one.
 
     Args:
-        database: where rows go.
-        spool: where rows wait that cannot be written yet.
+        database: stores the rows.
+        spool: keeps rows on the disk that cannot be written yet.
         queue: rows that wait in memory, at most.
     """
 
@@ -82,7 +87,7 @@ class Log:
         self._threads = [Thread(target=work, name="blemish-log", daemon=True) for work in (self._write, self._spill)]
 
     def start(self) -> None:
-        """Begins to write. Raises what `open_log` does if the database answers soon, and is another program's."""
+        """Begins to write. Raises `SettingError` if the database answers soon and belongs to another program."""
         for thread in self._threads:
             thread.start()
         with self._changed:
@@ -92,13 +97,13 @@ class Log:
             raise self._refusal
 
     def put(self, verdict: Verdict) -> None:
-        """Takes in a row. Never waits for the database, never raises."""
+        """Adds a row. It never waits for the database and never raises."""
         self._put(lambda: {"verdict": row_of(verdict)})
 
     def feedback(self, id: str, said: Feedback) -> None:
-        """Takes in what a person said of an image. Never waits, never raises."""
+        """Adds a person's mark on an image. It never waits for the database and never raises."""
         with self._changed:
-            # The later word counts, though the clock was set back.
+            # The later mark must count even if the clock was set back.
             moment = self._said_at = max(time.time(), self._said_at + 1e-6)
         self._put(lambda: {"feedback": _checked({"id": id, "said": said, "said_at": moment})})
 
@@ -107,7 +112,7 @@ class Log:
         return self._reading().get(id)
 
     def find(self, wanted: Filter, *, limit: int = 100, after: str | None = None) -> Found:
-        """Returns verdicts, newest first, from where `Found.next` of an earlier call says.
+        """Returns verdicts, newest first; `after` is `next` of an earlier result.
 
         Raises:
             LogError: the database is lost.
@@ -134,14 +139,14 @@ class Log:
 
     @property
     def counts(self) -> Counts:
-        """What became of the rows."""
+        """Counts of the rows, and whether the database answers."""
         with self._changed:
             problem = self._lost()
             dropped = self._dropped + self._spool.lost
             return Counts(self._written, len(self._rows), self._spool.count, dropped, problem is None, problem)
 
     def flush(self, timeout: float) -> bool:
-        """Waits until no row waits in memory. Returns whether that came true; what is spooled then lasts."""
+        """Waits until no row is left in memory; returns whether that happened. Rows on the disk are then flushed."""
         with self._changed:
             done = self._changed.wait_for(lambda: not self._rows, timeout)
         with suppress(OSError):
@@ -149,7 +154,7 @@ class Log:
         return done
 
     def close(self, timeout: float = 5.0) -> None:
-        """Writes or spools what waits, and ends; what can be neither within the time is dropped and counted."""
+        """Writes the waiting rows to the database or the disk, and ends; rows that are left are counted as dropped."""
         with self._changed:
             if self._is_closing:
                 return
@@ -168,12 +173,12 @@ class Log:
         if not self._threads[0].is_alive():
             self._database.close()
 
-    # What puts rows in.
+    # Adding rows
 
     def _put(self, made: Callable[[], dict[str, Any]]) -> None:
         try:
             row = made()
-        except Exception:  # a row that is none must not stop who has more to do
+        except Exception:  # an invalid row must not stop the caller
             row = None
         with self._changed:
             if row is None or self._is_closing or len(self._rows) >= self._most:
@@ -184,7 +189,7 @@ class Log:
             if len(self._rows) == 1 or 2 * len(self._rows) >= self._most:
                 self._changed.notify_all()
 
-    # What writes them to the database.
+    # The thread that writes rows to the database
 
     def _write(self) -> None:
         while not self._is_closing:
@@ -193,7 +198,7 @@ class Log:
                     self._wait_for_rows()
                 else:
                     self._ask(self._database.connect)
-                    if not self._rows and not self._spool.count:  # else it counts as back when a row is written
+                    if not self._rows and not self._spool.count:  # otherwise it counts as back once a row is written
                         self._tell(None)
                 self._write_batch()
                 self._replay()
@@ -220,7 +225,7 @@ class Log:
             self._remove_to(some[-1][0])
 
     def _replay(self) -> None:
-        """Writes the rows of the oldest file on the disk, if there is one, and removes it."""
+        """Writes the rows of the oldest file on the disk, if there is one, to the database, and removes the file."""
         path = self._spool.oldest()
         if path is None:
             return
@@ -229,7 +234,7 @@ class Log:
             lines = read_spooled(path)
             while some := list(islice(lines, BATCH)):
                 if self._is_closing:
-                    return  # the next process writes the whole file again, and no row twice
+                    return  # the next process sends the whole file again; the database keeps each row once
                 rows = [row for row in map(_read_again, some) if row is not None]
                 damaged += len(some) - len(rows)
                 self._send(rows)
@@ -252,7 +257,7 @@ class Log:
             self._tell(None)
 
     def _ask(self, work: Callable[[], Any]) -> Any:
-        """Lets the database do something, and notes since when it has been busy."""
+        """Returns the result of a request to the database, and notes since when it is busy."""
         with self._changed:
             self._since = time.monotonic()
         done = work()
@@ -275,13 +280,13 @@ class Log:
         return self._since is not None and time.monotonic() > self._since + PATIENCE
 
     def _reading(self) -> Database:
-        """Returns the database, unless who asks it would wait long for nothing."""
+        """Returns the database. Raises `LogError` if it does not answer, so that the caller need not wait."""
         with self._changed:
             if self._is_silent():
                 raise LogError(self._problem or SILENT)
         return self._database
 
-    # What moves them to the disk.
+    # The thread that moves rows to the disk
 
     def _spill(self) -> None:
         while not self._is_closing:
@@ -289,13 +294,13 @@ class Log:
                 self._changed.wait_for(lambda: self._is_closing or self._must_spill(), PATIENCE / 4)
                 must = self._must_spill()
             if must and not self._spill_some():
-                time.sleep(PATIENCE / 4)  # the disk is full, or gone
+                time.sleep(PATIENCE / 4)  # the disk is full or lost
 
     def _must_spill(self) -> bool:
         return bool(self._rows) and (self._lost() is not None or 2 * len(self._rows) >= self._most)
 
     def _spill_some(self) -> bool:
-        """Moves the oldest rows to the disk. Returns whether that could be done."""
+        """Moves the oldest rows to the disk. Returns whether that was possible."""
         with self._changed:
             some = list(islice(self._rows, BATCH))
         if some:
@@ -307,7 +312,7 @@ class Log:
         return True
 
     def _remove_to(self, number: int) -> None:
-        """Removes rows up to this one, as far as the other thread has not done so."""
+        """Removes rows up to this one, if the other thread has not done so."""
         with self._changed:
             while self._rows and self._rows[0][0] <= number:
                 self._rows.popleft()
@@ -315,16 +320,16 @@ class Log:
 
 
 def open_log(url: str, spool: Path, *, queue: int = QUEUE, spool_bytes: int = MOST_BYTES) -> Log:
-    """Returns the log at `sqlite:///PATH` or `postgresql://…`. The database is waited for two seconds at most.
+    """Returns the log at `sqlite:///PATH` or `postgresql://…`, after waiting at most two seconds for the database.
 
     Args:
         url: of the database.
-        spool: a folder for rows that cannot be written yet; rows that are there already are written first.
+        spool: a folder for rows that cannot be written yet; rows that are already there are written first.
         queue: rows that wait in memory, at most.
-        spool_bytes: in the spool, at most.
+        spool_bytes: bytes in the spool, at most.
 
     Raises:
-        SettingError: the URL is of no such database, or the database is of another program.
+        SettingError: the URL is not that of such a database, or the database belongs to another program.
         MissingExtraError: sqlalchemy, or PostgreSQL's driver, is not installed.
     """
     require("sqlalchemy", of="the log", extra="serve")
@@ -336,7 +341,7 @@ def open_log(url: str, spool: Path, *, queue: int = QUEUE, spool_bytes: int = MO
 
 
 def read_log(url: str, wanted: Filter) -> Iterator[Verdict]:
-    """Returns all verdicts in a log that is only read, newest first, in memory that does not grow with them.
+    """Returns all verdicts in a log, newest first, in memory that does not grow with them; the log is only read.
 
     Raises:
         SettingError: there is no log.
@@ -359,7 +364,7 @@ def read_log(url: str, wanted: Filter) -> Iterator[Verdict]:
 
 
 def _checked(said: dict[str, Any]) -> dict[str, Any]:
-    """Returns a row of feedback. Raises `ValueError`, `TypeError` or `KeyError` if it is none."""
+    """Returns a row of feedback. Raises `ValueError`, `TypeError` or `KeyError` if it is not valid."""
     row = {"id": said["id"], "said": said["said"], "said_at": float(said["said_at"])}
     if not is_id(row["id"]) or row["said"] not in get_args(Feedback) or not math.isfinite(row["said_at"]):
         raise ValueError(f"no such feedback: {row!r}")
@@ -367,10 +372,10 @@ def _checked(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_again(entry: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Returns a row that was read from the disk, or `None` if it is none."""
+    """Returns a row that was read from the disk; `None` if it is not valid."""
     try:
         if entry is not None and "feedback" in entry:
             return {"feedback": _checked(entry["feedback"])}
         return None if entry is None else {"verdict": row_of(verdict_of(entry["verdict"]))}
-    except Exception:  # whatever a damaged line holds
+    except Exception:  # a damaged line may hold anything
         return None

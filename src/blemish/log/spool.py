@@ -1,6 +1,6 @@
-"""Rows on the disk that wait for the database: files of JSON lines in a folder that this process alone writes.
+"""Rows on the disk that wait for the database: files of JSON lines in a folder that only this process writes.
 
-The system drops the lock on the folder when the process ends, however it ends; the next one then takes its files over.
+The system releases the lock on the folder when the process ends in any way; the next process then takes over its files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_BYTES = 1 << 30
 """Bytes of a spool, at most."""
 
 FILE_BYTES = 4 << 20
-"""Bytes of one of its files, about."""
+"""Approximate bytes of one of its files."""
 
 LONGEST_LINE = 1 << 20
 """Bytes of a line, at most."""
@@ -34,7 +34,7 @@ _NAME = re.compile(r"[0-9a-f]{16}")
 
 
 class SpoolFullError(Exception):
-    """No more rows fit."""
+    """The spool has no room for more rows."""
 
 
 @dataclass
@@ -45,15 +45,15 @@ class _File:
 
 
 class Spool:
-    """Rows in the order in which they came. A row is in a file before `append` returns; `sync` makes it last.
+    """Rows in order of arrival. A row is in a file before `append` returns; `sync` flushes it to the disk.
 
     Args:
-        parent: a folder that several processes may share; each has a folder of its own in it.
-        most_bytes: in it, at most.
+        parent: a folder that several processes may share; each has its own folder in it.
+        most_bytes: bytes of the rows, at most.
 
     Attributes:
-        count: rows that wait. It is read without waiting for the disk.
-        lost: rows in files that somebody removed, or that cannot be read.
+        count: how many rows wait; reading it never waits for the disk.
+        lost: how many rows were in files that were removed, or that cannot be read.
     """
 
     def __init__(self, parent: Path, *, most_bytes: int = MOST_BYTES) -> None:
@@ -91,7 +91,7 @@ class Spool:
                     left = left[opened.write(left) :]
             except OSError:
                 with suppress(OSError):
-                    opened.truncate(file.size)  # so that no row is there in part, or twice
+                    opened.truncate(file.size)  # so that no row is there in part or twice
                     opened.seek(file.size)
                 raise
             file.size += len(content)
@@ -101,13 +101,13 @@ class Spool:
                 self._seal()
 
     def sync(self) -> None:
-        """Makes what was written outlast a loss of power. Raises `OSError`."""
+        """Flushes the written rows to the disk, so that they outlast a power failure. Raises `OSError`."""
         with self._lock:
             if self._open is not None:
                 os.fsync(self._open.fileno())
 
     def oldest(self) -> Path | None:
-        """Returns the oldest file, to which nothing is written any more; `None` if there is none."""
+        """Returns the oldest file, which is complete; `None` if there is none."""
         with self._lock:
             self._forget_absent()
             if self._open is not None and len(self._files) == 1:
@@ -123,14 +123,14 @@ class Spool:
             file.path.unlink()
 
     def leave_oldest(self) -> None:
-        """Lets go of the oldest file, which cannot be read now; the next process tries it again."""
+        """Skips the oldest file, which cannot be read now; the next process tries it again."""
         with self._lock:
             file = self._files.popleft()
             self.count -= file.count
             self.lost += file.count
 
     def close(self) -> None:
-        """Makes all last, and lets go of the folder; an empty one is removed."""
+        """Flushes all rows to the disk and releases the folder; an empty folder is removed."""
         with self._lock:
             if self._open is not None:
                 with suppress(OSError):
@@ -146,7 +146,7 @@ class Spool:
         self._folder = self._held = None
 
     def _forget_absent(self) -> None:
-        """Lets go of files that somebody removed, the one that is written to among them."""
+        """Forgets files that were removed from outside, even the one that is being written."""
         for file in [file for file in (*self._files,) if not file.path.exists()]:
             if self._open is not None and file is self._files[-1]:
                 self._open.close()
@@ -164,14 +164,14 @@ class Spool:
         self._files.append(_File(path, 0, 0))
 
     def _seal(self) -> None:
-        """Closes the file that is written to."""
+        """Closes the file that is being written."""
         opened, self._open = self._open, None
         assert opened is not None  # noqa: S101
         with opened:
             os.fsync(opened.fileno())
 
     def _own_folder(self) -> Path:
-        """Returns the folder of this process, which it holds; it is made if it is absent."""
+        """Returns the folder of this process, locked; it is made if it is absent."""
         if self._folder is not None and self._folder.is_dir():
             return self._folder
         self._let_go()
@@ -179,14 +179,14 @@ class Spool:
             folder = self._parent / secrets.token_hex(8)
             folder.mkdir(0o700, parents=True)
             held = locked(folder, wait=True)
-            if folder.is_dir():  # no other process took it for one that was left
+            if folder.is_dir():  # false if another process took it over before it was locked
                 self._folder, self._held = folder, held
                 return folder
             if held is not None:
                 os.close(held)
 
     def _take_over(self) -> None:
-        """Moves the files of processes that have ended into the folder of this one."""
+        """Moves the files of ended processes to the folder of this one."""
         with os.scandir(self._parent) as entries:
             left = [entry for entry in entries if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
         for entry in sorted(left, key=lambda entry: entry.stat().st_mtime_ns):
@@ -211,7 +211,7 @@ class Spool:
 
 
 def read_spooled(path: Path) -> Iterator[dict[str, Any] | None]:
-    """Yields the rows in a file; `None` for a line that is damaged, as the last one is after a loss of power."""
+    """Yields the rows in a file; `None` for a damaged line, such as the last one after a power failure."""
     with path.open("rb") as file:
         while line := file.readline(LONGEST_LINE):
             try:

@@ -1,4 +1,4 @@
-"""One row of the log: what a model said of one image, and what a person said of it later."""
+"""One row of the log: a model's verdict on one image, and a person's later mark."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Role = Literal["decides", "shadow"]
 Feedback = Literal["good", "defect"]
 
 BOXES = 200
-"""Boxes that a row keeps, at most: the first ones, which have the highest peaks."""
+"""Boxes of one row, at most: the first ones, which have the highest peaks."""
 
 LONGEST = {"model": 200, "version": 64, "name": 1_000, "digest": 128, "error": 2_000}
-"""Characters that a row keeps of a text, at most."""
+"""Characters of each text in a row, at most."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _NUMBERS = ("score", "p_value", "threshold", "false_alarm_rate", "latency")
@@ -28,26 +28,26 @@ _NUMBERS = ("score", "p_value", "threshold", "false_alarm_rate", "latency")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a model said of one image, and when.
+    """A model's verdict on one image.
 
     Attributes:
         id: 32 hexadecimal digits, see `new_id`; the row of a shadow has its own.
         time: seconds since 1970, UTC.
         model: its name.
         version: the first 12 hexadecimal digits of the digest of its card.
-        role: `decides`, or `shadow` for a second model that only looks on.
-        request: the id of the deciding verdict of the same image.
-        name: of the image, as it was given: a file's name without folders, or a camera; `None` for bytes alone.
+        role: `decides`, or `shadow` for a second model that does not decide.
+        request: the id of the deciding verdict on the same image.
+        name: of the image, as given: a file's name without folders, or a camera; `None` for bytes without a name.
         digest: of the picture, in hexadecimal; empty if it could not be read.
-        score: not a number if there is an error, as `p_value` is.
+        score: NaN if there is an error, like `p_value`.
         p_value: the share of good images that score as high.
         is_anomaly: `None` if there is an error.
-        threshold: the one that decided.
-        false_alarm_rate: the rate that is stated of it.
+        threshold: of the verdict.
+        false_alarm_rate: the stated rate of the threshold.
         boxes: in the image's own pixels.
-        latency: seconds from when the image was there to the verdict.
+        latency: seconds from the image's arrival to its verdict.
         error: why there is no verdict, or `None`.
-        feedback: what a person said of the image, or `None`; it is added by `Log.feedback`, not by `Log.put`.
+        feedback: a person's mark on the image, or `None`; `Log.feedback` adds it, not `Log.put`.
     """
 
     id: str
@@ -69,17 +69,17 @@ class Verdict:
     feedback: Feedback | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns what JSON can hold: the time in ISO 8601, UTC, and `None` for a number that is none."""
+        """Returns the row as JSON values: the time in ISO 8601, UTC, and `None` for NaN."""
         return {**row_of(self), "time": iso(self.time), "feedback": self.feedback}
 
 
 def new_id() -> str:
-    """Returns 32 hexadecimal digits: the milliseconds since 1970, so that ids sort by time, and 80 random bits."""
+    """Returns 32 hexadecimal digits: milliseconds since 1970, so that ids sort by time, and 80 random bits."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
 def is_id(text: object) -> bool:
-    """Whether a text has the form of an id; such a text is also safe as the name of a file."""
+    """Returns whether a text has the form of an id; such a text is also safe as a file name."""
     return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
@@ -89,13 +89,13 @@ def iso(moment: float) -> str:
 
 
 def row_of(verdict: Verdict) -> dict[str, Any]:
-    """Returns a verdict's columns but the feedback, as a database and JSON can hold them.
+    """Returns a verdict's columns without the feedback, as values for a database and for JSON.
 
-    Long texts are cut, characters that no database takes are written as escapes, and a number that is not finite is
+    Long texts are cut, characters that databases refuse are written as escapes, and a number that is not finite becomes
     `None`.
 
     Raises:
-        ValueError, TypeError, OverflowError: an id, the time or the role is none.
+        ValueError, TypeError, OverflowError: an id, the time or the role is not valid.
     """
     if not (is_id(verdict.id) and is_id(verdict.request)) or verdict.role not in get_args(Role):
         raise ValueError(f"no such verdict: {verdict.id!r}, {verdict.role!r}")
@@ -120,7 +120,7 @@ def row_of(verdict: Verdict) -> dict[str, Any]:
 
 
 def verdict_of(row: Mapping[str, Any]) -> Verdict:
-    """Returns the verdict of such columns, with its feedback if that is among them.
+    """Returns the verdict of such columns, with its feedback if they have it.
 
     Raises:
         KeyError, ValueError, TypeError, AttributeError, OverflowError: they are not those of a verdict.
@@ -132,13 +132,13 @@ def verdict_of(row: Mapping[str, Any]) -> Verdict:
 
 
 COLUMNS = tuple(name for name in Verdict.__dataclass_fields__ if name != "feedback")
-"""The columns of the table of verdicts, in their order."""
+"""The columns of the table of verdicts, in order."""
 
 _SIDES = tuple(name for name in Box.__dataclass_fields__ if name != "peak")
 
 
 def kept_text(text: str, name: str) -> str:
-    """Returns a text that every database takes: without NUL and halves of surrogate pairs, and not too long."""
+    """Returns a text that every database accepts: without NUL and unpaired surrogates, and not too long."""
     short = text[: LONGEST[name]].replace("\0", "\\0")
     return short.encode("utf-8", "backslashreplace").decode()[: LONGEST[name]]
 

@@ -38,7 +38,7 @@ def update(
     model: Model,
     images: Images,
     *,
-    only_normal: bool = False,
+    only_good: bool = False,
     newest: int | None = None,
     skip_bad: bool = False,
     bgr: bool = False,
@@ -50,7 +50,7 @@ def update(
         raise SettingError(f"newest {newest} is out of range; give how many of the newest scores calibrate, 1 or more")
     given = NewImages.of(images, model.recipe.seed, bgr=bgr)
     judged, intake, fresh = Intake(model, given, skip_bad), Intake(model, given, skip_bad), detector.emptied()
-    if only_normal:
+    if only_good:
         judged.run(None, {}, progress)
     intake.run(fresh, judged.anomalous, progress)
     by_chance = good_by_chance(model, judged)
@@ -63,7 +63,7 @@ def update(
         repeated=intake.repeated,
         skipped=len(intake.bad),
         anomalous=len(anomalous),
-        left_out=only_normal,
+        left_out=only_good,
         calibrating=len(by_chance),
         worst=tuple(sorted(anomalous.values(), key=lambda pair: pair[1])[:NAMED]),
         engine=model.engine.name,

@@ -284,7 +284,7 @@ class Model:
         self,
         images: Given | Iterable[Given] | Dataset,
         *,
-        only_normal: bool = False,
+        only_good: bool = False,
         newest: int | None = None,
         skip_bad: bool = False,
         bgr: bool = False,
@@ -300,7 +300,7 @@ class Model:
 
         Args:
             images: a path, `layout:PATH` or a data set, whose good images are used; or images as `predict` takes them.
-            only_normal: leave out images above the threshold. Some of these are good, as the false-alarm rate says; as
+            only_good: leave out images above the threshold. Some of these are good, as the false-alarm rate says; as
                 many of the lowest scores still calibrate, since the threshold would otherwise fall with each update.
             newest: calibrate on this many of the newest scores alone, for a production line that changes slowly.
             skip_bad: leave out images that cannot be read, rather than stop.
@@ -316,7 +316,7 @@ class Model:
         from blemish.model.change import update
 
         tell = reported(progress)
-        return update(self, images, only_normal=only_normal, newest=newest, skip_bad=skip_bad, bgr=bgr, progress=tell)
+        return update(self, images, only_good=only_good, newest=newest, skip_bad=skip_bad, bgr=bgr, progress=tell)
 
     def merge(self, other: Model) -> Model:
         """Returns a model of the images of both, calibrated on the scores of both; neither of the two is changed.

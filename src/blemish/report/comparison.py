@@ -1,4 +1,4 @@
-"""Writes a comparison of models as one self-contained HTML page: a table, and detection against time."""
+"""Writes a comparison of models as one self-contained HTML page: a table, and a drawing of detection against time."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Column:
     """A column of the table.
 
     Attributes:
-        head: what stands above it.
-        figure: of a row.
+        head: its heading.
+        figure: returns the figure of a row.
         digits: after the point.
-        best: `min` or `max`, whichever is better.
+        best: `min` or `max`, whichever is better; `None` if neither is.
     """
 
     head: str
@@ -65,7 +65,7 @@ class Point:
 
 
 def _percent(figure: Callable[[Detection], float | None]) -> Callable[[Compared], float | None]:
-    """Returns a function that gives a figure of detection in per cent; `None` where there is none."""
+    """Returns a function that returns a figure of detection in per cent, or `None` if there is none."""
 
     def found(row: Compared) -> float | None:
         own = None if row.detection is None else figure(row.detection)
@@ -89,7 +89,7 @@ DETECTS = [
 
 
 def write_comparison(comparison: Comparison, path: Path, *, force: bool = False) -> None:
-    """Writes the page, whole or not at all; nothing in it is loaded from elsewhere.
+    """Writes the page, whole or not at all; it loads nothing from elsewhere.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
@@ -128,7 +128,7 @@ def _cells(rows: list[Compared], columns: list[Column]) -> list[list[Cell]]:
 def _drawing(
     rows: list[Compared],
 ) -> tuple[list[Point], list[tuple[float, str]], list[tuple[float, str]]]:
-    """Returns the models with an image AUROC as points, and the ticks of both sides; all empty without two of them."""
+    """Returns the models with an image AUROC as points, and the ticks of both axes; nothing for fewer than two."""
     found = [
         (row.name, 1000 * row.seconds_per_image, 100 * row.detection.image_auroc)
         for row in rows
@@ -151,12 +151,12 @@ def _drawing(
 
 
 def _free(x: float, y: float, half: float, taken: list[Box]) -> Box:
-    """Returns the box of a name beside a point where nothing else is: as near as possible, the right side first.
+    """Returns a free box for a name beside a point: as near as possible, preferably on the right.
 
     Args:
         x, y: of the point.
         half: of the name's width.
-        taken: boxes that it may not meet.
+        taken: boxes that it must not overlap.
     """
     aside = RADIUS + 4 + half
     places = [(x + side, y + step * LINE) for step in (0, 1, -1, 2, -2, 3, -3) for side in (aside, -aside)]

@@ -1,4 +1,4 @@
-"""ROC, precision and recall, and PRO of evaluations: drawings, and points as CSV."""
+"""Draws and writes the curves of evaluations: ROC, precision and recall, and PRO."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Kind:
     """One kind of curve.
 
     Attributes:
-        title: what it is.
-        below, beside: what the axes are.
-        points: of an evaluation; `None` where it is undefined.
-        limit: the end of the axis below.
+        title: of the drawing.
+        below, beside: names of the axes.
+        points: returns the points of an evaluation's curve; `None` if it is undefined.
+        limit: the end of the horizontal axis.
     """
 
     title: str
@@ -80,7 +80,7 @@ KINDS = {
 
 
 def draw_all(named: Sequence[Named]) -> dict[str, Curves]:
-    """Returns the curves that any of these evaluations has, all models of one kind in one drawing."""
+    """Returns one drawing for each kind of curve, with all evaluations that have it."""
     found = {
         name: draw_curves(
             kind.title,
@@ -97,7 +97,7 @@ def draw_all(named: Sequence[Named]) -> dict[str, Curves]:
 def write_curves(named: Sequence[Named], folder: Path, *, force: bool = False) -> list[str]:
     """Writes each kind of curve as CSV and SVG, and all figures as CSV; returns the names of the files.
 
-    A line of CSV is a point of a model: its name, and the values of both axes.
+    A line of CSV is one point: the model's name, and the values on both axes.
 
     Args:
         named: names of models and their evaluations.

@@ -1,4 +1,4 @@
-"""Axes, histograms and curves as places in a drawing; templates turn them into SVG."""
+"""Axes, histograms and curves as coordinates in a drawing; templates turn them into SVG."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Bar = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Axis:
-    """Maps values to places along one side of a drawing, linear or logarithmic."""
+    """Maps values to coordinates along one side of a drawing, linear or logarithmic."""
 
     low: float
     high: float
@@ -44,7 +44,7 @@ class Axis:
         return round(self.start + share * (self.end - self.start), 2)
 
     def ticks(self) -> list[Tick]:
-        """Returns places and labels of about five round values."""
+        """Returns coordinates and labels of about five round values."""
         if self.logarithmic:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             values = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
@@ -62,7 +62,7 @@ class Histogram:
     Attributes:
         bars: by class, `good` and `anomalous`.
         across, upward: ticks.
-        even: height of equally many in each bin; `None` where none is drawn.
+        even: height at which all bins hold equally many; `None` if no such line is drawn.
     """
 
     bars: dict[str, list[Bar]]
@@ -73,7 +73,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of one model: its name, the points for SVG, and which colour and dashes it has."""
+    """A curve of one model: its name, the points for SVG, and the number of its colour and dashes."""
 
     name: str
     points: str
@@ -85,10 +85,10 @@ class Curves:
     """Curves of one kind in one drawing.
 
     Attributes:
-        title: what they are.
-        below, beside: what the axes are.
+        title: of the drawing.
+        below, beside: names of the axes.
         across, upward: ticks.
-        lines: one of each model that has the curve.
+        lines: one for each model that has the curve.
     """
 
     title: str
@@ -133,12 +133,12 @@ def p_value_histogram(p_values: Sequence[float]) -> Histogram | None:
 def draw_curves(
     title: str, below: str, beside: str, points: Sequence[tuple[str, tuple[Floats, Floats] | None]], limit: float = 1.0
 ) -> Curves | None:
-    """Returns the curves of models in one drawing; heights go up to 1, widths up to `limit`. `None` if there are none.
+    """Returns the curves of models in one drawing, up to 1 vertically and `limit` horizontally; `None` if none.
 
     Args:
         title, below, beside: as in `Curves`.
         points: of each model, in order: its name, and its points across and upward, or `None`.
-        limit: the end of the axis below.
+        limit: the end of the horizontal axis.
     """
     across = Axis(0, limit, UNIT["left"], UNIT["right"])
     upward = Axis(0, 1, UNIT["bottom"], UNIT["top"])

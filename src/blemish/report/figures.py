@@ -1,4 +1,4 @@
-"""The figures of one or several evaluations as a table, one row a model: CSV, LaTeX or Markdown."""
+"""The figures of one or several evaluations as a table with one row for each model: CSV, LaTeX or Markdown."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ COLUMNS: dict[str, Callable[[Evaluation], float | None]] = {
     "false alarms": lambda found: found.decisions["false_alarm_rate"],
     "detected": lambda found: found.decisions["detection_rate"],
 }
-"""Columns and the figure in each, between 0 and 1."""
+"""Columns, and how to get their figures, between 0 and 1."""
 
 Named = tuple[str, Evaluation]
 
 
 def make_table(named: Sequence[Named], *, exact: bool = False) -> Table:
-    """Returns the figures in per cent, one row a model; a column that no model has is left out.
+    """Returns the figures in per cent, one row for each model; a column without any figure is left out.
 
     Args:
         named: names of models and their evaluations.
-        exact: give six digits in place of two after the point.
+        exact: give six significant digits instead of two after the point.
     """
     shown = {head: get for head, get in COLUMNS.items() if any(get(found) is not None for _, found in named)}
     rows = [[name, *(_cell(get(found), exact) for get in shown.values())] for name, found in named]
@@ -44,7 +44,7 @@ def make_table(named: Sequence[Named], *, exact: bool = False) -> Table:
 
 
 def write_table(named: Sequence[Named], path: Path, *, force: bool = False) -> None:
-    """Writes that table as the ending says: `.csv`, `.tex` (with booktabs) or `.md`.
+    """Writes that table in the format of the file's ending: `.csv`, `.tex` (with booktabs) or `.md`.
 
     Raises:
         SettingError: the ending is none of these.
@@ -57,7 +57,7 @@ def write_table(named: Sequence[Named], path: Path, *, force: bool = False) -> N
 
 
 def check_table(path: Path, *, force: bool = False) -> str:
-    """Returns the form of a table by its path, and raises what `write_table` would raise, before the work starts."""
+    """Returns the format of a table by its path. Raises the errors of `write_table`, before any work."""
     form = ENDINGS.get(path.suffix.lower())
     if form is None:
         raise SettingError(f"{path}: tables end in {', '.join(ENDINGS)}; give one of these")
@@ -66,9 +66,9 @@ def check_table(path: Path, *, force: bool = False) -> str:
 
 
 def names_of(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Returns a name for each model, all different: its file's without the ending, or else its detector's.
+    """Returns a different name for each model: its file's without the ending, or its detector's if it has no file.
 
-    Where files have the same name, as many of their folders are added as tell them apart.
+    If files have the same name, the names of their folders are added until all differ.
     """
     parts = [
         (found.origin.detector,) if found.origin.path is None else tuple(found.origin.path.rstrip("/").split("/"))

@@ -1,4 +1,4 @@
-"""Draws images beside their ground truth, the map of each layer, and the map, as in the paper on HFR."""
+"""Draws images with their ground truth, the map of each layer, and the whole map, as in the paper on HFR."""
 
 from __future__ import annotations
 
@@ -31,15 +31,14 @@ def write_layers(
 ) -> list[str]:
     """Writes one figure with a row for each image, all or nothing; returns its name in a list.
 
-    The columns are the image, its ground truth if there are masks, each layer's map, and the map; a VAE, which has no
-    layers, shows its reconstruction instead. The map and each layer have a scale of their own, fixed by good images, so
-    a good part is dark.
+    The columns are the image, its ground truth if there are masks, each layer's map, and the whole map. A VAE has no
+    layers and shows its reconstruction instead. Each map has its own scale, set by good images, so a good part is dark.
 
     Args:
         model: of any detector.
         dataset: with a test part.
         folder: new, or with `force` one that this function wrote.
-        images: how many anomalous ones, evenly spaced in the test part; a good one comes before them.
+        images: how many anomalous images, evenly spaced in the test part; one good image comes before them.
         force: replace what is there.
         progress: called with the stage, and how many images of how many are done.
 
@@ -57,12 +56,12 @@ def write_layers(
 def draw_layers(
     model: Model, dataset: Dataset, images: int | Sequence[int] = 3, progress: Progress | None = None
 ) -> Pixels:
-    """Returns such a figure, uint8 (h, w, 3).
+    """Returns the figure of `write_layers`, uint8 (h, w, 3).
 
     Args:
         model: of any detector.
         dataset: with a test part.
-        images: how many anomalous ones, after a good one; or the numbers of those of the test part, from 0.
+        images: how many anomalous images, after a good one; or the numbers of images in the test part, from 0.
         progress: called with the stage, and how many images of how many are done.
 
     Raises:
@@ -101,7 +100,7 @@ def _row(explanation: Explanation, sample: Sample, has_masks: bool, geometry: Ge
 
 
 def _truth(explanation: Explanation, sample: Sample, geometry: Geometry) -> Pixels:
-    """Returns the mask in black and white; of a photograph in tiles, the tile that is explained."""
+    """Returns the mask in black and white; for a photograph in tiles, only the explained tile."""
     mask = read_truth(sample, geometry)
     if explanation.tile is not None:
         top, left, side = explanation.tile

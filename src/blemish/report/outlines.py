@@ -1,4 +1,4 @@
-"""Outlines of masks and of parts of maps, as paths for SVG."""
+"""Outlines of masks and of parts of maps, as SVG paths."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 Values = TypeVar("Values", NDArray[np.bool_], NDArray[np.float32])
 
 FINEST = 256
-"""Cells along the longer side of the grid on which an outline lies, at most."""
+"""Cells along the longer side of an outline's grid, at most."""
 
 
 @dataclass(frozen=True)
 class Outline:
-    """The lines around what a mask marks.
+    """The outline of the marked parts of a mask.
 
     Attributes:
         path: for SVG, in cells of the grid; empty if nothing is marked.
@@ -28,7 +28,7 @@ class Outline:
 
 
 def outline(mask: NDArray[np.bool_], finest: int = FINEST) -> Outline:
-    """Returns the outline of a mask (H, W). A cell of a coarser grid is marked if any of its pixels is."""
+    """Returns the outline of a mask (H, W). A cell of the grid is marked if any of its pixels is marked."""
     mask = block_largest(mask, finest)
     height, width = mask.shape
     padded = np.pad(mask.view(np.int8), 1)
@@ -40,7 +40,7 @@ def outline(mask: NDArray[np.bool_], finest: int = FINEST) -> Outline:
 
 
 def block_largest(values: Values, longest: int) -> Values:
-    """Returns a map or a mask (H, W) with at most so many cells a side: each the largest value of its block."""
+    """Returns a map or a mask (H, W) with at most `longest` cells a side; each is the largest value of its block."""
     for axis, side in enumerate(values.shape):
         if side > longest:
             starts = np.arange(longest) * side // longest

@@ -8,7 +8,7 @@ const source = name => folder === null ? "data:image/jpeg;base64," + pictures[na
 const current = () => at("model") ? Number(at("model").value) : 0;
 for (const model of models) model.now = model.threshold;
 
-/* How many of these ascending scores lie above the threshold. */
+/* Returns how many of these ascending scores are above the threshold. */
 function above(scores, threshold) {
   let low = 0, high = scores.length;
   while (low < high) {
@@ -169,7 +169,7 @@ function enlarge(place) {
   const own = `${image.size[1]} × ${image.size[0]} pixels; ${image.anomalous ? "anomalous" : "good"} by its label`;
   at("large-views").replaceChildren(panel(null, own),
     ...models.map((_, number) => panel(number, `${named(number)}${told(image, number)}, ${verdict(image, number)}`)));
-  at("previous").setAttribute("aria-disabled", large === 0); // a disabled button would lose the focus, and the keys
+  at("previous").setAttribute("aria-disabled", large === 0); // a disabled button would lose the focus, and so the keys
   at("next").setAttribute("aria-disabled", large === chosen.length - 1);
   if (!dialog.open) dialog.showModal();
 }

@@ -1,7 +1,7 @@
-"""Writes evaluations as an HTML page: figures, a threshold to move, curves, and all images; of one model or of several.
+"""Writes evaluations of one or several models as an HTML page: figures, a movable threshold, curves, and all images.
 
 Figures and curves can be read without the page's script. The script moves the threshold, and shows, searches, sorts and
-enlarges the images. Pictures are in the page if they are small together, and else in a folder beside it.
+enlarges the images. Pictures are in the page if they are small in total, or else in a folder beside it.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from blemish.storage import Scratch, check_free, check_free_file, new_file, new_
 PICTURES = ("auto", "embed", "beside")
 
 EMBEDDED = 16 << 20
-"""Bytes of all pictures together that `auto` keeps in the page, at most."""
+"""Bytes of all pictures together, at most, for which `auto` keeps them in the page."""
 
 FOLDER = "pictures"
 """The kind of the folder beside a page."""
 
 CALIBRATING = 500
-"""Images that calibrated a model and are listed, at most."""
+"""Listed images that calibrated a model, at most."""
 
 Judged = tuple[Model, Evaluation]
 
@@ -64,11 +64,11 @@ class View:
     """One model on the page.
 
     Attributes:
-        name: distinct among the models of the page.
+        name: different for each model of the page.
         model, evaluation: what is shown.
-        axis: of scores.
+        axis: of the scores.
         scores, p_values: histograms; there are no p-values without good images.
-        calibrating: places of scores that calibrated, on the axis.
+        calibrating: the scores that calibrated the model, as coordinates on the axis.
         detections, false_alarms: counts at the threshold; `None` without such images.
         known: images of the evaluation that the model was fitted on.
         good, anomalous: scores, ascending.
@@ -89,7 +89,7 @@ class View:
 
     @property
     def calibrated_by(self) -> list[tuple[str, float]]:
-        """Names and scores of the images that calibrated, the highest score first, at most `CALIBRATING`."""
+        """Names and scores of the images that calibrated the model, highest score first, at most `CALIBRATING`."""
         calibration = self.model.calibration
         pairs = zip(reversed(calibration.names), calibration.scores[::-1].tolist(), strict=True)
         return [pair for _, pair in zip(range(CALIBRATING), pairs, strict=False)]
@@ -120,12 +120,12 @@ def write_report(
 ) -> None:
     """Writes the page, and a folder with its pictures if it needs one; whole or not at all.
 
-    Nothing is loaded from elsewhere. The folder is named as the page, with `_files` in place of its ending.
+    The page loads nothing from elsewhere. The folder has the page's name, with `_files` instead of its ending.
 
     Args:
         model, evaluation: what is shown.
         path: of the page.
-        others: models and their evaluations on the same images, which are shown beside; differences are from the first.
+        others: models and their evaluations on the same images, shown side by side with the first.
         pictures: `embed` keeps them in the page, `beside` in the folder, and `auto` in the page if they have up to 16
             MiB together.
         force: replace what is there, if blemish wrote it.
@@ -164,7 +164,7 @@ def write_report(
 
 
 def check_page(path: Path, pictures: str = "auto", *, force: bool = False) -> None:
-    """Raises what `write_report` would raise of these, before the work starts."""
+    """Raises the errors of `write_report` for these arguments, before any work."""
     if pictures not in PICTURES:
         raise SettingError(f"pictures {pictures!r} is not known; give one of {', '.join(PICTURES)}")
     check_free_file(path, force=force)
@@ -173,18 +173,18 @@ def check_page(path: Path, pictures: str = "auto", *, force: bool = False) -> No
 
 
 def folder_of(path: Path) -> Path:
-    """Returns the folder that holds a page's pictures, if they are not in the page."""
+    """Returns the folder for a page's pictures."""
     return path.with_name(f"{path.stem}_files")
 
 
 def _differences(evaluations: Sequence[Evaluation]) -> list[list[Difference]]:
-    """Returns how the first one's figures differ from those of each other one."""
+    """Returns the differences between the first evaluation and each other one."""
     first, *others = evaluations
     for other in others:
         if other.per_image.names != first.per_image.names:
             raise SettingError(
-                f"the {len(first.results)} and the {len(other.results)} images are not the same ones; evaluate all "
-                "models on one data set, of which each can read every image"
+                f"the {len(first.results)} and the {len(other.results)} images are not the same; evaluate all models "
+                "on one data set in which every image can be read"
             )
     return [compared(first, other) for other in others]
 
@@ -240,7 +240,7 @@ def _rendered(
 
 
 def _script(content: Any) -> str:
-    """Returns JSON that can stand in a script element."""
+    """Returns JSON that is safe inside a script element."""
     return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a report: each image once, its map by each model, and what is drawn over them."""
+"""The pictures of a report: each image once, its map by each model, and the outlines and boxes over them."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ from blemish.report.outlines import Outline, block_largest, outline
 from blemish.report.table import printable
 
 LONGEST = 640
-"""Pixels on the longer side of a picture, at most; of a map's picture `LONGEST_MAP`."""
+"""Pixels on the longer side of an image's picture, at most."""
 
 LONGEST_MAP = 512
+"""Pixels on the longer side of a map's picture, at most."""
 
 QUALITY = 82
-"""Of JPEG."""
+"""Quality of JPEG."""
 
 AHEAD, AHEAD_LARGE = 16, 2
-"""Images that are decoded before they are needed, at most; photographs that are cut into tiles."""
+"""Images that are decoded before they are needed, at most; fewer if they are photographs that are cut into tiles."""
 
 Side = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Ground:
-    """One image without any model: its picture, its own height and width, and what is marked in it."""
+    """One image without any model: its picture, its own height and width, and its marked defects."""
 
     picture: bytes
     size: tuple[int, int]
@@ -51,9 +52,9 @@ class Ground:
 def draw_pictures(
     judged: Sequence[tuple[Model, Evaluation]], folder: Path, progress: Progress | None = None
 ) -> list[Side]:
-    """Writes the pictures of all images into a folder, and returns what the page says of each image.
+    """Writes the pictures of all images into a folder. Returns the page's data for each image.
 
-    The maps are computed again, one image at a time, so that few are in memory.
+    The maps are computed again, one image at a time, so that few are in memory at once.
 
     Args:
         judged: models and their evaluations, whose images are the same.
@@ -70,7 +71,7 @@ def draw_pictures(
     entries = []
     for place, (sample, ground, found) in enumerate(zip(samples, grounds, maps, strict=True)):
         if isinstance(ground, ImageError) or any(each.map is None for each in found):
-            continue  # it could be read before
+            continue  # it can no longer be read
         picture = f"{place:05d}.jpg"
         (folder / picture).write_bytes(ground.picture)
         models = []
@@ -97,7 +98,7 @@ def draw_pictures(
 
 
 def heat_area(geometry: Geometry) -> tuple[float, float, float, float]:
-    """Returns left, top, width and height of what a model sees of an image, as shares of the image."""
+    """Returns left, top, width and height of the part that a model sees, as shares of the image."""
     top, left = geometry.margins
     height, width = geometry.shape
     if geometry.tile is not None:
@@ -124,7 +125,7 @@ def _ground(sample: Sample, *, has_masks: bool) -> Ground:
 
 
 def _found(model: Model, before: Prediction, boxes: Sequence[Box], values: NDArray[np.float32], heat: Path) -> Side:
-    """Returns what a model says of an image, and writes its map."""
+    """Writes a model's map of an image, and returns the page's data about both."""
     coarse = block_largest(values, LONGEST_MAP)
     heat.write_bytes(jpeg(heat_map(coarse, model.calibration.display)))
     return {

@@ -1,4 +1,4 @@
-"""Draws the figures of the paper on VAE-GRF: images, maps over reconstructions, segmentations and boxes, and curves."""
+"""Draws the figures of the paper on VAE-GRF: images, maps over reconstructions, segmentations, boxes, and curves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIDE = 224
 """Pictures have as many pixels as a square of this side."""
 
 TRUE, FOUND = (0, 200, 0), (230, 0, 0)
-"""Colours of true boxes and of those found."""
+"""Colours of true boxes and of found boxes."""
 
 
 def reconstructions(
@@ -43,9 +43,9 @@ def reconstructions(
     Args:
         model: of `vae` or `vae-grf`.
         samples: the images, one or more.
-        rows: from the top, each one of `ROWS`. `image`, as it is; `marked`, with green boxes around true anomalies;
-            `map`, over the reconstruction; `segmentation`, white where the map is above the level for boxes; `truth`,
-            the mask; `boxes`, true ones in green and those found in red.
+        rows: from the top, each one of `ROWS`. `image`: as it is; `marked`: with green boxes around true anomalies;
+            `map`: over the reconstruction; `segmentation`: white where the map is above the level for boxes; `truth`:
+            the mask; `boxes`: true boxes in green and found boxes in red.
         progress: called with the stage, and how many images of how many are done.
 
     Raises:
@@ -69,10 +69,10 @@ def reconstructions(
 
 
 def loss_curves(folders: Mapping[str, str | Path], term: str = "elbo") -> Pixels:
-    """Returns a chart of a term of the loss over epochs, as figure 3 has the beta-ELBO, uint8 (300, 460, 3).
+    """Returns a chart of a term of the loss over epochs, like figure 3 of the beta-ELBO, uint8 (300, 460, 3).
 
     Args:
-        folders: of checkpoints, by the name that the training is to have in the chart.
+        folders: of checkpoints, by the training's name in the chart.
         term: a column of the logs.
 
     Raises:
@@ -91,7 +91,7 @@ def loss_curves(folders: Mapping[str, str | Path], term: str = "elbo") -> Pixels
 
 
 def correlation_curves(range_: float = 2.0, farthest: float = 10.0) -> Pixels:
-    """Returns a chart of the correlations over the distance in pixels, as figure 1, uint8 (300, 460, 3).
+    """Returns a chart of the correlations over the distance in pixels, like figure 1, uint8 (300, 460, 3).
 
     Matérn-3/2 is drawn in the paper's form, which differs from its eq. 2 by a factor of √3 in the range.
     """
@@ -108,7 +108,7 @@ def correlation_curves(range_: float = 2.0, farthest: float = 10.0) -> Pixels:
 
 
 def _truth(model: Model, explanation: Explanation, sample: Sample) -> NDArray[np.bool_]:
-    """Returns where an image is anomalous (H, W); of a photograph in tiles, the tile that is explained."""
+    """Returns where an image is anomalous (H, W); for a photograph in tiles, only the explained tile."""
     mask = read_truth(sample, model.recipe.geometry)
     if explanation.tile is not None:
         top, left, side = explanation.tile
@@ -117,7 +117,7 @@ def _truth(model: Model, explanation: Explanation, sample: Sample) -> NDArray[np
 
 
 def _panel(row: str, model: Model, explanation: Explanation, truth: NDArray[np.bool_]) -> Panel:
-    shown = _enlarged(explanation.shown)  # so that lines around boxes stay sharp
+    shown = _enlarged(explanation.shown)  # enlarged first, so that lines around boxes stay sharp
     image = resized(explanation.image, shown)
 
     def boxed(picture: Pixels, boxes: Sequence[Box], shape: tuple[int, ...], colour: tuple[int, int, int]) -> Pixels:

@@ -1,4 +1,4 @@
-"""Writes evaluations and explanations as files: lines of JSON or CSV, and a picture an image."""
+"""Writes evaluations and explanations as files: lines of JSON or CSV, and one picture for each image."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ EXPLANATIONS = "explanations.jsonl"
 
 
 def write_image_figures(named: Sequence[tuple[str, Evaluation]], path: Path, *, force: bool = False) -> None:
-    """Writes one line of CSV for each image of each model's evaluation, in order; a figure that is undefined is empty.
+    """Writes one line of CSV for each image of each model's evaluation, in order; an undefined figure is empty.
 
     Args:
-        named: names of models and their evaluations; a name is the last value of a line.
+        named: names of models and their evaluations; the name is the last value of a line.
         path: of the file.
         force: replace what is there.
 
@@ -53,7 +53,7 @@ def write_explanations(
 
     Args:
         explanations: of files.
-        folder: new, or with `force` one that this function wrote; it appears when the last one is taken, or not at all.
+        folder: new, or with `force` one that this function wrote; it is written after the last one, or not at all.
         scale: as in `Explanation.picture`.
 
     Raises:

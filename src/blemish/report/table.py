@@ -1,4 +1,4 @@
-"""A table of text, as Markdown, CSV or LaTeX; nothing in its cells is a command there."""
+"""A table of text, as Markdown, CSV or LaTeX; text in its cells is escaped."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from blemish.log import guarded
 FORMATS = ("markdown", "csv", "latex")
 
 NONE = "–"
-"""Stands in a cell for what was not measured."""
+"""Text of a cell that was not measured."""
 
 _COMMANDS = ("textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar")
 _LINES = {ord(letter): " " for letter in "\n\r\v\f\x1b\x85\u2028\u2029"}
-"""What ends a line, or writes to a terminal."""
+"""Characters that end a line or control a terminal, and what replaces them."""
 
 _MARKDOWN = {**_LINES, **{ord(letter): f"\\{letter}" for letter in "\\`*[]<|"}}
 _LATEX = {
@@ -29,7 +29,7 @@ _LATEX = {
     ord("×"): r"$\times$",
     ord("·"): r"$\cdot$",
 }
-"""What stands in a cell for a letter that means something else there."""
+"""Characters that are commands in LaTeX, and what replaces them."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Table:
     """Rows of text.
 
     Attributes:
-        title: what it shows.
-        header: of the columns.
-        rows: as long as the header.
-        notes: what differs from the paper, and what is absent.
+        title: above the table.
+        header: names of the columns.
+        rows: each as long as the header.
+        notes: lines below the table.
     """
 
     title: str
@@ -95,5 +95,5 @@ def _escaped(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Returns the text with what UTF-8 cannot hold, as names of files may have it, written as `\udcff`."""
+    r"""Returns the text, with characters that UTF-8 cannot hold, from names of files, written as `\udcff`."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""What `predict` writes: results, pictures, boxes in other programs' formats, and a page to review them."""
+"""Writes the files of `predict --out`: results, pictures, boxes in other formats, and a page to review them."""
 
 from blemish.results.reviewed import read_review
 from blemish.results.tree import write_tree

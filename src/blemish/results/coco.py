@@ -1,4 +1,4 @@
-"""Predictions as COCO's JSON of detection, with a score for each box."""
+"""Predictions in COCO's format for object detection, with a score for each box."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ CATEGORY = {"id": 1, "name": "anomaly", "supercategory": "anomaly"}
 
 
 class Coco:
-    """Writes images as they come, and their boxes after them, in memory that does not grow.
+    """Writes images one by one, and their boxes after the last image, in memory that does not grow.
 
-    An image that could not be read has no size, and stands in `unreadable` alone. The score of an annotation is the
-    box's peak, by which boxes of one model rank; its p-value stands beside it.
+    An image that could not be read has no size, so only `unreadable` names it. The score of an annotation is the box's
+    peak, by which the boxes of one model are ranked; `p_value` is the box's p-value.
 
     Args:
         file: for the document.
-        boxes: an empty file, in which boxes wait for the end.
+        boxes: an empty file, which holds the boxes until the end.
     """
 
     def __init__(self, file: IO[str], boxes: IO[str]) -> None:

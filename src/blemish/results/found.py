@@ -1,4 +1,4 @@
-"""One prediction with all that the formats say of it."""
+"""One prediction, with everything that the formats need."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from blemish.model import Prediction
 
 @dataclass(frozen=True)
 class Found:
-    """A prediction of a file.
+    """A prediction for a file.
 
     Attributes:
         prediction: with its map, if the model cuts photographs into tiles.
         path: of the image.
         name: its path below its source.
-        own: a name like that which no other image has.
-        box_p_values: for each box the share of good images that show one with such a peak.
+        own: the same, changed if needed so that no other image has it.
+        box_p_values: for each box, the share of good images that show one with a peak at least as high.
         is_tiled: whether the map has the image's own size.
         picture: the file of its map in the folder, if there is one.
     """
@@ -46,7 +46,7 @@ class Found:
 
     @cached_property
     def size(self) -> tuple[int, int] | None:
-        """Height and width in pixels; `None` if the image cannot be read, or not any more."""
+        """Height and width in pixels; `None` if the image cannot be read, or can no longer be read."""
         if self.prediction.error is not None:
             return None
         if self.is_tiled and self.prediction.map is not None:
@@ -58,10 +58,10 @@ class Found:
 
     @cached_property
     def ground(self) -> Georeference | None:
-        """Where on the ground its pixels lie, if it is a GeoTIFF that says so."""
+        """Where its pixels lie on the ground, if it is a GeoTIFF that says so; else `None`."""
         return None if self.prediction.error is not None else ground_of(self.path)
 
 
 def centre(box: Box) -> tuple[float, float]:
-    """Returns row and column of a box's middle, from the outer corner of the first pixel."""
+    """Returns row and column of a box's centre, from the outer corner of the image's first pixel."""
     return (box.top + box.bottom) / 2, (box.left + box.right) / 2

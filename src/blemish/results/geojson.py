@@ -1,9 +1,9 @@
-"""Predictions as GeoJSON: a feature an image, which is its outline, and one a box.
+"""Predictions as GeoJSON: one feature for each image, its outline, and one for each box.
 
-GeoJSON (RFC 7946) knows longitude and latitude alone. Nothing is transformed here, so images in EPSG:4326 give such
-files. Images in another coordinate system give its coordinates, with the member `crs` of GeoJSON's version of 2008,
-which GDAL and QGIS read. Of images that do not say where they lie, coordinates are pixels: x is the column, and y minus
-the row, as QGIS shows an image without a place; `crs` is then null.
+GeoJSON (RFC 7946) has only longitude and latitude. Coordinates are not transformed here: for images in EPSG:4326 they
+are longitude and latitude. For images in another coordinate system they are those of that system, which the member
+`crs` names, as in GeoJSON of 2008; GDAL and QGIS read it. For images without a place they are pixels: x is the column
+and y is minus the row, as QGIS shows an image without a place; `crs` is then null.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PIXELS = "pixels"
 class GeoJson:
     """Writes one collection of features. The first image that can be read decides its coordinate system.
 
-    Features of images in another one have no geometry; each says its own in its property `crs`.
+    Features of images in another system have no geometry; the property `crs` names the system of each.
     """
 
     def __init__(self, file: IO[str]) -> None:
@@ -75,7 +75,7 @@ class GeoJson:
         return None
 
     def close(self) -> None:
-        """Writes the coordinate system, and the end."""
+        """Writes the coordinate system and the end of the document."""
         told = ""
         if self._crs in {PIXELS, "unknown"}:
             told = ', "crs": null'
@@ -85,7 +85,7 @@ class GeoJson:
         self._file.write(f"]{told}}}\n")
 
     def _polygon(self, found: Found, sides: tuple[int, int, int, int]) -> dict[str, Any] | None:
-        """Returns the outline of rows and columns, anticlockwise; `None` in another coordinate system."""
+        """Returns the outline of a rectangle of pixels, anticlockwise; `None` in another coordinate system."""
         ground = found.ground
         if (PIXELS if ground is None else ground.crs) != self._crs:
             return None

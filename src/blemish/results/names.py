@@ -1,4 +1,4 @@
-"""Names of what is written for an image: by its path below its source."""
+"""Names of the files that are written for an image, from its path below its source."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LONGEST = 200
 """Bytes of a part of a name, at most, so that an ending fits within the 255 that systems allow."""
 
 UNSAFE = frozenset('\\:*?"<>|/')
-"""What names of files cannot hold somewhere."""
+"""Characters that some systems do not allow in the names of files."""
 
 
 class Names:
-    """Gives each image a name of its own, with the folders that it has below its source.
+    """Gives each image a different name, with its folders below its source.
 
-    With several folders as sources, each one's name comes first; the second of two equal ones ends with `_2`.
+    If there are several source folders, the folder's name comes first; the second of two equal names ends with `_2`.
 
     Args:
         sources: as `predict` takes them: images, folders, `layout:PATH`, or addresses.
@@ -36,7 +36,7 @@ class Names:
         self._taken: set[str] = set()
 
     def below(self, path: Location) -> str:
-        """Returns the path of an image below its source, such as `scratch/000.png`; it may be that of another too."""
+        """Returns the path of an image below its source, such as `scratch/000.png`; another image may have the same."""
         text = path.url if isinstance(path, Remote) else path.as_posix()
         inner: list[str] = []
         while True:
@@ -51,7 +51,7 @@ class Names:
                 text = "."  # a path relative to the working folder, which is the source
 
     def free(self, path: Location) -> str:
-        """Returns that path as a name that every system takes and no other image has, whatever its ending.
+        """Returns that path as a name that every system accepts and no other image has, whatever its ending.
 
         `scratch/000_2.png` is the second of `scratch/000`.
         """
@@ -59,7 +59,7 @@ class Names:
 
 
 def _free(name: PurePosixPath, taken: set[str]) -> PurePosixPath:
-    """Returns a name, numbered if its stem is taken, and takes it; capitals make no difference."""
+    """Returns a name, with a number if its stem is taken, and marks it as taken; upper and lower case are the same."""
     found, number = name, 2
     while str(found.with_suffix("")).lower() in taken:
         found = name.with_name(f"{name.stem}_{number}{name.suffix}")
@@ -69,7 +69,7 @@ def _free(name: PurePosixPath, taken: set[str]) -> PurePosixPath:
 
 
 def _folder(source: str | Path) -> str | None:
-    """Returns the folder that images of a source lie below; `None` of a single image."""
+    """Returns the folder that holds the images of a source; `None` for a single image."""
     text = str(source)
     layout, colon, rest = text.partition(":")
     if colon and layout in LAYOUTS and (is_remote(rest) or not Path(text).exists()):
@@ -83,7 +83,7 @@ def _folder(source: str | Path) -> str | None:
 
 
 def safe(name: str) -> str:
-    """Returns a part of a name that every system takes: unusual characters become `_`, and a long name is cut."""
+    """Returns a name that every system accepts: special characters become `_`, and a long name is cut."""
     kept = "".join("_" if letter in UNSAFE or not letter.isprintable() else letter for letter in name).rstrip(". ")
     stem, dot, ending = kept.rpartition(".")
     if not dot or len(ending) > 8:

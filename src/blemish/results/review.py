@@ -1,7 +1,7 @@
-"""A page on which a person accepts or rejects verdicts and boxes: one file without a server, and pictures beside it.
+"""A page on which a person accepts or rejects verdicts and boxes: one file, with pictures in a folder beside it.
 
-Nothing in it is loaded from elsewhere. Pictures are loaded when they are shown, so a page of 10,000 images opens as
-one of ten. What was decided stays in the browser, and is saved as JSON, which `reviewed.read_review` reads.
+It needs no server and loads nothing from elsewhere. Pictures are loaded when they are shown, so a page of 10,000 images
+opens as fast as one of ten. Decisions stay in the browser until they are saved as JSON, which `read_review` reads.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from blemish.results.found import Found
 
 PAGE, PICTURES = "review.html", "review"
 ROWS, HEAD = "/*rows*/", "/*head*/"
-"""Where the data stand in the page."""
+"""Places of the data in the page's template."""
 
 
 class Review:
-    """Writes `review.html` and, below `review`, each photograph and the colours to lay over it.
+    """Writes `review.html` and, in the folder `review`, each photograph and the colours to show over it.
 
     Args:
-        model: that predicted.
+        model: the model that predicted.
         file: for the page.
         folder: of the page.
     """
@@ -87,5 +87,5 @@ class Review:
 
 
 def _embedded(value: Any) -> str:
-    """Returns JSON that cannot end the element that it stands in."""
+    """Returns JSON that is safe inside a script element."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

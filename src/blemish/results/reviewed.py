@@ -15,20 +15,20 @@ from blemish.images.files import MAX_PIXELS
 MAX_BYTES = 256 << 20
 FORMAT = 1
 LONGEST = 4096
-"""Letters of a path, at most."""
+"""Characters of a path, at most."""
 
 
 @dataclass(frozen=True)
 class Reviewed:
-    """One image that a person decided on.
+    """One image that a person reviewed.
 
     Attributes:
         path: of the image.
         name: its path below its source.
         size: height and width in pixels.
-        is_anomaly: what the person says.
-        boxes: those that were accepted or drawn, as top, left, bottom and right, the last two not included; without any
-            if the image is good.
+        is_anomaly: the person's verdict.
+        boxes: accepted or drawn boxes, as top, left, bottom and right, the last two not included; none if the image is
+            good.
     """
 
     path: str
@@ -39,17 +39,17 @@ class Reviewed:
 
 
 def read_review(path: Path) -> list[Reviewed]:
-    """Returns the images that were decided on, in the order of the page.
+    """Returns the images with a decision, in the order of the page.
 
     Raises:
-        SourceError: the file cannot be read, or is not what the page saves; the place is named.
+        SourceError: the file cannot be read, or is not what the page saves; the message names the place.
     """
     content = read_json(path, MAX_BYTES)
     if not isinstance(content, dict) or content.get("blemish_review") != FORMAT:
         raise SourceError(f"{path}: is not what the page of predict --review saves; give that file")
     images = content.get("images")
     if not isinstance(images, list) or not images:
-        raise SourceError(f"{path}: no image was decided on; review some, and save again")
+        raise SourceError(f"{path}: no image was reviewed; review some, and save again")
     found = [_reviewed(entry, f"{path}: images[{index}]") for index, entry in enumerate(images)]
     seen: set[str] = set()
     for one in found:

@@ -1,4 +1,4 @@
-"""Predictions as two tables of CSV: a line an image, and a line a box."""
+"""Predictions as two CSV tables: one line for each image, and one line for each box."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ BOXES = (
 
 
 class Tables:
-    """Writes a line an image to one file, and a line a box to another.
+    """Writes a line for each image to one file, and a line for each box to another.
 
     Args:
-        images: opened with `newline=""`.
-        boxes: as well; `None` leaves the boxes out.
+        images: a file opened with `newline=""`.
+        boxes: another such file; `None` leaves the boxes out.
     """
 
     def __init__(self, images: IO[str], boxes: IO[str] | None = None) -> None:
@@ -54,4 +54,4 @@ class Tables:
             self._boxes.writerow((name, number, *sides, *middle, box.area, box.peak, p_value, *placed))
 
     def close(self) -> None:
-        """Nothing is left to write."""
+        """Does nothing: all lines are written."""

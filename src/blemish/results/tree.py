@@ -1,4 +1,4 @@
-"""A labelled tree from a person's review: folders that `fit` and `evaluate` read, of copies of the images."""
+"""Makes a labelled tree from a person's review: folders with copies of the images, which `fit` and `evaluate` read."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ANOMALOUS = "anomalous"
 
 @dataclass(frozen=True)
 class Tree:
-    """What a tree holds.
+    """The counts of a tree.
 
     Attributes:
-        train: good images that train.
-        good: good images that test.
-        anomalous: anomalous images, which test.
+        train: good images in `train/good`.
+        good: good images in `test/good`.
+        anomalous: images in `test/anomalous`.
         masks: images with a mask.
     """
 
@@ -53,15 +53,15 @@ def write_tree(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Tree:
-    """Writes `test/good`, `test/anomalous` and `ground_truth/anomalous`, of copies of the images; returns the counts.
+    """Writes copies of the images to `test/good` and `test/anomalous`, and masks to `ground_truth/anomalous`.
 
-    The images themselves are not changed. A mask is white where an accepted box is. The folder appears when all is
-    done, or not at all.
+    The images themselves are not changed. A mask is white inside accepted boxes. The folder is written whole or not at
+    all. Returns the counts.
 
     Args:
-        reviewed: the images that a person decided on.
+        reviewed: the images that a person reviewed.
         folder: new, or with `force` one that this function wrote and nobody changed.
-        train: the share of the good images that go to `train/good`, chosen by seed, so that a model can be fitted too.
+        train: share of the good images that go to `train/good`, chosen by seed, so that a model can be fitted too.
         masks: whether to write masks; each anomalous image then needs a box.
         seed: of that choice.
         force: replace what is there.
@@ -69,8 +69,7 @@ def write_tree(
 
     Raises:
         SettingError: the share is not from 0 to below 1.
-        SourceError: an image lies elsewhere or has another size than when it was reviewed, or an anomalous one has no
-            box.
+        SourceError: an image is on another machine, its size has changed, or an anomalous image has no box.
         ImageError: an image cannot be read.
         StorageError: the folder exists and may not be replaced, or cannot be written.
     """
@@ -103,18 +102,20 @@ def write_tree(
 def _check(reviewed: Sequence[Reviewed], masks: bool) -> None:
     elsewhere = [one.path for one in reviewed if is_remote(one.path)]
     if elsewhere:
-        raise SourceError(f"{elsewhere[0]}: lies elsewhere; copy the images here, and predict and review them here")
+        raise SourceError(
+            f"{elsewhere[0]}: is not on this machine; copy the images here, then predict and review them here"
+        )
     bare = [one.path for one in reviewed if one.is_anomaly and not one.boxes]
     if bare and masks:
         what = "1 anomalous image has" if len(bare) == 1 else f"{len(bare)} anomalous images have"
         raise SourceError(
-            f"{bare[0]}: {what} no accepted box, so where the anomaly is is not known; draw a box on the page, or give "
-            "--no-masks for a tree without masks"
+            f"{bare[0]}: {what} no accepted box, so there is no mask; draw a box on the page, or give --no-masks for a "
+            "tree without masks"
         )
 
 
 def _copy(path: Path, target: Path, one: Reviewed) -> Path:
-    """Copies an image, or writes one of a file of many as PNG; returns where it is."""
+    """Copies an image, or writes an image of a file of several as PNG; returns the path of the copy."""
     size = read_size(path)
     if size != one.size:
         raise SourceError(

@@ -1,4 +1,4 @@
-"""Writes predictions into a folder, or as one document to a stream: lines of JSON, tables, boxes in others' formats."""
+"""Writes predictions to a folder, or as one document to a stream: JSON lines, tables, boxes in other formats."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from blemish.storage import new_folder
 RESULTS = "results.jsonl"
 DRAWN = "maps"
 IN_MEMORY = 16 << 20
-"""Bytes of boxes that wait in memory."""
+"""Bytes of boxes that wait in memory, at most."""
 
 FORMATS = ("jsonl", "csv", "coco", "yolo", "geojson")
 
 
 class Writer(Protocol):
-    """What writes one format."""
+    """Writes one format."""
 
     def add(self, found: Found) -> None:
         """Writes one image."""
 
     def close(self) -> None:
-        """Writes what comes after the last image."""
+        """Writes the end, after the last image."""
 
 
 def write_results(
@@ -51,26 +51,26 @@ def write_results(
     review: bool = False,
     force: bool = False,
 ) -> Iterator[Prediction]:
-    """Yields the predictions and writes each; the folder appears when the last one is taken, or not at all.
+    """Yields the predictions and writes each; the folder is written after the last one, or not at all.
 
-    It holds `results.jsonl`, a line an image, and below `maps` a file an image, in the folders that the image has below
-    its source.
+    It holds `results.jsonl`, with one line for each image, and in `maps` one file for each image, in the same folders
+    as the image below its source.
 
     Args:
-        model: the one that predicted; its display scale colours the maps.
+        model: the model that predicted; its display scale colours the maps.
         predictions: of files, with maps.
         folder: new, or with `force` one that this function wrote.
-        maps: `none`; `overlay`, the photograph with colours, contours and boxes where it is unlike good ones, as JPEG;
-            `heat`, the heat map alone, as PNG on the model's scale; or `npy`, the map's float32 values.
-        sources: those of the predictions, as `Model.predict` takes them; without them all files are in one folder.
-        formats: more files: `csv` (`images.csv` and `boxes.csv`), `coco` (`coco.json`), `yolo` (`labels/…`), `geojson`
-            (`boxes.geojson`).
+        maps: `none`; `overlay`: the photograph with colours, contours and boxes where it differs from good ones,
+            as JPEG; `heat`: the heat map alone, as PNG; or `npy`: the map's float32 values.
+        sources: of the predictions, as `Model.predict` takes them; without them all files are in one folder.
+        formats: additional files: `csv` (`images.csv` and `boxes.csv`), `coco` (`coco.json`), `yolo` (`labels/…`),
+            `geojson` (`boxes.geojson`).
         review: also write `review.html`, a page on which a person accepts or rejects verdicts and boxes.
         force: replace a folder that this function wrote and nobody changed.
 
     Raises:
         SettingError: `maps` or a format is not known.
-        ImageError: an image can no longer be read, for its picture.
+        ImageError: an image can no longer be read to draw its picture.
         StorageError: the folder exists and may not be replaced, or cannot be written.
     """
     if maps not in {"none", *MAPS}:
@@ -97,7 +97,7 @@ def write_results(
                     writer.add(found)
             lines.write(json.dumps(line, allow_nan=False) + "\n")
             yield prediction
-            del prediction, found  # maps of large photographs take room
+            del prediction, found  # maps of large photographs take much memory
         for writer in writers:
             writer.close()
 
@@ -110,14 +110,14 @@ def stream_results(
     *,
     sources: Sequence[str | Path] = (),
 ) -> Iterator[Prediction]:
-    """Yields the predictions and writes each to a stream: `csv` (a line an image), `coco` or `geojson`.
+    """Yields the predictions and writes each to a stream: `csv` (a line for each image), `coco` or `geojson`.
 
     Raises:
-        SettingError: the format is not known, or is no single document.
+        SettingError: the format is not known, or has more than one document.
     """
     _check_formats([form])
     if form == "yolo":
-        raise SettingError("yolo is a file for each image; give --out DIR, or another format")
+        raise SettingError("yolo writes a file for each image; give --out DIR, or another format")
     names = Names(sources)
     with ExitStack() as files:
         writer: Writer = (
@@ -139,7 +139,7 @@ def _check_formats(formats: Sequence[str]) -> None:
 
 def _writer(form: str, folder: Path, files: ExitStack) -> Writer:
     def opened(name: str) -> IO[str]:
-        # Names of files may hold what no encoding has.
+        # Names of files may hold characters that cannot be encoded.
         return files.enter_context((folder / name).open("w", encoding="utf-8", errors="backslashreplace", newline=""))
 
     if form == "csv":
@@ -155,7 +155,7 @@ def _waiting(files: ExitStack) -> IO[str]:
 
 
 def _found(model: Model, prediction: Prediction, names: Names) -> Found | None:
-    """Returns a prediction with its names; `None` of an array or bytes, which have none."""
+    """Returns a prediction with its names; `None` for an array or bytes, which have no name."""
     path = prediction.path
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""Predictions as YOLO's texts: a file an image, a line `class x y width height confidence` for each box."""
+"""Predictions as YOLO's text files, one for each image; each box is a line `class x y width height confidence`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LABELS = "labels"
 
 
 class Yolo:
-    """Writes `labels/…/NAME.txt` for each image that could be read; that of one without boxes is empty.
+    """Writes `labels/…/NAME.txt` for each image that could be read; without boxes, the file is empty.
 
     Centre and sides are shares of the image's width and height. The confidence is 1 minus the box's p-value.
 
@@ -38,4 +38,4 @@ class Yolo:
         file.write_text("".join(lines))
 
     def close(self) -> None:
-        """Nothing is left to write."""
+        """Does nothing: all files are written."""

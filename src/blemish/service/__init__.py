@@ -1,1 +1,1 @@
-"""The service: verdicts over HTTP from one worker process, models that are swapped while it runs, a log and a page."""
+"""The service: verdicts over HTTP, computed by one worker process; models are swapped while it runs; a log; a page."""

@@ -1,4 +1,4 @@
-"""Who may ask: names of this host, pages of its own, and a token where one is set."""
+"""Checks who may ask: by the host name, by the page that a request comes from, and by the token if one is set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class Access:
-    """Refuses requests that come by another name, from another site's page, or without the token."""
+    """Refuses requests that use another host name, come from another site's page, or lack the token."""
 
     def __init__(self, settings: Settings) -> None:
         self._others = {name.lower() for name in settings.names}
@@ -31,13 +31,13 @@ class Access:
         Args:
             method: of the request.
             path: of the request.
-            headers: by their names in small letters.
+            headers: by name, in lower case.
         """
         host = headers.get(b"host", b"").decode("latin-1")
         name = _name_of(host)
         if not (self._any_name or name in self._names or is_loopback(name)):
             raise Refused(
-                403, "this host name is not the service's own; use its address, or start it with --name NAME", "host"
+                403, "this is not a host name of the service; use its address, or start it with --name NAME", "host"
             )
         origin = headers.get(b"origin")
         if method in CHANGING and origin is not None and not self._is_own(origin.decode("latin-1"), host):
@@ -47,7 +47,7 @@ class Access:
         self.check_token(headers)
 
     def check_token(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raises `Refused` unless the request shows the token; all are compared in the same time."""
+        """Raises `Refused` unless the request has the token; every comparison takes the same time."""
         if self._token is None:
             raise Refused(403, "this needs a token, and the service has none; start it with --token-file FILE", "token")
         kind, _, shown = headers.get(b"authorization", b"").partition(b" ")
@@ -60,7 +60,7 @@ class Access:
             )
 
     def _is_own(self, origin: str, host: str) -> bool:
-        """Whether a page is the service's own, also behind a proxy, which may have another port.
+        """Returns whether a page is the service's own. Behind a proxy, the port may differ.
 
         Another port of this machine is another program's page.
         """

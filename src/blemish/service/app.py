@@ -1,4 +1,4 @@
-"""The application: checks who asks, sends predictions on at once, and everything else to the documented routes."""
+"""The application: checks who asks, answers predictions itself, and sends everything else to the documented routes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blemish.service.predict import predict
 from blemish.service.queries import Queries
 from blemish.service.reference import STYLE, reference
 from blemish.service.refused import Refused
-from blemish.service.saying import say_where
+from blemish.service.saying import say_traceback
 from blemish.service.service import Service
 
 Message = MutableMapping[str, Any]
@@ -31,7 +31,7 @@ Scope = MutableMapping[str, Any]
 PAGE = Path(__file__).parent / "page"
 
 MOST_JSON = 64 << 10
-"""Bytes of a body that is no image."""
+"""Bytes of a body that is not an image, at most."""
 
 PAGE_POLICY = (
     b"default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; frame-ancestors 'none'; "
@@ -49,11 +49,7 @@ JSON_HEAD = [(b"content-type", b"application/json"), (b"cache-control", b"no-sto
 
 
 class Application:
-    """What the server calls for each request.
-
-    Args:
-        service: that answers.
-    """
+    """The ASGI application of a service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -80,7 +76,7 @@ class Application:
         except GoneError:
             self._service.metrics.rejected("gone")
         except Exception:
-            say_where()
+            say_traceback()
             self._service.metrics.rejected("error")
             if not begun:
                 await _send_json(send, 500, _fault().body)
@@ -105,7 +101,7 @@ class Application:
 
 
 def routes(service: Service) -> FastAPI:
-    """Returns the documented routes; those of other hosts that FastAPI would add are left out."""
+    """Returns the documented routes, without those of FastAPI that load files from other hosts."""
     app = FastAPI(
         title="blemish",
         version=blemish_version(),
@@ -113,7 +109,7 @@ def routes(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        redirect_slashes=False,  # the address would have the name that the request was sent to
+        redirect_slashes=False,  # a redirection would contain the host name that the client sent
     )
     app.include_router(model_routes(service))
     app.include_router(log_routes(service))
@@ -166,22 +162,22 @@ def routes(service: Service) -> FastAPI:
         app.mount("/page", StaticFiles(directory=PAGE))
 
     async def failed(request: Request, error: Exception) -> Response:
-        return Response(_fault().body, 500, media_type="application/json")  # and who called prints where it was
+        return Response(_fault().body, 500, media_type="application/json")  # the caller prints the traceback
 
     app.add_exception_handler(Exception, failed)
 
-    async def told(request: Request, error: Exception) -> Response:
+    async def refuse(request: Request, error: Exception) -> Response:
         refused = _refusal(request, error)
         service.metrics.rejected(refused.reason)
         return Response(refused.body, refused.status, refused.headers, "application/json")
 
     for kind in (StarletteError, RequestValidationError, Refused):
-        app.add_exception_handler(kind, told)
+        app.add_exception_handler(kind, refuse)
     return app
 
 
 def blemish_version() -> str:
-    """Returns the version of blemish that is installed."""
+    """Returns the installed version of blemish."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -191,11 +187,11 @@ def blemish_version() -> str:
 
 
 def _fault() -> Refused:
-    return Refused(500, "an error in blemish; what the service prints shows where", "error")
+    return Refused(500, "an error in blemish; the service's own output shows where", "error")
 
 
 def _refusal(request: Request, error: Exception) -> Refused:
-    """Returns an error of the routes as what is told of it."""
+    """Returns the refusal that answers an error of the routes."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, RequestValidationError):
@@ -214,7 +210,7 @@ def _refusal(request: Request, error: Exception) -> Refused:
 
 
 def _predicted(path: str) -> str | None:
-    """Returns the model's name if an address is that of predictions."""
+    """Returns the model's name if a path is that of predictions."""
     if not (path.startswith("/v1/models/") and path.endswith("/predict")):
         return None
     name = path[len("/v1/models/") : -len("/predict")]
@@ -222,7 +218,7 @@ def _predicted(path: str) -> str | None:
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
-    """Returns a `receive` that gives a body which was read already."""
+    """Returns a `receive` that gives a body that was read already."""
     given = False
 
     async def again() -> Message:

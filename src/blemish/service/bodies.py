@@ -1,4 +1,4 @@
-"""Reads the body of a request within limits: its bytes, those of all requests together, and the number of its parts."""
+"""Reads the body of a request, with limits on its bytes, on the bytes of all requests together, and on its parts."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ MOST_PARTS = 64
 """Images in one request, at most."""
 
 MOST_TOGETHER = 512 << 20
-"""Bytes of all bodies that are in memory at one time; a larger one goes alone."""
+"""Bytes of all bodies in memory at one time; a larger body is read only when no other is in memory."""
 
 LONGEST_HEAD = 8192
-"""Bytes of the headers of one part."""
+"""Bytes of the headers of one part, at most."""
 
 LONGEST_NAME = 255
-"""Letters of an image's name that are kept."""
+"""Characters of an image's name that are kept."""
 
 BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 
 
 class GoneError(Exception):
-    """The client has gone before its request was whole."""
+    """The client closed the connection before its request was complete."""
 
 
 class Budget:
-    """Bytes that all bodies share."""
+    """The bytes that all bodies may take together."""
 
     def __init__(self, most: int = MOST_TOGETHER) -> None:
         self.most = most
@@ -40,14 +40,17 @@ class Budget:
 
     @contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
-        """Yields a function that takes more bytes, or raises `Refused`; all are returned at the end."""
+        """Yields a function that reserves bytes or raises `Refused`; all are released at the end."""
         mine = 0
 
         def take(count: int) -> None:
             nonlocal mine
             if self.taken > mine and self.taken + count > self.most:
                 raise Refused(
-                    503, "too many bytes of images are on their way; send it again later", "busy", {"Retry-After": "1"}
+                    503,
+                    "too many bytes of images are being received; send it again later",
+                    "busy",
+                    {"Retry-After": "1"},
                 )
             mine += count
             self.taken += count
@@ -62,14 +65,14 @@ async def read_body(receive: Receive, length: bytes | None, most: int, take: Cal
     """Returns the body of a request.
 
     Args:
-        receive: gives its pieces.
-        length: what its header says of it, if anything.
+        receive: returns the next piece.
+        length: value of the header `Content-Length`, if there is one.
         most: bytes, at most.
-        take: takes bytes from the budget.
+        take: reserves bytes of the budget.
 
     Raises:
-        Refused: it has too many bytes, or too many are on their way.
-        GoneError: the client has gone.
+        Refused: it has too many bytes, or all requests together have too many.
+        GoneError: the client closed the connection.
     """
     if length is not None and length.isdigit() and (len(length) > 15 or int(length) > most):
         raise _too_long(most)
@@ -110,7 +113,7 @@ def images_in(headers: Mapping[bytes, bytes], body: bytes) -> list[tuple[str | N
         return [(None if name is None else plain_name(unquote(name.decode("utf-8", "replace"))), body)]
     raise Refused(
         415,
-        f"the content type {kind.decode('latin-1')[:80]!r} is not one of images; send image/*, "
+        f"the content type {kind.decode('latin-1')[:80]!r} is not that of an image; send image/*, "
         "application/octet-stream or multipart/form-data",
         "content type",
     )
@@ -122,19 +125,17 @@ def _parts(kind: bytes, body: bytes) -> list[tuple[str | None, bytes]]:
 
     boundary = parse_options_header(kind)[1].get(b"boundary", b"")
     if not BOUNDARY.fullmatch(boundary):
-        raise Refused(
-            400, "the multipart body has no boundary, or none that is allowed; send it as RFC 7578 says", "parts"
-        )
+        raise Refused(400, "the multipart body has no valid boundary; send it as RFC 7578 says", "parts")
     pieces = (b"\r\n" + body).split(b"\r\n--" + boundary, MOST_PARTS + 2)[1:]
     if len(pieces) > MOST_PARTS + 1:
         raise Refused(413, f"the body has more than the limit of {MOST_PARTS} parts; send fewer at once", "parts")
     if not pieces or not pieces[-1].startswith(b"--"):
-        raise Refused(400, "the multipart body is cut short, its last boundary is missing; send it again", "parts")
+        raise Refused(400, "the multipart body has no last boundary, so it is incomplete; send it again", "parts")
     found: list[tuple[str | None, bytes]] = []
     for piece in pieces[:-1]:
         head, end, _ = piece[: LONGEST_HEAD + 4].partition(b"\r\n\r\n")
         if not end:
-            raise Refused(400, "a part of the body has no end of its headers; send it as RFC 7578 says", "parts")
+            raise Refused(400, "the headers of a part of the body have no end; send it as RFC 7578 says", "parts")
         for line in head.split(b"\r\n"):
             name, _, value = line.partition(b":")
             if name.strip().lower() == b"content-disposition":
@@ -149,7 +150,7 @@ def _parts(kind: bytes, body: bytes) -> list[tuple[str | None, bytes]]:
 
 
 def plain_name(given: str) -> str | None:
-    """Returns the last part of an image's name, without what cannot be printed; `None` if nothing is left."""
+    """Returns the last part of an image's name, without unprintable characters; `None` if nothing is left."""
     last = re.split(r"[/\\]", given)[-1]
     plain = "".join(letter for letter in last if letter.isprintable()).strip()[:LONGEST_NAME]
     return None if plain in {"", ".", ".."} else plain

@@ -1,4 +1,4 @@
-"""What the service tells of a model."""
+"""What the service publishes about a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from blemish.model import Model
 
 
 def details_of(model: Model) -> dict[str, Any]:
-    """Returns what JSON can hold of a model: its kind, its input, and its calibration with all scores, ascending."""
+    """Returns a model's kind, input and calibration as JSON values, with all its scores in ascending order."""
     recipe, calibration, geometry = model.recipe, model.calibration, model.recipe.geometry
     digests = calibration.digests
     return {

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI knows of its routes, and by hand the one that does not go through it."""
+"""The OpenAPI document: FastAPI's own for its routes, and a part written by hand for predictions."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from blemish.service.schema import Answer, Error
 WORDS = {
     400: "The request is not valid.",
     401: "The token is missing or wrong.",
-    403: "Another host name or site, or a token that the service does not have.",
+    403: "Another host name or another site, or the request needs a token and the service has none.",
     404: "There is no such model or verdict.",
-    408: "The request took too long to come in.",
-    409: "Nothing was changed, and why.",
+    408: "The request took too long to arrive.",
+    409: "Nothing was changed; the text says why.",
     410: "The image is no longer kept.",
     413: "Too many bytes, pixels or images.",
     415: "Not an image of a known format, or another content type.",
     422: "A value that is not allowed, or an image that is damaged or empty.",
     429: "Too many images wait; try again later.",
     431: "The headers are too long.",
-    503: "No verdict now: the worker or the log's database does not answer, or too much is on its way.",
+    503: "No answer now: the worker or the log's database does not answer, or too many requests arrive at once.",
 }
 
 FORMATS = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp")
 
 EVERYWHERE = (400, 403, 408, 413, 431, 503)
-"""What any request may be answered before its route is asked."""
+"""Statuses that any request may get before its route is called."""
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Returns what routes answer in place of a result, as FastAPI takes it."""
+    """Returns the error responses of a route, in FastAPI's form."""
     return {status: {"model": Error, "description": WORDS[status]} for status in statuses}
 
 
 def with_predict(document: dict[str, Any], *, has_token: bool) -> dict[str, Any]:
-    """Returns the document with the route of predictions, and with the token if one is asked for."""
+    """Returns the document with the route of predictions, and with the token if the service has one."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for kind in (Answer, Error):
         found = kind.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
@@ -55,9 +55,9 @@ def with_predict(document: dict[str, Any], *, has_token: bool) -> dict[str, Any]
     for path, methods in document["paths"].items():
         for operation in methods.values():
             if path.startswith("/v1"):
-                operation["responses"]["422"] = _told(422)
+                operation["responses"]["422"] = _error_response(422)
             for status in EVERYWHERE:
-                operation["responses"].setdefault(str(status), _told(status))
+                operation["responses"].setdefault(str(status), _error_response(status))
     document["paths"] = dict(sorted(document["paths"].items()))
     return document
 
@@ -65,7 +65,7 @@ def with_predict(document: dict[str, Any], *, has_token: bool) -> dict[str, Any]
 def _predict() -> dict[str, Any]:
     several = {"type": "array", "items": BINARY["schema"], "minItems": 1, "maxItems": MOST_PARTS}
     files = {"type": "object", "required": ["file"], "properties": {"file": several}}
-    told = {str(status): _told(status) for status in (401, 404, 415, 422, 429)}
+    failures = {str(status): _error_response(status) for status in (401, 404, 415, 422, 429)}
     return {
         "tags": ["models"],
         "summary": "Judge one image, or several",
@@ -76,22 +76,22 @@ def _predict() -> dict[str, Any]:
                 "in": "path",
                 "required": True,
                 "schema": {"type": "string"},
-                "description": "of the model",
+                "description": "the model's name",
             },
-            _asked(
+            _query_parameter(
                 "map", {"enum": ["none", "png", "overlay"], "type": "string", "default": "none"}, "the heat map as PNG"
             ),
-            _asked(
+            _query_parameter(
                 "false_alarm_rate",
                 {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-                "the share of good images that may raise an alarm, in place of the model's",
+                "the share of good images that may raise an alarm, instead of the model's own",
             ),
-            _asked(
+            _query_parameter(
                 "shadow",
                 {"enum": ["later", "wait"], "type": "string", "default": "later"},
-                "whether the answer waits for the model that looks on",
+                "whether the answer waits for the shadow, the second model",
             ),
-            {"name": "X-Name", "in": "header", "schema": {"type": "string"}, "description": "of a single image"},
+            {"name": "X-Name", "in": "header", "schema": {"type": "string"}, "description": "name of a single image"},
         ],
         "requestBody": {
             "required": True,
@@ -105,16 +105,16 @@ def _predict() -> dict[str, Any]:
                 "description": "The verdicts.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}},
             },
-            **told,
+            **failures,
         },
     }
 
 
-def _asked(name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
+def _query_parameter(name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "schema": schema, "description": text}
 
 
-def _told(status: int) -> dict[str, Any]:
+def _error_response(status: int) -> dict[str, Any]:
     return {
         "description": WORDS[status],
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},

@@ -1,6 +1,6 @@
-"""What persons say of images: good ones wait until the model learns from them, defects are collected.
+"""What people say about images: good ones wait until the model learns from them; defects are collected.
 
-A model learns in a process of its own, which needs torch; the service goes on meanwhile, without it.
+A model learns in a process of its own, which needs torch. The service itself needs no torch and continues meanwhile.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ LEARNING = 3600.0
 
 
 class Feedback:
-    """The images that wait, in `waiting/NAME/good` and `waiting/NAME/defect` of the state.
+    """The images that wait, in `waiting/NAME/good` and `waiting/NAME/defect` of the state folder.
 
     Args:
         state: the service's folder.
-        models: that learn.
+        models: the models that learn.
     """
 
     def __init__(self, state: Path, models: Models) -> None:
@@ -47,13 +47,13 @@ class Feedback:
         self._learning: set[asyncio.subprocess.Process] = set()
 
     def waiting(self, name: str) -> dict[str, int]:
-        """Returns how many images wait for a model, by what was said of them."""
+        """Returns how many images wait for a model, by their mark."""
         if name not in self._counts:
             self._counts[name] = {kind: len(self._names(name, kind)) for kind in KINDS}
         return dict(self._counts[name])
 
     def put(self, name: str, id: str, said: Said, image: bytes) -> None:
-        """Keeps an image that somebody judged; a later word takes the place of a former one.
+        """Keeps an image that a person marked; a later mark replaces an earlier one.
 
         Raises:
             Refused: too many wait, or the disk is full.
@@ -64,13 +64,13 @@ class Feedback:
             )
         try:
             file = f"{id}.{format_of(image)}"
-            with self._writing:  # of two words at a time one comes later, and neither removes the other's image
+            with self._writing:  # two marks at the same time must not remove each other's image
                 self._place(name, said).write(file, image)
                 other = KINDS[said == "good"]
                 with suppress(FileNotFoundError):
                     (self._folder(name, other) / file).unlink()
         except (StorageError, OSError) as error:
-            reason = reason_of(error) if isinstance(error, OSError) else "the disk takes nothing more"
+            reason = reason_of(error) if isinstance(error, OSError) else "it cannot be written to the disk"
             raise Refused(503, f"the image cannot be kept ({reason}); make space, then send it again", "disk") from None
         finally:
             self._counts.pop(name, None)
@@ -79,15 +79,15 @@ class Feedback:
         """Lets a model learn from the good images that wait, and serves the result as a new version.
 
         Raises:
-            Refused: none wait, it learns already, torch is not installed, or it cannot learn.
+            Refused: no image waits, the model is learning already, torch is not installed, or it cannot learn.
         """
         if find_spec("torch") is None:
-            raise Refused(409, f"learning needs torch, and it is not installed here; {install('fit')}", "update")
+            raise Refused(409, f"learning needs torch, which is not installed here; {install('fit')}", "update")
         if served.busy.locked():
             raise Refused(409, f"{served.name} is being changed already; try again when that is done", "update")
         async with served.busy:
             if not self.waiting(served.name)["good"]:
-                raise Refused(409, "no image that was marked good waits; mark some first", "update")
+                raise Refused(409, "no image is marked good; mark some first", "update")
             try:
                 with Scratch(self._state) as scratch:
                     images = scratch.path / "good"
@@ -96,7 +96,7 @@ class Feedback:
                     await self._learn(served, images, learned)
                     if not _new_in(learned):
                         await asyncio.to_thread(self._done, served.name, served.version, names)
-                        text = f"{served.name} has learned the good images that waited already; mark others first"
+                        text = f"{served.name} has learned these good images already; mark others first"
                         raise Refused(409, text, "update")
                     version = await asyncio.to_thread(self._models.versions.adopt, served.name, str(learned))
                 await self._models.take(served, version)
@@ -109,13 +109,13 @@ class Feedback:
             await asyncio.to_thread(self._done, served.name, version, names)
 
     def stop(self) -> None:
-        """Ends what learns; its images wait for another time."""
+        """Ends the processes that learn; their images continue to wait."""
         for process in self._learning:
             with suppress(ProcessLookupError):
                 process.kill()
 
     async def rollback(self, served: Served) -> None:
-        """Serves the version before. What only the former one has learned waits again, and what this one has does not.
+        """Serves the version before. Images that it has not learned wait again; those that it has learned do not.
 
         Raises:
             Refused: there is no version before, or it cannot be served.
@@ -125,9 +125,9 @@ class Feedback:
             await asyncio.to_thread(self._exchange, served.name, former, served.version)
 
     def _exchange(self, name: str, former: str, version: str) -> None:
-        """Lets the images wait again that a version has learned from, and those no longer that another one has.
+        """Puts back the images that only the former version has learned, and removes those that this version has.
 
-        Both stay noted in `learned`, so that it can be done again and the other way round.
+        The folder `learned` keeps both, so that the exchange can be reversed.
         """
         good, defect, learned = self._folder(name, "good"), self._folder(name, "defect"), self._learned(name)
         with self._writing:
@@ -135,14 +135,14 @@ class Feedback:
                 for file in (learned / former).iterdir():
                     if not (defect / file.name).exists() and not (good / file.name).exists():
                         good.mkdir(parents=True, exist_ok=True)
-                        _same(file, good / file.name)
+                        _link(file, good / file.name)
             with suppress(OSError):
                 for file in (learned / version).iterdir():
                     (good / file.name).unlink(missing_ok=True)
         self._counts.pop(name, None)
 
     async def _learn(self, served: Served, images: Path, goal: Path) -> None:
-        """Runs `blemish update` on the images. Raises `Refused` with its reason."""
+        """Runs `blemish update` on the images. Raises `Refused` with the reason if it fails."""
         words = ["update", str(self._models.versions.path(served.name, served.version)), str(images)]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "blemish", *words, "-o", str(goal), "--skip-bad", "--json"),
@@ -169,16 +169,16 @@ class Feedback:
             raise Refused(409, f"nothing was learned: {self._models.public(served, StorageError(text))}", "update")
 
     def _taken(self, name: str, images: Path) -> list[str]:
-        """Links or copies what waits into a folder, so that what is marked meanwhile is not lost. Returns its names."""
+        """Links or copies the waiting images to a folder and returns their names; later marks are not affected."""
         images.mkdir()
         names = self._names(name, "good")
         for file in names:
             source = self._folder(name, "good") / file
-            _same(source, images / file)
+            _link(source, images / file)
         return names
 
     def _done(self, name: str, version: str, names: list[str]) -> None:
-        """Puts what was learned aside, until another version learns: a rollback lets it wait again."""
+        """Moves learned images to `learned`, until another version learns; a rollback lets them wait again."""
         aside = self._learned(name)
         with suppress(OSError):
             for other in aside.iterdir() if aside.is_dir() else ():
@@ -199,7 +199,7 @@ class Feedback:
     def _names(self, name: str, kind: Said) -> list[str]:
         try:
             return [file for file in self._place(name, kind).names() if not file.startswith(".")]
-        except StorageError:  # a disk that cannot be read: none can be learned from
+        except StorageError:  # the disk cannot be read, so no image can be learned
             return []
 
     def _place(self, name: str, kind: Said) -> Place:
@@ -207,12 +207,12 @@ class Feedback:
 
 
 def _new_in(learned: Path) -> bool:
-    """Whether a model's last change brought images that it had not learned before."""
+    """Returns whether a model's last change brought images that it had not learned before."""
     return bool(read_card(learned, "model")["provenance"]["changes"][-1]["images"])
 
 
-def _same(source: Path, target: Path) -> None:
-    """Makes another name for a file, or a copy where a disk has no such names."""
+def _link(source: Path, target: Path) -> None:
+    """Makes a hard link to a file, or a copy if the disk has no links."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,4 +1,4 @@
-"""The format of an image's bytes, by how they begin; the worker has checked before that they are an image."""
+"""The format of an image, from its first bytes; the worker has checked before that it is an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STARTS = (
 )
 
 SHOWN = frozenset({"jpeg", "png"})
-"""Formats that are sent as they are; others become PNG."""
+"""Formats that are sent as they are; others are converted to PNG."""
 
 
 def format_of(image: bytes) -> str:

@@ -1,6 +1,6 @@
-"""What the service and its worker say to each other over pipes: frames of a JSON header and parts of raw bytes.
+"""Messages between the service and its worker over pipes: frames of a JSON header and parts of raw bytes.
 
-Nothing else is passed between them, so neither can make the other run code.
+They exchange nothing else, so neither can make the other run code.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from typing import Any, BinaryIO
 _LENGTHS = struct.Struct(">II")
 
 MOST_HEADER = 16 << 20
-"""Bytes of a header, at most: a model's has all its scores."""
+"""Bytes of a header, at most; that of a model holds all its scores."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A header that JSON can hold, and the bytes that belong to it."""
+    """A header of JSON values, and the bytes that belong to it."""
 
     header: dict[str, Any]
     parts: tuple[bytes, ...] = ()
 
 
 def packed(header: Mapping[str, Any], parts: Sequence[bytes] = ()) -> list[bytes]:
-    """Returns the pieces of a frame, to be written one after the other."""
+    """Returns the pieces of a frame, to be written in this order."""
     head = json.dumps({**header, "parts": [len(part) for part in parts]}, separators=(",", ":")).encode()
     return [_LENGTHS.pack(len(head), sum(map(len, parts))) + head, *parts]
 
 
 def read_frame(stream: BinaryIO) -> Frame | None:
-    """Waits for the next frame and returns it; `None` when the other side has gone."""
+    """Waits for the next frame and returns it; `None` when the other side has ended."""
     lengths = stream.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
         return None
@@ -43,7 +43,7 @@ def read_frame(stream: BinaryIO) -> Frame | None:
 
 
 async def receive_frame(stream: asyncio.StreamReader) -> Frame | None:
-    """Waits for the next frame and returns it; `None` when the other side has gone."""
+    """Waits for the next frame and returns it; `None` when the other side has ended."""
     try:
         head, body = _LENGTHS.unpack(await stream.readexactly(_LENGTHS.size))
         if head > MOST_HEADER:

@@ -1,4 +1,4 @@
-"""Writes images to the disk beside the answers, in a thread of its own; a slow disk delays nobody."""
+"""Writes images to the disk in a thread of its own, so that a slow disk delays no answer."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Callable
 from blemish.service.saying import say
 
 MOST = 64
-"""Images that may wait to be written; those beyond it are not kept."""
+"""Images that may wait to be written; any more are not kept."""
 
 IDS = re.compile("[0-9a-f]{32}[.a-z]*")
-"""Names of images, which differ where the reason is the same."""
+"""Names of images; messages that differ only in these have the same reason."""
 
 
 class Keeping:
-    """A thread that does small works in order.
+    """A thread that runs small tasks in order.
 
     Attributes:
-        dropped: works that were left out, or that failed.
+        dropped: how many tasks were left out, or failed.
     """
 
     def __init__(self) -> None:
@@ -31,14 +31,14 @@ class Keeping:
         self._thread.start()
 
     def put(self, work: Callable[[], None]) -> None:
-        """Takes in a work, or drops it if too many wait."""
+        """Adds a task, or drops it if too many wait."""
         try:
             self._works.put_nowait(work)
         except queue.Full:
             self.dropped += 1
 
     def close(self) -> None:
-        """Does what waits, for five seconds at most."""
+        """Runs the tasks that wait, for five seconds at most."""
         self._works.put(None)
         self._thread.join(5)
 
@@ -47,7 +47,7 @@ class Keeping:
             try:
                 work()
                 self._told = ""
-            except Exception as error:  # a full disk, above all: the next one may fit again
+            except Exception as error:  # usually a full disk; the next image may fit again
                 self.dropped += 1
                 text = f"{type(error).__name__}: {error}"
                 if (kind := IDS.sub("ID", text)) != self._told:

@@ -1,4 +1,4 @@
-"""The log: verdicts, their images, and a day of a model."""
+"""The routes of the log: verdicts, their images, and a day of a model."""
 
 from __future__ import annotations
 
@@ -26,19 +26,21 @@ from blemish.service.schema import Day, Rows
 from blemish.service.service import Service
 
 BUCKET = 600.0
-"""Seconds of one bucket of a day."""
+"""Seconds of one part of a day."""
 
 MOST_ROWS = 1000
-"""Verdicts in one answer."""
+"""Verdicts in one answer, at most."""
 
-Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="of a verdict")]
+Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="the id of a verdict")]
 Moment = Annotated[str | None, Query(max_length=40, description="ISO 8601, in UTC unless it says another zone")]
 Cursor = Annotated[
-    str | None, Query(pattern=r"^[0-9.e+-]{1,40}_[0-9a-f]{32}$", description="`next` of the answer before")
+    str | None, Query(pattern=r"^[0-9.e+-]{1,40}_[0-9a-f]{32}$", description="`next` of the previous answer")
 ]
-Date = Annotated[str, Query(max_length=40, description="of the day: 2026-01-31", json_schema_extra={"format": "date"})]
+Date = Annotated[
+    str, Query(max_length=40, description="the day, such as 2026-01-31", json_schema_extra={"format": "date"})
+]
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-Name = Annotated[str | None, Query(max_length=64, pattern="^[A-Za-z0-9._-]+$", description="of a model")]
+Name = Annotated[str | None, Query(max_length=64, pattern="^[A-Za-z0-9._-]+$", description="the name of a model")]
 
 
 def log_routes(service: Service) -> APIRouter:
@@ -67,7 +69,7 @@ def log_routes(service: Service) -> APIRouter:
         limit: Annotated[
             int | None,
             Query(
-                ge=1, le=1_000_000_000, description="100 by default, 1000 at most; of CSV and Parquet all by default"
+                ge=1, le=1_000_000_000, description="100 by default, 1000 at most; for CSV and Parquet all by default"
             ),
         ] = None,
         after: Cursor = None,
@@ -77,7 +79,7 @@ def log_routes(service: Service) -> APIRouter:
         if format != "json":
             return await _exported(service, wanted, limit, format)
         if limit is not None and limit > MOST_ROWS:
-            text = f"limit {limit} is more than {MOST_ROWS:,}; go on with after, or give format=csv for all"
+            text = f"limit {limit} is more than {MOST_ROWS:,}; use after to continue, or give format=csv for all"
             raise Refused(422, text, "query")
         try:
             found = await service.reading(_found, service, wanted, limit or 100, after)
@@ -128,14 +130,14 @@ def log_routes(service: Service) -> APIRouter:
 
 
 def _found(service: Service, wanted: Filter, limit: int, after: str | None) -> bytes:
-    """Returns verdicts as JSON, made row by row beside other answers: a thousand with many boxes take a second."""
+    """Returns verdicts as JSON, made in a thread: a thousand with many boxes take a second."""
     found = service.log.find(wanted, limit=limit, after=after)
     rows = ",".join(json_lines(found.verdicts))
     return f'{{"verdicts":[{rows}],"next":{json.dumps(found.next)}}}'.encode()
 
 
 def _day(service: Service, served: Served, wanted: Filter) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Returns the buckets of a day and the evidence of drift, from the latest images of the version that is served."""
+    """Returns the buckets of a day, and the evidence of drift from the latest images of the served version."""
     buckets = [
         {
             "start": iso(bucket.start),
@@ -153,13 +155,13 @@ def _day(service: Service, served: Served, wanted: Filter) -> tuple[list[dict[st
             p_values.append(verdict.p_value)
     try:
         drift = drift_of(p_values[:DRIFT_IMAGES][::-1], served)
-    except SettingError:  # of another calibration
+    except SettingError:  # the p-values come from another calibration
         drift = drift_of([], served)
     return buckets, drift
 
 
 async def _picture(service: Service, id: str, what: Literal["image", "overlay", "thumbnail"]) -> bytes:
-    """Returns a picture of an image, from memory or from the disk. Raises `Refused` if it is not there any more."""
+    """Returns a picture of an image, from memory or from the disk. Raises `Refused` if it is no longer there."""
     if what == "overlay" and (kept := await service.kept(id, "overlay")) is not None:
         return kept
     found = service.recent.get(id)
@@ -167,7 +169,7 @@ async def _picture(service: Service, id: str, what: Literal["image", "overlay", 
     if image is None:
         if await service.reading(service.log.get, id) is None:
             raise Refused(404, "there is no verdict with this id; take one from GET /v1/verdicts", "no picture")
-        raise Refused(410, "the image is not kept, or no longer; --keep all keeps them longer", "no picture")
+        raise Refused(410, "the image is not kept, or no longer kept; start the service with --keep all", "no picture")
     if what == "image" and format_of(image) in SHOWN:
         return image
     keys = {served.key for served in service.models.served.values()}
@@ -179,7 +181,7 @@ async def _picture(service: Service, id: str, what: Literal["image", "overlay", 
 
 
 async def _exported(service: Service, wanted: Filter, limit: int | None, format: str) -> Response:
-    """Returns all verdicts that are wanted as a file."""
+    """Returns all wanted verdicts as a file."""
     rows = service.log.every(wanted)
     head = {"Content-Disposition": f'attachment; filename="verdicts.{format}"'}
     if format == "csv":
@@ -192,7 +194,7 @@ async def _exported(service: Service, wanted: Filter, limit: int | None, format:
 
 
 def _parquet(rows: Iterator[Verdict]) -> IO[bytes]:
-    """Returns a file with the rows, which is removed when it is closed. Raises `OSError` if there is no room for it."""
+    """Returns a file with the rows, which is removed when it is closed. Raises `OSError` if the disk is full."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  # it is closed when all of it is sent
     try:
         write_parquet(rows, file)
@@ -203,7 +205,7 @@ def _parquet(rows: Iterator[Verdict]) -> IO[bytes]:
 
 
 def _after(first: list[str], rest: Iterator[str]) -> Iterator[str]:
-    """Yields lines; a file that cannot go on ends in the middle, as its missing end tells the client."""
+    """Yields lines; if reading fails, the answer stays incomplete, which the client notices."""
     yield from first
     yield from rest
 
@@ -216,11 +218,11 @@ def _pieces(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _seconds(name: str, text: str | None) -> float | None:
-    """Returns a moment as seconds since 1970. Raises `Refused` if it is none."""
+    """Returns a time as seconds since 1970. Raises `Refused` if the text is not a time."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace(" ", "+"))
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, OverflowError):
-        raise Refused(422, f"{name} {text!r} is no moment; give one such as 2026-01-31T12:00:00Z", "query") from None
+        raise Refused(422, f"{name} {text!r} is not a time; give one such as 2026-01-31T12:00:00Z", "query") from None

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics: counts, times and states, and the evidence of drift."""
+"""What Prometheus reads at /metrics: counts, times, states, and the evidence of drift."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHARES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 
 
 
 class Metrics:
-    """Counters of a service, in a registry of their own."""
+    """The counters of a service, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -35,7 +35,7 @@ class Metrics:
         )
         self._shadow = Counter(
             "blemish_shadow_verdicts",
-            "Images that a shadow judged too, by whether it agrees.",
+            "Images that a shadow also judged, by whether it agrees.",
             ["model", "agrees"],
             registry=self.registry,
         )
@@ -44,7 +44,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "blemish_latency_seconds",
-            "From when an image was there to its verdict.",
+            "Seconds from the arrival of an image to its verdict.",
             ["model"],
             buckets=SECONDS,
             registry=self.registry,
@@ -81,16 +81,16 @@ class Metrics:
         self._rejects.labels(reason).inc()
 
     def watch(self, service: Service) -> None:
-        """Adds what is read from the service whenever somebody asks."""
+        """Adds the states of the service, which are read at each request."""
         self.registry.register(_States(service))
 
     def text(self) -> bytes:
-        """Returns all of it in Prometheus's text format."""
+        """Returns all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
 
 class _States:
-    """States of a service, read when they are asked for."""
+    """The states of a service, read at each request."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -113,8 +113,8 @@ class _States:
             yield GaugeMetricFamily(name, text, value=float(value))
         for name, text, value in (
             ("blemish_worker_restarts", "How often the worker was started again.", scorer.restarts),
-            ("blemish_shadow_dropped", "Images whose shadow had no time, or failed.", scorer.dropped_shadows),
-            ("blemish_log_written", "Rows that the log's database took.", counts.written),
+            ("blemish_shadow_dropped", "Images that the shadow did not judge.", scorer.dropped_shadows),
+            ("blemish_log_written", "Rows that were written to the log's database.", counts.written),
             ("blemish_log_dropped", "Rows of the log that were lost.", counts.dropped),
             ("blemish_kept_dropped", "Images that could not be kept.", service.keeping.dropped),
         ):
@@ -126,14 +126,14 @@ class _States:
             "blemish_model_info", "Models and their versions; always 1.", labels=["model", "version", "role"]
         )
         problem = GaugeMetricFamily(
-            "blemish_model_problem", "Whether a newer version cannot be served, or else is wrong.", labels=["model"]
+            "blemish_model_problem", "Whether a newer version cannot be served, or another problem.", labels=["model"]
         )
         loaded = GaugeMetricFamily(
             "blemish_model_loaded_timestamp_seconds", "When the version was loaded.", labels=["model"]
         )
         drift = GaugeMetricFamily(
             "blemish_drift_martingale_log10",
-            "Decimal logarithm of the evidence that the latest images are not like those that calibrated.",
+            "Decimal logarithm of the evidence that the latest images differ from those that calibrated the model.",
             labels=["model"],
         )
         alarm = GaugeMetricFamily("blemish_drift_alarm", "Whether that evidence reached its level.", labels=["model"])
@@ -149,10 +149,10 @@ class _States:
 
 
 def drift_of(p_values: list[float], served: Served) -> dict[str, Any]:
-    """Returns the evidence that images are not like those that calibrated: its logarithm, an alarm, and their number.
+    """Returns the evidence that images differ from those that calibrated the model: its log10, an alarm, their number.
 
     Args:
-        p_values: of the images in their order, by the version that is served.
+        p_values: of the images in order, by the served version.
         served: the model.
     """
     if not p_values or not served.details:

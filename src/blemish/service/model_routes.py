@@ -1,4 +1,4 @@
-"""The models: what they are, and their versions."""
+"""The routes of the models and their versions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def model_routes(service: Service) -> APIRouter:
         "/{name}/rollback",
         response_model=ModelOf,
         responses=errors(401, 403, 404, 409, 503),
-        summary="Serve the version before",
+        summary="Serve the previous version",
     )
     async def rollback(name: str) -> dict[str, Any]:
         served = service.models.get(name)
@@ -85,12 +85,12 @@ def model_routes(service: Service) -> APIRouter:
 
 
 async def _whole(work: Coroutine[Any, Any, T]) -> T:
-    """Waits for a change to be done, also if who asked for it goes, and returns what it does."""
+    """Returns the result of a change, which is completed even if the client closes the connection."""
     return await asyncio.shield(asyncio.ensure_future(work))
 
 
 async def _image(service: Service, served: Served, id: str) -> bytes:
-    """Returns the bytes of an image of a model. Raises `Refused` if it is gone, or was never there."""
+    """Returns the bytes of an image that a model judged. Raises `Refused` if it is no longer there, or never was."""
     picture = service.recent.get(id)
     if picture is not None and picture.model == served.name:
         return picture.image
@@ -108,7 +108,7 @@ async def _image(service: Service, served: Served, id: str) -> bytes:
 
 
 def described(service: Service, served: Served) -> dict[str, Any]:
-    """Returns a model as JSON can hold it, without its scores."""
+    """Returns a model as JSON values, without its scores."""
     shadow = served.shadow
     loaded = datetime.fromtimestamp(served.loaded, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
     problem = served.problem

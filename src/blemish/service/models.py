@@ -1,7 +1,7 @@
-"""The models that are served: loaded beside the old version, then swapped, so that no request is lost.
+"""The models that are served: a new version is loaded beside the old one, then swapped, so that no request is lost.
 
-A model's folder is looked at every second. What is in it now is copied, loaded and warmed while the old version goes
-on; if that fails, the old version goes on, and why is said.
+Each model's folder is checked every second. Its new content is copied, loaded and warmed up while the old version
+continues. If that fails, the old version stays, and the reason is printed.
 """
 
 from __future__ import annotations
@@ -25,32 +25,34 @@ from blemish.service.versions import Active, Versions, version_of
 from blemish.storage.remote import is_remote
 
 LOOK = 1.0
-"""Seconds between two looks at the models' folders."""
+"""Seconds between two checks of the models' folders."""
 
 GRACE = 0.5
-"""Seconds after a swap in which a request that has chosen the old version may still come."""
+"""Seconds after a swap during which a request for the old version may still arrive."""
 
 DRIFT_IMAGES = 2000
-"""The latest images of a version that the evidence of drift is taken from."""
+"""How many of the latest images of a version give the evidence of drift."""
 
 Stamp = tuple[tuple[str, int, int, int], ...] | None
 
 
 @dataclass(eq=False)
 class Served:
-    """One model that is served, or that looks on as a shadow.
+    """One model that is served, or a shadow: a model that judges the same images but does not decide.
 
     Attributes:
-        name: in addresses.
+        name: as in addresses.
         source: the folder that was given, or its address.
-        version: that decides.
-        previous: that decided before, for a rollback.
-        seen: the version that the folder held when it was last looked at.
-        details: of the version.
-        loaded: when it was, in seconds since 1970.
-        problem: why a newer version is not served, or what else is wrong; `None` if nothing is.
-        shadow: that looks on.
+        version: the version that decides.
+        previous: the version that decided before, for a rollback.
+        seen: the version that the folder held at the last check.
+        details: what is published about the version.
+        loaded: time of loading, in seconds since 1970.
+        problem: why a newer version is not served, or another problem; `None` if there is none.
+        shadow: the model's shadow.
         p_values: of the latest new images.
+        stamp: state of the folder's files at the last check.
+        busy: held while the model is changed.
     """
 
     name: str
@@ -68,7 +70,7 @@ class Served:
 
     @property
     def key(self) -> str:
-        """What the worker knows it by."""
+        """The worker's name for this version."""
         return f"{self.name}@{self.version}"
 
 
@@ -76,10 +78,10 @@ class Models:
     """All models, by name.
 
     Args:
-        scorer: that loads them.
-        versions: their copies.
+        scorer: loads the models.
+        versions: holds their copies.
         given: sources by name.
-        shadows: for some of these names, the name and the source of a shadow.
+        shadows: name and source of a shadow, for some of these names.
     """
 
     def __init__(
@@ -90,7 +92,9 @@ class Models:
         self.served = {name: Served(name, source) for name, source in given.items()}
         for name, (shadow, source) in shadows.items():
             if name not in self.served:
-                raise SettingError(f"--shadow {name}=… is for no model that is served; give one of {', '.join(given)}")
+                raise SettingError(
+                    f"--shadow {name}=…: no served model is called {name!r}; give one of {', '.join(given)}"
+                )
             if shadow in self.served or any(shadow == other.name for other in self._shadows()):
                 raise SettingError(
                     f"the shadow {shadow!r} has the name of another model; give --shadow {name}=NAME=PATH"
@@ -98,31 +102,34 @@ class Models:
             self.served[name].shadow = Served(shadow, source)
 
     def get(self, name: str) -> Served:
-        """Returns a model that decides. Raises `Refused` if there is none of this name."""
+        """Returns a model that decides. Raises `Refused` if none has this name."""
         found = self.served.get(name)
         if found is None:
             raise Refused(404, f"no model is called {name[:64]!r}; GET /v1/models names them", "no model")
         return found
 
     async def start(self) -> None:
-        """Loads all models. Raises `ModelError` if one cannot be loaded, neither from its folder nor from a copy."""
+        """Loads all models. Raises `ModelError` if one cannot be loaded from its folder or from a copy."""
         for served in self.all():
             await self._first(served)
 
     async def reload(self, served: Served) -> None:
-        """Serves what the model's folder holds now. Raises `Refused` if that cannot be served; the old one goes on."""
+        """Serves what the model's folder holds now. Raises `Refused` if that fails; the old version then stays."""
         async with served.busy:
             try:
                 await self._take_over(served)
             except Refused:
                 raise
             except BlemishError as error:
-                raise Refused(409, f"{served.problem or error}; version {served.version} goes on", "reload") from None
+                raise Refused(
+                    409, f"{served.problem or error}; version {served.version} stays in use", "reload"
+                ) from None
 
     async def rollback(self, served: Served) -> str:
-        """Serves the version that was served before, and returns the one that was until now.
+        """Serves the previous version and returns the one that was served until now. Call it within `served.busy`.
 
-        To be called within `served.busy`. Raises `Refused` if there is none.
+        Raises:
+            Refused: there is no previous version, or it cannot be served.
         """
         previous, former = served.previous, served.version
         if previous is None or not self.versions.holds(served.name, previous):
@@ -136,18 +143,18 @@ class Models:
         return former
 
     async def take(self, served: Served, version: str) -> None:
-        """Serves a version whose copy is there, such as one that has learned. To be called within `served.busy`."""
+        """Serves a version that has learned and whose copy is there. Call it within `served.busy`."""
         await self._swap(served, version, "it has learned")
 
     async def watch(self) -> None:
-        """Looks at all folders for ever, and serves what is new in them."""
+        """Checks all folders repeatedly, without end, and serves new versions."""
         while True:
             await asyncio.sleep(LOOK)
             for served in self.all():
                 if served.busy.locked():
                     continue
                 if served.key in self._scorer.lost:
-                    await self._mend(served)
+                    await self._load_again(served)
                 if is_remote(served.source):
                     continue
                 stamp = await asyncio.to_thread(stamp_of, served.source)
@@ -156,17 +163,17 @@ class Models:
                 async with served.busy:
                     try:
                         await self._take_over(served, only_new=True)
-                    except Refused:  # the worker ended meanwhile; the next look tries again
+                    except Refused:  # the worker ended meanwhile; the next check tries again
                         continue
                     except BlemishError as error:
                         served.problem = self.public(served, error)
-                    except Exception as error:  # whatever is in a folder, the others are looked at
+                    except Exception as error:  # the other folders must still be checked
                         say(f"{served.name}: {type(error).__name__}: {error}")
-                        served.problem = "what is in the folder cannot be read; copy it again"
+                        served.problem = "the content of the folder cannot be read; copy the model again"
                     served.stamp = stamp
 
-    async def _mend(self, served: Served) -> None:
-        """Loads the version that is served once more, since a new worker could not; its copy may be made anew."""
+    async def _load_again(self, served: Served) -> None:
+        """Loads the served version again, after a new worker could not load it; its copy is renewed if possible."""
         async with served.busy:
             try:
                 path = await asyncio.to_thread(self._whole_copy, served)
@@ -178,7 +185,7 @@ class Models:
                 served.problem = f"version {served.version} cannot be loaded again: {self.public(served, error)}"
 
     def _whole_copy(self, served: Served) -> str:
-        """Returns where the version that is served can be loaded from."""
+        """Returns a path from which the served version can be loaded."""
         if not is_remote(served.source):
             with suppress(BlemishError):
                 if version_of(served.source) == served.version:
@@ -187,7 +194,7 @@ class Models:
         return str(self.versions.path(served.name, served.version)) if holds else served.source
 
     def all(self) -> Iterator[Served]:
-        """Yields all models, shadows too."""
+        """Yields all models, including shadows."""
         yield from self.served.values()
         yield from self._shadows()
 
@@ -197,13 +204,13 @@ class Models:
                 yield served.shadow
 
     async def _first(self, served: Served) -> None:
-        """Serves what was served last, unless the folder was replaced since."""
+        """Serves the version that was served last, unless the folder was replaced since."""
         noted = self.versions.active(served.name)
         served.stamp = await asyncio.to_thread(stamp_of, served.source)
         trouble: BlemishError
         try:
             served.seen = await asyncio.to_thread(self.versions.adopt, served.name, served.source)
-        except StorageError as error:  # no room for a copy: it is served from where it is
+        except StorageError as error:  # no room for a copy, so it is served from its own folder
             served.problem = f"no copy is kept, so there is no rollback: {self.public(served, error)}"
             served.seen = await asyncio.to_thread(version_of, served.source)
             await self._serve(served, served.seen, served.source)
@@ -232,7 +239,7 @@ class Models:
         raise trouble
 
     async def _take_over(self, served: Served, *, only_new: bool = False) -> None:
-        """Serves what the folder holds; if only what is new counts, a rollback is not undone."""
+        """Serves what the folder holds; with `only_new`, a version that was seen before is not served again."""
         try:
             version = await asyncio.to_thread(version_of, served.source) if not is_remote(served.source) else ""
             if version and version == (served.seen if only_new else served.version):
@@ -248,10 +255,10 @@ class Models:
         self._note(served)
 
     async def _swap(self, served: Served, version: str, why: str) -> None:
-        """Loads a version beside the one that is served, puts it in its place, and says why."""
+        """Loads a version beside the served one, replaces that, and prints why."""
         old, former = served.key, served.version
         await self._serve(served, version, str(self.versions.path(served.name, version)))
-        say(f"{served.name}: {why}; version {version} is served in place of {former}")
+        say(f"{served.name}: {why}; version {version} replaces {former}")
         served.previous, served.problem = former, None
         served.p_values.clear()
         self._note(served)
@@ -261,7 +268,7 @@ class Models:
             task.add_done_callback(self._tasks.discard)
 
     async def _drop(self, served: Served, key: str) -> None:
-        """Lets the worker drop a version when nothing waits for it any more, unless it is served again by then."""
+        """Lets the worker unload a version once nothing waits for it, unless it is served again by then."""
         await asyncio.sleep(GRACE)
         while self._scorer.waits_for(key):
             await asyncio.sleep(GRACE)
@@ -274,7 +281,7 @@ class Models:
         served.details, served.version, served.loaded = details, version, time.time()
 
     def _note(self, served: Served) -> None:
-        """Notes on the disk what is served, and removes older copies."""
+        """Writes to the disk which version is served, and removes older copies."""
         try:
             self.versions.remember(served.name, Active(served.version, served.previous, served.seen))
         except StorageError as error:
@@ -294,7 +301,7 @@ class Models:
 
 
 def stamp_of(source: str) -> Stamp:
-    """Returns what changes when a folder or a file in it does; `None` if there is no folder."""
+    """Returns names, sizes, times and inodes of the files in a folder; `None` if there is no folder."""
     found = []
     try:
         with os.scandir(Path(source)) as entries:

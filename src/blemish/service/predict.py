@@ -1,4 +1,4 @@
-"""`POST /v1/models/{name}/predict`: straight from the server, since every request of a busy line comes here."""
+"""`POST /v1/models/{name}/predict`, without FastAPI, because most requests come here."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from blemish.service.service import Service, Unreadable
 
 MAPS = ("none", "png", "overlay")
 MOST_QUERY = 2048
-"""Bytes of what comes after the question mark."""
+"""Bytes of the query, at most."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the address asks for.
+    """The options in a query.
 
     Attributes:
         map: `none`, `png` (the heat map alone) or `overlay` (over the image, with boxes).
         rate: a false-alarm rate other than the model's.
-        wait: for the shadow's words.
+        wait: whether the answer waits for the shadow's verdict.
     """
 
     map: str = "none"
@@ -37,7 +37,7 @@ class Options:
 
     @classmethod
     def read(cls, query: bytes) -> Options:
-        """Reads what comes after the question mark. Raises `Refused` for a value that is not allowed."""
+        """Reads a query. Raises `Refused` for a value that is not allowed."""
         if len(query) > MOST_QUERY:
             raise Refused(422, f"the query has more than {MOST_QUERY} bytes; give map and false_alarm_rate", "query")
         given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
@@ -65,8 +65,8 @@ async def predict(service: Service, name: str, query: bytes, headers: Mapping[by
     """Returns the answer to a request as JSON.
 
     Raises:
-        Refused: it gets no answer, and why.
-        GoneError: the client has gone.
+        Refused: there is no answer; the text says why.
+        GoneError: the client closed the connection.
     """
     served = service.models.get(name)
     options = Options.read(query)
@@ -95,10 +95,10 @@ async def predict(service: Service, name: str, query: bytes, headers: Mapping[by
 
 
 def _of_several(name: str | None, told: dict[str, Any] | BaseException) -> dict[str, Any]:
-    """Returns the answer for one image of several; an image that cannot be read hurts no other.
+    """Returns the answer for one image of several; if it cannot be read, the others still get their verdicts.
 
     Raises:
-        Refused: there was no verdict for another reason, so the whole request is to be sent again.
+        Refused: there is no verdict for another reason, so the whole request must be sent again.
     """
     if isinstance(told, Unreadable):
         return {"id": told.id, "name": name, "error": str(told)}

@@ -1,4 +1,4 @@
-"""HTTP on one connection, with limits that uvicorn lacks: on time, on headers, and on the number of connections."""
+"""HTTP on one connection, with limits that uvicorn lacks: on time, headers, and the number of connections."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEADERS = 32 << 10
-"""Bytes of a request's first line and headers, at most; and again of what comes in its body and is none of it."""
+"""Bytes of a request's first line and headers, at most; the same limit holds for chunk headers in its body."""
 
 MOST_CONNECTIONS = 512
 
 LINGER = 0.3
-"""Seconds for which a connection without a request stays open at the end, for one that is on its way."""
+"""Seconds for which an idle connection stays open at the end, since a request may be arriving."""
 
 
 class Protocol(HttpToolsProtocol):
     """A connection.
 
-    A request must be whole within a time from its first byte, or from when the connection was made, and its answer must
-    be taken within as long. A connection with nothing to answer ends soon, whatever else comes on it. At the end, a
-    request that is on its way is still answered.
+    A request must be complete within `timeout` seconds of its first byte, or of the start of the connection. The client
+    must take the answer within the same time. An idle connection ends after this time. When the service ends, a request
+    that is arriving is still answered.
     """
 
     timeout = 30.0
@@ -56,7 +56,7 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing() or self._is_over:
             return
         if self._late is None and self._is_idle():
-            self._start_clock()  # also for what begins no request
+            self._start_clock()  # also for bytes that do not begin a request
         self._is_new = False
         self._unset_keepalive_if_required()
         self._feed(data)
@@ -69,7 +69,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_head:  # those behind a body would take the place of others that were checked
+        if self._is_head:  # headers behind a body could replace headers that were checked
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -122,7 +122,7 @@ class Protocol(HttpToolsProtocol):
         self._must_be_taken()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn keeps none open
-        """Returns whether an answer is still to be sent to a client that sends nothing more."""
+        """Returns whether an answer must still be sent to a client that sends nothing more."""
         if self._is_idle() or not self._is_head or self.scheme == "https":  # TLS cannot be half closed
             return False
         self._is_over, self.cycle.keep_alive = True, False
@@ -136,7 +136,7 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _is_idle(self) -> bool:
-        """Whether everything is answered that came."""
+        """Returns whether every request that came was answered."""
         return self.cycle is None or self.cycle.response_complete
 
     def _close_if_idle(self) -> None:
@@ -144,7 +144,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _feed(self, data: bytes) -> None:
-        """Parses what came; a request for another protocol is parsed again as one for this (RFC 9110, 7.8)."""
+        """Parses data; a request to change the protocol is parsed again without it (RFC 9110, 7.8)."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as after:
@@ -155,10 +155,10 @@ class Protocol(HttpToolsProtocol):
             self._refuse(400, "the request is not valid HTTP; send it as HTTP/1.1")
 
     def _without_upgrade(self) -> bytes:
-        """Returns the head of the request that is being parsed, without what asks for another protocol."""
+        """Returns the head of the request that is being parsed, without the request to change the protocol."""
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._refuse(400, "this is no proxy; send the request without CONNECT")
+            self._refuse(400, "this is not a proxy; send the request without CONNECT")
             return b""
         lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:
@@ -183,10 +183,10 @@ class Protocol(HttpToolsProtocol):
             self._late = None
 
     def _too_late(self) -> None:
-        self._refuse(408, f"the request was not whole within {self.timeout:g} s; send it faster")
+        self._refuse(408, f"the request was not complete within {self.timeout:g} s; send it faster")
 
     def _must_be_taken(self) -> None:
-        """Ends the connection after a time, if the client does not take what it was answered."""
+        """Ends the connection after `timeout` seconds, if the client has not taken the answer by then."""
         if self._untaken is None:
             self._untaken = self.loop.call_later(self.timeout, self._abort)
 
@@ -195,7 +195,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _give_up(self) -> None:
-        """Lets nothing more be written for the requests that came; uvicorn does so for the last one alone."""
+        """Stops writing answers to all open requests; uvicorn does so only for the last one."""
         for cycle in self._unanswered:
             cycle.disconnected = True
 
@@ -205,7 +205,7 @@ class Protocol(HttpToolsProtocol):
             self._untaken = None
 
     def _refuse(self, status: int, text: str) -> None:
-        """Answers what is being read, unless that was answered already, and closes the connection."""
+        """Answers the request that is being read, unless it was answered already, and closes the connection."""
         if self.transport.is_closing() or self._is_over:
             return
         if self._is_head and not self._is_idle():  # the request before is answered first
@@ -234,5 +234,5 @@ REASONS = {
 
 
 def protocol(timeout: float) -> type[Protocol]:
-    """Returns the kind of connections whose requests must be whole within so many seconds."""
+    """Returns the class of connections whose requests must be complete within so many seconds."""
     return type("Protocol", (Protocol,), {"timeout": timeout})

@@ -1,4 +1,4 @@
-"""Which parameters an address takes, by its document; what is misspelt is said and not passed over."""
+"""Checks the parameters of a query against the OpenAPI document, so that a misspelt one is not ignored."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from blemish.service.refused import Refused
 
 
 class Queries:
-    """The parameters of all addresses.
+    """The parameters of all paths.
 
     Args:
-        document: in the form of OpenAPI.
+        document: the OpenAPI document.
     """
 
     def __init__(self, document: dict[str, Any]) -> None:
@@ -25,7 +25,7 @@ class Queries:
         ]
 
     def check(self, method: str, path: str, query: bytes) -> None:
-        """Raises `Refused` if an address is asked with a parameter that it does not take."""
+        """Raises `Refused` if a query has a parameter that its path does not take."""
         if not query:
             return
         for its_method, its_path, names in self._known:

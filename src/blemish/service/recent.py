@@ -1,4 +1,4 @@
-"""The latest images, in memory: for their thumbnails, and for what a person says of them."""
+"""The latest images, in memory: for their thumbnails, and for a person's feedback."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 LATEST = 50
-"""Images of each model."""
+"""Images of each model, at most."""
 
 MOST_BYTES = 128 << 20
-"""Bytes of all of them; the oldest go first, and the latest one always stays."""
+"""Bytes of all of them, at most; the oldest are dropped, but the latest one always stays."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Recent:
         self._bytes = 0
 
     def put(self, id: str, picture: Picture) -> None:
-        """Takes in an image, and drops those that are too old by now."""
+        """Adds an image, and drops those that are too old."""
         mine = self._of_model.setdefault(picture.model, OrderedDict())
         mine[id] = None
         self._pictures[id] = picture

@@ -1,4 +1,4 @@
-"""The page `/docs`: the OpenAPI document for people, as plain HTML without a script."""
+"""The page `/docs`: the OpenAPI document as plain HTML without a script."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def reference(document: dict[str, Any]) -> str:
     """Returns the page of an OpenAPI document."""
     body = [f"<h1>{escape(document['info']['title'])} {escape(document['info']['version'])}</h1>"]
     body.append(
-        '<p>What this service answers. For machines: <a href="/openapi.json">/openapi.json</a>. '
-        'The page for the line: <a href="/">/</a>.</p>'
+        '<p>The addresses of this service. For programs: <a href="/openapi.json">/openapi.json</a>. '
+        'The page for the production line: <a href="/">/</a>.</p>'
     )
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
@@ -64,7 +64,7 @@ def _example(document: dict[str, Any], operation: dict[str, Any]) -> str:
 
 
 def _form(document: dict[str, Any], schema: dict[str, Any]) -> Any:
-    """Returns what an answer looks like: types in the places of values."""
+    """Returns the form of an answer, with types instead of values."""
     if "$ref" in schema:
         return _form(document, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
     if "anyOf" in schema:

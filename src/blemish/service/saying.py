@@ -1,4 +1,4 @@
-"""What the service prints for whoever runs it: one line at a time, and nothing stops where it cannot be written."""
+"""Prints lines for the person who runs the service. It never fails, even if the lines cannot be written."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import traceback
 from contextlib import suppress
 
 LONGEST = 500
-"""Letters of a line."""
+"""Characters of a line, at most."""
 
 
 def say(text: str) -> None:
-    """Prints a line to the error stream, without what would be another line or a command to a terminal."""
+    """Prints one line to the error stream, without line breaks and without commands to a terminal."""
     plain = "".join(letter if letter.isprintable() else " " for letter in text[:LONGEST])
-    with suppress(OSError, ValueError):  # the disk is full that it goes to, or nobody reads it any more
+    with suppress(OSError, ValueError):  # the disk is full, or the reader has closed the stream
         print(f"blemish: {plain}", file=sys.stderr, flush=True)
 
 
-def say_where() -> None:
-    """Prints where the error that is being handled came from."""
+def say_traceback() -> None:
+    """Prints the traceback of the error that is being handled."""
     with suppress(OSError, ValueError):
         traceback.print_exc(file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the service takes and answers, for its OpenAPI document."""
+"""The bodies of requests and answers, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Error(BaseModel):
-    """Why a request gets no answer, in one line: what was found, what was expected, what to do."""
+    """Why a request is refused, in one line: what was found, what was expected, what to do."""
 
     error: str
 
 
 class BoxOf(BaseModel):
-    """Rows `top` to `bottom` and columns `left` to `right`, the last ones not included, in the image's own pixels."""
+    """Rows `top` to `bottom` and columns `left` to `right`, in the image's own pixels; the ends are not included."""
 
     top: int
     left: int
@@ -25,7 +25,7 @@ class BoxOf(BaseModel):
 
 
 class Second(BaseModel):
-    """What the shadow says of an image."""
+    """The shadow's verdict on an image."""
 
     model: str
     version: str
@@ -35,7 +35,7 @@ class Second(BaseModel):
 
 
 class Result(BaseModel):
-    """The verdict on one image, or with `id`, `name` and `error` alone, why there is none."""
+    """The verdict on one image; if there is none, only `id`, `name` and the reason in `error`."""
 
     id: str
     name: str | None
@@ -55,7 +55,7 @@ class Result(BaseModel):
 
 
 class Answer(BaseModel):
-    """The verdicts on the images of a request, in their order."""
+    """The verdicts on the images of a request, in the same order."""
 
     model: str
     version: str
@@ -63,14 +63,14 @@ class Answer(BaseModel):
 
 
 class Waiting(BaseModel):
-    """Good images that wait for the next update, and defects that are kept; nothing learns from these."""
+    """Good images that wait for the next update, and defects that are kept; no model learns from defects."""
 
     good: int
     defect: int
 
 
 class ShadowOf(BaseModel):
-    """A model that looks on."""
+    """A shadow: a model that judges the same images but does not decide."""
 
     name: str
     version: str
@@ -100,7 +100,7 @@ class ModelOf(BaseModel):
 
 
 class ModelWithScores(ModelOf):
-    """A model with the scores of the images that calibrate it, ascending."""
+    """A model with the scores of the images that calibrated it, in ascending order."""
 
     scores: list[float]
 
@@ -112,7 +112,7 @@ class AllModels(BaseModel):
 
 
 class Judged(BaseModel):
-    """What a person says of an image."""
+    """A person's mark on an image."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -149,7 +149,7 @@ class Row(BaseModel):
 
 
 class Rows(BaseModel):
-    """Verdicts, newest first, and the cursor of the next ones."""
+    """Verdicts, newest first, and where the next ones begin."""
 
     verdicts: list[Row]
     next: str | None
@@ -167,7 +167,7 @@ class BucketOf(BaseModel):
 
 
 class DriftOf(BaseModel):
-    """The evidence that the images of a day are not like those that calibrated."""
+    """The evidence that the images of a day differ from those that calibrated the model."""
 
     martingale_log10: float | None
     alarm: bool
@@ -178,5 +178,5 @@ class Day(BaseModel):
     """A day of a model."""
 
     buckets: list[BucketOf]
-    unreadable: int = Field(description="images that got no verdict, and are in no bucket")
+    unreadable: int = Field(description="images that got no verdict; they are not in the buckets")
     drift: DriftOf

@@ -1,4 +1,4 @@
-"""The service's side of the worker: starts it, hands it images within limits, and starts another if it ends."""
+"""The service's side of the worker: starts it, sends it images within limits, and starts another if it ends."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from blemish.service.saying import say
 from blemish.storage.cards import reason_of
 
 SENT = 64
-"""Images that are with the worker at one time, at most; the others wait here, and survive its end."""
+"""Images that the worker has at one time, at most; the others wait here, so they are not lost if it ends."""
 
 SENT_BYTES = 128 << 20
-"""Bytes of them, at most; one larger image goes alone."""
+"""Bytes of these images, at most; a larger image is sent when the worker has no other."""
 
 LOADING = 300.0
-"""Seconds that loading a model may take."""
+"""Seconds that loading a model may take, at most."""
 
 PAUSES = (0.0, 0.2, 1.0, 2.0, 5.0)
-"""Seconds before the worker is started again, if it ended so many times without one answer."""
+"""Seconds before the worker is started again, by how many times in a row it ended without an answer."""
 
 ALLOCATION = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(4 << 20)}
-"""How glibc gives the worker memory: what is freed goes back, that of large images at once, and no thread keeps it."""
+"""Settings of glibc's memory for the worker: freed memory goes back to the system, and threads keep little of it."""
 
 ENDED = "the worker ended before it answered, and another one is starting; send it again"
 
 OnShadow = Callable[[dict[str, Any] | None], None]
-"""Is called with what a shadow said, or `None` if its work was dropped or failed."""
+"""Called with the shadow's verdict, or with `None` if it was dropped or failed."""
 
 
 @dataclass(eq=False)
 class Job:
-    """Something that the worker is asked, and who waits for it."""
+    """A request to the worker, and the future that waits for its answer."""
 
     seq: int
     key: str
@@ -63,10 +63,10 @@ class Scorer:
 
     Attributes:
         restarts: how often the worker was started again.
-        is_ready: whether it runs and has loaded the models, as far as they can be.
-        lost: keys of models that were loaded, and that a new worker cannot load.
+        is_ready: whether the worker runs and has loaded all models that can be loaded.
+        lost: keys of models that were loaded before, but that a new worker cannot load.
         dropped_shadows: images whose shadow did not judge them.
-        process: of the worker; `None` while there is none.
+        process: the worker's process; `None` while there is none.
     """
 
     def __init__(self, most_pixels: int, runs_on: RunsOn, queue: int, timeout: float) -> None:
@@ -88,12 +88,12 @@ class Scorer:
 
     @property
     def waiting(self) -> int:
-        """Images that wait here."""
+        """How many images wait here."""
         return len(self._waiting)
 
     @property
     def in_flight(self) -> int:
-        """Images that are with the worker."""
+        """How many images the worker has."""
         return len(self._sent)
 
     async def start(self) -> None:
@@ -102,7 +102,7 @@ class Scorer:
         self._tasks.append(asyncio.create_task(self._watch()))
 
     async def stop(self) -> None:
-        """Ends the worker; who still waits is refused."""
+        """Ends the worker; requests that still wait are refused."""
         self._closing = True
         for task in self._tasks:
             task.cancel()
@@ -115,13 +115,13 @@ class Scorer:
                 with suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
-        self._refuse_all("the service ends; send it again to the next one")
+        self._refuse_all("the service is stopping; send it again after a restart")
 
     async def load(self, key: str, path: str) -> dict[str, Any]:
-        """Lets the worker load a model beside the others and warm it. Returns its details.
+        """Lets the worker load a model beside the others and warm it up. Returns its details.
 
         Raises:
-            ModelError: it cannot be loaded; a path may be in the message.
+            ModelError: it cannot be loaded; the message may contain a path.
             Refused: there is no worker.
         """
         frame = await self._ask({"do": "load", "key": key, "path": path}, LOADING)
@@ -133,11 +133,11 @@ class Scorer:
         return details
 
     def waits_for(self, key: str) -> bool:
-        """Whether an image waits here for a model."""
+        """Returns whether an image waits here for a model."""
         return any(job.key == key for job in self._waiting)
 
     def unload(self, key: str) -> None:
-        """Lets the worker drop a model; what it has for it already is done still."""
+        """Lets the worker unload a model; images that it already has for this model are still judged."""
         self.lost.discard(key)
         if self._loaded.pop(key, None) is not None:
             self._write(packed({"do": "unload", "key": key}))
@@ -154,20 +154,20 @@ class Scorer:
         wait: bool = False,
         on_shadow: OnShadow | None = None,
     ) -> Frame:
-        """Returns what the model says of an image; its `status` is 200, or says why there is no verdict.
+        """Returns the model's verdict on an image; `status` is 200, or that of the error if there is none.
 
         Args:
             image: bytes of a file.
             key: of the model.
-            map: `none`, `png` or `overlay`: the frame's first part.
-            rate: another false-alarm rate.
-            keep: for which verdicts an overlay is the frame's second part.
+            map: the picture in the frame's first part: `none`, `png` or `overlay`.
+            rate: a false-alarm rate other than the model's.
+            keep: the verdicts for which the frame's second part is an overlay: `none`, `anomalous` or `all`.
             shadow: key of a second model.
-            wait: for the shadow too, whose words are then in the answer.
-            on_shadow: called later with its words.
+            wait: whether to wait for the shadow's verdict, which is then in the answer.
+            on_shadow: called later with the shadow's verdict, if `wait` is false.
 
         Raises:
-            Refused: too many images wait, the time is over, or the worker ended.
+            Refused: too many images wait, it took too long, or the worker ended.
         """
         header = {"do": "judge", "key": key, "map": map, "rate": rate, "keep": keep, "shadow": shadow, "wait": wait}
         return await self._put(header, image, None if wait else on_shadow)
@@ -184,7 +184,7 @@ class Scorer:
         return frame.parts[0]
 
     async def ping(self, timeout: float = 1.0) -> bool:
-        """Whether the worker answers, and has all models."""
+        """Returns whether the worker answers and has all models."""
         if not self.is_ready or self.lost:
             return False
         try:
@@ -194,15 +194,15 @@ class Scorer:
         return True
 
     def check_room(self, count: int) -> None:
-        """Raises `Refused` unless so many more images may wait."""
+        """Raises `Refused` if there is no room for so many more images."""
         if self._closing:
-            raise Refused(503, "the service ends; send it again to the next one", "closing")
+            raise Refused(503, "the service is stopping; send it again after a restart", "closing")
         if len(self._waiting) + len(self._sent) + count > self._queue:
             raise Refused(
                 429,
-                f"{number_of(len(self._waiting) + len(self._sent), 'image waits', 'images wait')} for a verdict and "
-                f"{number_of(count, 'more does', 'more do')} not fit, "
-                f"since {self._queue} may wait; send it again later, or fewer at once",
+                f"{number_of(len(self._waiting) + len(self._sent), 'image waits', 'images wait')} for a verdict, and "
+                f"there is no room for {count} more, since at most {self._queue} may wait; send it again later, or "
+                "fewer at once",
                 "queue full",
                 {"Retry-After": "1"},
             )
@@ -221,7 +221,7 @@ class Scorer:
             self._forget(job)
 
     async def _ask(self, header: dict[str, Any], timeout: float) -> Frame:
-        """Asks the worker at once, beside the images."""
+        """Asks the worker at once, without waiting behind images."""
         if self.process is None:
             raise Refused(503, "the worker is starting; try again later", "worker")
         job = self._job(header, [], timeout, "the worker did not answer within {:g} s")
@@ -244,12 +244,12 @@ class Scorer:
         if job.timer is not None:
             job.timer.cancel()
         self._asked.pop(job.seq, None)
-        if job.is_waiting:  # nobody waits for it any more; what the worker has counts until it is answered
+        if job.is_waiting:  # no longer needed; an image that the worker has counts until it is answered
             self._waiting.remove(job)
             self._shadows.pop(job.seq, None)
 
     def _pump(self) -> None:
-        """Sends what waits, as far as the worker may have it."""
+        """Sends waiting images, as long as the worker may have more."""
         while self.is_ready and self._waiting and len(self._sent) < SENT:
             job = self._waiting[0]
             if self._sent and self._bytes + job.size > SENT_BYTES:
@@ -278,7 +278,7 @@ class Scorer:
             stdout=asyncio.subprocess.PIPE,
             env=environment,
             limit=1 << 20,
-            start_new_session=True,  # Ctrl-C in a terminal is for the service, which lets it finish
+            start_new_session=True,  # Ctrl-C in a terminal must reach only the service, which lets the worker finish
         )
         self._tasks.append(asyncio.create_task(self._listen(self.process)))
         loaded = dict(self._loaded)
@@ -289,7 +289,7 @@ class Scorer:
         self._tasks.append(asyncio.create_task(self._reload(self.process, loaded)))
 
     async def _reload(self, process: asyncio.subprocess.Process, loaded: Mapping[str, str]) -> None:
-        """Lets a new worker load what the former one had."""
+        """Lets a new worker load the models that the former one had."""
         for key, path in loaded.items():
             try:
                 await self.load(key, path)
@@ -333,7 +333,7 @@ class Scorer:
         self._pump()
 
     async def _restart(self, process: asyncio.subprocess.Process) -> None:
-        """Refuses what the worker had, and starts another one."""
+        """Refuses the requests that the worker had, and starts another one."""
         self.is_ready, self.process = False, None
         with suppress(ProcessLookupError):
             process.kill()
@@ -356,10 +356,10 @@ class Scorer:
                 await self._spawn()
                 return
             except OSError as error:  # no memory for a process, or too many files are open
-                say(f"the worker cannot be started ({reason_of(error)}); it is tried again")
+                say(f"the worker cannot be started ({reason_of(error)}); trying again")
 
     async def _watch(self) -> None:
-        """Ends a worker that has images and says nothing for twice the time that one may take."""
+        """Ends a worker that has images but sends nothing for twice the time that one image may take."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(1.0, self._timeout / 2))

@@ -1,4 +1,4 @@
-"""Runs a service until it is told to end: what was accepted is answered first."""
+"""Runs a service until it is stopped; accepted requests are answered first."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from blemish.service.service import Service
 from blemish.service.settings import Settings
 from blemish.storage.cards import reason_of
 
-Told = Callable[[Service, str], None]
+OnStart = Callable[[Service, str], None]
 
 BACKLOG = 2048
 """Connections that wait to be accepted, at most."""
 
 
 class Server(uvicorn.Server):
-    """Ends when it is told to, without a trace of the signal: the status is 0."""
+    """A server that ends with status 0 after a signal."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -45,20 +45,23 @@ class Server(uvicorn.Server):
 
 
 def serve(
-    settings: Settings, given: Mapping[str, str], shadows: Mapping[str, tuple[str, str]], told: Told | None = None
+    settings: Settings,
+    given: Mapping[str, str],
+    shadows: Mapping[str, tuple[str, str]],
+    on_start: OnStart | None = None,
 ) -> None:
     """Serves models until SIGTERM or Ctrl-C.
 
     Args:
-        settings: how.
+        settings: of the service.
         given: sources of models by name.
-        shadows: for some names, name and source of a model that looks on.
-        told: called with the service and its address once it answers.
+        shadows: name and source of a shadow, for some of these names.
+        on_start: called with the service and its address once it answers.
 
     Raises:
-        BlemishError: it cannot start, and why.
+        BlemishError: it cannot start; the message says why.
     """
-    os.environ["OTEL_SDK_DISABLED"] = "true"  # FastAPI would report to whom such variables name
+    os.environ["OTEL_SDK_DISABLED"] = "true"  # else variables of OpenTelemetry could make FastAPI report elsewhere
     with _listener(settings) as listener:
         service = Service(settings, given, shadows)
         config = _config(service, settings)
@@ -66,8 +69,8 @@ def serve(
         async def run() -> None:
             await service.start()
             try:
-                if told is not None:
-                    told(service, _address(settings, listener))
+                if on_start is not None:
+                    on_start(service, _address(settings, listener))
                 await Server(config).serve(sockets=[listener])
             finally:
                 await service.stop()
@@ -76,7 +79,7 @@ def serve(
 
 
 def _config(service: Service, settings: Settings) -> uvicorn.Config:
-    """Returns how uvicorn serves. Raises `SettingError` if the files of TLS are none."""
+    """Returns the settings of uvicorn. Raises `SettingError` if the TLS files cannot be used."""
     config = uvicorn.Config(
         Application(service),
         http=protocol(settings.timeout),
@@ -96,25 +99,24 @@ def _config(service: Service, settings: Settings) -> uvicorn.Config:
 
 
 def _listener(settings: Settings) -> socket.socket:
-    """Returns the socket that it listens on. Raises `SettingError` if that cannot be had."""
+    """Returns the socket that the service listens on. Raises `SettingError` if the address cannot be used."""
     try:
         family, _, _, _, place = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sends at once over TCP alone
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY only for TCP
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(place)
-        found.listen(BACKLOG)  # who connects before the first answer waits
+        found.listen(BACKLOG)  # a client that connects before the service has started waits
     except (OSError, UnicodeError) as error:
         raise SettingError(
-            f"{settings.host}:{settings.port}: nothing can listen there ({reason_of(error)}); give another --host or "
-            "--port"
+            f"{settings.host}:{settings.port}: cannot listen there ({reason_of(error)}); give another --host or --port"
         ) from None
     return found
 
 
 def _secured(settings: Settings) -> ssl.SSLContext | None:
-    """Returns what TLS goes by, or `None` without it. Raises `SettingError` if the files are none."""
+    """Returns the TLS context, or `None` without TLS. Raises `SettingError` if the files cannot be used."""
     if settings.certificate is None or settings.key is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -136,7 +138,7 @@ def _address(settings: Settings, listener: socket.socket) -> str:
 
 
 def _run(work: Callable[[], object]) -> None:
-    """Runs it on a loop of its own."""
+    """Runs a coroutine on an event loop of its own."""
     loop = asyncio.new_event_loop()
     try:
         asyncio.set_event_loop(loop)

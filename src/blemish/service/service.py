@@ -1,4 +1,4 @@
-"""A running service: its worker, its models, its log, and what becomes of one image."""
+"""A running service: its worker, its models, its log, and the way of one image through them."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from blemish.service.versions import Versions
 from blemish.storage.cards import reason_of
 
 READ_AT_ONCE, MOST_READERS = 4, 32
-"""Requests that read the log at one time, and that wait for it."""
+"""Requests that may read the log at one time, and requests that may wait for it."""
 
 TELL = 1.0
-"""Seconds between two looks at what is to be said."""
+"""Seconds between two checks for new problems."""
 
 T = TypeVar("T")
 
 
 class Service:
-    """Everything that answers share.
+    """What all requests share.
 
     Args:
-        settings: how it was started.
+        settings: of the service.
         given: sources of models by name.
-        shadows: for some names, name and source of a shadow.
+        shadows: name and source of a shadow, for some of these names.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Service:
         """Opens the log, starts the worker and loads all models.
 
         Raises:
-            BlemishError: the state folder cannot be made, a model cannot be loaded, or the log is refused.
+            BlemishError: the state folder cannot be made, a model cannot be loaded, or the log cannot be opened.
         """
         state = self.settings.state
         try:
@@ -102,7 +102,7 @@ class Service:
         self._tasks += [asyncio.create_task(self.models.watch()), asyncio.create_task(self._tell())]
 
     async def stop(self) -> None:
-        """Ends the worker, writes what waits for the log, and closes it."""
+        """Ends the worker, writes the rows that wait for the log, and closes the log."""
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
@@ -115,30 +115,30 @@ class Service:
         self._let_go()
 
     async def _tell(self) -> None:
-        """Says for ever what goes wrong with a model or with the log, and when it is well again."""
+        """Prints new problems of the models and the log, and when they are solved, without end."""
         said: dict[str, str | None] = {}
         while True:
             now = {served.name: served.problem for served in self.models.all()} | {"the log": self.log.counts.problem}
             for name, problem in now.items():
                 if problem != said.get(name):
-                    say(f"{name}: {problem or 'all is well again'}")
+                    say(f"{name}: {problem or 'the problem is solved'}")
             said = now
             await asyncio.sleep(TELL)
 
     def _let_go(self) -> None:
-        """Lets another service use the state."""
+        """Lets another service use the state folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     async def reading(self, work: Callable[..., T], *given: Any, **named: Any) -> T:
-        """Returns what a work that reads the log gives, in a thread; few run at a time.
+        """Returns the result of a function that reads the log, run in a thread; few run at one time.
 
         Raises:
-            Refused: the log's database is lost, or an extra is missing.
+            Refused: the log's database does not answer, too many wait, or a package is missing.
         """
         if self._reading.locked() and self._readers > MOST_READERS:
-            raise Refused(503, "too many ask for the log; try again later", "busy", {"Retry-After": "1"})
+            raise Refused(503, "too many requests for the log; try again later", "busy", {"Retry-After": "1"})
         self._readers += 1
         try:
             async with self._reading:
@@ -148,12 +148,14 @@ class Service:
         except OSError as error:
             raise Refused(503, f"the log cannot be exported ({reason_of(error)}); make space first", "disk") from None
         except (LogError, ForeignError):
-            raise Refused(503, "the log's database does not answer now; verdicts wait until it does", "log") from None
+            raise Refused(
+                503, "the log's database does not answer; new verdicts are kept until it does", "log"
+            ) from None
         finally:
             self._readers -= 1
 
     async def kept(self, id: str, kind: Kind) -> bytes | None:
-        """Returns a picture that is kept on the disk, or `None`. Raises `Refused` if the disk does not give it."""
+        """Returns a picture that is kept on the disk, or `None`. Raises `Refused` if the disk cannot be read."""
         try:
             return None if self.images is None else await asyncio.to_thread(self.images.read, id, kind)
         except StorageError as error:
@@ -170,11 +172,11 @@ class Service:
         rate: float | None = None,
         wait_for_shadow: bool = False,
     ) -> dict[str, Any]:
-        """Returns what the model says of an image, as JSON can hold it; logs it, counts it and keeps the image.
+        """Returns the model's verdict on an image as JSON values; logs it, counts it and keeps the image.
 
         Raises:
-            Unreadable: the image itself is the reason that there is no verdict.
-            Refused: there is none for another reason.
+            Unreadable: there is no verdict because of the image itself.
+            Refused: there is no verdict for another reason.
         """
         came, id, key, shadow = time.monotonic(), new_id(), f"{served.name}@{version}", served.shadow
         row = partial(_verdict, served.name, version, id, name)
@@ -211,14 +213,14 @@ class Service:
     def _shadowed(
         self, second: tuple[str, str], decides: str, id: str, name: str | None, said: dict[str, Any] | None
     ) -> None:
-        """Logs what a shadow said of an image that another model decided."""
+        """Logs a shadow's verdict on an image that another model decided."""
         if said is None:
             return
         self.log.put(_verdict(*second, id, name, said, said["latency"], shadow=True))
         self.metrics.shadowed(decides, said["agrees"])
 
     def _images(self, folder: Path) -> Images | None:
-        """Returns where images are kept; `None` if none are, or none can be."""
+        """Returns the folder of kept images; `None` if no images are kept, or the folder cannot be used."""
         settings = self.settings
         if settings.keep == "none":
             return None
@@ -230,10 +232,10 @@ class Service:
 
 
 def _held(folder: Path) -> int | None:
-    """Returns a descriptor that holds the state's lock, `None` where there are no locks.
+    """Returns a descriptor that holds the lock of the state folder; `None` if the system has no locks.
 
     Raises:
-        SettingError: another service holds it.
+        SettingError: another service holds the lock.
     """
     try:
         import fcntl
@@ -251,7 +253,7 @@ def _held(folder: Path) -> int | None:
 
 
 class Unreadable(Refused):
-    """An image that cannot be judged; its row of the log has the id."""
+    """An image that cannot be judged; its row in the log has the id."""
 
     def __init__(self, id: str, status: int, text: str) -> None:
         super().__init__(status, text, {413: "pixels", 415: "format"}.get(status, "damaged"))
@@ -267,7 +269,7 @@ UNREAD = {
     "false_alarm_rate": math.nan,
     "boxes": [],
 }
-"""What is logged of an image that cannot be read."""
+"""What is logged for an image that cannot be read."""
 
 
 def _verdict(
@@ -318,7 +320,7 @@ def _result(
     return {
         "id": id,
         "name": name,
-        **{key: told[key] for key in TOLD},
+        **{key: told[key] for key in FROM_WORKER},
         "map": None if picture is None else b64encode(picture).decode(),
         "shadow": compared,
         "latency": seconds,
@@ -326,7 +328,7 @@ def _result(
     }
 
 
-TOLD = (
+FROM_WORKER = (
     "height",
     "width",
     "score",
@@ -337,4 +339,4 @@ TOLD = (
     "boxes",
     "is_known",
 )
-"""What the worker tells of an image and the answer passes on."""
+"""What the answer takes from the worker's."""

@@ -1,4 +1,4 @@
-"""What a service was told when it was started."""
+"""The settings of a service."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ DEFAULT_BYTES = 64 << 20
 DEFAULT_PIXELS = 64_000_000
 
 SHORTEST_TOKEN = 16
-"""Letters of a token, at least."""
+"""Characters of a token, at least."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a service listens, what it takes, and what it keeps.
+    """How a service listens, what it accepts, and what it keeps.
 
     Attributes:
-        host, port: where it listens; port 0 is any free one.
-        names: other names by which it is reached, such as that of a proxy before it.
-        token: that requests must show; `None` if none is asked for.
-        certificate, key: files of TLS; `None` for plain HTTP.
-        most_bytes: of one request's body.
-        most_pixels: of one image.
+        host, port: where it listens; port 0 takes any free one.
+        names: other host names of the service, such as that of a proxy before it.
+        token: that requests must send; `None` if they need none.
+        certificate, key: files for TLS; `None` for plain HTTP.
+        most_bytes: bytes of one request's body, at most.
+        most_pixels: pixels of one image, at most.
         queue: images that may wait for their verdict.
-        timeout: seconds for a request to come in, and again for its verdict.
-        state: the folder that everything is kept in.
+        timeout: seconds for a request to arrive, and again for its verdict.
+        state: the folder for everything that the service keeps.
         log: URL of the log's database; `None` for a file in `state`.
-        keep: the images that are kept on the disk.
-        keep_days, keep_bytes: for how long, and how many bytes of them.
+        keep: which images are kept on the disk.
+        keep_days, keep_bytes: how long images are kept, and how many bytes of them.
         engine, device: as in `Model.load`.
 
     Raises:
-        SettingError: a value is out of range, or a service would listen to other machines without a token.
+        SettingError: a value is out of range, or other machines could send requests without a token.
     """
 
     host: str = "127.0.0.1"
@@ -63,8 +63,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.is_local and self.token is None:
             raise SettingError(
-                f"--host {self.host} would answer other machines, and nobody would be asked for a token; "
-                "give --token-file too, or leave --host out"
+                f"--host {self.host} would answer other machines without a token; give --token-file too, or leave "
+                "--host out"
             )
         if (self.certificate is None) != (self.key is None):
             raise SettingError("TLS needs both files; give --tls-cert and --tls-key")
@@ -84,12 +84,12 @@ class Settings:
 
     @property
     def is_local(self) -> bool:
-        """Whether it listens to this machine alone."""
+        """Whether only this machine can reach the service."""
         return is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own, which no other machine can reach."""
+    """Returns whether a name or an address is this machine's own, which no other machine can reach."""
     if host.lower() == "localhost":
         return True
     try:
@@ -102,7 +102,7 @@ def read_token(path: Path) -> str:
     """Returns the token in a file, without the white space around it.
 
     Raises:
-        SettingError: the file cannot be read, or holds no token of 16 printable letters or more.
+        SettingError: the file cannot be read, or holds no token of 16 printable characters or more.
     """
     try:
         token = path.read_text(encoding="ascii").strip()
@@ -111,7 +111,7 @@ def read_token(path: Path) -> str:
         raise SettingError(f"{path}: the token cannot be read ({reason}); give a file with one line") from None
     if len(token) < SHORTEST_TOKEN or not token.isprintable() or " " in token:
         raise SettingError(
-            f"{path}: is not a token of {SHORTEST_TOKEN} letters or more without spaces; "
+            f"{path}: is not a token of {SHORTEST_TOKEN} characters or more without spaces; "
             "make one with `openssl rand -hex 32`"
         )
     return token

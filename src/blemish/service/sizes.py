@@ -1,4 +1,4 @@
-"""The size of an image from its header, without decoding it."""
+"""Reads the size of an image from its header, without decoding it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def check_size(image: bytes, most_pixels: int) -> tuple[int, int]:
     if stored[0] * stored[1] > most_pixels:
         pixels = f"{stored[1]}x{stored[0]}"
         raise ImageError("<bytes>", f"is {pixels}, more than the limit of {most_pixels:,} pixels; crop or shrink it")
-    return stored if is_plain else read_size(image)  # of a PNG with a rotation behind its pixels, these are decoded
+    return stored if is_plain else read_size(image)  # a PNG with a rotation behind its pixels must be decoded
 
 
 def _has_text(image: bytes) -> bool:
-    """Whether a PNG has a chunk that may hold a rotation."""
+    """Returns whether a PNG has a chunk that may hold a rotation."""
     start = PNG_START
     while start + 8 <= len(image):
         kind = image[start + 4 : start + 8]

@@ -1,7 +1,7 @@
-"""Refuses images that would cost more than their pixels: a few megabytes of empty parts can take minutes to read.
+"""Refuses images that would take too long to read: a few megabytes of empty parts can take minutes.
 
-Cameras and programs write some dozen parts, or thousands of rows; the limits are far above that. The formats that are
-not here are read by libraries that do not mind.
+Cameras and programs write a few dozen parts, or thousands of rows; the limits are far above that. The libraries that
+read other formats do not have this problem.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import struct
 from blemish.errors import ImageError
 
 MOST_SEGMENTS = 2_000
-"""Parts of a JPEG before its pixels."""
+"""Parts of a JPEG before its pixels, at most."""
 
 MOST_SCANS = 100
-"""Passes of a JPEG over its pixels."""
+"""Scans of a JPEG, at most."""
 
 MOST_CHUNKS = 100_000
-"""Parts of a PNG."""
+"""Chunks of a PNG, at most."""
 
 MOST_TAGS, MOST_STRIPS = 4_096, 100_000
-"""Entries of a TIFF, and pieces of its pixels."""
+"""Entries of a TIFF, and strips or tiles of its pixels, at most."""
 
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
@@ -29,7 +29,7 @@ _TILE, _PIECES = (322, 323), frozenset({258, 273, 279, 324, 325})
 
 
 def check_structure(image: bytes, most_pixels: int) -> None:
-    """Looks at how a file is put together, without decoding it.
+    """Checks the structure of a file, without decoding it.
 
     Raises:
         ImageError: it has too many parts, or parts that are larger than its pixels may be.
@@ -41,7 +41,7 @@ def check_structure(image: bytes, most_pixels: int) -> None:
     elif image.startswith((b"II", b"MM")):
         try:
             _check_tags(image, most_pixels)
-        except struct.error:  # it is cut short, which who decodes it says
+        except struct.error:  # the file is cut short; the decoder reports it
             return
 
 
@@ -66,7 +66,7 @@ def _check_scans(image: bytes, start: int) -> None:
         return
     scans = 0
     for found in _MARKER.finditer(image, start):
-        if found[1] == b"\xd9":  # the end; what comes behind is none of the picture
+        if found[1] == b"\xd9":  # the end of the picture
             return
         scans += found[1] == b"\xda"
         if scans > MOST_SCANS:
@@ -83,7 +83,7 @@ def _check_chunks(image: bytes) -> None:
 
 
 def _check_tags(image: bytes, most_pixels: int) -> None:
-    """Checks the entries of a TIFF's first picture. Libraries differ on which of several alike counts; here all do."""
+    """Checks the entries of a TIFF's first picture. If an entry is repeated, libraries differ; here all are checked."""
     order = "<" if image.startswith(b"II") else ">"
     is_big = struct.unpack_from(f"{order}H", image, 2)[0] == 43
     whole, number, size = ("Q", "Q", 20) if is_big else ("I", "H", 12)
@@ -110,4 +110,4 @@ def _check_tags(image: bytes, most_pixels: int) -> None:
 
 
 def _refused(what: str) -> ImageError:
-    return ImageError("<bytes>", f"has {what}, as no camera writes; save it again from its source")
+    return ImageError("<bytes>", f"has {what}, which no camera writes; save it again from its source")

@@ -1,7 +1,7 @@
-"""Copies of the models that are served: one folder a version, so that a rollback survives what happens to the original.
+"""Copies of the served models, one folder for each version, so that a rollback does not depend on the original folder.
 
-`active.json` says which of them decides. A version is the beginning of the digest of a model's card, which stands for
-all of its files.
+`active.json` says which version decides. A version's name is the beginning of the digest of the model's card, which
+covers all of its files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blemish.storage.cards import digest_of, reason_of
 from blemish.storage.remote import fetch_folder, is_remote
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Names of models, which stand in addresses and in names of folders."""
+"""Names of models, which are part of addresses and of folder names."""
 
 DIGITS = 12
 CARD = "model.json"
@@ -30,7 +30,7 @@ LARGEST = 16 << 20
 
 @dataclass(frozen=True)
 class Active:
-    """Which version of a model decides, which one did before, and which its folder held when it was last looked at."""
+    """Which version of a model decides, which decided before, and which its folder held at the last check."""
 
     version: str
     previous: str | None
@@ -54,19 +54,19 @@ class Versions:
         return self.folder / name / version
 
     def active(self, name: str) -> Active | None:
-        """Returns what is noted of a model; `None` if nothing is, or if its copy is gone."""
+        """Returns the noted versions of a model; `None` if there are none, or if the copy is no longer there."""
         found = self._active.get(name)
         return found if found is not None and (self.path(name, found.version) / CARD).is_file() else None
 
     def holds(self, name: str, version: str | None) -> bool:
-        """Whether there is a copy of this version."""
+        """Returns whether there is a copy of this version."""
         return version is not None and (self.path(name, version) / CARD).is_file()
 
     def adopt(self, name: str, source: str) -> str:
-        """Copies a model's folder, unless its version is there already. Returns the version.
+        """Copies a model's folder, unless there is a copy of its version already. Returns the version.
 
         Raises:
-            ModelError: it is no model, is not whole, or was altered.
+            ModelError: the folder is not a model, is incomplete, or was changed.
             StorageError: the copy cannot be written; the message ends with the reason.
         """
         try:
@@ -101,7 +101,7 @@ class Versions:
         return version
 
     def remember(self, name: str, active: Active) -> None:
-        """Notes which version decides. Raises `StorageError` if that cannot be written; it holds for this run then."""
+        """Notes which version decides. Raises `StorageError` if that cannot be written; it still holds for this run."""
         self._active[name] = active
         content = json.dumps({key: asdict(value) for key, value in self._active.items()}, indent=1)
         draft = self._file.with_name(f".{self._file.name}.unfinished")
@@ -124,7 +124,7 @@ class Versions:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _read(self) -> dict[str, Active]:
-        """Reads `active.json`; one that is damaged counts as absent, and the models' folders decide again."""
+        """Reads `active.json`; a damaged file counts as absent, and the models' own folders are served."""
         try:
             if self._file.stat().st_size > LARGEST:
                 return {}
@@ -145,7 +145,7 @@ def _is_version(text: object) -> bool:
 
 
 def version_of(source: str) -> str:
-    """Returns the version of the model in a folder here. Raises `ModelError` if there is none."""
+    """Returns the version of the model in a local folder. Raises `ModelError` if there is no model."""
     try:
         return digest_of(read_card(Path(source), "model"))[:DIGITS]
     except StorageError as error:
@@ -153,10 +153,10 @@ def version_of(source: str) -> str:
 
 
 def named(given: str) -> tuple[str, str]:
-    """Returns name and source of a model that was given as `PATH` or `NAME=PATH`.
+    """Returns the name and the source of a model that was given as `PATH` or `NAME=PATH`.
 
     Raises:
-        SettingError: the name cannot stand in an address.
+        SettingError: the name cannot be part of an address.
     """
     name, equals, source = given.partition("=")
     if equals and NAME.fullmatch(name):

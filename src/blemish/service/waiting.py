@@ -1,4 +1,4 @@
-"""What waits in the worker: images for their verdict first, then pictures, then the images of shadows."""
+"""The worker's queue: images that wait for their verdict come first, then pictures, then images for shadows."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from blemish.model import Model
 
 BATCH = 32
-"""Images that are taken at once, at most."""
+"""Images that are judged together, at most."""
 
 ENOUGH = 16
-"""Images that are taken while others are being judged: few at a time would take longer for each, and those that wait
-for more of them lose nothing, since the cores are busy."""
+"""Images that must wait before more are taken while others are being judged. Larger batches are faster for each image,
+and waiting costs nothing while the cores are busy."""
 
 SHADOWS = 8
-"""Images for a shadow that are taken at once: few, since those that come meanwhile wait for them."""
+"""Images that a shadow judges together, at most: few, since new images wait meanwhile."""
 
 MOST_SHADOWS = 64
-"""Images that may wait for a shadow; those beyond it are dropped."""
+"""Images that may wait for a shadow; any more are dropped."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Job:
     Attributes:
         asked: the header of its frame.
         image: bytes of a file.
-        model: that does it.
+        model: the model that judges it.
         second: the shadow, if there is one.
         size: height and width of the image, once they are known.
         is_anomaly: the verdict, once it is known.
@@ -47,7 +47,7 @@ class Job:
 
 
 class Waiting:
-    """Jobs that several threads take from."""
+    """A queue of jobs for several threads."""
 
     def __init__(self) -> None:
         self._judge: deque[Job] = deque()
@@ -57,13 +57,13 @@ class Waiting:
         self._busy: Counter[str] = Counter()
 
     def put(self, job: Job) -> None:
-        """Takes in an image for its verdict, or for a picture."""
+        """Adds an image that waits for its verdict, or for a picture."""
         with self._some:
             (self._judge if job.asked["do"] == "judge" else self._draw).append(job)
             self._some.notify()
 
     def put_shadow(self, job: Job) -> bool:
-        """Takes in an image for its shadow. Returns whether there was room for it."""
+        """Adds an image for its shadow. Returns whether there was room for it."""
         with self._some:
             if len(self._shadow) >= MOST_SHADOWS:
                 return False
@@ -73,10 +73,10 @@ class Waiting:
 
     @contextmanager
     def take(self) -> Iterator[tuple[str, list[Job]]]:
-        """Waits for jobs and yields what to do, `judge`, `draw` or `shadow`, and jobs for one model, until it is done.
+        """Waits for jobs; yields what to do (`judge`, `draw` or `shadow`) and the jobs of one model.
 
-        While somebody judges already, only several images together are taken. Pictures and shadows are left to one
-        thread, so that another one is always free for verdicts.
+        While another thread judges, images are taken only if several wait. Only one thread takes pictures and shadows,
+        so that another one is always free for verdicts.
         """
         with self._some:
             while (found := self._next()) is None:
@@ -101,7 +101,7 @@ class Waiting:
 
 
 def _alike(queue: deque[Job], most: int) -> list[Job]:
-    """Takes the first job and those behind it that are for the same models."""
+    """Takes the first job, and later jobs for the same models."""
     first = queue[0]
     taken: list[Job] = []
     others: list[Job] = []

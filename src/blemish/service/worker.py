@@ -1,7 +1,7 @@
-"""The process that holds the models and computes: `python -m blemish.service.worker`.
+"""The process that holds the models and judges images: `python -m blemish.service.worker`.
 
-Frames come on its input and go on its output; what other libraries print there goes to the error stream. It ends when
-its input ends, so it never outlives the service.
+It reads frames from its input and writes frames to its output; what other libraries print goes to the error stream. It
+ends when its input ends, so it never outlives the service.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ THUMBNAIL = 160
 
 
 class Worker:
-    """Loads models and judges images, as frames say.
+    """Loads models and judges images, as the frames ask.
 
     Args:
-        output: where answers go.
+        output: where answers are written.
         most_pixels: of an image, at most.
         runs_on: the engine and the device, as in `Model.load`.
     """
@@ -57,7 +57,7 @@ class Worker:
         self._waiting = Waiting()
 
     def run(self, stream: BinaryIO) -> None:
-        """Does what frames say until there are no more."""
+        """Handles frames until there are no more."""
         for _ in range(THREADS):
             threading.Thread(target=self._work, daemon=True).start()
         while (frame := read_frame(stream)) is not None:
@@ -80,11 +80,11 @@ class Worker:
         self._waiting.put(Job(asked, image, model, self._models.get(asked.get("shadow") or "")))
 
     def _load(self, asked: Mapping[str, Any]) -> None:
-        """Loads a model and lets it judge, so that its graphs are compiled before the first image comes."""
+        """Loads a model and lets it judge a blank image, so that its graphs are compiled before the first real one."""
         try:
             model = Model.load(asked["path"], self._runs_on.engine, device=self._runs_on.device)
             if version_of(asked["path"]) != asked["key"].rpartition("@")[2]:
-                raise ModelError(f"{asked['path']}: holds another version by now")
+                raise ModelError(f"{asked['path']}: now holds another version")
             _warm(model)
         except Exception as error:
             self._send({"seq": asked["seq"], "error": _reason(error)})
@@ -93,12 +93,12 @@ class Worker:
         self._send({"seq": asked["seq"], "details": details_of(model)})
 
     def _work(self) -> None:
-        """Does jobs for ever."""
+        """Does jobs without end."""
         while True:
             with self._waiting.take() as (what, jobs):
                 try:
                     self._do(what, jobs)
-                except Exception as error:  # a thread that ends would be missed
+                except Exception as error:  # the thread must not end
                     for job in jobs:
                         self._fail(job, error)
 
@@ -124,13 +124,13 @@ class Worker:
             for prediction in ready[0].model.judge([job.image for job in ready]) if ready else ():
                 self._answer(ready[done], prediction)
                 done += 1
-                del prediction  # maps of large photographs take room
+                del prediction  # maps of large photographs take much memory
         except Exception as error:
             rest = ready[done:]
             if len(rest) == 1:
                 self._fail(rest[0], error)
             else:
-                for job in rest:  # one of them is the cause, and the others get their verdicts
+                for job in rest:  # one of them is the cause; the others get their verdicts
                     self._judge([job])
 
     def _answer(self, job: Job, prediction: Prediction) -> None:
@@ -172,7 +172,7 @@ class Worker:
             self._send({"seq": job.asked["seq"], "shadow": said})
 
     def _second(self, jobs: Sequence[Job]) -> list[dict[str, Any] | None]:
-        """Returns what the shadow says of images; `None` where it fails, which never hurts the verdict."""
+        """Returns the shadow's verdicts on images; `None` where it fails, which does not affect the model's verdict."""
         started, found = time.perf_counter(), list[dict[str, Any] | None]()
         try:
             judged = () if jobs[0].second is None else jobs[0].second.judge([job.image for job in jobs])
@@ -183,7 +183,7 @@ class Worker:
         return [*found, *[None] * (len(jobs) - len(found))]
 
     def _draw(self, job: Job) -> None:
-        """Sends a picture of an image: small, whole, or with its heat map."""
+        """Sends a picture of an image: a thumbnail, the whole image, or the image with its heat map."""
         try:
             check_size(job.image, self._most_pixels)
             what = job.asked["what"]
@@ -216,11 +216,11 @@ class Worker:
                 self._output.write(b"".join(pieces))
                 self._output.flush()
             except OSError:
-                os._exit(0)  # the service has gone
+                os._exit(0)  # the service has ended
 
 
 def _compared(prediction: Prediction, job: Job, started: float) -> dict[str, Any] | None:
-    """Returns what a shadow says of an image; `None` if it cannot read it."""
+    """Returns a shadow's verdict on an image; `None` if it cannot read the image."""
     if prediction.error is not None:
         return None
     return {
@@ -237,7 +237,7 @@ def _compared(prediction: Prediction, job: Job, started: float) -> dict[str, Any
 
 
 def _warm(model: Model) -> None:
-    """Lets a model judge one image and then several, which compiles its graphs for both."""
+    """Lets a model judge one image and then two, which compiles its graphs for both cases."""
     height, width = model.recipe.geometry.shape
     side = model.recipe.geometry.tile
     blank = _png(_grey(side or height, side or width))
@@ -252,7 +252,7 @@ def _grey(height: int, width: int) -> Pixels:
 
 
 def _reason(error: Exception) -> str:
-    """Returns a line for whoever sent the image, without paths of this machine."""
+    """Returns one line for the client, without paths of this machine."""
     if isinstance(error, ImageError):
         return error.reason
     if is_out_of_memory(error):
@@ -287,14 +287,14 @@ def _whole(image: bytes) -> bytes:
 
 
 def main() -> None:
-    """Runs a worker on the standard streams; its arguments: most pixels of an image, the engine and the device."""
+    """Runs a worker on the standard streams. Its arguments: pixels of an image at most, the engine, and the device."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the service ends it, when everything is answered
-    warnings.simplefilter("ignore")  # of Pillow, about files that are none
+        signal.signal(number, signal.SIG_IGN)  # the service ends the worker once everything is answered
+    warnings.simplefilter("ignore")  # Pillow warns about damaged files
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     Worker(output, int(sys.argv[1]), RunsOn(*sys.argv[2:4])).run(os.fdopen(os.dup(0), "rb", buffering=1 << 20))
-    os._exit(0)  # at once, whatever its threads do
+    os._exit(0)  # at once, without waiting for threads
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Finds the image files of a folder as they come, each when it is complete.
 
-A file is complete when whoever wrote it has closed it, or has moved it in, as the system tells at once. Where it does
-not tell, as on network drives, the folder is looked through again and again, and a file counts as complete when its
-size and its time of change stay the same for a while. Whether an image is whole shows when it is decoded; `again` takes
-back one that is not, since somebody may still be writing it.
+A file is complete when the program that wrote it has closed it, or has moved it in; the system reports this at once.
+On network drives it does not, so the folder is scanned repeatedly, and a file counts as complete when its size and time
+of change stay the same for a while. Only decoding shows whether an image is whole; `again` takes back one that is not,
+since it may still be written.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from blemish.storage.cards import reason_of
 from blemish.watching.events import Events
 
 SETTLED = 0.5
-"""Seconds for which a file must not change, where the system does not tell that it was closed."""
+"""Seconds for which a file must not change, if the system does not report that it was closed."""
 
 IN_NEW = 0.1
-"""The same for a file in a folder that is new: it may have been closed before the system was asked to tell."""
+"""The same for a file in a new folder: it may have been closed before the system began to report."""
 
 RESCAN = 5.0
-"""Seconds after which the folder is looked through although the system tells of each file, in case it missed one."""
+"""Seconds between scans of the folder although the system reports each file, in case it missed one."""
 
 BACK = 0.5
-"""Seconds between looks for a folder that is gone."""
+"""Seconds between checks whether a lost folder is back."""
 
 SHARE = 5
-"""A look through the folder may take one part in so many of the time."""
+"""The pause after a scan is at least this many times as long as the scan."""
 
 RETRY = (0.1, 1.0)
 """Seconds after which an image that is not whole is read again: at first, and at most."""
@@ -49,8 +49,8 @@ class Arrival:
         size: its bytes.
         modified: when it was changed last, in nanoseconds since 1970.
         since: when it was last seen to change, or first seen, by `time.monotonic`.
-        is_told: whether the system told that it is complete.
-        due: when it is looked at next, by `time.monotonic`.
+        is_told: whether the system reported that it is complete.
+        due: when it is checked next, by `time.monotonic`.
         tries: how often it was not whole.
     """
 
@@ -64,16 +64,16 @@ class Arrival:
 
 
 class Arrivals:
-    """The images of a folder and its sub-folders, those that are there first, the oldest first.
+    """The images of a folder and its sub-folders: first those that are there already, from the oldest on.
 
     Links, names that begin with a dot, and files without the suffix of an image are left out.
 
     Args:
         root: the folder.
         excluded: folders below it that are left out.
-        poll: seconds between looks through the folder; `None` if the system tells of each file.
-        is_done: whether a file of this path, size and time of change needs nothing any more.
-        say: is told that the folder is gone, or is back.
+        poll: seconds between scans of the folder; `None` if the system reports each file.
+        is_done: returns whether a file of this path, size and time of change is finished.
+        say: called with a line when the folder is lost, and when it is back.
 
     Raises:
         SourceError: the folder does not exist, or cannot be read.
@@ -102,7 +102,7 @@ class Arrivals:
             raise SourceError(f"{root}: cannot be watched ({reason_of(error)}); give a folder") from None
 
     def take(self, most: int, timeout: float) -> list[Arrival]:
-        """Returns complete files, as many at most, in the order in which they came; waits for one until the timeout."""
+        """Returns at most `most` complete files, in order of arrival; waits for one until the timeout, in seconds."""
         end = time.monotonic() + timeout
         while True:
             self._look()
@@ -118,14 +118,14 @@ class Arrivals:
                 time.sleep(wait)
 
     def again(self, arrival: Arrival) -> None:
-        """Takes back an image that is not whole; it comes again a little later."""
+        """Takes back an image that is not whole; it is returned again later."""
         arrival.due = time.monotonic() + min(RETRY[1], RETRY[0] * 2**arrival.tries)
         arrival.tries += 1
         self._waiting.setdefault(arrival.path, arrival)
 
     @property
     def is_empty(self) -> bool:
-        """Whether no file waits, and the folder was looked through."""
+        """Whether no file waits and the folder was scanned."""
         return not self._is_first and not self._waiting
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class Arrivals:
         self._events = None
 
     def _look(self) -> None:
-        """Takes in what came, and looks through the folder if it is time."""
+        """Adds the reported files, and scans the folder if it is time."""
         if time.monotonic() >= self._check_at:
             self._check()
             self._check_at = time.monotonic() + BACK
@@ -153,7 +153,7 @@ class Arrivals:
             self._scan_at = end + max(pause, SHARE * (end - start))
 
     def _check(self) -> None:
-        """Notices that the folder is gone or back; where another one has taken its place, that one is followed."""
+        """Notices that the folder is lost or back; if another folder has replaced it, that one is followed."""
         try:
             status = os.stat(self.root)
             with os.scandir(self.root):
@@ -177,10 +177,10 @@ class Arrivals:
                 self._events = Events(self.root)
             except OSError as error:
                 self.poll = 1.0
-                self.say(f"{self.root}: the system cannot tell of new files ({reason_of(error)}); looking every second")
+                self.say(f"{self.root}: the system cannot report new files ({reason_of(error)}); looking every second")
 
     def _told(self, path: str, is_folder: bool, now: float) -> None:
-        """Takes in what the system told of: a file that is complete, or a folder that is new."""
+        """Adds what the system reported: a complete file, or a new folder."""
         if self._is_left_out(path):
             return
         if is_folder:
@@ -198,7 +198,7 @@ class Arrivals:
             self._waiting[name] = Arrival(name, status.st_size, status.st_mtime_ns, now, is_complete, due)
 
     def _scan(self, folder: Path, settled: float) -> None:
-        """Looks through a folder and those below it for files that are not done; they settle for so many seconds."""
+        """Scans a folder and its sub-folders for unfinished files, which must not change for `settled` seconds."""
         found: list[tuple[int, str, int]] = []
         folders = [str(folder)]
         while folders:
@@ -216,7 +216,7 @@ class Arrivals:
                         if self._is_image(entry.name, status):
                             found.append((status.st_mtime_ns, self._named(entry.path), status.st_size))
             except OSError:
-                continue  # it went while it was looked through, or may not be read
+                continue  # it was removed meanwhile, or must not be read
         now, wall = time.monotonic(), time.time_ns()
         for modified, path, size in sorted(found):
             if path in self._waiting or self.is_done(path, size, modified):
@@ -230,7 +230,7 @@ class Arrivals:
         return SETTLED if self.poll is None else min(SETTLED, self.poll)
 
     def _ready(self, most: int) -> list[Arrival]:
-        """Takes out complete files; a file that has changed since it was last looked at waits on."""
+        """Removes complete files and returns them; a file that has changed since the last check keeps waiting."""
         now = time.monotonic()
         ready: list[Arrival] = []
         for arrival in list(islice((one for one in self._waiting.values() if one.due <= now), 4 * most)):
@@ -254,7 +254,7 @@ class Arrivals:
         return is_named and stat.S_ISREG(status.st_mode)
 
     def _is_left_out(self, path: str) -> bool:
-        """Whether a path that the system told of is in an excluded folder, or in one whose name begins with a dot."""
+        """Returns whether a path is in an excluded folder, or in one whose name begins with a dot."""
         names = self._named(path).split("/")
         below = accumulate(names, lambda folder, name: f"{folder}/{name}")
         return any(name.startswith(".") for name in names) or not self._excluded.isdisjoint(below)

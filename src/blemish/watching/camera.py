@@ -1,4 +1,4 @@
-"""Frames of a camera by OpenCV: always the newest one, and a new connection where the old one was lost."""
+"""Frames of a camera, read with OpenCV: always the newest one, and a new connection after one was lost."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BACKOFF = (1.0, 30.0)
 """Seconds before a lost camera is tried again: at first, and at most."""
 
 CONNECTING = 10_000
-"""Milliseconds for which a connection, or a frame, is waited for."""
+"""Milliseconds to wait for a connection, or for a frame."""
 
 
 class Capture(Protocol):
-    """What OpenCV's `VideoCapture` does."""
+    """The methods of OpenCV's `VideoCapture` that are used."""
 
     def isOpened(self) -> bool: ...  # noqa: N802  # OpenCV's names
     def read(self) -> tuple[bool, Any]: ...
@@ -35,7 +35,7 @@ class Capture(Protocol):
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture uint8 RGB (H, W, 3), and when it came: seconds since 1970, and by `time.monotonic`."""
+    """A picture uint8 RGB (H, W, 3), with its time in seconds since 1970 and by `time.monotonic`."""
 
     pixels: Pixels
     time: float
@@ -43,7 +43,7 @@ class Frame:
 
 
 def is_camera(source: str) -> bool:
-    """Whether a source is a camera: `camera:0`, `camera:/dev/video0`, `rtsp://…` or `rtsps://…`."""
+    """Returns whether a source is a camera: `camera:0`, `camera:/dev/video0`, `rtsp://…` or `rtsps://…`."""
     return source.startswith(("camera:", "rtsp://", "rtsps://"))
 
 
@@ -65,12 +65,12 @@ def shown(source: str) -> str:
 
 
 def check_opencv() -> None:
-    """Makes sure that OpenCV is there, and imports it so that it prints nothing.
+    """Checks that OpenCV is installed, and keeps it from printing.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
     """
-    # It reads these as it is imported; it and FFmpeg would print addresses with passwords.
+    # OpenCV reads these when it is imported; it and FFmpeg would print addresses with passwords.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     require("cv2", of="a camera", extra="camera")
@@ -95,11 +95,11 @@ def open_capture(source: str) -> Capture:
 
 
 class Camera:
-    """Reads a camera in a thread, so that a frame that is taken is never an old one.
+    """Reads a camera in a thread, so that `take` never returns an old frame.
 
     Args:
         source: the camera.
-        say: is told that it is lost, and that it is back, once each.
+        say: called with a line when the camera is lost, and when it is back.
         open_capture: returns a capture of the source.
         backoff: seconds before it is tried again, at first and at most.
     """
@@ -141,7 +141,7 @@ class Camera:
             if self._ends.is_set():
                 return
             if not self._is_lost:
-                self._say(f"{self.name}: gives no picture; trying again")
+                self._say(f"{self.name}: sends no picture; trying again")
             self._is_lost = True
             self._ends.wait(pause)
             pause = min(2 * pause, self._backoff[1])
@@ -156,7 +156,7 @@ class Camera:
                 if not is_read or not _is_picture(frame):
                     break
                 if self._is_lost:
-                    self._say(f"{self.name}: gives pictures again")
+                    self._say(f"{self.name}: sends pictures again")
                 self._is_lost, has_any = False, True
                 with self._came:
                     self._newest = (frame, time.time(), time.monotonic())
@@ -167,13 +167,13 @@ class Camera:
 
 
 def _is_picture(frame: Any) -> bool:
-    """Whether OpenCV gave a picture of 8 bits, grey or in colours, that is not too large."""
+    """Returns whether OpenCV returned a picture of 8 bits, grey or in colour, that is not too large."""
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or not 0 < frame.size <= 3 * MAX_PIXELS:
         return False
     return frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] in (1, 3))
 
 
 def _rgb(frame: NDArray[Any]) -> Pixels:
-    """Returns OpenCV's frame, which has blue first, as uint8 RGB (H, W, 3)."""
+    """Returns OpenCV's BGR or grey frame as uint8 RGB (H, W, 3)."""
     colours = frame[..., None] if frame.ndim == 2 else frame
     return np.ascontiguousarray(np.broadcast_to(colours[..., ::-1], (*colours.shape[:2], 3)))

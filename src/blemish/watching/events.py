@@ -1,4 +1,4 @@
-"""What the system tells of a folder: files that were closed after writing or moved in, and folders that are new."""
+"""What the system reports about a folder: files that were closed after writing or moved in, and new folders."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 IS_LINUX = platform.system() == "Linux"
 
 NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "fuse.", "glusterfs", "ceph", "lustre", "virtiofs", "vboxsf", "prl_fs")
-"""File systems of these kinds do not tell of what other machines write."""
+"""File systems of these kinds do not report what other machines write."""
 
-Told = tuple[str, bool, float]
-"""A path, whether it is a folder, and when that was told, by `time.monotonic`."""
+Event = tuple[str, bool, float]
+"""A path, whether it is a folder, and the time of the report, by `time.monotonic`."""
 
 PAIRING = 0.02
-"""Seconds for which watchdog keeps the first half of a move, and all that comes after it, for the second half."""
+"""Seconds for which watchdog holds the first half of a move, and all later events, until the second half comes."""
 
 
 class Events:
-    """Follows a folder and those below it, without links.
+    """Follows a folder and its sub-folders, but no links.
 
     Args:
         root: the folder.
@@ -34,11 +34,11 @@ class Events:
     """
 
     tells_complete = IS_LINUX
-    """Whether a file that is told of is complete, or only new or changed."""
+    """Whether a reported file is complete, or perhaps only new or changed."""
 
     def __init__(self, root: Path) -> None:
-        self._queue: queue.SimpleQueue[Told] = queue.SimpleQueue()
-        self._first: Told | None = None
+        self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._first: Event | None = None
         self._observer = _observer()
         events = _event_types()
         self._observer.schedule(_Handler(self._queue), str(root), recursive=True, event_filter=list(events))
@@ -52,8 +52,8 @@ class Events:
             except queue.Empty:
                 return
 
-    def taken(self) -> Iterator[Told]:
-        """Yields what came since."""
+    def taken(self) -> Iterator[Event]:
+        """Yields the events since the last call."""
         if self._first is not None:
             first, self._first = self._first, None
             yield first
@@ -65,7 +65,7 @@ class Events:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the folder is still followed; it is not once it was removed."""
+        """Whether the folder is still followed; false once it was removed."""
         return all(emitter.is_alive() for emitter in self._observer.emitters)
 
     def close(self) -> None:
@@ -75,9 +75,9 @@ class Events:
 
 
 class _Handler:
-    """What watchdog calls with each event; on Linux only files that are complete are told."""
+    """Receives watchdog's events; on Linux only those of complete files and of folders."""
 
-    def __init__(self, told: queue.SimpleQueue[Told]) -> None:
+    def __init__(self, told: queue.SimpleQueue[Event]) -> None:
         self._told = told
 
     def dispatch(self, event: Any) -> None:
@@ -102,18 +102,18 @@ def _observer() -> Any:
         return Observer()
     from watchdog.observers.inotify import InotifyObserver
 
-    # A file that is moved out of the folder would hold back all that come after it for half a second.
+    # A file that is moved out of the folder would delay all later events by half a second.
     pairing: Any
     try:
         pairing = import_module("watchdog.observers.inotify_move_event_grouper").InotifyMoveEventGrouper
     except ImportError:  # watchdog before 7
         pairing = import_module("watchdog.observers.inotify_buffer").InotifyBuffer
     pairing.delay = PAIRING
-    return InotifyObserver(generate_full_events=True)  # so that moving in is told apart from beginning to write
+    return InotifyObserver(generate_full_events=True)  # tells a file that is moved in from one that is being written
 
 
 def is_on_network(folder: Path) -> bool:
-    """Whether a folder is on a file system where files of other machines are not told; `False` if unknown."""
+    """Returns whether the folder's file system does not report files of other machines; `False` if unknown."""
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

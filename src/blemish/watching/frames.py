@@ -1,4 +1,4 @@
-"""Follows a camera: its newest frame is judged every so many seconds."""
+"""Follows a camera: its newest frame is judged at regular intervals."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from blemish.log import new_id
 from blemish.storage import Scratch
 from blemish.watching.camera import Camera, Frame, check_opencv, shown
 from blemish.watching.live import LiveModel, Loaded
-from blemish.watching.record import FRAMES, STATE, Places, Record, Which, patiently, wanted
+from blemish.watching.record import FRAMES, STATE, Places, Record, Which, keep_trying, wanted
 from blemish.watching.result import Result
 
 IDLE = 0.5
-"""Seconds after which the model and the log are looked at although no frame came."""
+"""Seconds after which the model and the log are checked although no frame came."""
 
 FIRST = 10.0
-"""Seconds for which the one frame of `once` is waited for."""
+"""Seconds to wait for the one frame of `once`."""
 
 
 class CameraWatch:
@@ -31,11 +31,11 @@ class CameraWatch:
 
     Args:
         live: the model.
-        camera: gives the frames.
+        camera: source of the frames.
         record: keeps the results.
         every: seconds between frames.
         keep: which frames are kept as PNG files.
-        say: is told what a person should know: a line each.
+        say: called with each line that a person should read.
 
     Attributes:
         counts: frames by verdict.
@@ -65,13 +65,13 @@ class CameraWatch:
             frame = self.camera.take(IDLE)
             if frame is None:
                 if once and time.monotonic() - start >= FIRST:
-                    raise SourceError(f"{self.camera.name}: gave no picture within {FIRST:g} s; check that it is on")
-                patiently(self.record.catch_up, self.say)
+                    raise SourceError(f"{self.camera.name}: sent no picture within {FIRST:g} s; check that it is on")
+                keep_trying(self.record.catch_up, self.say)
                 continue
             due = max(due + self.every, time.monotonic())
             result = self._judged(live, frame)
-            patiently(partial(self.record.keep, [result]), self.say)
-            patiently(self.record.catch_up, self.say)
+            keep_trying(partial(self.record.keep, [result]), self.say)
+            keep_trying(self.record.catch_up, self.say)
             self.counts[result.kind] += 1
             yield result
             if once:
@@ -94,7 +94,7 @@ class CameraWatch:
         )
         if wanted(self.keep, result):
             name = f"{taken[11:23].replace(':', '-')}_{result.digest[:12]}"
-            patiently(partial(self.record.picture, FRAMES, name, frame.pixels), self.say)
+            keep_trying(partial(self.record.picture, FRAMES, name, frame.pixels), self.say)
         return self.record.drawn(live.model, result, frame.pixels, prediction.map)
 
 
@@ -112,18 +112,18 @@ def watching_camera(
     device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Iterator[CameraWatch]:
-    """Yields the watch of a camera, and closes all that it opened.
+    """Yields the watch of a camera, and closes everything at the end.
 
     Args:
         model: the path of a saved model.
         source: the camera, see `is_camera`.
         outs: a folder for results, the address of a database, or both.
-        maps: of which frames heat maps are written, if there is a folder.
+        maps: the frames whose heat maps are written, if there is a folder.
         keep: which frames are written, if there is a folder.
         every: seconds between frames.
         rates: as `Model.at` takes them.
         engine, device: as `Model.load` takes them.
-        say: is told what a person should know, a line each.
+        say: called with each line that a person should read.
 
     Raises:
         MissingExtraError: OpenCV is not installed.

@@ -1,9 +1,9 @@
-"""What was judged, so that a crash loses nothing and repeats nothing.
+"""The record of what was judged; a crash loses nothing and repeats nothing.
 
-`results.jsonl` is the truth: a batch is done when its whole lines are in it and flushed to the disk. All else follows
-it, and a crash at any moment leaves it behind, never ahead: `index.sqlite` holds which files are done and up to which
-byte the lines were taken in, `results.csv` the same as a table. `catch_up` takes in what is missing, after each batch
-and after a start alike. A last line that is not whole was never said to be done, and is cut off.
+`results.jsonl` is authoritative: a batch is done once its whole lines are in this file and flushed to the disk. The
+other files follow it, and after a crash they may be behind, but never ahead. `index.sqlite` holds which files are done
+and how many bytes of lines were read; `results.csv` holds the results as a table. `catch_up` adds what is missing,
+after each batch and after a start. A last line that is not whole does not count and is cut off.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ RESULTS, TABLE, INDEX = "results.jsonl", "results.csv", "index.sqlite"
 LONGEST_LINE = 4 << 20
 """Bytes of a line, at most."""
 AT_ONCE = 1000
-"""Lines that are taken in together."""
+"""Lines that are read together."""
 _CHANGE = "give another folder with --out"
 
 
 @dataclass(frozen=True)
 class Done:
-    """What is known of a file that was judged: its size, time of change and digest then, and the verdict in a word."""
+    """A judged file: its size, time of change and digest at that time, and its verdict."""
 
     size: int
     modified: int
@@ -40,11 +40,11 @@ class Done:
 
 
 class Journal:
-    """The results in a folder, which one process at a time may continue.
+    """The results in a folder, which only one process may use at a time.
 
     Args:
-        folder: is made if it is absent.
-        source: what is watched; results of another source are refused.
+        folder: made if it is absent.
+        source: what is watched; a folder with results of another source is refused.
 
     Raises:
         SettingError: the folder is in use by another process, or holds results of another source.
@@ -67,14 +67,14 @@ class Journal:
             raise
 
     def find(self, path: str) -> Done | None:
-        """Returns what is known of a file that was judged, by its path below the folder that is watched."""
+        """Returns the record of a judged file, by its path below the watched folder; `None` if there is none."""
         row = self._index.execute(
             "SELECT size, modified, digest, kind FROM done WHERE path = ?", (os.fsencode(path),)
         ).fetchone()
         return None if row is None else Done(*row)
 
     def append(self, results: Iterable[Result]) -> None:
-        """Writes whole lines and flushes them to the disk: all of them, or none if it raises `OSError`."""
+        """Writes lines and flushes them to the disk: all of them, or none if it raises `OSError`."""
         lines = b"".join(result.line() for result in results)
         try:
             _write(self._results, lines, self._end)
@@ -86,14 +86,14 @@ class Journal:
         self._end += len(lines)
 
     def catch_up(self) -> None:
-        """Takes lines that are not in the table and the index yet into both; again, if it was cut short before.
+        """Adds new lines to the table and the index; after a failure, call it again.
 
         Raises:
-            OSError, sqlite3.Error: the disk is full, or cannot be written.
+            OSError, sqlite3.Error: the disk is full or cannot be written.
             StorageError: a line is not what watch wrote.
         """
         lines, table = self._place("lines"), self._place("table")
-        if os.fstat(self._table).st_size < table:  # somebody changed it: it is written anew
+        if os.fstat(self._table).st_size < table:  # it was changed from outside, so it is written again
             lines = table = 0
         os.ftruncate(self._table, table)
         for results, end in self.after(lines):
@@ -129,7 +129,7 @@ class Journal:
             self._index.execute("DELETE FROM done WHERE path = ?", (os.fsencode(path),))
 
     def after(self, place: int) -> Iterator[tuple[list[Result], int]]:
-        """Yields results from a place among the lines on, some at a time, and the place after them."""
+        """Yields results from a byte of the file on, some at a time, each time with the byte after them."""
         with (self.folder / RESULTS).open("rb") as file:
             file.seek(place)
             while place < self._end:
@@ -142,11 +142,11 @@ class Journal:
 
     @property
     def logged_to(self) -> int:
-        """The place up to which results are safe with the log."""
+        """The byte up to which results are stored by the log."""
         return self._place("logged")
 
     def logged(self, place: int) -> None:
-        """Notes that all results before this place are safe with the log."""
+        """Notes that all results before this byte are stored by the log."""
         with self._index:
             self._set(logged=place)
 
@@ -159,7 +159,7 @@ class Journal:
             self._index.close()
 
     def _opened(self) -> sqlite3.Connection:
-        """Returns the index, which this process alone holds; one that is damaged is made anew from the lines."""
+        """Returns the index, locked for this process; a damaged one is made again from the lines."""
         path = self.folder / INDEX
         try:
             return self._connected(path)
@@ -178,7 +178,7 @@ class Journal:
             raise StorageError(f"{self.folder / TABLE}: was not written by watch, so it is not replaced; {_CHANGE}")
         index = sqlite3.connect(path, timeout=0, check_same_thread=False)
         try:
-            # One process alone, so that no memory is shared, which network drives do not have.
+            # Exclusive, since SQLite would otherwise need shared memory, which network drives lack.
             for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
                 index.execute(f"PRAGMA {setting}")
             with index:

@@ -1,4 +1,4 @@
-"""The model of a folder on disk, loaded anew when that folder is replaced, while the one in memory goes on."""
+"""The model in a folder, loaded again when the folder is replaced, while the old model continues to judge."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from blemish.storage.cards import card_name, copy_files, digest_of, reason_of
 from blemish.storage.remote import is_remote
 
 LOOK = 0.5
-"""Seconds between looks at the folder."""
+"""Seconds between checks of the folder."""
 AGAIN = 2.0
-"""Seconds after which a folder that could not be loaded is tried again, since it may have been half-copied."""
+"""Seconds until another attempt to load a folder, since it may have been half-copied."""
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A model, its name, and its version: the first 12 hexadecimal digits of the digest of its card.
 
-    It is in a temporary folder of its own: its weights are mapped from there, and would change under it otherwise.
+    It is loaded from a temporary copy, because its weights are mapped from the files, which may be replaced.
     """
 
     model: Model
@@ -41,13 +41,13 @@ class Loaded:
 
 
 class LiveModel:
-    """The model at a path, and the one that takes its place there.
+    """The model at a path, and each model that replaces it there.
 
     Args:
         path: of the model's folder, or its address elsewhere, which is read once.
         runs_on: the engine and the device, as `Model.load` takes them.
         rates: as `Model.at` takes them.
-        say: is told of each new model, and of one that cannot be loaded.
+        say: called with a line about each new model, and about one that cannot be loaded.
 
     Raises:
         ModelError, SettingError: as `Model.load` and `Model.at` do.
@@ -73,13 +73,13 @@ class LiveModel:
             self._look_at = now + LOOK
             if isinstance(found, Loaded):
                 if found.version != self._current.version:
-                    self._say(f"{self._path}: was replaced; version {found.version} judges from here on")
+                    self._say(f"{self._path}: was replaced; version {found.version} judges from now on")
                 self._current, self._told = found, ""
             elif found is not None:
                 self._seen, self._look_at = None, now + AGAIN
                 if str(found) != self._told:
                     self._told = str(found)
-                    self._say(f"{found}; version {self._current.version} goes on judging")
+                    self._say(f"{found}; version {self._current.version} continues to judge")
         if self._loading is None and now >= self._look_at and not is_remote(self._path):
             self._look_at = now + LOOK
             identity = self._identity()
@@ -105,7 +105,7 @@ class LiveModel:
             model, scratch = self._copied()
         model = model.at(**self._rates)
         black = np.zeros((64, 64, 3), np.uint8)
-        for count in (1, 2):  # one image and several are computed by graphs of their own
+        for count in (1, 2):  # one image and several have separate graphs, which are compiled now
             for _ in model.judge([black] * count):
                 pass
         card = model.store.card if isinstance(model.store, Saved) else {}
@@ -131,7 +131,7 @@ class LiveModel:
             raise ModelError(str(error).replace(str(copy), str(origin))) from None
 
     def _identity(self) -> tuple[int, ...] | None:
-        """Returns what differs once the folder is replaced; `None` if there is none."""
+        """Returns numbers that change when the folder is replaced; `None` if there is no folder."""
         try:
             folder, card = os.stat(self._path), os.stat(Path(self._path) / "model.json")
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Moves files that were judged into folders by their verdict; nothing is ever overwritten or lost."""
+"""Moves judged files into folders by verdict; no file is ever overwritten or lost."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from blemish.watching.result import Kind
 
 KINDS: tuple[Kind, ...] = ("good", "anomalous", "unreadable")
 AGAIN = 5.0
-"""Seconds after which a file that could not be moved is tried again."""
+"""Seconds until another attempt to move a file."""
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL)
 
 
 def parse_moves(text: str) -> dict[Kind, Path]:
-    """Reads `good=DIR,anomalous=DIR,unreadable=DIR`, of which some may be absent.
+    """Reads `good=DIR,anomalous=DIR,unreadable=DIR`; some of them may be absent.
 
     Raises:
-        SettingError: it is something else.
+        SettingError: the text has another form.
     """
     found: dict[Kind, Path] = {}
     for part in text.split(","):
@@ -33,18 +33,18 @@ def parse_moves(text: str) -> dict[Kind, Path]:
         kind = next((kind for kind in KINDS if kind == name.strip()), None)
         if kind is None or not equals or not folder.strip() or kind in found:
             raise SettingError(
-                f"--move {text!r} is not understood; give good=DIR,anomalous=DIR,unreadable=DIR, or some"
+                f"--move {text!r} is not valid; give good=DIR,anomalous=DIR,unreadable=DIR, or only some of these"
             )
         found[kind] = Path(folder.strip())
     return found
 
 
 class Moves:
-    """Where files go by their verdict.
+    """The folders to which files are moved.
 
     Args:
-        root: the folder that is watched.
-        folders: for each verdict; of one that is absent, files stay where they are.
+        root: the watched folder.
+        folders: by verdict; files of a verdict without a folder stay where they are.
     """
 
     def __init__(self, root: Path, folders: Mapping[Kind, Path]) -> None:
@@ -52,20 +52,20 @@ class Moves:
         self._later: dict[str, float] = {}
 
     def is_due(self, path: str, kind: str) -> bool:
-        """Whether a file of this verdict is to be moved now; one that could not be is tried again after a while."""
+        """Returns whether a file of this verdict must be moved now; after a failure, only some seconds later."""
         return kind in self.folders and time.monotonic() >= self._later.get(path, 0.0)
 
     def move(self, path: str, kind: str) -> bool:
-        """Moves a file, by its path below the root, which it keeps below its new folder.
+        """Moves a file, given by its path below the root; it has the same path below its new folder.
 
-        If the name is taken there, the new one gets a number. Across file systems a copy is flushed to the disk before
-        the file is removed; after a crash between the two, the same file that is there already is not copied again.
+        If a file with this name exists there, a number is added. Between file systems, the copy is flushed to the disk
+        before the file is removed; after a crash between the two steps, the file is not copied again.
 
         Returns:
-            Whether it was moved; `False` if this verdict has no folder, or the file has gone.
+            Whether it was moved; `False` if this verdict has no folder, or the file is no longer there.
 
         Raises:
-            OSError: it cannot be moved; it is still where it was.
+            OSError: it cannot be moved; it stays where it was.
         """
         folder = self.folders.get(kind)
         source = self.root / path
@@ -92,7 +92,7 @@ class Moves:
 
 
 def _linked(source: Path, target: Path) -> None:
-    """Gives the file a second name, which is free; after a crash it may have it already."""
+    """Links the file to a free name; after a crash the link may exist already."""
     for name in _names(target):
         try:
             os.link(source, name, follow_symlinks=False)
@@ -103,7 +103,7 @@ def _linked(source: Path, target: Path) -> None:
 
 
 def _copied(source: Path, target: Path) -> None:
-    """Copies the file to a name that is free, whole or not at all, unless the same file is there already."""
+    """Copies the file to a free name, whole or not at all, unless the same file is there already."""
     for name in _names(target):
         if not os.path.lexists(name):
             break

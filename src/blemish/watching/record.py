@@ -1,4 +1,4 @@
-"""Where results go: pictures first, then whole lines on the disk, then the table and the log."""
+"""Keeps results: first pictures, then lines on the disk, then the table and the log."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ T = TypeVar("T")
 Which = Literal["none", "anomalous", "all"]
 OVERLAYS, FRAMES, SPOOL = "overlays", "frames", "spool"
 AGAIN = 1.0
-"""Seconds after which writing is tried again."""
+"""Seconds until another attempt to write."""
 
 WAITING = 2000
-"""Rows that wait in the log's memory, at most, before it gets more; it begins to spill them to the disk at 5,000."""
+"""Rows that may wait in the log's memory before more are added; from 5,000 on, it would write them to the disk."""
 
 STATE = "blemish-watch"
-"""The folder of results, in the current one, where only an address of a log is given."""
+"""The folder of results, in the current one, if only the address of a log is given."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Places:
 
     @classmethod
     def of(cls, outs: Sequence[str]) -> Places:
-        """Returns the places that were given, one folder and one database at most.
+        """Returns the places that were given: at most one folder and one database.
 
         Raises:
-            SettingError: there are more, or an address is of no database.
+            SettingError: there are more, or an address is not that of a database.
         """
         logs = [out for out in outs if re.match(r"[a-z][a-z0-9+.-]*://", out)]
         folders = [out for out in outs if out not in logs]
@@ -67,21 +67,19 @@ class Places:
         for address in logs:
             if not address.startswith(("sqlite:", "postgresql")):
                 kind = address.partition(":")[0]
-                raise SettingError(
-                    f"--out {kind}://… is no database that is known; give sqlite:///PATH or postgresql://…"
-                )
+                raise SettingError(f"--out {kind}://… is not a known database; give sqlite:///PATH or postgresql://…")
         return cls(Path(folders[0]) if folders else None, logs[0] if logs else None)
 
 
 class Record:
-    """Takes in results so that those of a batch are kept whole or not at all.
+    """Keeps results; those of a batch are kept together or not at all.
 
     Args:
         folder: the folder of the journal; pictures go there too.
         source: what is watched, as `Journal` takes it.
         log: the address of a database, or `None`.
-        maps: of which images a heat map is written.
-        say: is told that the log is lost, or is back.
+        maps: the images whose heat maps are written.
+        say: called with a line when the log is lost, and when it is back.
 
     Raises:
         SettingError, StorageError, MissingExtraError: as `Journal` and `open_log` do.
@@ -103,12 +101,12 @@ class Record:
                 raise
 
     def keep(self, results: Sequence[Result]) -> None:
-        """Writes the lines of a batch. Raises `OSError` if it cannot; nothing was written then."""
+        """Writes the lines of a batch. Raises `OSError` if it cannot; then none was written."""
         with hold():
             self.journal.append(results)
 
     def catch_up(self) -> None:
-        """Brings table and log up to the lines. Raises `OSError` or `sqlite3.Error` if it cannot; try again then."""
+        """Adds new lines to the table and the log. Raises `OSError` or `sqlite3.Error` if it cannot; then try again."""
         with hold():
             self.journal.catch_up()
             self._follow()
@@ -120,18 +118,18 @@ class Record:
         source: ImageLike,
         values: NDArray[np.float32] | None,
     ) -> Result:
-        """Returns the result with the name of its heat map, which is written if it is wanted."""
+        """Returns the result with the name of its heat map, which is written if `maps` says so."""
         if values is None or not wanted(self.maps, result):
             return result
         name = f"{Path(result.path).stem}_{result.digest[:12]}"
         try:
             pixels = drawn(model, source, values)
-        except ImageError:  # a file of over a gigabyte that has gone
+        except ImageError:  # a file of over a gigabyte that is no longer there
             return result
-        return replace(result, map=patiently(lambda: self.picture(OVERLAYS, name, pixels), self._say))
+        return replace(result, map=keep_trying(lambda: self.picture(OVERLAYS, name, pixels), self._say))
 
     def picture(self, kind: str, name: str, pixels: Pixels) -> str:
-        """Writes a PNG, whole or not at all, over one of the same name. Returns its path below the folder.
+        """Writes a PNG, whole or not at all, and replaces one with the same name. Returns its path below the folder.
 
         Raises:
             OSError: it cannot be written.
@@ -150,7 +148,7 @@ class Record:
         return path.relative_to(self.folder).as_posix()
 
     def close(self) -> None:
-        """Hands the last results to the log, and closes the files."""
+        """Sends the last results to the log, and closes the files."""
         try:
             if self._log is not None:
                 with contextlib.suppress(OSError, sqlite3.Error):
@@ -163,13 +161,15 @@ class Record:
             self.journal.close()
 
     def _follow(self) -> None:
-        """Puts results that the log does not have yet into it, as many as it can take; the others wait in the lines."""
+        """Sends new results to the log, as many as it has room for; the others stay in the lines until then."""
         if self._log is None:
             return
         self._settle()
         problem = self._log.counts.problem
         if (problem is None) != (self._problem is None):
-            self._say("the log is written again" if problem is None else f"{problem}; results wait for it here")
+            self._say(
+                "the log is written again" if problem is None else f"{problem}; results are kept here until it is back"
+            )
         self._problem = problem
         if not _has_room(self._log):
             return
@@ -181,32 +181,32 @@ class Record:
                 return
 
     def _settle(self) -> None:
-        """Notes how far results are safe with the log: in the database, or on the disk until it is back."""
+        """Notes up to where results are stored by the log: in its database, or on its disk until that is back."""
         if self._log is not None and self._safe < self._put and self._log.counts.waiting == 0 and self._log.flush(0.0):
             self.journal.logged(self._put)
             self._safe = self._put
 
 
 def _has_room(log: Log) -> bool:
-    """Whether the log can take more, so that none is dropped."""
+    """Returns whether the log has room for more, so that no row is dropped."""
     counts = log.counts
     return counts.is_connected and counts.waiting <= WAITING
 
 
 def wanted(which: Which, result: Result) -> bool:
-    """Whether a picture is wanted of an image with this result."""
+    """Returns whether an image with this result needs a picture."""
     return which == "all" or (which == "anomalous" and bool(result.is_anomaly))
 
 
 def _plain(name: str) -> str:
-    """Returns a name that any file system takes, and that stays in its folder."""
+    """Returns a name that every file system accepts, and that stays in its folder."""
     return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).lstrip(".")[:100] or "image"
 
 
-def patiently(step: Callable[[], T], say: Callable[[str], None]) -> T:
-    """Returns what a step returns; where the disk is full or gone, the step is tried again until it succeeds.
+def keep_trying(step: Callable[[], T], say: Callable[[str], None]) -> T:
+    """Returns the result of `step`, which is tried again until it succeeds, if the disk is full or lost.
 
-    It is said once that results wait, and once that they no longer do.
+    `say` is called with a line at the first failure, and with one after it.
     """
     told = False
     while True:
@@ -214,7 +214,7 @@ def patiently(step: Callable[[], T], say: Callable[[str], None]) -> T:
             done = step()
         except (OSError, sqlite3.Error) as error:
             if not told:
-                say(f"results cannot be written ({reason_of(error)}); waiting, and no image is lost")
+                say(f"results cannot be written ({reason_of(error)}); waiting until they can, and no image is lost")
             told = True
             time.sleep(AGAIN)
             continue

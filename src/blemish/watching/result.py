@@ -1,4 +1,4 @@
-"""What was said of one image of a folder or a camera: a line of `results.jsonl`, and a row of a table."""
+"""The result of one image of a folder or a camera: a line of `results.jsonl`, and a row of a table."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ COLUMNS = (
 """The columns of the table `results.csv`."""
 
 GUARDED = ("path", "error", "model")
-"""Those with texts from outside."""
+"""The columns with text from outside."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The verdict on one image, or why there is none.
+    """The verdict on one image, or the reason why there is none.
 
     Attributes:
         id: 32 hexadecimal digits, the same in the log.
@@ -40,7 +40,7 @@ class Result:
         model: its name.
         version: the first 12 hexadecimal digits of the digest of its card.
         score, p_value, is_anomaly, threshold, false_alarm_rate, boxes, is_known, digest, error: as in `Prediction`.
-        latency: seconds from when the image was there to the verdict.
+        latency: seconds from the image's arrival to its verdict.
         map: the file with the heat map, below the folder of results, or `None`.
     """
 
@@ -66,7 +66,7 @@ class Result:
 
     @classmethod
     def of(cls, prediction: Prediction, **others: Any) -> Result:
-        """Returns the result with what the prediction says; `others` are the remaining attributes."""
+        """Returns the result of a prediction; `others` are the remaining attributes."""
         return cls(
             score=prediction.score,
             p_value=prediction.p_value,
@@ -82,13 +82,13 @@ class Result:
 
     @property
     def kind(self) -> Kind:
-        """The verdict in a word."""
+        """The verdict: `good`, `anomalous` or `unreadable`."""
         if self.error is not None:
             return "unreadable"
         return "anomalous" if self.is_anomaly else "good"
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns what JSON can hold; of an image with an error, the error in place of what it has no values for."""
+        """Returns the result as JSON values; an image without a verdict has `error` instead of a score."""
         said: dict[str, Any] = {"path": self.path}
         if self.error is not None:
             said["error"] = self.error
@@ -102,15 +102,15 @@ class Result:
         return said | {"file_digest": self.file_digest}
 
     def line(self) -> bytes:
-        """Returns it as a line of JSON, in ASCII."""
+        """Returns the result as a line of JSON, in ASCII."""
         return json.dumps(self.as_dict(), allow_nan=False).encode("ascii") + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes, where: str) -> Result:
-        """Returns what `line` gave.
+        """Returns the result of a line that `line` made.
 
         Raises:
-            StorageError: it is something else; the message begins with `where`.
+            StorageError: the line is something else; the message begins with `where`.
         """
         try:
             said = json.loads(line)
@@ -142,13 +142,13 @@ class Result:
             ) from None
 
     def row(self) -> list[str]:
-        """Returns the fields of `COLUMNS` as text; one that a spreadsheet would compute gets a `'` in front."""
+        """Returns the fields of `COLUMNS` as text; one that a spreadsheet would take for a formula begins with `'`."""
         fields = self.as_dict() | {"verdict": self.kind, "boxes": len(self.boxes)}
         texts = ["" if fields.get(name) is None else str(fields[name]) for name in COLUMNS]
         return [guarded(text) if name in GUARDED else text for name, text in zip(COLUMNS, texts, strict=True)]
 
     def verdict(self) -> Verdict:
-        """Returns the row of the log."""
+        """Returns the result as a row of the log."""
         return Verdict(
             id=self.id,
             time=self.time,

@@ -1,4 +1,4 @@
-"""Follows a folder: each new image is judged, its result is kept, and then the file is moved if that was asked for."""
+"""Follows a folder: each new image is judged, its result is kept, and the file is then moved if asked for."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from blemish.watching.events import is_on_network
 from blemish.watching.journal import Journal
 from blemish.watching.live import LiveModel, Loaded
 from blemish.watching.moving import Moves
-from blemish.watching.record import STATE, Places, Record, Which, patiently
+from blemish.watching.record import STATE, Places, Record, Which, keep_trying
 from blemish.watching.result import Kind, Result
 
 PATIENCE = 5.0
-"""Seconds after its last change for which an image that cannot be read is tried again: it may not be whole yet."""
+"""Seconds after its last change during which an unreadable image is tried again: it may not be complete yet."""
 
 IDLE = 0.5
-"""Seconds after which the model and the log are looked at although no image came."""
+"""Seconds after which the model and the log are checked although no image came."""
 
 NETWORK_POLL = 1.0
-"""Seconds between looks through a folder on a network drive."""
+"""Seconds between scans of a folder on a network drive."""
 
 BYTES = 64 << 20
-"""Bytes of files that are judged together, at most; a larger one is judged alone."""
+"""Bytes of files that are judged together, at most; a larger file is judged alone."""
 
 
 @dataclass
 class _File:
-    """A file's bytes and their digest; `None` and empty if it is left to the decoder to say what is wrong."""
+    """A file's bytes and their digest; `None` and empty if the decoder must read the file itself."""
 
     arrival: Arrival
     content: bytes | None
@@ -58,8 +58,8 @@ class Watch:
         live: the model.
         arrivals: the images.
         record: keeps the results.
-        moves: where files go.
-        say: is told what a person should know: a line each.
+        moves: the folders to which files are moved.
+        say: called with each line that a person should read.
         patience: seconds for which an unreadable image is tried again.
 
     Attributes:
@@ -90,7 +90,7 @@ class Watch:
             arrivals = self.arrivals.take(BATCH, 0.05 if once else IDLE)
             live = self.live.current
             if not arrivals:
-                patiently(self.record.catch_up, self.say)
+                keep_trying(self.record.catch_up, self.say)
                 if once and self.arrivals.is_empty:
                     return
             while arrivals:
@@ -98,15 +98,15 @@ class Watch:
                 results = self._judged(live, files)
                 if not results:
                     continue
-                patiently(partial(self.record.keep, results), self.say)
-                patiently(self.record.catch_up, self.say)
+                keep_trying(partial(self.record.keep, results), self.say)
+                keep_trying(self.record.catch_up, self.say)
                 self.counts.update(result.kind for result in results)
                 yield from results
                 for result in results:
                     self._move(result.path, result.kind)
 
     def _read(self, arrivals: list[Arrival]) -> tuple[list[_File], list[Arrival]]:
-        """Returns files to judge together, and those that are left for later."""
+        """Returns files to judge together, and the remaining ones."""
         files: list[_File] = []
         total = 0
         for index, arrival in enumerate(arrivals):
@@ -130,7 +130,7 @@ class Watch:
         return files, []
 
     def _content(self, arrival: Arrival) -> _File | None:
-        """Returns the file as it is now; `None` if it has gone or is still being written."""
+        """Returns the file as it is now; `None` if it is no longer there or still being written."""
         path = self.arrivals.root / arrival.path
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
@@ -153,7 +153,7 @@ class Watch:
         return _File(arrival, content, "" if content is None else hashlib.sha256(content).hexdigest())
 
     def _judged(self, live: Loaded, files: Sequence[_File]) -> list[Result]:
-        """Returns the results of files; one that cannot be read goes back for a while, since it may not be whole."""
+        """Returns the results of files; an unreadable one is tried again for a while, since it may not be complete."""
         results: list[Result] = []
         sources = [self.arrivals.root / file.arrival.path if file.content is None else file.content for file in files]
         for file, source, prediction in zip(files, sources, live.model.judge(sources), strict=True):
@@ -177,19 +177,19 @@ class Watch:
                 latency=now - arrival.since,
             )
             results.append(self.record.drawn(live.model, result, source, prediction.map))
-            del prediction  # maps of large photographs take room
+            del prediction  # maps of large photographs take much memory
         return results
 
     def _move(self, path: str, kind: str) -> None:
-        """Moves a file that was judged; if that fails, it is tried again when the folder is next looked through."""
-        with hold(), suppress(sqlite3.OperationalError):  # a full disk; the index then names a file too many
+        """Moves a judged file; after a failure, it is tried again at the next scan of the folder."""
+        with hold(), suppress(sqlite3.OperationalError):  # a full disk; the index then keeps the moved file
             try:
                 if self.moves.move(path, kind):
                     self.record.journal.forget(path)
             except OSError as error:
                 reason = f"{self.moves.folders[kind]}: files cannot be moved there ({reason_of(error)})"
                 if reason not in self._told:
-                    self.say(f"{reason}; trying again, and they stay where they are")
+                    self.say(f"{reason}; they stay where they are, and it is tried again")
                 self._told.add(reason)
 
 
@@ -208,25 +208,25 @@ def watching(
     device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Iterator[Watch]:
-    """Yields the watch of a folder, and closes all that it opened.
+    """Yields the watch of a folder, and closes everything at the end.
 
     Args:
         model: the path of a saved model.
         folder: what is watched.
-        outs: a folder for results, the address of a database, or both; without any, and without `move`, it is not kept
-            what was judged.
-        maps: of which images heat maps are written, if there is a folder.
-        move: where files go by their verdict.
-        poll: seconds between looks through the folder; by default the system tells of each file, and folders on network
-            drives are looked through every second.
-        patience: seconds for which an image that cannot be read is tried again after its last change.
+        outs: a folder for results, the address of a database, or both; without these and without `move`, no result is
+            kept.
+        maps: the images whose heat maps are written, if there is a folder.
+        move: folders to which files are moved, by verdict.
+        poll: seconds between scans of the folder; by default the system reports each file, and folders on network
+            drives are scanned every second.
+        patience: seconds after its last change during which an unreadable image is tried again.
         rates: as `Model.at` takes them.
         engine, device: as `Model.load` takes them.
-        say: is told what a person should know, a line each.
+        say: called with each line that a person should read.
 
     Raises:
         SourceError: the folder cannot be watched.
-        SettingError: an option is out of range, or folders lie in one another.
+        SettingError: an option is out of range, or the watched folder is inside one that is written to.
         ModelError: the model cannot be loaded.
         StorageError: results cannot be written.
     """
@@ -246,14 +246,14 @@ def watching(
         stack.callback(record.close)
         if poll is None and is_on_network(root):
             poll = NETWORK_POLL
-            say(f"{root}: is on a network drive, so it is looked through every {poll:g} s")
+            say(f"{root}: is on a network drive, so it is scanned every {poll:g} s")
         arrivals = Arrivals(root, own, poll, partial(_is_done, record.journal, moves), say)
         stack.callback(arrivals.close)
         yield Watch(live, arrivals, record, moves, say, patience)
 
 
 def _record_folder(places: Places, moves: Moves, stack: ExitStack) -> Path:
-    """Returns the folder that keeps what was judged; a temporary one if nothing is to be kept."""
+    """Returns the folder of the journal; a temporary one if nothing is kept."""
     if places.folder is not None:
         return places.folder
     if places.log is not None or moves.folders:
@@ -262,11 +262,11 @@ def _record_folder(places: Places, moves: Moves, stack: ExitStack) -> Path:
 
 
 def _check_apart(root: Path, own: Collection[Path]) -> None:
-    """Raises `SettingError` if the folder that is watched lies in one that is written to."""
+    """Raises `SettingError` if the watched folder is inside one that is written to."""
     real = Path(os.path.realpath(root))
     for folder in own:
         if real.is_relative_to(os.path.realpath(folder)):
-            raise SettingError(f"{folder}: holds {root}, which is watched; give a folder that does not")
+            raise SettingError(f"{folder}: holds the watched folder {root}; give a folder that does not")
 
 
 def _make(folders: Collection[Path]) -> None:
@@ -278,6 +278,6 @@ def _make(folders: Collection[Path]) -> None:
 
 
 def _is_done(journal: Journal, moves: Moves, path: str, size: int, modified: int) -> bool:
-    """Whether a file needs nothing any more: it was judged, and is not to be moved now."""
+    """Returns whether a file is finished: it was judged, and need not be moved now."""
     done = journal.find(path)
     return done is not None and (done.size, done.modified) == (size, modified) and not moves.is_due(path, done.kind)

@@ -1,5 +1,5 @@
 // Scores one image with an exported graph: predict MODEL PIXELS THRESHOLD, where MODEL is model.xml or model.onnx, and
-// PIXELS is a file of H x W x 3 bytes, made as PREPROCESS.md says. Prints score and verdict as JSON.
+// PIXELS is a file of H x W x 3 bytes, made by the steps in PREPROCESS.md. Prints score and verdict as JSON.
 //
 //   c++ -std=c++17 predict.cpp -o predict -I$OPENVINO/include $OPENVINO/libs/libopenvino.so.* -Wl,-rpath,$OPENVINO/libs
 //
@@ -22,7 +22,7 @@ int main(int argc, char** argv) try {
         return 2;
     }
     ov::Core core;
-    // In single precision: by default OpenVINO takes bfloat16 where the processor has it.
+    // In single precision: by default OpenVINO computes in bfloat16 if the processor supports it.
     auto compiled = core.compile_model(argv[1], "CPU", ov::hint::inference_precision(ov::element::f32));
 
     std::ifstream file(argv[2], std::ios::binary);

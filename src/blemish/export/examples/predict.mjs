@@ -1,8 +1,8 @@
-// Scores one image with an exported graph: node predict.mjs PIXELS, where PIXELS is a file of H x W x 3 bytes, made as
-// PREPROCESS.md says. Prints score, p-value and verdict as JSON. Needs `npm install onnxruntime-web`.
+// Scores one image with an exported graph: node predict.mjs PIXELS, where PIXELS is a file of H x W x 3 bytes, made by
+// the steps in PREPROCESS.md. Prints score, p-value and verdict as JSON. Needs `npm install onnxruntime-web`.
 //
-// In a browser, fetch model.onnx and model.json, and take the pixels from a canvas (`getImageData`, without its alpha),
-// resized as PREPROCESS.md says: a canvas resizes otherwise, and gives other scores.
+// In a browser, fetch model.onnx and model.json, and take the pixels from a canvas (`getImageData`, without alpha).
+// Resize them by the steps in PREPROCESS.md: a canvas resizes in another way, which changes the scores.
 
 import { readFile } from "node:fs/promises";
 import * as ort from "onnxruntime-web";

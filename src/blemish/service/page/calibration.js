@@ -3,7 +3,7 @@
 
 const ROUNDING = 1e-4; // scores that differ by less count as equal, since engines round differently
 
-/** Returns the lowest rate that so many scores can promise. */
+/** Returns the lowest false-alarm rate that is possible with `count` scores. */
 export function lowestRate(count) {
   return 1 / (count + 1);
 }

@@ -1,4 +1,4 @@
-// A camera of this computer: an image every so many seconds, or on a button or key; never two on their way.
+// A camera of this computer: sends an image every few seconds, or when a button or key is pressed; one at a time.
 
 const panel = document.getElementById("camera");
 const video = document.getElementById("video");
@@ -8,7 +8,7 @@ let stream = null;
 let timer = null;
 let isBusy = false;
 
-/** Joins the camera's buttons to `send(image, name)`; `complain(text)` says what went wrong. */
+/** Connects the camera's buttons to `send(image, name)`; `complain(text)` shows what went wrong. */
 export function startCamera(send, complain) {
   const shoot = () => take(send);
   document.getElementById("camera-start").addEventListener("click", async () => {
@@ -27,7 +27,7 @@ export function startCamera(send, complain) {
 
 async function open(device, shoot, complain) {
   if (!navigator.mediaDevices?.getUserMedia) {
-    complain("A camera works only over HTTPS or on the computer itself (http://localhost); open the page there.");
+    complain("Browsers allow a camera only over HTTPS or on the computer that runs the service (http://localhost).");
     return;
   }
   close();
@@ -76,7 +76,7 @@ function pace(shoot) {
   if (milliseconds) timer = setInterval(shoot, Math.max(milliseconds, 50));
 }
 
-/** Takes a frame as PNG, which changes no pixel; left out while the one before is on its way. */
+/** Sends a frame as PNG, which changes no pixel; skips it while the frame before is being sent. */
 async function take(send) {
   if (!stream || isBusy || !video.videoWidth) return;
   isBusy = true;

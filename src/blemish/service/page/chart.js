@@ -1,10 +1,10 @@
-// The day as a drawing: scores against the threshold, how many images and alarms there were, and the drift.
+// The chart of a day: scores against the threshold, the number of images and alarms, and drift.
 
 import { drawn, ticks } from "./svg.js";
 import { hourAndMinute, short } from "./words.js";
 
 const STEP = 600_000; // milliseconds in a bucket
-const FARTHEST = 2.5; // times the way from the lowest score to the threshold is drawn; what lies beyond is an arrow
+const FARTHEST = 2.5; // the scale ends at this multiple of the distance from the lowest score to the threshold
 const LEFT = 56;
 const RIGHT = 12;
 const SCORES = [14, 150]; // top and bottom of the lanes
@@ -26,7 +26,7 @@ export function dayChart(buckets, threshold, width) {
   return svg;
 }
 
-/** Returns a bar of the evidence of drift, log10, up to `most` at its end, and where it is an alarm. */
+/** Returns a bar of the evidence of drift (log10), with a mark where it becomes an alarm. */
 export function driftBar(evidence, alarm, isAlarm, width) {
   const svg = drawn("svg", { viewBox: `0 0 ${width} 34`, width, height: 34, "aria-hidden": "true" });
   const most = 1.5 * alarm;
@@ -63,7 +63,7 @@ function scores(svg, buckets, threshold, x, wide, width) {
   svg.append(drawn("text", place, `threshold ${short(threshold)}`));
 }
 
-/** Draws how far the highest score lies above the threshold: a dot at its place, or an arrow where it is beyond. */
+/** Draws the highest score above the threshold: a dot at its place, or an arrow if it lies beyond the scale. */
 function above(svg, x, bottom, top, isBeyond) {
   svg.append(drawn("line", { x1: x, x2: x, y1: bottom, y2: top, class: "above" }));
   if (isBeyond) svg.append(drawn("path", { d: `M${x} ${top - 6}l4 8h-8z`, class: "alarms" }));
@@ -79,7 +79,7 @@ function counts(svg, buckets, x, wide, width) {
     const left = x(bucket.start) + 1;
     bar(svg, left, wide, y(bucket.count), y(0), "images");
     if (!bucket.anomalies) continue;
-    const top = Math.min(y(bucket.anomalies), y(0) - 3); // a single one is seen, too
+    const top = Math.min(y(bucket.anomalies), y(0) - 3); // a single one must be visible
     bar(svg, left, wide, top, y(0), "alarms");
     svg.append(drawn("path", { d: `M${left + wide / 2} ${COUNTS[1] + 3}l5 8h-10z`, class: "alarms" }));
   }
@@ -117,7 +117,7 @@ function lane(low, high, [top, bottom]) {
   return (value) => bottom - Math.min((value - low) / span, 1) * (bottom - top);
 }
 
-/** Returns the full hours around the buckets, three at least, until midnight at most. */
+/** Returns the full hours around the buckets: at least three, and no later than midnight. */
 export function hours(buckets) {
   const hour = 6 * STEP;
   const first = new Date(buckets[0].start);

@@ -1,4 +1,4 @@
-// The day: its chart, the same as a table, and whether the line has drifted.
+// One day: its chart, the same figures as a table, and drift.
 
 import { dayChart, driftBar } from "./chart.js";
 import { getJson, now } from "./service.js";
@@ -6,14 +6,14 @@ import { sign } from "./svg.js";
 import { put } from "./text.js";
 import { counted, hourAndMinute, short } from "./words.js";
 
-const ALARM = 100; // evidence of drift that is one
+const ALARM = 100; // evidence of drift that raises an alarm
 
 const field = document.getElementById("date");
 const place = document.getElementById("chart");
 let shown = { buckets: [], unreadable: 0, drift: null };
 let line = null; // the threshold
 
-/** Joins the date and the buttons beside it; `load()` is called when another day is wanted. */
+/** Connects the date and the buttons beside it; `load()` is called when another day is chosen. */
 export function startDay(load) {
   field.value = isoDate(new Date(now()));
   field.addEventListener("change", () => field.value && load());
@@ -28,12 +28,12 @@ export function startDay(load) {
   new ResizeObserver(draw).observe(place);
 }
 
-/** Returns whether the day that is shown is today, so that it still changes. */
+/** Returns whether the shown day is today and can still change. */
 export function isToday() {
   return field.value === isoDate(new Date(now()));
 }
 
-/** Loads the chosen day of a model, and returns its drift; null if another was chosen meanwhile. Throws `ServiceError`. */
+/** Loads the chosen day of a model. Returns its drift, or null if another day was chosen meanwhile. Throws `ServiceError`. */
 export async function loadDay(model) {
   const date = field.value;
   const offset = -new Date(`${date}T12:00`).getTimezoneOffset();
@@ -96,19 +96,19 @@ function cell(name, value) {
   return made;
 }
 
-/** Says in words how much evidence of drift there is. */
+/** Shows in words how much evidence of drift there is. */
 function drift() {
   const text = document.getElementById("drift");
   const found = shown.drift;
   if (!found || found.martingale_log10 === null) {
-    text.replaceChildren("Drift: too few images to say.");
+    text.replaceChildren("Drift: there are too few images to tell.");
     return;
   }
   const evidence = short(Number((10 ** Math.min(found.martingale_log10, 12)).toPrecision(2)));
   const words = found.alarm
-    ? "Drift: the images no longer score like those that calibrated. Look at them; then calibrate, or repair the line."
-    : "No drift: the images score like those that calibrated.";
-  const strength = `Evidence ${evidence} in ${counted(found.images, "image")}; ${ALARM} is an alarm.`;
+    ? "Drift: the scores differ from those that calibrated the model. Look at the images; then calibrate again, or repair the line."
+    : "No drift: the scores are like those that calibrated the model.";
+  const strength = `Evidence ${evidence} from ${counted(found.images, "image")}; ${ALARM} raises an alarm.`;
   text.replaceChildren(sign(found.alarm ? "anomalous" : "good"), ` ${words} ${strength}`);
 }
 

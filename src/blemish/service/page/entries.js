@@ -1,19 +1,19 @@
-// Judged images: those that this page sent and those that the log knows, newest first.
+// Judged images, newest first: those that this page sent and those in the log.
 
 import { thresholdAt } from "./calibration.js";
 
-/** How many are kept and shown. */
+/** How many entries are kept and shown. */
 export const MOST = 50;
-const WITH_IMAGE = 10; // of them keep the bytes that this page sent; the service has the others
+const WITH_IMAGE = 10; // so many entries keep the bytes that this page sent; for others the service is asked
 
-/** Returns the entry of an image that this page had judged: `judged` is the answer, `image` its bytes. */
+/** Returns the entry of an image that this page sent: `judged` is the answer, `image` its bytes. */
 export function fromAnswer(judged, image) {
   const { result, model, version } = judged;
   const map = result.map ? bytes(result.map) : null;
   return { feedback: null, ...result, model, version, time: timeOf(result.id), image, map };
 }
 
-/** Returns the entry of a row of the log. */
+/** Returns the entry of a row in the log. */
 export function fromRow(row) {
   return { ...row, time: Date.parse(row.time) };
 }
@@ -21,8 +21,8 @@ export function fromRow(row) {
 /**
  * Returns "good", "anomalous" or "unknown" for an entry.
  *
- * At a false-alarm rate that was chosen on this page, the verdict follows from the calibration of the model that is
- * loaded, if it is the version that judged the image; otherwise it is the one that was given.
+ * If a false-alarm rate was chosen on this page and the loaded model judged the image, the verdict follows from the
+ * model's calibration at this rate. Otherwise it is the verdict that the service gave.
  */
 export function verdictOf(entry, model, rate) {
   if (entry.error) return "unknown";
@@ -30,13 +30,13 @@ export function verdictOf(entry, model, rate) {
   return entry.score > thresholdAt(model.scores, rate) ? "anomalous" : "good";
 }
 
-/** Returns the same for what a second model says of an image, at its own rate; null if it has said nothing. */
+/** Returns the same for the verdict of a second model, at its own rate; null if it has not judged the image. */
 export function secondOf(entry) {
   if (!entry?.shadow) return null;
   return entry.shadow.is_anomaly === null ? "unknown" : entry.shadow.is_anomaly ? "anomalous" : "good";
 }
 
-/** Returns whether the loaded model is the one that judged the image, so that its calibration says something of it. */
+/** Returns whether the loaded model judged the image, so that its calibration can be used. */
 export function applies(entry, model) {
   return model?.scores !== undefined && entry.model === model.name && entry.version === model.version;
 }
@@ -50,7 +50,7 @@ export class Entries {
     return this.#byId.get(id);
   }
 
-  /** Takes in entries; what is known of one already stays, unless it is said anew. */
+  /** Adds entries; fields that are known already are kept, unless the new entry has them too. */
   add(entries) {
     for (const entry of entries) {
       const known = this.#byId.get(entry.id);

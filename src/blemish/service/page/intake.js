@@ -1,7 +1,7 @@
-// Images that come by dropping, pasting or choosing files, sent a few at a time.
+// Images that are dropped, pasted or chosen as files; a few are sent at a time.
 
 const AT_ONCE = 3;
-const TRIES = 5; // of an image that the service is too busy for
+const TRIES = 5; // for an image while the service is too busy
 const waiting = [];
 let running = 0;
 let sent = 0;
@@ -9,7 +9,7 @@ let all = 0;
 
 const progress = document.getElementById("progress");
 
-/** Takes images from the whole page; `send(image, name)` has one judged and says what went wrong. */
+/** Accepts images anywhere on the page; `send(image, name)` lets the service judge one and shows what went wrong. */
 export function startIntake(send) {
   const take = (files) => {
     const images = [...files].filter((file) => file.size || file.type);
@@ -29,7 +29,7 @@ export function startIntake(send) {
 async function work(send) {
   running += 1;
   while (waiting.length) {
-    said();
+    showProgress();
     const file = waiting.shift();
     await patiently(() => send(file, file.name));
     sent += 1;
@@ -41,11 +41,11 @@ async function work(send) {
   }
 }
 
-function said() {
+function showProgress() {
   if (all > 1) progress.textContent = `${sent} of ${all} images judged`;
 }
 
-/** Does it again after a while, as long as it answers that the service is too busy. */
+/** Calls `once` again after a pause, as long as the service is too busy. */
 async function patiently(once) {
   for (let tried = 1; (await once()) === "busy" && tried < TRIES; tried += 1) {
     await new Promise((resolve) => setTimeout(resolve, 400 * 2 ** tried));

@@ -1,6 +1,6 @@
-// Single keys that do what buttons do, as long as they are switched on and nothing is typed.
+// Keyboard shortcuts for the buttons; off while the person types, and they can be switched off.
 
-/** Calls `actions[key]` (keys in lower case); arrows work in the list of images even if keys are switched off. */
+/** Calls `actions[key]`, with keys in lower case; arrows work in the list of images even if shortcuts are off. */
 export function takeKeys(actions) {
   const isOn = document.getElementById("keys");
   document.addEventListener("keydown", (event) => {

@@ -1,4 +1,4 @@
-// The page: what it knows, and how its parts follow from that.
+// The state of the page, and how its parts are updated from it.
 
 import { thresholdAt } from "./calibration.js";
 import { startCamera } from "./camera.js";
@@ -14,24 +14,24 @@ import { put } from "./text.js";
 import { showFigures, showLost, showNone, showShadow, showSince, showVerdict } from "./verdict.js";
 import { clockTime, counted, percent } from "./words.js";
 
-const POLL = 1000; // milliseconds between two looks at the log
-const DAY = 30_000; // and at the day
-const DAY_AFTER = 3000; // and at the day if there are new images
-const PASSES = 10_000; // milliseconds that a message about a single file stays
+const POLL = 1000; // milliseconds between two requests for the log
+const DAY = 30_000; // milliseconds between two requests for the day
+const DAY_AFTER = 3000; // the same, if there are new images
+const PASSES = 10_000; // milliseconds for which a message about one file is shown
 
 const element = (id) => document.getElementById(id);
 const entries = new Entries();
 let models = [];
-let model = null; // the chosen one, with its scores
+let model = null; // the chosen model, with its scores
 let shownId = null;
-let follows = true; // the newest image is shown as it comes
-let rate = null; // chosen on this page; null is the model's own
+let follows = true; // whether each new image is shown at once
+let rate = null; // the rate that was chosen on this page; null for the model's own
 let answeredAt = null; // when the service last answered
 let dayAt = 0;
 let dayOf = null; // the newest image when the day was loaded
-let isLost = false; // the service does not answer
-let passing = null; // the timer of a message about a single file
-let troubled = null; // the status of what is complained of; 0 if there was no answer
+let isLost = false; // whether the service does not answer
+let passing = null; // the timer of a message about one file
+let troubled = null; // the status of the shown error; 0 if there was no answer
 
 // What is shown
 
@@ -75,10 +75,10 @@ function showModel() {
   const waits = model.waiting;
   put("model-is", `version ${model.version}, ${model.detector}`);
   element("problem").hidden = !model.problem;
-  put("problem", model.problem ? `A newer version was not taken over: ${model.problem}` : "");
+  put("problem", model.problem ? `A newer version is not used: ${model.problem}` : "");
   const good = `${waits.good} good ${waits.good === 1 ? "waits" : "wait"} for the next update`;
   const defects = `${counted(waits.defect, "defect")} ${waits.defect === 1 ? "is" : "are"} kept`;
-  const none = "Good images wait for the next update of the model; defects are kept.";
+  const none = "Images that you mark as good wait for the next update of the model; defects are kept.";
   put("waiting", waits.good + waits.defect ? `${good}; ${defects}.` : none);
 }
 
@@ -91,7 +91,7 @@ function complain(text, status = null) {
   element("enter-token").hidden = status !== 401;
 }
 
-/** Says what is wrong with one file, until the next image is judged or some seconds have passed. */
+/** Shows what is wrong with one file, until the next image is judged or some seconds have passed. */
 function complainOfFile(text, status) {
   complain(text, status);
   passing = setTimeout(recovered, PASSES);
@@ -149,13 +149,13 @@ async function renew(name) {
   showAll();
 }
 
-/** Looks once for new images, other versions, and what waits. */
+/** Asks the service once for new images, new versions, and the number of waiting images. */
 async function look() {
   models = (await getJson("v1/models")).models;
   listModels();
   const name = element("model").value;
   if (!name) {
-    complain("This service has no model; start it with one.");
+    complain("This service has no model; start it with a model.");
     return;
   }
   const listed = models.find((one) => one.name === name);
@@ -214,7 +214,7 @@ async function today() {
   if (drift && isToday() && name === element("model").value) element("drifted").hidden = !drift.alarm;
 }
 
-/** Has one image judged and shows it. Returns "busy" if the service had no room for it. */
+/** Sends one image to be judged and shows it. Returns "busy" if the service has no room for it. */
 async function send(image, name) {
   const to = element("model").value;
   if (!to) return "busy"; // the models are not known yet
@@ -257,7 +257,7 @@ function guarded(work) {
     try {
       await work(...given);
     } catch (error) {
-      if (error.status === undefined) throw error; // a fault of this page
+      if (error.status === undefined) throw error; // a bug in this page
       lost(error);
     }
   };
@@ -322,7 +322,7 @@ async function watch() {
     try {
       if (!document.hidden || !answeredAt) await lookOnce();
     } catch (error) {
-      console.error(error); // a fault of this page must not end its work
+      console.error(error); // a bug in this page must not stop it
     }
     await new Promise((resolve) => setTimeout(resolve, POLL));
   }

@@ -6,10 +6,10 @@ import { put } from "./text.js";
 import { places } from "./words.js";
 
 const stage = document.getElementById("stage");
-let wanted = null; // the id whose picture is shown or on its way
-const urls = []; // of what is shown
+let wanted = null; // the id whose picture is shown or being loaded
+const urls = []; // object URLs of the shown pictures
 
-/** Shows an entry's picture, or none for null, unless another is asked for meanwhile. */
+/** Shows an entry's picture, or none for null, unless another is requested meanwhile. */
 export async function showPicture(entry) {
   if ((entry?.id ?? null) === wanted) return;
   wanted = entry?.id ?? null;
@@ -38,14 +38,14 @@ export async function showPicture(entry) {
   urls.push(heat.src);
 }
 
-/** Returns whether an entry's picture is still asked for; lets go of it otherwise. */
+/** Returns whether an entry's picture is still wanted; releases it otherwise. */
 function isWanted(entry, image) {
   if (wanted === (entry?.id ?? null)) return true;
   if (image) URL.revokeObjectURL(image.src);
   return false;
 }
 
-/** Sets the heat map's share of the picture, from 0 to 1. */
+/** Sets the opacity of the heat map, from 0 to 1. */
 export function setShare(share) {
   stage.style.setProperty("--share", String(share));
 }
@@ -56,7 +56,7 @@ async function photoOf(entry) {
   return sent ?? (entry.error ? null : shown(await kept(entry, "image")));
 }
 
-/** Returns the decoded heat map; of an image that others sent, what is kept has half of the image in it. */
+/** Returns the decoded heat map; for an image from another client, the kept map is mixed with the image. */
 async function heatOf(entry) {
   if (entry.error) return null;
   const map = await shown(entry.map);
@@ -71,11 +71,11 @@ async function kept(entry, kind) {
   try {
     return await getPicture(entry.id, kind);
   } catch {
-    return null; // the service's trouble is said elsewhere
+    return null; // problems of the service are shown elsewhere
   }
 }
 
-/** Returns a decoded picture, or null where there is none or the browser cannot read it, such as a TIFF. */
+/** Returns a decoded picture, or null if there is none or the browser cannot read it, such as a TIFF. */
 async function shown(blob) {
   if (!blob) return null;
   const image = new Image();

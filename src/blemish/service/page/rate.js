@@ -1,4 +1,4 @@
-// The slider for the false-alarm rate, and the scores that its threshold comes from.
+// The slider for the false-alarm rate, and the scores that set the threshold.
 
 import { lowestRate, thresholdAt } from "./calibration.js";
 import { drawn } from "./svg.js";
@@ -6,7 +6,7 @@ import { counted, percent, short } from "./words.js";
 
 const HIGHEST = 0.5;
 const STEPS = 1000;
-const FARTHEST = 1.8; // times the range of good images' scores that is drawn; what lies beyond is an arrow
+const FARTHEST = 1.8; // the scale ends at this multiple of the range of the good images' scores
 const MARKS = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
 
 const slider = document.getElementById("rate");
@@ -15,7 +15,7 @@ const reset = document.getElementById("as-set");
 const gauge = document.getElementById("gauge");
 let lowest = 0;
 
-/** Calls `changed(rate)` when the slider moves, with null when it goes back to the model's own rate. */
+/** Calls `changed(rate)` when the slider moves, with null when it returns to the model's own rate. */
 export function startRate(changed) {
   slider.addEventListener("input", () => changed(rateAt(Number(slider.value))));
   reset.addEventListener("click", () => {
@@ -24,12 +24,12 @@ export function startRate(changed) {
   });
 }
 
-/** Shows the range of rates that a model can promise. */
+/** Shows the range of rates that are possible with a model's scores. */
 export function showRange(model) {
   lowest = lowestRate(model.scores.length);
   slider.disabled = lowest >= HIGHEST;
   document.getElementById("lowest").textContent =
-    `${counted(model.scores.length, "good image")} calibrated: ${percent(lowest)} is the lowest possible.`;
+    `Lowest possible rate: ${percent(lowest)}, with ${counted(model.scores.length, "good image")} to calibrate.`;
   const ticks = document.getElementById("rate-ticks");
   ticks.replaceChildren();
   const marks = MARKS.filter((mark) => mark >= lowest);
@@ -43,7 +43,7 @@ export function showRange(model) {
   });
 }
 
-/** Shows the rate that is chosen, or the model's own where it is null. */
+/** Shows the chosen rate, or the model's own if it is null. */
 export function showRate(model, rate) {
   const now = rate ?? model.false_alarm_rate;
   slider.value = String(Math.round(STEPS * placeOf(now)));
@@ -51,10 +51,10 @@ export function showRate(model, rate) {
   reset.hidden = rate === null;
   reset.textContent = `Back to ${percent(model.false_alarm_rate)}`;
   const often = now < 0.1 ? `1 of ${Math.round(1 / now)}` : `${Math.round(100 * now)} of 100`;
-  says.replaceChildren(strong(percent(now)), ` – at most ${often} good images raises an alarm.`);
+  says.replaceChildren(strong(percent(now)), `: at most ${often} good images raises an alarm.`);
 }
 
-/** Draws the scores that calibrated as short lines, the threshold, and the score of the image that is shown. */
+/** Draws the scores that calibrated the model as short lines, the threshold, and the score of the shown image. */
 export function showGauge(model, rate, score, verdict) {
   const width = Math.max(gauge.clientWidth, 200);
   const height = 62;

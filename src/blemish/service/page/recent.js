@@ -1,4 +1,4 @@
-// The last images as a list of small pictures, newest first; one tab stop, arrow keys go through it.
+// The latest images as a list of thumbnails, newest first; the list is one tab stop, and arrow keys move in it.
 
 import { secondOf, verdictOf } from "./entries.js";
 import { getPicture } from "./service.js";
@@ -34,7 +34,7 @@ export function showRecent(entries, shownId, model, rate, open) {
   put("recent-says", entries.length ? `${counted(tally, "alarm")} in ${counted(entries.length, "image")}` : "");
 }
 
-/** Moves the keyboard to an entry, if the list has the keyboard. */
+/** Moves the focus to an entry, if the list has the focus. */
 export function keepFocus(id) {
   if (list.contains(document.activeElement)) items.get(id)?.button.focus();
 }
@@ -71,14 +71,14 @@ function label(item, entry, verdict, isShown) {
   else item.button.removeAttribute("aria-current");
 }
 
-/** Fills in the small picture: the service's, or, if that is not kept, the image that this page sent. */
+/** Loads the thumbnail from the service, or, if it has none, shows the image that this page sent. */
 async function thumbnail(entry, item) {
   item.isAsked = true;
   let blob = entry.image ?? null;
   try {
     blob = (await getPicture(entry.id, "thumbnail")) ?? blob;
   } catch {
-    item.isAsked = false; // the service is busy or away: again the next time
+    item.isAsked = false; // the service is busy or does not answer: try again later
     return;
   }
   if (!blob || !items.has(entry.id)) return;

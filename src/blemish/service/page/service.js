@@ -1,11 +1,11 @@
-// The service's HTTP interface: JSON and pictures, with a token where one is needed.
+// The service's HTTP interface: JSON and pictures, with a token if one is needed.
 
 import { askForToken } from "./token.js";
 
 const KEY = "blemish-token";
-let asking = null; // the one dialog that all refused requests wait for
-let declined = false; // after a dialog that was closed, none opens by itself
-let ahead = 0; // milliseconds by which the service's clock is ahead of this one
+let asking = null; // the dialog for the token, for which all refused requests wait
+let declined = false; // whether the dialog was closed; then it does not open again by itself
+let ahead = 0; // milliseconds by which the service's clock is ahead of this computer's
 
 /** What went wrong, in one line; `status` is 0 if there was no answer. */
 export class ServiceError extends Error {
@@ -52,7 +52,7 @@ export async function judge(model, image, name, rate) {
   return { ...judged, result: judged.results[0] };
 }
 
-/** Asks for the token now, whether or not the dialog was closed before. */
+/** Asks for the token, even if the dialog was closed before. */
 export async function enterToken() {
   declined = false;
   await newToken(sessionStorage.getItem(KEY));
@@ -76,7 +76,7 @@ async function sent(path, options, token) {
     const response = await fetch(path, { ...options, headers, signal, cache: "no-store", credentials: "omit" });
     const date = Date.parse(response.headers.get("Date") ?? "");
     const difference = date - Date.now();
-    if (Math.abs(difference) > 2000) ahead = difference; // whole seconds: less is no difference
+    if (Math.abs(difference) > 2000) ahead = difference; // the header has whole seconds only
     else if (!Number.isNaN(difference)) ahead = 0;
     return response;
   } catch {
@@ -85,7 +85,7 @@ async function sent(path, options, token) {
 }
 
 async function newToken(refused) {
-  if (sessionStorage.getItem(KEY) !== refused) return; // another request has got one meanwhile
+  if (sessionStorage.getItem(KEY) !== refused) return; // another request has asked for it meanwhile
   if (declined) throw new ServiceError("This service needs a token.", 401);
   asking ??= askForToken(Boolean(refused)).finally(() => {
     asking = null;

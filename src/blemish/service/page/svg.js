@@ -1,4 +1,4 @@
-// Makes one element of a drawing.
+// Elements of drawings.
 
 /** Returns an SVG element with these attributes and this text. */
 export function drawn(name, attributes = {}, text = null) {
@@ -8,7 +8,7 @@ export function drawn(name, attributes = {}, text = null) {
   return element;
 }
 
-/** Returns the sign of a verdict: a circle for good, a triangle for anomalous, a square where there is none. */
+/** Returns the sign of a verdict: a circle for good, a triangle for anomalous, a square for none. */
 export function sign(kind) {
   const svg = drawn("svg", { class: `sign ${kind}`, viewBox: "0 0 48 48", "aria-hidden": "true" });
   svg.append(drawn("use", { href: `#sign-${kind}` }));

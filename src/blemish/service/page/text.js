@@ -1,4 +1,4 @@
-// Writes text into the page, and only what has changed, so that a screen reader does not say it again.
+// Writes text into the page only if it has changed, so that a screen reader does not read it again.
 
 /** Sets the text of the element with this id. */
 export function put(id, text) {

@@ -1,6 +1,6 @@
 // The dialog that asks for the token.
 
-/** Returns the token, or null if the dialog was closed. `again` says that the one before was refused. */
+/** Returns the token, or null if the dialog was closed. `again` is true if a token was refused before. */
 export function askForToken(again) {
   const dialog = document.getElementById("token-dialog");
   const field = document.getElementById("token");

@@ -1,4 +1,4 @@
-// What is said of one image: the verdict in large, its figures, and what a second model says.
+// The verdict on one image, its figures, and the verdict of a second model.
 
 import { thresholdAt } from "./calibration.js";
 import { applies, secondOf, verdictOf } from "./entries.js";
@@ -16,7 +16,7 @@ const panel = element("verdict");
 let announcedAt = 0;
 let announcing = null;
 
-/** Shows an entry's verdict at a rate (null: as it was given). */
+/** Shows an entry's verdict at a false-alarm rate (null: the service's verdict). */
 export function showVerdict(entry, model, rate) {
   const verdict = verdictOf(entry, model, rate);
   const calibrating = applies(entry, model) ? model.scores.length : null;
@@ -26,7 +26,7 @@ export function showVerdict(entry, model, rate) {
   }
   const sentence = entry.error ? `The image ${entry.error}.` : likelihood(entry.p_value, calibrating);
   put("word", WORDS[verdict]);
-  const known = entry.is_known ? " The model was fitted on this very image, so that says little." : "";
+  const known = entry.is_known ? " The model was fitted on this image, so its score says little." : "";
   put("sentence", `${sentence}${known}`);
   put("source", entry.name ?? "without a name");
   put("by", `${entry.model} ${entry.version}`);
@@ -37,13 +37,13 @@ export function showVerdict(entry, model, rate) {
   announce(`${WORDS[verdict]}. ${sentence}`);
 }
 
-/** Shows that the service does not answer, in place of the verdict that it gave before. */
+/** Shows that the service does not answer, instead of its last verdict. */
 export function showLost() {
   if (panel.className !== "unknown") {
     panel.className = "unknown";
     element("sign").replaceChildren(sign("unknown"));
   }
-  const sentence = "The service does not answer. Parts that came since are not judged.";
+  const sentence = "The service does not answer. Parts that came since then are not judged.";
   if (element("word").textContent !== LOST) announce(`${LOST}. ${sentence}`);
   put("word", LOST);
   put("sentence", sentence);
@@ -98,7 +98,7 @@ function measured(entry, model, rate) {
   return rows;
 }
 
-/** Shows what the second model says of an entry, and how often the two agree in `entries`. */
+/** Shows the second model's verdict on an entry, and how often the two models agree on `entries`. */
 export function showShadow(entry, entries, model, rate) {
   const compared = entries.filter((one) => one.shadow && !one.error);
   element("shadow").hidden = !model?.shadow && !compared.length;
@@ -116,12 +116,12 @@ export function showShadow(entry, entries, model, rate) {
   }
   const agree = compared.filter((one) => secondOf(one) === verdictOf(one, model, rate)).length;
   const name = second ? second.model : model?.shadow?.name;
-  const looks = name ? `${name} only looks on. ` : "";
-  const often = compared.length ? `The two agree on ${agree} of the last ${counted(compared.length, "image")}.` : "";
-  put("shadow-agrees", `${looks}${often}`);
+  const role = name ? `${name} does not decide. ` : "";
+  const often = compared.length ? `The two models agree on ${agree} of the last ${counted(compared.length, "image")}.` : "";
+  put("shadow-agrees", `${role}${often}`);
 }
 
-/** Tells a screen reader, the latest verdict only, and not more often than it can be heard. */
+/** Announces the latest verdict to a screen reader, with a pause between announcements. */
 function announce(text) {
   clearTimeout(announcing);
   const wait = Math.max(0, announcedAt + QUIET - Date.now());

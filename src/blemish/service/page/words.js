@@ -10,7 +10,7 @@ export function counted(count, one, many = `${one}s`) {
   return `${whole.format(count)} ${count === 1 ? one : many}`;
 }
 
-/** Returns four significant digits. */
+/** Returns a number with four significant digits. */
 export function short(value) {
   if (value === null || !Number.isFinite(value)) return "–";
   return new Intl.NumberFormat("en", { maximumSignificantDigits: 4 }).format(value);
@@ -22,8 +22,8 @@ export function percent(share) {
 }
 
 /**
- * Returns what a p-value says, in a sentence.
- * `calibrating` is the number of good images that calibrated; null where it is not known.
+ * Returns the meaning of a p-value in a sentence.
+ * `calibrating` is the number of good images that calibrated the model; null if it is not known.
  */
 export function likelihood(p, calibrating) {
   if (calibrating !== null && p * (calibrating + 1) < 1.5) {
@@ -33,7 +33,7 @@ export function likelihood(p, calibrating) {
   return `1 of ${whole.format(Math.round(1 / p))} good images would score as high.`;
 }
 
-/** Returns how long ago something was, in words. */
+/** Returns in words how long ago something was. */
 export function ago(seconds) {
   if (seconds < 1.5) return "just now";
   if (seconds < 90) return `${counted(Math.round(seconds), "second")} ago`;
@@ -54,9 +54,9 @@ export function hourAndMinute(time) {
   return minutes.format(time);
 }
 
-/** Returns where the boxes lie, such as "3 places stand out: upper left (2), centre." */
+/** Returns in words where the boxes are, such as "3 places stand out: upper left (2), centre." */
 export function places(boxes, height, width) {
-  if (!boxes?.length) return "No single place stands out.";
+  if (!boxes?.length) return "No place stands out.";
   const lead = boxes.length === 1 ? "1 place stands out" : `${whole.format(boxes.length)} places stand out`;
   if (!height || !width) return `${lead}.`;
   const counts = new Map();
@@ -68,8 +68,7 @@ export function places(boxes, height, width) {
   return `${lead}: ${named.join(", ")}.`;
 }
 
-/** Returns in which ninth of the picture the middle of a box lies. */
-
+/** Returns which ninth of the picture holds the middle of a box. */
 function place(box, height, width) {
   const down = (box.top + box.bottom) / 2 / height;
   const across = (box.left + box.right) / 2 / width;
