@@ -114,7 +114,9 @@ OPTIONS: list[tuple[list[object], str]] = [
 def test_an_option_that_cannot_be_is_named(
     capsys: pytest.CaptureFixture[str], tree: Path, tmp_path: Path, words: list[object], said: str
 ) -> None:
-    ends_in_a_sentence(capsys, tmp_path, ["fit", tree, "-o", tmp_path / "m", *words], said, status=1 if "--weights" in words else 2)
+    ends_in_a_sentence(
+        capsys, tmp_path, ["fit", tree, "-o", tmp_path / "m", *words], said, status=1 if "--weights" in words else 2
+    )
 
 
 Card = dict[str, Any]
