@@ -402,7 +402,7 @@ def test_very_few_images_either_work_or_say_how_many_are_needed(
         assert fitted.calibration.rate == 1 / (count + 1)
         assert np.isfinite(scores(fitted, tmp_path / "good")).all()
     else:
-        with pytest.raises((SourceError, SettingError), match=r"at least 2 good images|more images"):
+        with pytest.raises((SourceError, SettingError), match=r"at least [23] good images|more images"):
             blemish.fit(tmp_path / "good", detector=detector, size=64, engine="torch")
 
 
