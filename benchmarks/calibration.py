@@ -24,6 +24,7 @@ from blemish.calibration import Calibration, promised_rate
 from blemish.datasets import Dataset, Sample, read_source
 from blemish.detectors import DETECTORS, make_detector
 from blemish.detectors.scoring import Scoring
+from blemish.engines import RunsOn
 from blemish.engines.extractor import make_extractor
 from blemish.engines.stream import tensors
 from blemish.fitting.calibrate import cross_fit, hold_out
@@ -76,7 +77,9 @@ def read_pool(source: str, detector: str) -> Pool:
             ([sample for sample in everything if sample.is_anomalous], MOST_ANOMALOUS),
         )
     )
-    extractor = make_extractor("efficientnet_lite0", None, DETECTORS[detector].strides, GEOMETRY, "openvino")
+    extractor = make_extractor(
+        "efficientnet_lite0", None, DETECTORS[detector].strides, GEOMETRY, RunsOn("openvino", "CPU")
+    )
     passes, kept = Passes(extractor.engine, GEOMETRY, False, None), Kept(FEATURES_IN_MEMORY)
     for chunk in passes.over("features", [*good, *anomalous]):
         kept.keep(chunk)

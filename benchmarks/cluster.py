@@ -140,7 +140,7 @@ def measure(folder: Path, name: str, shards: int = SHARDS) -> Measured:
     from blemish.distributed.fold import LARGEST
     from blemish.distributed.summary import empty_detector, pack, unpack
     from blemish.distributed.work import Job, merge_two
-    from blemish.engines import BATCH
+    from blemish.engines import BATCH, RunsOn
     from blemish.engines.extractor import make_extractor
     from blemish.fitting.choices import choose
     from blemish.images import read_image
@@ -149,7 +149,7 @@ def measure(folder: Path, name: str, shards: int = SHARDS) -> Measured:
     torch.set_num_threads(1)
     chosen = choose(name, None, None, None, None, None, None, None, None, None, False, 0)
     detector, geometry = chosen.detector, chosen.geometry
-    made = make_extractor(chosen.backbone, chosen.layers, detector.strides, geometry, "openvino")
+    made = make_extractor(chosen.backbone, chosen.layers, detector.strides, geometry, RunsOn("openvino", "CPU"))
     detector.expect(0)
     recipe = Recipe(
         name, detector.settings(), chosen.backbone, made.normalisation, made.asked, made.layers, geometry, 0, 0

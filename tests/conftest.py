@@ -27,6 +27,9 @@ ROOT = Path(__file__).parents[1]
 # Threads that wait sleep: where other programs keep the cores busy, waiting awake makes a short training take minutes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# One thread does small sums as quickly as several, for less of the cores that the other tests share.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Converted backbones are kept for this run alone, for its other processes and for commands that tests start too.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["BLEMISH_CACHE"] = tempfile.mkdtemp(prefix="blemish-tests-")

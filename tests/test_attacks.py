@@ -77,44 +77,46 @@ def test_a_setting_that_cannot_be_is_named_with_what_can(
     capsys: pytest.CaptureFixture[str], tree: Path, tmp_path: Path, detector: str, setting: str, said: str
 ) -> None:
     words = ["fit", tree, "-o", tmp_path / "m", "--detector", detector, "--set", setting]
-    ends_in_a_sentence(capsys, tmp_path, words, said)
+    ends_in_a_sentence(capsys, tmp_path, words, said, status=2)
 
 
-OPTIONS: list[tuple[list[object], str, int]] = [
-    (["--size", "9" * 30], "size", 1),
-    (["--size", "-64"], "size", 1),
-    (["--size", "64x"], "not a size", 1),
-    (["--size", "1e3"], "not a size", 1),
-    (["--crop", "9" * 30], "crop", 1),
-    (["--crop", "1.5"], "--crop", 2),
-    (["--tile", "9" * 30], "tile", 1),
-    (["--tile", "64", "--overlap", "-1"], "overlap", 1),
-    (["--layers", "9" * 5000], "layer", 1),
-    (["--seed", "9" * 30], "seed", 1),
-    (["--seed", "-1"], "--seed", 2),
-    (["--folds", "-1"], "folds", 1),
-    (["--memory", "nan"], "memory", 2),
-    (["--memory", "-1"], "memory", 2),
-    (["--memory", "inf"], "memory", 2),
-    (["--processes", "9" * 30], "processes", 1),
-    (["--false-alarm-rate", "nan"], "rate", 1),
-    (["--false-alarm-rate", "inf"], "rate", 1),
-    (["--box-rate", "-0.1"], "rate", 1),
-    (["--calibration-share", "nan"], "share", 1),
-    (["--backbone", "x" * 5000], "backbone", 1),
-    (["--preset", "../../etc"], "no preset", 1),
-    (["--engine", "cuda:99"], "engine", 1),
-    (["--set", "=3"], "give NAME=VALUE", 1),
-    (["--weights", "/dev/zero"], "/dev/zero", 1),
-    (["--nothing"], "No such option", 2),
+OPTIONS: list[tuple[list[object], str]] = [
+    (["--size", "9" * 30], "size"),
+    (["--size", "-64"], "size"),
+    (["--size", "64x"], "not a size"),
+    (["--size", "1e3"], "not a size"),
+    (["--crop", "9" * 30], "crop"),
+    (["--crop", "1.5"], "--crop"),
+    (["--tile", "9" * 30], "tile"),
+    (["--tile", "64", "--overlap", "-1"], "overlap"),
+    (["--layers", "9" * 5000], "layer"),
+    (["--seed", "9" * 30], "seed"),
+    (["--seed", "-1"], "--seed"),
+    (["--folds", "-1"], "folds"),
+    (["--memory", "nan"], "memory"),
+    (["--memory", "-1"], "memory"),
+    (["--memory", "inf"], "memory"),
+    (["--processes", "9" * 30], "processes"),
+    (["--false-alarm-rate", "nan"], "rate"),
+    (["--false-alarm-rate", "inf"], "rate"),
+    (["--box-rate", "-0.1"], "rate"),
+    (["--calibration-share", "nan"], "share"),
+    (["--backbone", "x" * 5000], "backbone"),
+    (["--preset", "../../etc"], "no preset"),
+    (["--engine", "cuda:99"], "engine"),
+    (["--set", "=3"], "give NAME=VALUE"),
+    (["--weights", "/dev/zero"], "/dev/zero"),
+    (["--nothing"], "unknown option"),
 ]
 
 
-@pytest.mark.parametrize(("words", "said", "status"), OPTIONS, ids=[" ".join(map(str, w))[:32] for w, _, _ in OPTIONS])
+@pytest.mark.parametrize(("words", "said"), OPTIONS, ids=[" ".join(map(str, w))[:32] for w, _ in OPTIONS])
 def test_an_option_that_cannot_be_is_named(
-    capsys: pytest.CaptureFixture[str], tree: Path, tmp_path: Path, words: list[object], said: str, status: int
+    capsys: pytest.CaptureFixture[str], tree: Path, tmp_path: Path, words: list[object], said: str
 ) -> None:
-    ends_in_a_sentence(capsys, tmp_path, ["fit", tree, "-o", tmp_path / "m", *words], said, status)
+    ends_in_a_sentence(
+        capsys, tmp_path, ["fit", tree, "-o", tmp_path / "m", *words], said, status=1 if "--weights" in words else 2
+    )
 
 
 Card = dict[str, Any]

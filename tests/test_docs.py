@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from blemish.detectors import trained
 from blemish.fitting.quality import QUALITIES, Quality
 from blemish.training import Schedule
 from command import inside
-from conftest import ROOT, write_parts, write_photographs, write_tree
+from conftest import ROOT, write_parts, write_tree
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FILE = re.compile(r"# (\w+\.py)\n")
@@ -37,9 +38,19 @@ SMALL = {name: Quality(QUALITIES["fast"].backbone, 64, min(1, QUALITIES[name].co
 """Rungs of small inputs, for examples that name no size."""
 
 
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree `cells`; each page has a copy."""
+    folder = write_tree(tmp_path_factory.mktemp("documented") / "cells", 24, 3)
+    write_parts(folder / "new", 3, seed=9)
+    return folder
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_the_examples_of_a_page_run(
     page: Path,
+    cells: Path,
+    photographs: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -47,9 +58,8 @@ def test_the_examples_of_a_page_run(
 ) -> None:
     if page.name == "cluster.md":
         request.getfixturevalue("cluster")  # so that not every example starts one
-    write_tree(tmp_path / "cells", 24, 3)
-    write_parts(tmp_path / "cells" / "new", 3, seed=9)
-    write_photographs(tmp_path / "fields")
+    shutil.copytree(cells, tmp_path / "cells")
+    shutil.copytree(photographs, tmp_path / "fields")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trained, "Schedule", Short)
     for name, rung in SMALL.items():

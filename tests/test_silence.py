@@ -41,8 +41,8 @@ def command(*words):
 
 tree, digits = sys.argv[1:]
 command("check", tree)
-command("fit", tree, "-o", "gaussian", "--size", "64", "--detector", "gaussian", "--layers", "2,3")
-command("fit", tree, "-o", "hfr", "--size", "64", "--detector", "hfr", "--layers", "2,3", "--set", "epochs=1",
+command("fit", tree, "-o", "gaussian", "--size", "64", "--detector", "gaussian", "--layers", "1,2")
+command("fit", tree, "-o", "hfr", "--size", "64", "--detector", "hfr", "--layers", "1,2", "--set", "epochs=1",
         "--checkpoints", "training")
 command("fit", tree, "-o", "vae", "--size", "64", "--detector", "vae", "--set", "epochs=1", "--set", "drawn=32")
 command("predict", "gaussian", tree, "--out", "results")
@@ -51,7 +51,7 @@ command("explain", "gaussian", tree + "/test/scratch/000.png", "--out", "why")
 command("explain", "gaussian", "--gallery", tree, "--out", "gallery")
 command("sample", "vae", "-n", "1", "-o", "drawn.png")
 command("export", "gaussian", "-o", "graph", "--format", "onnx")
-command("prune", "gaussian", "--drop", "0", "-o", "pruned")
+command("prune", "gaussian", "--drop", "1:0", "-o", "pruned")
 blemish.datasets.read_source = some
 command("demo", "--report", "demo.html")
 blemish.datasets.read_source = known

@@ -104,7 +104,7 @@ def test_the_command_says_what_to_import_and_imports_it_when_asked(
         ("no_such_module:Class", "no module is called no_such_module"),
         ("my_detector.deeper:Class", "no module is called my_detector.deeper"),
         ("my_detector:Missing", "my_detector has no Missing"),
-        ("half_detector:Other", "not as a class of detectors"),
+        ("half_detector:Other", "is not a detector class"),
         ("half_detector:Half", "lacks batches, empty, head, memory, strides"),
         ("broken_detector:Class", "cannot be imported.*ZeroDivisionError"),
         ("needy_detector:Class", "needs a_package_that_is_not_there"),
@@ -146,5 +146,5 @@ def test_a_class_of_ones_own_is_not_taken_for_the_one_it_comes_from() -> None:
 
 def test_a_cluster_whose_workers_lack_the_class_is_refused_before_the_work(tree: Path) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(SettingError, match="class of your own"):
+    with pytest.raises(SettingError, match="is your own class"):
         blemish.fit(tree, detector=Closer(), size=64, ray="local")

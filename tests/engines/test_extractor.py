@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 import blemish
+from blemish.engines import RunsOn
 from blemish.engines import extractor as extraction
 from blemish.engines.extractor import ENTRIES, Extractor, make_extractor
 from blemish.images import Geometry
 
+OPENVINO = RunsOn("openvino", "CPU")
 NAME = "resnet18"
 GEOMETRY = Geometry.parse(32)
 IMAGES = [np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)]
@@ -51,9 +53,9 @@ def no_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_backbone_is_converted_once_and_then_read(
     cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make_extractor(NAME, None, (8, 16), GEOMETRY, "openvino", weights)
+    first = make_extractor(NAME, None, (8, 16), GEOMETRY, OPENVINO, weights)
     no_conversion(monkeypatch)
-    second = make_extractor(NAME, None, (8, 16), GEOMETRY, "openvino", weights)
+    second = make_extractor(NAME, None, (8, 16), GEOMETRY, OPENVINO, weights)
     assert (second.asked, second.layers, second.origin) == (first.asked, first.layers, first.origin)
     assert all(np.array_equal(a, b) for a, b in zip(extract(first), extract(second), strict=True))
     assert first.weights.keys() == second.weights.keys()
@@ -78,7 +80,7 @@ def test_a_second_fit_gives_the_same_model(
 def test_whatever_decides_the_features_has_an_entry_of_its_own(cache: Path, weights: Path, tmp_path: Path) -> None:
     def count(**changed: object) -> int:
         settings = {"layers": [1], "strides": (), "geometry": GEOMETRY, "weights": weights, **changed}
-        make_extractor(NAME, running="openvino", **settings)  # type: ignore[arg-type]
+        make_extractor(NAME, running=OPENVINO, **settings)  # type: ignore[arg-type]
         return len(list(cache.iterdir()))
 
     assert count() == count() == 1
@@ -94,25 +96,25 @@ def test_whatever_decides_the_features_has_an_entry_of_its_own(cache: Path, weig
 def test_an_entry_that_is_not_what_was_written_is_made_again(
     cache: Path, weights: Path, file: str, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    expected = extract(make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights))
     (entry,) = cache.iterdir()
     content = (entry / file).read_bytes()
     if harm == "missing":
         (entry / file).unlink()
     else:
         (entry / file).write_bytes(content[:-9] + (b"" if harm == "cut short" else bytes(9)))
-    found = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    found = extract(make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights))
     assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
     no_conversion(monkeypatch)
-    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+    make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights)
 
 
 def test_nothing_is_kept_where_the_user_wants_none_or_the_engine_is_torch(
     cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_extractor(NAME, [1], (), GEOMETRY, "torch", weights)
+    make_extractor(NAME, [1], (), GEOMETRY, RunsOn("torch", "cpu"), weights)
     monkeypatch.setenv("BLEMISH_CACHE", "")
-    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+    make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights)
     assert not cache.exists()
 
 
@@ -120,7 +122,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm_and_is_noted(
     cache: Path, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache.write_text("a file where the folder should be")
-    assert extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    assert extract(make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights))
     (note,) = caplog.messages
     assert note.startswith(f"the converted backbone cannot be kept in {cache} (")
     assert cache.read_text() == "a file where the folder should be"
@@ -130,20 +132,20 @@ def test_a_user_without_a_home_has_no_cache(weights: Path, monkeypatch: pytest.M
     monkeypatch.delenv("BLEMISH_CACHE")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/blemish"))
     monkeypatch.chdir(tmp_path)
-    assert extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    assert extract(make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights))
     assert not list(tmp_path.glob("~*")), "a folder of that very name"
 
 
 def test_the_entry_not_used_for_longest_makes_room(cache: Path, weights: Path) -> None:
-    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+    make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights)
     (first,) = cache.iterdir()
     for index in range(ENTRIES - 1):
         copy = cache / f"other-{index:020x}"
         shutil.copytree(first, copy)
         os.utime(copy, (1_000_000 + index, 1_000_000 + index))
     os.utime(first, (1_000, 1_000))
-    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)  # used, so it stays
-    make_extractor(NAME, [2], (), GEOMETRY, "openvino", weights)
+    make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights)  # used, so it stays
+    make_extractor(NAME, [2], (), GEOMETRY, OPENVINO, weights)
     left = {path.name for path in cache.iterdir()}
     assert len(left) == ENTRIES
     assert first.name in left
@@ -155,13 +157,13 @@ def test_nothing_is_deleted_from_the_cache_folder_but_what_was_written_there(
 ) -> None:
     for index in range(ENTRIES + 3):
         shutil.copytree(saved, cache / f"model-{index}")
-    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+    make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights)
     (entry,) = (path for path in cache.iterdir() if not path.name.startswith("model-"))
     for index in range(ENTRIES):
         own = Path(shutil.copytree(entry, cache / f"own-{index:020x}"))
         os.utime(own, (1_000 + index, 1_000 + index))
     (cache / f"own-{0:020x}" / "thesis.txt").write_text("years")
-    make_extractor(NAME, [2], (), GEOMETRY, "openvino", weights)
+    make_extractor(NAME, [2], (), GEOMETRY, OPENVINO, weights)
     left = {path.name for path in cache.iterdir()}
     assert {f"model-{index}" for index in range(ENTRIES + 3)} <= left
     assert f"own-{0:020x}" in left, "it holds a file of the user's"
@@ -169,18 +171,18 @@ def test_nothing_is_deleted_from_the_cache_folder_but_what_was_written_there(
 
 
 def test_an_entry_of_another_user_is_not_read(cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights)
+    make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights)
     (entry,) = cache.iterdir()
-    assert extraction._read(entry) is not None
+    assert extraction._read(entry, "CPU") is not None
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert extraction._read(entry) is None
+    assert extraction._read(entry, "CPU") is None
 
 
 @pytest.mark.parametrize("fault", ["name too long", "no folder may be searched", "read-only"])
 def test_a_cache_that_cannot_be_used_is_an_empty_cache(
     cache: Path, weights: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    expected = extract(make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights))
     if fault == "name too long":
         monkeypatch.setenv("BLEMISH_CACHE", str(cache / ("n" * 300)))
     elif fault == "read-only":
@@ -188,7 +190,7 @@ def test_a_cache_that_cannot_be_used_is_an_empty_cache(
         monkeypatch.setattr("os.mkdir", _refused_below(cache))
     else:
         monkeypatch.setattr(Path, "stat", _refused_in(cache, Path.stat))
-    found = extract(make_extractor(NAME, [1], (), GEOMETRY, "openvino", weights))
+    found = extract(make_extractor(NAME, [1], (), GEOMETRY, OPENVINO, weights))
     assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from blemish.calibration.cross_fit import fold_count
 from blemish.datasets import Dataset, read_source
 from blemish.detectors import Detector, make_detector
 from blemish.detectors.scoring import Scoring
+from blemish.engines import RunsOn
 from blemish.engines.extractor import make_extractor
 from blemish.engines.stream import stream
 from blemish.errors import BadImagesError, SettingError
@@ -36,6 +38,15 @@ CLOSED: list[tuple[str, dict[str, Any]]] = [
 SIDE = 64
 
 
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
+    """Two, so that folds are scored side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return read_source(write_parts(tmp_path_factory.mktemp("parts") / "good", 34))
@@ -47,7 +58,9 @@ def fitted(source: Any, **options: Any) -> Model:
 
 def refitted(detector: Detector, dataset: Dataset, copies: int, names: set[str]) -> tuple[Scoring, Any]:
     """The slow way: a detector fitted on all images but some, and the function that extracts features."""
-    extractor = make_extractor("efficientnet_lite0", None, detector.strides, Geometry(SIDE, SIDE), "torch")
+    extractor = make_extractor(
+        "efficientnet_lite0", None, detector.strides, Geometry(SIDE, SIDE), RunsOn("torch", "cpu")
+    )
 
     def features(paths: list[Path], count: int) -> list[torch.Tensor]:
         chunks = [chunk.arrays for chunk in stream(extractor.engine, paths, Geometry(SIDE, SIDE), Copies(count, 0))]
@@ -178,7 +191,7 @@ def test_the_order_of_the_images_changes_no_score(parts: Dataset) -> None:
         ({"false_alarm_rate": 1 - 1e-14}, "is out of range; give a rate above 0 and below 1"),
         ({"seed": -1}, "seed -1 is out of range"),
         ({"seed": 1 << 41}, "seed 2199023255552 is out of range"),
-        ({"copies": 30, "calibration": "cross"}, "fre can be cross-fitted on at most 1024 images or tiles"),
+        ({"copies": 30, "calibration": "cross"}, "fre can be cross-fitted on at most 1,024 images or tiles"),
         (
             {"calibration": "cross", "detector": "hfr"},
             "trains it again for each fold; say how often, such as --folds 5",

@@ -97,7 +97,7 @@ def test_suspicious_images_within_one_file_are_found_by_their_paths(
 
 @pytest.mark.parametrize("options", [{"calibration": "hold-out"}, {"detector": "hfr", "settings": {"epochs": 1}}])
 def test_trimming_needs_cross_fitted_scores(mixed: Path, options: dict[str, object]) -> None:
-    with pytest.raises(SettingError, match="--trim needs a cross-fit of a detector that is not trained"):
+    with pytest.raises(SettingError, match="--trim needs a cross-fit and a detector that learns in one pass"):
         blemish.fit(mixed, size=64, engine="torch", trim=True, **options)  # type: ignore[arg-type]
 
 

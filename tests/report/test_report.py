@@ -79,7 +79,7 @@ def test_boxes_are_drawn_on_the_pictures_of_predictions(model: blemish.Model, tr
         picture = drawn(model, defect, found.map, longest)
         assert picture.shape == (side, side, 3)
         (box, *_) = in_view(model.boxes(found.map), found.map.shape, picture.shape)
-        for row, column in ((box.top, box.left), (box.bottom - 1, box.right - 1)):
+        for row, column in ((box.top - 1, box.left - 1), (box.bottom, box.right)):
             assert tuple(picture[row, column]) == OUTLINE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +78,8 @@ def marked(
 ) -> Pixels:
     """Returns `image` (H, W, 3) with what a model found: colours, contours and boxes; the rest stays as it is.
 
+    Lines lie outside of what they enclose, so that what is small can still be seen.
+
     Args:
         image: uint8 RGB.
         values: its map, of any shape in the same proportions.
@@ -90,8 +92,14 @@ def marked(
     share = layer[..., 3:].astype(np.float32) / 255
     mixed = np.asarray((image + share * (layer[..., :3].astype(np.float32) - image)).round(), np.uint8)
     width = max(1, round(max(image.shape[:2]) / 300))
-    mixed[_edge(values > level, width)] = CONTOUR
-    return outlined(mixed, boxes, width=width)
+    mixed[_edge(values <= level, width)] = CONTOUR
+    return outlined(mixed, [_grown(box, width, image.shape) for box in boxes], width=width)
+
+
+def _grown(box: Box, by: int, shape: tuple[int, ...]) -> Box:
+    """Returns a box with so many pixels more on each side, as far as the picture (H, W, 3) goes."""
+    bottom, right = min(box.bottom + by, shape[0]), min(box.right + by, shape[1])
+    return replace(box, top=max(box.top - by, 0), left=max(box.left - by, 0), bottom=bottom, right=right)
 
 
 def _edge(inside: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:

@@ -112,7 +112,7 @@ def test_features_that_never_vary_leave_nothing_to_project_on() -> None:
 
 
 def test_a_trained_autoencoder_has_no_shared_subspace() -> None:
-    with pytest.raises(SettingError, match="leave shared out, or take detector fre"):
+    with pytest.raises(SettingError, match="leave out shared, or use the detector fre"):
         make_detector("fre-ae", {"shared": True})
 
 
