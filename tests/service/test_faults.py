@@ -20,7 +20,7 @@ from blemish.service import scorer as scorer_module
 from blemish.service.feedback import Feedback
 from blemish.service.models import Models, Served
 from blemish.service.refused import Refused
-from blemish.service.saying import say, say_where
+from blemish.service.saying import say, say_traceback
 from blemish.service.scorer import Scorer
 from blemish.service.versions import Versions, version_of
 from serving import Running, running
@@ -178,7 +178,7 @@ def test_what_cannot_be_printed_stops_nothing(monkeypatch: pytest.MonkeyPatch, c
     assert (told.count("\n"), len(told) < 600) == (1, True)
     monkeypatch.setattr(sys, "stderr", Full())
     say("nobody hears it")
-    say_where()
+    say_traceback()
     with pytest.raises(OSError, match="no space"):
         print("as it is", file=sys.stderr)
 

@@ -115,7 +115,7 @@ def test_a_half_copied_or_damaged_model_is_said_and_the_old_one_goes_on(
     service.until(lambda: "scoring.bin" in (model(service)["problem"] or ""))
     answer = service.post("/v1/models/cells/reload")
     assert answer.status == 409
-    assert "goes on" in answer.error
+    assert "stays in use" in answer.error
     assert (service.judge(good_image, "", "cells").json["version"], model(service)["version"]) == (before, before)
     shutil.copyfile(small / "scoring.bin", source / "scoring.bin")
     service.until(lambda: model(service)["version"] == version_of(str(small)))
