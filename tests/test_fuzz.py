@@ -32,6 +32,16 @@ from command import FAULTS
 
 EXAMPLES = os.environ.get("BLEMISH_EXAMPLES")
 
+
+@pytest.fixture(autouse=True, scope="module")
+def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Lets the module run in a folder of its own: some options are taken for folders to write to."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("fuzz"))
+    yield
+    os.chdir(before)
+
+
 GRIDS = [(4, 4, 4), (6, 2, 2)]
 
 numbers = st.one_of(
