@@ -94,7 +94,7 @@ def test_the_command_says_what_to_import_and_imports_it_when_asked(
     assert "Traceback" not in refused.stderr
     assert inside(capsys, *words, "--import", "my_detector").returncode == 0
     failed = inside(capsys, *words, "--import=broken_detector")
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert "--import broken_detector: it cannot be imported (ZeroDivisionError" in failed.stderr
 
 
