@@ -181,7 +181,7 @@ def test_after_a_failure_every_image_that_is_being_computed_is_waited_for() -> N
     engine = OpenVINOEngine.from_module(Sums(), SIDE, SIDE)
     list(engine.run(batches([2])))
     requests = [Request(fails=number == 1) for number in range(3)]
-    engine.features._free["THROUGHPUT"] = [requests]
+    engine.features._free["THROUGHPUT", None] = [requests]
     with pytest.raises(ModelError, match="OpenVINO cannot run this graph"):
         list(engine.run(batches([3])))
     assert all(request.waits for request in requests)
@@ -260,7 +260,7 @@ def test_a_stream_gives_every_source_once_as_a_row_or_as_an_error(tmp_path: obje
     sources: list[np.ndarray] = [part(rng, SIDE) for _ in range(30)]
     broken = {0, 7, 8, 9, 29}
     for index in broken:
-        sources[index] = np.zeros((2, 2), np.float32)
+        sources[index] = np.zeros((2, 2, 2), np.float32)
     rows: dict[int, float] = {}
     errors: dict[int, ImageError] = {}
     for chunk in stream(TorchEngine(Sums(), torch.device("cpu")), sources, Geometry(SIDE, SIDE)):  # type: ignore[arg-type]

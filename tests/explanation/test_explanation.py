@@ -205,7 +205,7 @@ def test_what_is_no_image_is_refused(models: dict[str, blemish.Model], tmp_path:
     with pytest.raises(ImageError, match="not an image of a known format"):
         models["gaussian"].explain(tmp_path / "text.png")
     with pytest.raises(ImageError, match="has shape"):
-        models["gaussian"].explain(np.zeros((4, 4), np.float32))
+        models["gaussian"].explain(np.zeros((4, 4, 2), np.float32))
 
 
 @pytest.fixture(scope="module")

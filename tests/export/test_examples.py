@@ -96,10 +96,8 @@ def test_predict_py_crops(
     )
     export_model(model, tmp_path / "out", "openvino")
     assert_same(printed(str(tmp_path / "out"), files, monkeypatch, capsys), model, files)
-    assert (
-        "Keep 64 rows from row 5 on, and 64 columns from column 13 on"
-        in (tmp_path / "out" / "PREPROCESS.md").read_text()
-    )
+    steps = (tmp_path / "out" / "PREPROCESS.md").read_text()
+    assert "Keep 64 rows from row 5 and 64 columns from column 13, counted from 0." in steps
 
 
 def test_predict_py_cuts_photographs_as_the_model_does(

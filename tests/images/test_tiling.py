@@ -299,7 +299,7 @@ def test_the_command_fits_and_predicts_on_tiles(photographs: Path, tmp_path: Pat
     words = ["fit", str(photographs), "-o", model, "--tile", "64", "--overlap", "16", "--json"]
     fitted = CliRunner().invoke(app, words, catch_exceptions=False)
     assert json.loads(fitted.stdout)["input"] == [64, 64]
-    assert "24 images in 360 tiles" in fitted.stderr
+    assert "24 photographs, 360 tiles in all" in fitted.stderr
     words = ["predict", model, str(photographs / "test" / "animal"), "--json", "--out", str(tmp_path / "o"), "--maps"]
     CliRunner().invoke(app, [*words, "npy"], catch_exceptions=False)
     assert np.load(tmp_path / "o" / "maps" / "0.npy").shape == SHAPE

@@ -104,7 +104,7 @@ def test_pages_follow_each_other_though_rows_of_the_same_time_come_meanwhile(ope
         after = found.next
     assert seen == [one.id for one in sorted(rows, key=lambda one: (one.time, one.id), reverse=True)]
     for after in ("", "x", "1.0_", f"nan_{rows[0].id}", f"1_{rows[0].id}; DROP", "_" * 10_000):
-        with pytest.raises(SettingError, match="is no place in the log; give `next`"):
+        with pytest.raises(SettingError, match="is not a place in the log; give `next`"):
             opened.find(Filter(), after=after)
     for limit in (0, 10_001):
         with pytest.raises(SettingError, match="out of range"):

@@ -191,7 +191,10 @@ def test_progress_is_printed_when_asked(quick: Model, frame: np.ndarray, capsys:
 def test_who_listens_is_told_what_is_loaded(small: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "blemish"):
         blemish.load(str(small))
-    assert [record.message for record in caplog.records] == [f"loaded {small}: gaussian, engine openvino"]
+    assert [record.message for record in caplog.records] == [
+        "engine openvino on CPU",
+        f"loaded {small}: gaussian, engine openvino",
+    ]
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -177,7 +177,7 @@ def test_documents_of_no_image_are_whole(tmp_path: Path) -> None:
 
 
 def test_what_is_no_single_document_or_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="yolo is a file for each image; give --out DIR"):
+    with pytest.raises(SettingError, match="yolo writes a file for each image; give --out DIR"):
         list(stream_results(made_up_model(), [], io.StringIO(), "yolo"))
     with pytest.raises(SettingError, match="format 'xml' is not known; give one of jsonl, csv, coco, yolo, geojson"):
         list(write_results(made_up_model(), [], tmp_path / "out", formats=["xml"]))

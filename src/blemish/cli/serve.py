@@ -54,7 +54,7 @@ def serve(
 
     Example: [bold]blemish serve cells.blemish[/bold]
     """
-    needs("serve", *models, log, serve=True)
+    needs("serve", *models, log if log and log.startswith("postgresql") else None, serve=True)
     from blemish.service.serve import serve as run
     from blemish.service.service import Service
     from blemish.service.settings import Settings, read_token
