@@ -30,7 +30,7 @@ def test_sizes_and_tolerance_are_printed(saved: Path, tmp_path: Path, capsys: py
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("checked on 16 images in openvino ")
-    assert "(allowed: 0.005, of maps 0.01)" in lines[0]
+    assert "(allowed: 0.005, for maps 0.01)" in lines[0]
     assert {line.split()[-1] for line in lines[1:-2]} == {path.name for path in (tmp_path / "out").iterdir()}
     assert lines[-2].startswith("the graph takes ")
     assert lines[-1] == f"saved to {tmp_path / 'out'}"
