@@ -58,7 +58,7 @@ def test_it_equals_a_fit_with_that_map(vae_model: Model, parts: Dataset) -> None
 def test_what_cannot_have_another_map_is_refused(vae_model: Model, model: Model, parts: Dataset) -> None:
     with pytest.raises(SettingError, match="has no map but its own; give a model of vae or vae-grf"):
         blemish.with_map(model, "sm", parts)
-    with pytest.raises(SettingError, match="map 'loud' is not known"):
+    with pytest.raises(SettingError, match="map is 'loud'; expected mad, sm"):
         blemish.with_map(vae_model, "loud", parts)
     names = set(vae_model.calibration.names)
     left = [sample for sample in parts.train if f"train/good/{sample.path.name}" not in names]

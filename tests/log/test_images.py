@@ -107,7 +107,7 @@ def test_only_ids_are_names(tmp_path: Path) -> None:
 
 def test_settings_that_keep_nothing_are_refused(tmp_path: Path) -> None:
     for most, days in ((0, 30), (100, 0), (100, float("nan"))):
-        with pytest.raises(SettingError, match="keep nothing"):
+        with pytest.raises(SettingError, match="keep no image"):
             Images(tmp_path, most, days)
 
 

@@ -176,7 +176,7 @@ def test_a_page_of_two_models_shows_both_maps_of_each_image_and_where_verdicts_d
     assert "broken.png" in text
     with open_page(page) as shown:
         assert shown.locator("tbody tr", has_text="parts").count() >= 2
-        assert " less small0/parts" in shown.locator("h3").first.text_content()
+        assert " minus small0/parts" in shown.locator("h3").first.text_content()
         tile = shown.locator(".tile").first
         assert tile.locator("img.heat").count() == 2
         assert tile.locator("img").count() == 5, "the photograph alone, and under each map"

@@ -74,7 +74,7 @@ def test_more_images_start_from_its_weights_and_those_it_learned_from_do_not_cal
 def test_what_differs_in_more_than_the_images_is_refused(first: Path, tmp_path: Path) -> None:
     training = shutil.copytree(first / "training", tmp_path / "training")
     other = HFR(width=1, epochs=2, batch=8)
-    with pytest.raises(StorageError, match=r"another training \(width is 0.5 there, 1 here\)"):
+    with pytest.raises(StorageError, match=r"another training \(width is 0.5 there, 1.0 here\)"):
         fitted(first / "more", training, resume=True, detector=other)
     with pytest.raises(SettingError, match="has learned from other images, so a cross-fit cannot start from it"):
         fitted(first / "more", training, resume=True, folds=2)
