@@ -18,7 +18,7 @@ from unittest.mock import patch
 import pytest
 import torch
 import typer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import blemish
@@ -63,6 +63,7 @@ def fuzzed(few: int) -> Any:
         derandomize=EXAMPLES is None,
         deadline=None,
         database=None,
+        phases=set(Phase) if EXAMPLES else {Phase.explicit, Phase.generate},  # to shrink a find takes minutes
         suppress_health_check=list(HealthCheck),
     )
 
@@ -165,8 +166,20 @@ def test_any_change_of_a_card_that_is_signed_again_loads_and_scores_or_is_refuse
         json.dumps(prediction.as_dict(), allow_nan=False)
 
 
-ELSEWHERE = {"output", "out", "report", "checkpoints", "ray", "weights", "download", "engine", "config", "device"}
-"""Options that write a file, or reach another machine."""
+ELSEWHERE = {
+    "debug",
+    "output",
+    "out",
+    "report",
+    "checkpoints",
+    "ray",
+    "weights",
+    "download",
+    "engine",
+    "config",
+    "device",
+}
+"""Options that write a file, reach another machine, or show tracebacks."""
 
 likely_values = st.sampled_from(["64", "0.1", "true", "png", "cross", "padim", "1,2", "64x96", "fast"])
 
