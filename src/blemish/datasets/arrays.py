@@ -24,7 +24,7 @@ WHOLE = re.compile(r"[<>|=]?([iu][1248]|b1)")
 MAX_LABELS = 10_000_000
 """The largest number of labels in a file."""
 
-MEND = "fetch the file again"
+ADVICE = "fetch the file again"
 
 
 def read_labels(file: Path) -> NDArray[np.bool_]:
@@ -38,9 +38,9 @@ def read_labels(file: Path) -> NDArray[np.bool_]:
         if len(shape) == 2 and 1 in shape:
             shape = (shape[0] * shape[1],)
         if len(shape) != 1:
-            raise ImageError(file, f"has the shape {shape}; expected (frames,), a label for each frame; {MEND}")
+            raise ImageError(file, f"has the shape {shape}; expected (frames,), a label for each frame; {ADVICE}")
         if shape[0] > MAX_LABELS:
-            raise ImageError(file, f"says it has {shape[0]:,} labels, more than the limit of {MAX_LABELS:,}; {MEND}")
+            raise ImageError(file, f"says it has {shape[0]:,} labels, more than the limit of {MAX_LABELS:,}; {ADVICE}")
         return np.asarray(_values(content, file, shape[0], kind, 0) != 0)
 
 
@@ -60,24 +60,26 @@ def read_frame(file: Path, frame: int) -> NDArray[np.generic]:
     with _opened(file) as content:
         (count, height, width), kind = _frames(content, file)
         if frame >= count:
-            raise ImageError(file, f"has {count} frames, and frame {frame} was asked for, counted from 0; {MEND}")
+            raise ImageError(file, f"has {count} frames, and frame {frame} was asked for, counted from 0; {ADVICE}")
         return _values(content, file, height * width, kind, frame).reshape(height, width)
 
 
 def _frames(content: IO[bytes], file: Path) -> tuple[tuple[int, int, int], np.dtype[np.generic]]:
     shape, kind = _header(content, file)
     if len(shape) != 3:
-        raise ImageError(file, f"has the shape {shape}; expected (frames, height, width); {MEND}")
+        raise ImageError(file, f"has the shape {shape}; expected (frames, height, width); {ADVICE}")
     count, height, width = shape
     if height * width > MAX_PIXELS:
-        raise ImageError(file, f"has frames of {height}x{width}, more than the limit of {MAX_PIXELS:,} pixels; {MEND}")
+        raise ImageError(
+            file, f"has frames of {height}x{width}, more than the limit of {MAX_PIXELS:,} pixels; {ADVICE}"
+        )
     return (count, height, width), kind
 
 
 def _opened(file: Path) -> IO[bytes]:
     try:
         if not stat.S_ISREG(file.stat().st_mode):
-            raise ImageError(file, f"is not a regular file; {MEND}")
+            raise ImageError(file, f"is not a regular file; {ADVICE}")
         return file.open("rb")
     except OSError as error:
         raise ImageError(file, f"cannot be read ({error.strerror}); check the path") from None
@@ -92,16 +94,16 @@ def _header(content: IO[bytes], file: Path) -> tuple[tuple[int, ...], np.dtype[n
     wide = start[6:7] > b"\x01"
     length = int.from_bytes(content.read(4 if wide else 2), "little")
     if start[:6] != b"\x93NUMPY" or not 0 < length <= MAX_HEADER:
-        raise ImageError(file, f"is not an npy file; {MEND}")
+        raise ImageError(file, f"is not an npy file; {ADVICE}")
     try:
         entries = ast.literal_eval(content.read(length).decode("latin-1").strip())
         shape, kind, by_columns = (entries[key] for key in ("shape", "descr", "fortran_order"))
     except (ValueError, SyntaxError, TypeError, LookupError, MemoryError, RecursionError):
-        raise ImageError(file, f"has a header that cannot be read; {MEND}") from None
+        raise ImageError(file, f"has a header that cannot be read; {ADVICE}") from None
     if not isinstance(kind, str) or not WHOLE.fullmatch(kind):
         raise ImageError(file, f"holds numbers of type {str(kind)[:40]!r}; expected whole ones, or True and False")
     if not isinstance(shape, tuple) or not all(isinstance(side, int) and side > 0 for side in shape):
-        raise ImageError(file, f"has the shape {str(shape)[:40]}; expected sides of 1 or more; {MEND}")
+        raise ImageError(file, f"has the shape {str(shape)[:40]}; expected sides of 1 or more; {ADVICE}")
     if by_columns and len(shape) > 1:
         raise ImageError(file, "is stored by columns; save it again with numpy.ascontiguousarray")
     return shape, np.dtype(kind)
@@ -113,6 +115,6 @@ def _values(content: IO[bytes], file: Path, count: int, kind: np.dtype[np.generi
     start = content.tell() + block * size
     held = os.fstat(content.fileno()).st_size
     if held < start + size:
-        raise ImageError(file, f"is cut short, {held:,} bytes of {start + size:,} or more; {MEND}")
+        raise ImageError(file, f"is cut short, {held:,} bytes of {start + size:,} or more; {ADVICE}")
     content.seek(start)
     return np.frombuffer(content.read(size), kind)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from blemish.detectors import Detector
 
 ENOUGH = 1000
-"""By default copies are added up to this many images and copies; more gained nothing where it was measured."""
+"""Images and copies together, up to which copies are added by default; more brought no gain where it was measured."""
 
 
 def copies_of_each(asked: int | None, most: int, detector: Detector, rows: int) -> int:
