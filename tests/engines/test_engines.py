@@ -22,7 +22,7 @@ from blemish.engines import BATCH, choose_engine
 from blemish.engines.openvino_engine import OpenVINOEngine
 from blemish.engines.openvino_runtime import openvino
 from blemish.engines.stream import stream
-from blemish.engines.torch_engine import TorchEngine
+from blemish.engines.torch_engine import _SINGLE_PRECISION, TorchEngine
 from blemish.errors import ImageError, ModelError, SettingError, StorageError
 from blemish.images import Geometry
 from conftest import part, scratched
@@ -280,6 +280,39 @@ def test_no_space_for_temporary_files_is_told_with_what_to_do(monkeypatch: pytes
     with pytest.raises(StorageError, match="no space for the graph; make some, or set TMPDIR"):
         OpenVINOEngine.from_module(Sums(), SIDE, SIDE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_cuda_computes_in_single_precision_until_the_last_thread_has_left() -> None:
+    def settings() -> tuple[str, str]:
+        return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+
+    before = settings()
+    with _SINGLE_PRECISION, ThreadPoolExecutor(1) as other:
+        assert settings() == ("ieee", "ieee")
+        with _SINGLE_PRECISION:
+            assert other.submit(settings).result() == ("ieee", "ieee")
+        assert settings() == ("ieee", "ieee")
+    assert settings() == before != ("ieee", "ieee")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+def test_cuda_gives_the_scores_of_the_processor() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3))
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.1)
+
+    class Maps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return (self.module(images.permute(0, 3, 1, 2) / 255),)
+
+    (expected,), (found,) = (
+        next(iter(TorchEngine(Maps(), torch.device(device)).run(batches([4])))) for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.ptp(expected))
 
 
 def test_engines_are_chosen_by_name_and_others_refused() -> None:
