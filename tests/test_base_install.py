@@ -130,6 +130,31 @@ def test_every_command_says_in_one_line_which_extra_it_needs_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
+IN_PYTHON = """
+import blemish
+model = blemish.load({model!r})
+for of, call in {{
+    "fit": lambda: blemish.fit({tree!r}),
+    "blemish.PaDiM": lambda: blemish.PaDiM,
+    "update": lambda: model.update({tree!r}),
+    "forget": lambda: model.forget({tree!r}),
+    "merge": lambda: model.merge(model),
+    "sample": lambda: model.sample(1),
+}}.items():
+    try:
+        call()
+    except blemish.BlemishError as error:
+        assert f"{{of}} needs torch" in str(error) and "pip install 'blemish[fit]'" in str(error), error
+        print("told")
+"""
+
+
+def test_python_too_says_which_extra_it_needs(base: dict[str, str], saved: Path, tree: Path) -> None:
+    code = IN_PYTHON.format(model=str(saved), tree=str(tree))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=base)
+    assert done.stdout.split() == 6 * ["told"], done.stderr
+
+
 def test_the_base_says_which_extra_the_torch_engine_needs(base: dict[str, str], saved: Path, tree: Path) -> None:
     done = slim.blemish(base, "predict", saved, tree, "--engine", "torch")
     assert done.returncode == 2

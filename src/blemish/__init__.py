@@ -67,6 +67,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'blemish' has no attribute {name!r}")
     from importlib import import_module
 
+    if _HOMES[name] == "detectors":
+        from blemish.errors import require
+
+        require("torch", of=f"blemish.{name}", extra="fit")
     return getattr(import_module(f"blemish.{_HOMES[name]}"), name)
 
 

@@ -44,14 +44,19 @@ def test_predict_then_review_by_keys_then_a_tree_that_evaluate_reads(
 
 
 def test_formats_are_printed_without_a_folder_and_say_what_they_cannot_do(
-    small: Path, tree: Path, capsys: pytest.CaptureFixture[str]
+    small: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = tree / "test" / "scratch"
     done = inside(capsys, "predict", small, part, "--format", "coco")
     assert [image["file_name"] for image in json.loads(done.stdout)["images"]] == [f"00{n}.png" for n in range(5)]
     assert inside(capsys, "predict", small, part, "--format", "csv").stdout.count("\n") == 6
+    several = ("--format", "csv", "--format", "coco", "--format", "csv", "--maps", "none")
+    assert inside(capsys, "predict", small, part, "--out", tmp_path / "out", *several).returncode == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"results.jsonl", "images.csv", "boxes.csv", "coco.json", "blemish.json"}
     for words, told in (
         (("--format", "yolo"), "--format yolo needs a folder to write to; give --out DIR"),
+        (("--format", "csv", "--format", "coco"), "--format csv --format coco needs a folder to write to"),
         (("--review",), "--review needs a folder"),
         (("--format", "csv", "--json"), "--json prints lines of JSON, and --format csv was given too"),
         (("--ray", "local", "--out", "out", "--review"), "--ray writes Parquet only"),

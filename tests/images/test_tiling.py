@@ -245,6 +245,20 @@ def test_the_worst_tile_is_explained(tiled: Model, photographs: Path) -> None:
     assert explanation.image.shape == (TILE, TILE, 3)
 
 
+def test_photographs_far_larger_than_those_that_calibrated_are_warned_of_once(
+    tiled: Model, photographs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = [np.asarray(Image.open(path)) for path in sorted((photographs / "train" / "good").glob("*.png"))[:10]]
+    large = [np.tile(image, (2, 2, 1)) for image in good]
+    assert len(list(tiled.predict([good[0], large[0], large[1]]))) == 3
+    (said,) = caplog.messages
+    assert said.startswith("image 2 has 54 tiles; the photographs that set the threshold have at most 15. The highest")
+    caplog.clear()
+    again = blemish.calibrate(tiled, large, false_alarm_rate=0.1)
+    assert len(list(again.predict(large[:2]))) == 2
+    assert not caplog.messages, "it was calibrated on photographs of this size"
+
+
 def test_components_are_not_surveyed_over_tiles(photographs: Path, tmp_path: Path) -> None:
     model = blemish.fit(photographs, detector="gaussian", tile=TILE)
     with pytest.raises(SettingError, match="surveyed over whole images, not tiles"):

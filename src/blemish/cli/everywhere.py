@@ -1,4 +1,4 @@
-"""Options that every command has: `--quiet`, `--verbose` and `--debug`; and `--version`."""
+"""Options that every command has: `--quiet`, `--verbose`, `--debug` and `--import`; and `--version`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from blemish.cli.console import err, escape, loudness, out, problem
+from blemish.cli.own import import_modules
 from blemish.errors import SettingError
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.")]
@@ -19,6 +20,10 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Also print which engine, device, weights and files are used.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Import = Annotated[
+    list[str] | None,
+    typer.Option("--import", metavar="MODULE", help="Import a Python module first, such as one with your detector."),
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -33,7 +38,7 @@ Version = Annotated[
 
 _LOGGER = logging.getLogger("blemish")
 
-SHARED = {"quiet": Quiet, "verbose": Verbose, "debug": Debug}
+SHARED = {"quiet": (Quiet, False), "verbose": (Verbose, False), "debug": (Debug, False), "imports": (Import, None)}
 
 
 class LogPrinter(logging.Handler):
@@ -47,26 +52,34 @@ class LogPrinter(logging.Handler):
 
 
 def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a command that also takes `--quiet`, `--verbose` and `--debug`."""
+    """Returns a command that also takes `--quiet`, `--verbose`, `--debug` and `--import`."""
 
     @wraps(command)
-    def run(*words: Any, quiet: bool, verbose: bool, debug: bool, **options: Any) -> Any:
+    def run(*words: Any, quiet: bool, verbose: bool, debug: bool, imports: list[str] | None, **options: Any) -> Any:
         set_loudness(quiet, verbose, debug)
+        import_modules(imports or [])
         return command(*words, **options)
 
     signature = inspect.signature(command, eval_str=True)
     added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
-        for name, kind in SHARED.items()
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in SHARED.items()
     ]
     run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
-    run.__annotations__ = {**command.__annotations__, **SHARED}
+    run.__annotations__ = {**command.__annotations__, **{name: kind for name, (kind, _) in SHARED.items()}}
     return run
 
 
-def blemish(quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False, _: Version = False) -> None:
+def blemish(
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+    imports: Import = None,
+    _: Version = False,
+) -> None:
     """Finds what does not belong in images, after seeing only good ones."""
     set_loudness(quiet, verbose, debug)
+    import_modules(imports or [])
 
 
 def set_loudness(quiet: bool, verbose: bool, debug: bool) -> None:

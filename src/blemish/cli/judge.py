@@ -59,8 +59,9 @@ def predict(
             "none (default with --ray and --review)."
         ),
     ] = None,
-    form: Annotated[
-        Format | None, typer.Option("--format", help="How results are printed, or with --out also written.")
+    forms: Annotated[
+        list[Format] | None,
+        typer.Option("--format", help="How results are printed, or with --out also written; may be repeated."),
     ] = None,
     review: Annotated[
         bool, typer.Option("--review", help="With --out: a page, review.html, to accept or reject verdicts and boxes.")
@@ -84,30 +85,31 @@ def predict(
     """
     from blemish.model import Model
 
-    if as_json and form not in {None, Format.jsonl} and out_folder is None:
-        raise SettingError(f"--json prints lines of JSON, and --format {form.value} was given too; give one of them")
+    written = list(dict.fromkeys(form.value for form in forms or []))
+    if as_json and written not in ([], ["jsonl"]) and out_folder is None:
+        raise SettingError(f"--json prints lines of JSON, and --format {written[-1]} was given too; give one of them")
     needs("predict", model, *sources, out_folder, report=review, ray=ray is not None)
     if ray is not None:
         if device not in {"auto", "cpu"}:
             raise SettingError(
                 f"--device {device} names a device of one machine, and --ray uses many machines; leave out one"
             )
-        if form is not None or review:
+        if written or review:
             raise SettingError("--ray writes Parquet only; leave --format and --review out, or predict without --ray")
         rates = (false_alarm_rate, threshold, box_rate)
         return _predict_on_ray(model, sources, out_folder, maps, rates, engine, ray, part, threads, force, as_json)
     if part is not None or threads is not None:
         raise SettingError("--part and --threads are for a cluster; give --ray local, or leave them out")
     if out_folder is None:
-        _check_no_folder(maps, form, review)
-    as_json = as_json or (form == Format.jsonl and out_folder is None)
+        _check_no_folder(maps, written, review)
+    as_json = as_json or (written == ["jsonl"] and out_folder is None)
     loaded = Model.load(model, engine, device=device).at(
         false_alarm_rate=false_alarm_rate, threshold=threshold, box_rate=box_rate
     )
     if not as_json:
         err.print(threshold_line(loaded.calibration))
     failed = 0
-    streamed = form is not None and not as_json and out_folder is None
+    streamed = bool(written) and not as_json and out_folder is None
     with bars() as progress:
         predictions = loaded.predict(list(sources), progress, errors="keep")
         if out_folder is not None:
@@ -119,14 +121,14 @@ def predict(
                 out_folder,
                 (maps or (Maps.none if review else Maps.overlay)).value,
                 sources=sources,
-                formats=[] if form is None else [form.value],
+                formats=written,
                 review=review,
                 force=force,
             )
-        elif form is not None and streamed:
+        elif streamed:
             from blemish.results import stream_results
 
-            predictions = stream_results(loaded, predictions, sys.stdout, form.value, sources=sources)
+            predictions = stream_results(loaded, predictions, sys.stdout, written[0], sources=sources)
         for prediction in predictions:
             failed += prediction.error is not None
             with ignore_closed_output() if out_folder is not None else nullcontext():
@@ -142,9 +144,11 @@ def predict(
     return None
 
 
-def _check_no_folder(maps: Maps | None, form: Format | None, review: bool) -> None:
+def _check_no_folder(maps: Maps | None, forms: list[str], review: bool) -> None:
     """Raises `SettingError` if an option needs a folder to write to, since none was given."""
-    asked = "--review" if review else "--format yolo" if form == Format.yolo else None
+    asked = "--review" if review else "--format yolo" if forms == ["yolo"] else None
+    if len(forms) > 1:
+        asked = " ".join(f"--format {form}" for form in forms)
     if asked is None and maps is not None and maps != Maps.none:
         asked = f"--maps {maps.value}"
     if asked is not None:

@@ -31,7 +31,6 @@ from blemish.cli.fit import fit
 from blemish.cli.judge import check, predict
 from blemish.cli.log import log
 from blemish.cli.needs import extra_of
-from blemish.cli.own import take_imports
 from blemish.cli.review import review
 from blemish.cli.serve import serve
 from blemish.cli.watch import watch
@@ -84,9 +83,8 @@ def run() -> NoReturn:
 def main() -> NoReturn:
     """Runs the command; an error becomes one line and a status above 0, or with `--debug` a traceback."""
     loudness.reset()
-    loudness.debug = "--debug" in sys.argv  # an imported module may fail before the parser has read it
+    loudness.debug = "--debug" in sys.argv  # the parser itself may fail
     try:
-        take_imports()
         status = app(prog_name="blemish", standalone_mode=False) or 0
         if status == INTERRUPTED:  # how the parser reports Ctrl-C
             raise KeyboardInterrupt

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 
 from blemish.errors import SettingError
-
-OPTION = "--import"
 
 
 def look_here() -> None:
@@ -18,24 +17,16 @@ def look_here() -> None:
         sys.path.append(here)
 
 
-def take_imports() -> None:
-    """Imports the modules that `--import` names, and removes these words from the command line.
+def import_modules(modules: Iterable[str]) -> None:
+    """Imports the modules that `--import` names.
 
     Raises:
-        SettingError: a module cannot be imported, or none is named.
+        SettingError: a module cannot be imported.
     """
-    words, left = iter(sys.argv), []
-    for word in words:
-        if word == "--":
-            left += [word, *words]
-        elif word == OPTION or word.startswith(f"{OPTION}="):
-            module = next(words, "") if word == OPTION else word.removeprefix(f"{OPTION}=")
-            look_here()
-            try:
-                import_module(module)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise SettingError(f"{OPTION} {module}: it cannot be imported ({reason})") from error
-        else:
-            left.append(word)
-    sys.argv[:] = left
+    for module in modules:
+        look_here()
+        try:
+            import_module(module)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise SettingError(f"--import {module}: it cannot be imported ({reason})") from error

@@ -33,7 +33,7 @@ from blemish.images.copies import digest_of
 from blemish.images.frames import HoldsArray
 from blemish.maps import Box
 from blemish.model.prediction import Origin, Prediction
-from blemish.progress import Progress
+from blemish.progress import LOG, Progress
 
 if TYPE_CHECKING:
     from blemish.model.model import Model
@@ -43,6 +43,9 @@ AT_HAND = (str, os.PathLike, Remote, bytes, bytearray, memoryview, Image.Image, 
 
 Errors = Literal["raise", "keep"]
 
+LARGER = 2
+"""How many times the tiles of the photographs that calibrated one may have before it is warned of."""
+
 
 def predict(
     model: Model, sources: Given | Iterable[Given] | Dataset, progress: Progress | None, errors: Errors, *, bgr: bool
@@ -51,7 +54,8 @@ def predict(
     _check_errors(errors)
     found = _found(model, sources, bgr)
     images = list(found) if isinstance(sources, AT_HAND) else found
-    return judge(model, images, progress, errors)
+    predictions = judge(model, images, progress, errors)
+    return predictions if model.recipe.geometry.tile is None else _warned_of_size(model, predictions)
 
 
 def predict_one(model: Model, image: Given, errors: Errors, *, bgr: bool) -> Prediction:
@@ -102,6 +106,28 @@ def judge(
         del scored  # maps of large photographs take much memory
         if progress:
             progress("predict", done, total)
+
+
+def _warned_of_size(model: Model, predictions: Iterator[Prediction]) -> Iterator[Prediction]:
+    """Yields the predictions, and warns of the first photograph that is much larger than those that calibrated."""
+    places = model.inside.places(model.calibration.digests)
+    rows = model.inside.rows[places[places >= 0]]  # none if it was calibrated on photographs that it did not learn from
+    most = int(rows.max(initial=0)) // (1 + model.recipe.copies)
+    for number, prediction in enumerate(predictions, 1):
+        if most and prediction.map is not None:
+            tiles = model.recipe.geometry.tiling.count(*prediction.map.shape)
+            if tiles > LARGER * most:
+                LOG.warning(
+                    "%s has %d tiles; the photographs that set the threshold have at most %d. The highest tile "
+                    "decides, so expect more false alarms than stated, or calibrate on good photographs of this size "
+                    "(blemish calibrate)",
+                    prediction.path or f"image {number}",
+                    tiles,
+                    most,
+                )
+                most = 0
+        yield prediction
+        del prediction  # its map takes much memory
 
 
 def features(

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from blemish.calibration import Calibration
 from blemish.datasets import Dataset
 from blemish.engines import Engine
-from blemish.errors import SettingError
+from blemish.errors import SettingError, require
 from blemish.images import Given, ImageLike
 from blemish.maps import Box, find_boxes
 from blemish.maps.boxes import LEAST_AREA
@@ -269,7 +269,9 @@ class Model:
 
         Raises:
             SettingError: the detector has no prior over images, or the seed is out of range.
+            MissingExtraError: torch is not installed; it is in the extra `fit`.
         """
+        require("torch", of="sample", extra="fit")
         from blemish.detectors import Generative
         from blemish.model.explaining import as_pixels
 
@@ -312,7 +314,9 @@ class Model:
             SourceError: a source is missing or empty.
             BadImagesError: images cannot be read; up to ten are named.
             DegenerateError: an image has no finite score.
+            MissingExtraError: torch is not installed; it is in the extra `fit`.
         """
+        require("torch", of="update", extra="fit")
         from blemish.model.change import update
 
         tell = reported(progress)
@@ -327,7 +331,9 @@ class Model:
         Raises:
             SettingError: the models have other recipes or weights, an image is in both, or the detector is a trained
                 one.
+            MissingExtraError: torch is not installed; it is in the extra `fit`.
         """
+        require("torch", of="merge", extra="fit")
         from blemish.model.change import merge
 
         return merge(self, other)
@@ -354,7 +360,9 @@ class Model:
                 left, none would be left to calibrate on, or rounding would change the scores too much.
             SourceError: an image is not in the model; up to ten are named.
             BadImagesError: images cannot be read.
+            MissingExtraError: torch is not installed; it is in the extra `fit`.
         """
+        require("torch", of="forget", extra="fit")
         from blemish.model.change import forget
 
         return forget(self, images, bgr=bgr, progress=reported(progress))
