@@ -175,7 +175,8 @@ def fit(
     rows = count_rows(dataset, geometry)
     drawn = copies_of_each(copies, chosen.copies, learning, rows)
     learning.expect(drawn, free_memory())
-    LOG.info("%s", dataset)
+    if dataset is not source:  # or the caller read it, and may have said so
+        LOG.info("%s", dataset)
     layers_told = ", ".join(map(str, extractor.asked))
     LOG.info("%s on %s, layers %s, engine %s", learning.name, chosen.backbone, layers_told, running.engine)
     LOG.info("weights: %s", extractor.origin)

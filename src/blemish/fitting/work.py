@@ -111,9 +111,10 @@ def prepare(
         plan = plan.after(time.perf_counter() - options.began)
     training = make_training(detector, recipe, extractor.origin, images, plan.cache, how)
     plan.check()
-    LOG.info("%s", plan)
     if options.announce:
         options.announce(plan)
+    else:
+        LOG.info("%s", plan)
     copies = Copies(recipe.copies, recipe.seed)
     passes = Passes(extractor.engine, recipe.geometry, options.skip_bad, options.progress, copies)
     kept = Kept(plan.cache) if images.crosses else None
