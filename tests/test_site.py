@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,12 @@ def test_every_public_name_is_in_the_reference() -> None:
     text = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
     for name in blemish.__all__:
         assert f":: blemish.{name}\n" in text or name == "BlemishError", name
+
+
+def test_the_badges_say_what_the_project_and_its_ci_say() -> None:
+    badges = runpy.run_path(str(ROOT / "docs" / "generator" / "badges.py"))
+    picture = (ROOT / "docs" / "pictures" / "badges.svg").read_text(encoding="utf-8")
+    assert picture == badges["drawn"](badges["facts"]()), "python docs/generator/badges.py draws them again"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"version {version('blemish')}" in picture
+    assert f"![version {version('blemish')}; Python 3.10 or newer; Apache-2.0;" in readme
