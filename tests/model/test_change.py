@@ -153,6 +153,13 @@ def test_what_is_inside_is_not_counted_again(parts: Dataset, fitted: Callable[..
     assert (same.provenance.changes[-1].images, same.threshold) == (0, first.threshold)
 
 
+def test_a_batch_may_hold_shifted_copies_alone(parts: Dataset) -> None:
+    """An image and its four copies take five rows, so the last batch of 20 images has four copies and no image."""
+    model = blemish.fit(of(parts, 0, 20), detector="fre", size=64, copies=4)
+    updated = model.update(of(parts, FIRST, ALL))
+    assert len(updated.calibration.scores) == 40
+
+
 def test_new_scores_are_those_of_the_model_before(parts: Dataset, fitted: Callable[..., Model]) -> None:
     first = fitted("padim", 0, FIRST)
     updated = first.update(of(parts, FIRST, ALL))

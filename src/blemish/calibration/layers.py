@@ -18,11 +18,12 @@ def typical_and_highest(
 
     Args:
         layers: for each layer every `EVERY`-th row and column of its maps, (B, H / 2, W / 2).
-        count: of images, B.
+        count: of images, B; may be 0.
     """
     typical, highest = [], []
     for maps in layers:
-        typical.append(np.median(maps[:, ::EVERY, ::EVERY], axis=(1, 2)))  # these are enough for a median
+        few = maps[:, ::EVERY, ::EVERY]  # enough for a median
+        typical.append(np.median(few.reshape(count, few.shape[1] * few.shape[2]), axis=1))
         highest.append(maps.max(axis=(1, 2)))
     if not typical:
         return np.zeros((count, 0), np.float32), np.zeros((count, 0), np.float32)
