@@ -37,6 +37,7 @@ def test_every_command_has_short_help_that_names_what_all_have(
     assert done.returncode == 0
     for option in ("--quiet", "--verbose", "--debug", "--help"):
         assert option in done.stdout
+    assert "<bool>" not in done.stdout  # a flag takes no value
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,6 +61,12 @@ def test_a_misspelt_word_is_called_an_unknown_option_or_command(
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_value_outside_the_choices_is_refused_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    done = inside(capsys, "predict", "model", "images", "--maps", "foo")
+    assert done.returncode == 2
+    assert "'--maps': 'foo' is not one of 'none', 'overlay'" in done.stderr
 
 
 def test_quiet_prints_results_and_errors_only(

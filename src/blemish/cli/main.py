@@ -28,6 +28,7 @@ from blemish.cli.everywhere import blemish, everywhere
 from blemish.cli.explain import explain, prune, sample
 from blemish.cli.export import export
 from blemish.cli.fit import fit
+from blemish.cli.flags import Command, Group
 from blemish.cli.judge import check, predict
 from blemish.cli.log import log
 from blemish.cli.needs import extra_of
@@ -41,6 +42,7 @@ INTERRUPTED = 130
 OUT_OF_MEMORY = "out of memory; close other programs or raise the limit, or give a smaller --size or fewer --layers"
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -52,10 +54,12 @@ JUDGING = (demo, check, fit, predict, review, watch, explain, evaluate, drift, e
 LISTING = (log, detectors, presets)
 CHANGING = (update, forget, merge, calibrate, compare, prune, sample)
 for command in (*JUDGING, *LISTING, *CHANGING, serve):
-    app.command()(everywhere(command))
-bench = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Run the papers' tables and figures.")
+    app.command(cls=Command)(everywhere(command))
+bench = typer.Typer(
+    cls=Group, no_args_is_help=True, rich_markup_mode="rich", help="Run the papers' tables and figures."
+)
 for name, benching in (("list", list_protocols), ("run", run_protocol), ("table", table), ("figure", figure)):
-    bench.command(name)(everywhere(benching))
+    bench.command(name, cls=Command)(everywhere(benching))
 app.add_typer(bench, name="bench")
 
 
@@ -126,6 +130,7 @@ def _misused(message: str, context: Any) -> str:
     for start in ("No such option:", "No such command"):
         if message.startswith(start):
             message = "unknown option or command:" + message.removeprefix(start)
+    message = message.replace(": Value error, ", ": ", 1)  # the parser's word, which says nothing
     end = "" if message.endswith("?") else "."
     return f"{message.rstrip('.')}{end} See {getattr(context, 'command_path', 'blemish')} --help"
 
