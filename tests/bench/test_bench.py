@@ -177,7 +177,7 @@ def test_a_table_is_written_as_markdown_csv_and_latex(trees: Path, tmp_path: Pat
         (Options(entries=["Rd 7"]), "has no entry 'Rd 7'; give one of Drawn, Fixed"),
         (Options(seeds=0), "seeds 0 is out of range"),
         (Options(images=1), "1 images are too few to fit"),
-        (Options(preset="padim-r99"), "no preset is called 'padim-r99'"),
+        (Options(preset="padim-r99"), "no preset is called 'padim-r99'; did you mean padim-r18"),
         (Options(preset="padim-r18", entries=["Fixed"]), "a preset and entries are given; give only one of them"),
         (Options(preset="padim-r18", detector="fre"), "a preset and a detector are given; give only one of them"),
         (Options(detector="padimm"), "padimm"),

@@ -140,3 +140,4 @@ def test_detectors_and_presets_are_listed_for_people_and_for_machines(capsys: py
     for verb, names in (("detectors", DETECTORS), ("presets", PRESETS)):
         shown = inside(capsys, verb).stdout
         assert all(f"\n{name} " in shown for name in names)
+        assert "…" not in shown  # nothing is cut, at 80 columns

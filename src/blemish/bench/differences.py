@@ -62,4 +62,4 @@ def _bounds(interval: Mapping[str, float] | None) -> str:
 def _verdict(bounds: Mapping[str, float] | None) -> str:
     if bounds is None:
         return "not known"
-    return "does not differ" if bounds["low"] <= 0 <= bounds["high"] else "differs"
+    return "may be chance" if bounds["low"] <= 0 <= bounds["high"] else "differs"

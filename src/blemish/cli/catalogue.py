@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -107,13 +108,17 @@ def presets(as_json: Json = False) -> None:
     if as_json:
         print_json({"presets": rows})
         return
-    table = _table("preset", "what for", "backbone", "layers", "weights", "paper")
     words = {True: "installed", False: "to be given", None: "not needed"}
-    for row in rows:
-        layers = ", ".join(map(str, row["layers"])) or "–"
-        cells = (row["name"], row["suits"], row["backbone"], layers, words[row["weights"]], row["paper"])
-        table.add_row(*map(escape, cells))
-    out.print(table)
+    for (paper, suits), group in groupby(rows, lambda row: (row["paper"], row["suits"])):
+        out.print(f"[bold]{escape(paper)}[/bold]: {escape(suits)}")
+        table = Table.grid(padding=(0, 1))
+        for width in (20, 11, 26, None):  # the same for each paper, within 80 columns
+            table.add_column(width=width, overflow="fold")
+        for row in group:
+            layers = ",".join(map(str, row["layers"]))
+            table.add_row(*map(escape, (row["name"], words[row["weights"]], row["backbone"], layers)))
+        out.print(table)
+        out.print()
     out.print("weights to be given: use --weights FILE or --download; see docs/backbones.md")
 
 
@@ -144,5 +149,5 @@ def _are_here(backbone: str) -> bool | None:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=column in {"detector", "preset"})
+        table.add_column(column, no_wrap=column == "detector", min_width=14 if column == "explains" else None)
     return table

@@ -119,8 +119,8 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`differs`, `does not differ`, or `not known`."""
-        return {True: "differs", False: "does not differ", None: "not known"}[self.differs]
+        """`differs`, `may be chance`, or `not known`."""
+        return {True: "differs", False: "may be chance", None: "not known"}[self.differs]
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the difference as JSON values."""

@@ -9,6 +9,7 @@ were trained on ImageNet alone, with AutoAugment (`aa_in1k`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from blemish.backbones import PIXELS
@@ -186,5 +187,7 @@ PRESETS: dict[str, Preset] = {**_PADIM, **_SPADE, **_FRE, **_SUBSPACEAD, **_HFR,
 def find_preset(name: str) -> Preset:
     """Returns the preset of that name. Raises `SettingError` if there is none."""
     if name not in PRESETS:
-        raise SettingError(f"no preset is called {name!r}; give one of {', '.join(PRESETS)}")
+        near = get_close_matches(name, PRESETS, 3)
+        advice = f"did you mean {' or '.join(near)}?" if near else f"give one of {', '.join(PRESETS)}"
+        raise SettingError(f"no preset is called {name!r}; {advice}")
     return PRESETS[name]
