@@ -136,6 +136,29 @@ def test_a_missed_anomaly_is_marked_by_a_drawn_box(page: Any, tmp_path: Path) ->
         write_tree(read_review(saved(page, tmp_path / "bare.json")), tmp_path / "tree")
 
 
+def test_an_enlarged_picture_shows_its_first_box_and_takes_a_drawn_one_where_it_is(page: Any, tmp_path: Path) -> None:
+    before = page.locator("#picture").bounding_box()
+    press(page, "z")
+    stage, picture = (page.locator(name).bounding_box() for name in ("#stage", "#picture"))
+    for length in ("width", "height"):
+        assert picture[length] == pytest.approx(4 * before[length], rel=0.05)
+    box = page.locator(".box").first.bounding_box()
+    for side, length in (("x", "width"), ("y", "height")):
+        assert stage[side] <= box[side] + box[length] / 2 <= stage[side] + stage[length]
+    places = [(stage["x"] + 20, stage["y"] + 20), (stage["x"] + 120, stage["y"] + 60)]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    page.mouse.move(*places[1])
+    page.mouse.up()
+    press(page, "a")
+    pixel = 200 / picture["width"]  # the photograph is 200 pixels wide
+    wanted = [(place - picture[side]) * pixel for x, y in places for place, side in ((y, "y"), (x, "x"))]
+    (found,) = read_review(saved(page, tmp_path / "review.json"))
+    assert np.abs(np.array(found.boxes[-1]) - wanted).max() <= 1
+    press(page, "z")
+    assert page.locator("#picture").bounding_box()["width"] == pytest.approx(before["width"])
+
+
 def test_what_was_decided_is_there_after_the_page_is_opened_again_and_filters_find_it(page: Any) -> None:
     press(page, "a r")
     page.reload()
