@@ -174,10 +174,10 @@ def test_images_that_cannot_be_read_do_not_break_the_plan_and_the_fit_names_them
     assert told == [], "nothing is left to plan for"
 
 
-def test_a_plan_says_what_passed_already_and_counts_photographs_and_their_tiles() -> None:
+def test_a_plan_says_what_is_still_to_come_and_counts_photographs_and_their_tiles() -> None:
     plan = Plan(40, 1000, (256, 256), 9.6, 1_500_000_000, 1 << 40, spent=3.2)
     assert str(plan) == (
-        "about 10 s in all (3 s of them have passed) and 1.5 GB of memory for 40 photographs, 1,000 tiles in all, "
+        "about 10 s in all (6 s of them still to come) and 1.5 GB of memory for 40 photographs, 1,000 tiles in all, "
         "at 256x256"
     )
     one = Plan(1, 1, (64, 64), 2.0, 40_000_000, 1 << 40)

@@ -179,7 +179,7 @@ def print_model(model: Model, output: str) -> None:
     from blemish.detectors import Trained
 
     told = described(model)
-    out.print(f"{told['detector']} on {told['backbone']}, layers {', '.join(map(str, told['layers']))}")
+    out.print(f"{told['detector']} on {model.recipe.backbone_and_layers}")
     if told["weights"].startswith(("file", "timm hub")):
         out.print(f"weights: {escape(told['weights'])}")
     copies = f" and {number_of(told['copies'], 'shifted copy', 'shifted copies')} of each" if told["copies"] else ""
@@ -234,7 +234,7 @@ def print_prediction(prediction: Prediction) -> None:
     verdict = "[red]anomalous[/red]" if prediction.is_anomaly else "[green]good[/green]     "
     found = f"{counted(prediction.boxes):>8}"
     known = "  (the model was fitted on this image)" if prediction.is_known else ""
-    out.print(f"{verdict}  score {prediction.score:.6g}  p {prediction.p_value:.4f}  {found}  {path}{known}")
+    out.print(f"{verdict}  score {prediction.score:<7.6g}  p {prediction.p_value:.4f}  {found}  {path}{known}")
 
 
 def print_explanation(explanation: Explanation) -> None:

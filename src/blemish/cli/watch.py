@@ -156,7 +156,7 @@ def _print(result: Result, as_json: bool) -> None:
         out.print(f"[red]error[/red]      {path}: {escape(result.error)}")
         return None
     word = "[red]anomalous[/red]" if result.is_anomaly else "[green]good[/green]     "
-    out.print(f"{word}  score {result.score:.6g}  p {result.p_value:.4f}  {counted(result.boxes):>8}  {path}")
+    out.print(f"{word}  score {result.score:<7.6g}  p {result.p_value:.4f}  {counted(result.boxes):>8}  {path}")
     return None
 
 

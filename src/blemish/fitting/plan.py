@@ -111,7 +111,9 @@ class Plan:
         tiles = "" if self.tiles == self.images else f", {number_of(self.tiles, 'tile')} in all,"
         seen = f"{images}{tiles} at {self.shape[0]}x{self.shape[1]}"
         disk = f", {_gigabytes(self.disk)} of disk in {tempfile.gettempdir()}" if self.disk else ""
-        passed = f" in all ({round(self.spent)} s of them have passed)" if self.spent >= 1 else ""
+        passed = (
+            f" in all ({max(1, round(self.seconds - self.spent))} s of them still to come)" if self.spent >= 1 else ""
+        )
         time_and_memory = f"about {max(1, round(self.seconds))} s{passed} and {_gigabytes(self.memory)} of memory{disk}"
         told = f"{time_and_memory} for {seen}"
         start = f" from the weights of {self.start}, with a schedule of its own," if self.start else ","

@@ -71,9 +71,8 @@ class Model:
         recipe, calibration, told = self.recipe, self.calibration, self.provenance
         height, width = recipe.geometry.shape
         tiles = "" if recipe.geometry.tile is None else f", tiles of {recipe.geometry.tile} pixels"
-        layers = ", ".join(map(str, recipe.layers))
         return (
-            f"Model: {recipe.detector} on {recipe.backbone}, layers {layers}\n"
+            f"Model: {recipe.detector} on {recipe.backbone_and_layers}\n"
             f"  input {height}x{width}{tiles}, engine {self.engine.name}\n"
             f"  learned from {len(self.inside)} good images of {told.source}, {told.created}\n"
             f"  threshold {calibration.threshold:.6g}: a false-alarm rate of {calibration.rate:.3g}, "

@@ -46,6 +46,12 @@ class Recipe:
     seed: int
 
     @property
+    def backbone_and_layers(self) -> str:
+        """Both in words: `resnet18, layers 2, 3`; the backbone alone if it has no layers."""
+        layers = ", ".join(map(str, self.layers))
+        return f"{self.backbone}, layer{'s' * (len(self.layers) > 1)} {layers}" if layers else self.backbone
+
+    @property
     def grids(self) -> list[tuple[int, int, int]]:
         """Channels, height and width of each layer."""
         return [layer.grid for layer in self.shapes]
