@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -511,6 +512,7 @@ def test_debug_shows_the_traceback() -> None:
         "check",
         "demo",
         "drift",
+        "info",
         "serve",
     ],
 )
@@ -525,6 +527,29 @@ def gaussian(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "gaussian.blemish"
     blemish_module.fit(tree, detector="gaussian", size=64, layers=[1, 2]).save(path)
     return path
+
+
+def test_info_tells_what_a_model_is_and_what_it_learned(
+    gaussian: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    updated = tmp_path / "updated"
+    model = blemish_module.load(gaussian).update(tree / "test" / "good")
+    model.save(updated)
+    shown = inside(capsys, "info", updated).stdout.splitlines()
+    assert shown[0] == "gaussian on tf_efficientnet_lite0, layers 1, 2"
+    assert f"has learned from {len(model.inside)} good images" in shown
+    assert any(line.endswith(f"update: 5 images, {tree / 'test' / 'good'}") for line in shown)
+    told = json.loads(inside(capsys, "info", updated, "--json").stdout)
+    assert (told["inside"], told["threshold"]) == (len(model.inside), model.threshold)
+    assert [change["kind"] for change in told["changes"]] == ["fit", "update"]
+    assert json.loads((updated / "model.json").read_text())["digest"] == told["digest"]
+    assert shown[-1] == f"digest: {told['digest']}"
+
+
+def test_one_layer_is_told_as_one_and_no_layer_is_not_told(gaussian: Path) -> None:
+    recipe = blemish_module.load(gaussian).recipe
+    assert replace(recipe, layers=(3,)).backbone_and_layers == "tf_efficientnet_lite0, layer 3"
+    assert replace(recipe, backbone="pixels", layers=()).backbone_and_layers == "pixels"
 
 
 def test_explain_says_what_each_layer_and_component_adds(

@@ -29,6 +29,7 @@ from blemish.cli.explain import explain, prune, sample
 from blemish.cli.export import export
 from blemish.cli.fit import fit
 from blemish.cli.flags import Command, Group
+from blemish.cli.info import info
 from blemish.cli.judge import check, predict
 from blemish.cli.log import log
 from blemish.cli.needs import extra_of
@@ -51,7 +52,7 @@ app = typer.Typer(
 )
 app.callback()(blemish)
 JUDGING = (demo, check, fit, predict, review, watch, explain, evaluate, drift, export)
-LISTING = (log, detectors, presets)
+LISTING = (info, log, detectors, presets)
 CHANGING = (update, forget, merge, calibrate, compare, prune, sample)
 for command in (*JUDGING, *LISTING, *CHANGING, serve):
     app.command(cls=Command)(everywhere(command))

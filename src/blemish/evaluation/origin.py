@@ -17,7 +17,7 @@ class Origin:
 
     Attributes:
         path: of the saved model; `None` if it is only in memory.
-        digest: SHA-256 of the saved model, from its `model.json`; `None` if it is only in memory.
+        digest: of the saved model, which ends its `model.json`; `None` if it is only in memory.
         detector, settings: of the model.
         backbone, weights, layers: network, origin of its weights, and layers of the features.
         input: height and width of the model's input.
