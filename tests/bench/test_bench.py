@@ -173,7 +173,7 @@ def test_a_table_is_written_as_markdown_csv_and_latex(trees: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (Options(categories=["three"]), "has no category 'three'; there are one, two"),
+        (Options(categories=["three"]), "has no category 'three'; it has one, two"),
         (Options(entries=["Rd 7"]), "has no entry 'Rd 7'; give one of Drawn, Fixed"),
         (Options(seeds=0), "seeds 0 is out of range"),
         (Options(images=1), "1 images are too few to fit"),

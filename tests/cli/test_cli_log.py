@@ -104,6 +104,7 @@ def test_what_cannot_be_done_is_told_in_one_line(url: str, tmp_path: Path, capsy
         ((url, "--since", "yesterday"), "'yesterday' is not a time; give one like 2026-01-31"),
         ((url, "--format", "parquet"), "Parquet is not for a terminal; give -o FILE"),
         ((f"sqlite:///{tmp_path / 'absent'}",), "there is no such file"),
+        ((str(tmp_path / "absent.sqlite"),), "absent.sqlite: no such file; give the log's file, sqlite:///PATH"),
         (("mysql://me:secret@host/db",), "give sqlite:///PATH or postgresql://HOST/DATABASE"),
         (("postgresql://me:secret@127.0.0.1:1/db",), "the log's database does not answer (Connection refused)"),
     ):

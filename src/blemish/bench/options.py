@@ -92,7 +92,7 @@ def chosen_sources(protocol: Protocol, root: str, wanted: Sequence[str]) -> dict
     found = protocol.sources(root)
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise SourceError(f"{root}: has no category {missing[0]!r}; there are {', '.join(found)}")
+        raise SourceError(f"{root}: has no category {missing[0]!r}; it has {', '.join(found)}")
     return {name: found[name] for name in wanted} if wanted else found
 
 

@@ -58,6 +58,8 @@ def log(
     if format is Format.parquet and output is None:
         raise SettingError("Parquet is not for a terminal; give -o FILE")
     wanted = Filter(model, None, _moment(since), _moment(until), True if anomalous else None)
+    if "://" not in url and not os.path.isfile(url):
+        raise SettingError(f"{url}: no such file; give the log's file, sqlite:///PATH or postgresql://HOST/DATABASE")
     address = f"{SQLITE}{url}" if os.path.isfile(url) else url
     verdicts = _note_if_none(read_log(address, wanted))  # raises before anything is written, if there is no log
     lines = csv_lines if format is Format.csv else json_lines
