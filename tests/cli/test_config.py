@@ -62,6 +62,11 @@ def test_the_command_line_overrides_the_file_one_setting_at_a_time(
     assert (told["quality"], told["engine"], told["seed"]) == ("balanced", "auto", 0)
 
 
+def test_an_option_that_may_be_repeated_is_a_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "fit.toml").write_text('source = "parts"\noutput = "m"\nimport = ["json", "colorsys"]\n')
+    assert printed(capsys, "--config", tmp_path / "fit.toml")["import"] == ["json", "colorsys"]
+
+
 @pytest.mark.parametrize("preset", ["fre-lite0-1l", "hfr-lite0", "vae-grf-wood", "padim-vae"])
 def test_a_preset_is_written_out(preset: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     told = printed(capsys, "parts", "-o", "m", "--preset", preset)

@@ -1,7 +1,8 @@
 """A file with the options of `fit`, as TOML: `--config` reads it, `--print-config` writes it.
 
 A key is an option's name without its dashes, and the value is what follows the option on the command line. A flag is
-`true` or `false`. `set` is a table of the detector's settings, in which "null" means none. A list is joined by commas.
+`true` or `false`. `set` is a table of the detector's settings, in which "null" means none. An option that may be
+repeated is a list; any other list is joined by commas.
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ def _taken(path: Path, keys: Mapping[str, Any]) -> list[tuple[str, Any]]:
             if not isinstance(value, bool):
                 raise SettingError(f"{path}: {key} is {value!r}; give true or false")
             found.append((option.name, value))
+        elif getattr(option, "multiple", False) and name != TABLE:
+            found.append((option.name, [_typed(path, key, part) for part in _parts(value)]))
         else:
             found.append((option.name, ",".join(_typed(path, key, part) for part in _parts(value))))
     return found
