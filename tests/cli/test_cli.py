@@ -433,7 +433,12 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1_or_2(
         ("predict", tree, tree): "not a saved model",
         ("predict", fitted, tmp_path / "empty"): "no images",
         ("predict", fitted, tree, "--maps", "heat"): "--out",
-        ("evaluate", fitted, tree / "train" / "good"): "no labelled images",
+        ("evaluate", fitted, tree / "train" / "good"): "give a tree with test/good and test/<defect> folders",
+        (
+            "evaluate",
+            fitted,
+            tree / "test",
+        ): "no labelled images to evaluate on (plain folder); give the folder above",
         ("evaluate", fitted, root): "the mask is 40x50 and its image 000.png is 96x96",
         ("explain", fitted): "give images to explain",
         ("explain", fitted, tree, "--figures", tree): "give images to explain",

@@ -336,10 +336,11 @@ def _counts(dataset: Dataset, readable: int, pictures: int) -> Iterator[Finding]
         told = f"all {readable} images to fit are the same picture"
         yield Finding("count", dataset.root, told, "give different ones", stops_fit=True)
     elif (lowest := lowest_rate(pictures)) > DEFAULT_RATE:  # all of them calibrate if they are cross-fitted
+        told = f"{100 * lowest:.{2 if lowest < 0.1 else 3}g}"
         yield Finding(
             "count",
             dataset.root,
-            f"{pictures} different good images allow a false-alarm rate of {100 * lowest:.2g} % or more, and the "
+            f"{pictures} different good images allow a false-alarm rate of {told} % or more, and the "
             f"default is {100 * DEFAULT_RATE:g} %",
             f"add good images up to {round(1 / DEFAULT_RATE) - 1}, or accept the higher rate",
         )

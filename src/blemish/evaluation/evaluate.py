@@ -144,10 +144,9 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | bo
     dataset = source if isinstance(source, Dataset) else read_source(source, model.recipe.seed)
     samples = dataset.test
     if not samples:
-        raise SourceError(
-            f"{dataset.root}: has no labelled images to evaluate on ({dataset.layout}); "
-            "give a tree with test/good and test/<defect> folders"
-        )
+        is_test = dataset.root.rstrip("/").endswith("/test")
+        advice = "give the folder above it" if is_test else "give a tree with test/good and test/<defect> folders"
+        raise SourceError(f"{dataset.root}: has no labelled images to evaluate on ({dataset.layout}); {advice}")
     start = time.perf_counter()
     counted = count(model, dataset, reported(progress))
     seconds = (time.perf_counter() - start) / len(samples)
