@@ -75,10 +75,14 @@ def opened(source: Location | bytes) -> Iterator[Image.Image]:
             return
     with _content(source) as file:
         image = _identified(file, name)
-        if image.width * image.height > MAX_PIXELS:
-            pixels = f"{image.width}x{image.height}"
-            raise ImageError(name, f"is {pixels}, more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it")
+        check_pixels(name, image.width, image.height)
         yield image
+
+
+def check_pixels(name: object, width: int, height: int) -> None:
+    """Raises `ImageError` if an image of this size has too many pixels."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(name, f"is {width}x{height}, more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it")
 
 
 def damaged(path: object, error: BaseException) -> ImageError:
