@@ -121,7 +121,7 @@ def _file(path: Path) -> IO[bytes]:
             raise ImageError(path, "is a broken link; fix it, or remove it") from None
         raise ImageError(path, "does not exist; check the path") from None
     except PermissionError:
-        what = "is a folder that may not be read" if path.is_dir() else "may not be read"
+        what = "is a folder that may not be read" if os.path.isdir(path) else "may not be read"
         raise ImageError(path, f"{what}; check its permissions") from None
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
