@@ -44,6 +44,15 @@ def card_name(kind: str) -> str:
     return "model.json" if kind in {"model", "export"} else "blemish.json"
 
 
+def kind_below(folder: Path) -> str | None:
+    """Returns the kind of a folder by its `blemish.json`, which is not checked; `None` if there is none to read."""
+    try:
+        card = read_json(own_file(folder, card_name("predictions")), LARGEST_CARD)
+        return str(card["kind"])
+    except (StorageError, ValueError, TypeError, KeyError, OSError):
+        return None
+
+
 def write_card(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
     """Writes the card of a folder: its kind, its content, a digest of each of its files, and one of the card itself."""
     names = [name for name in names_below(folder) if name != card_name(kind)]
