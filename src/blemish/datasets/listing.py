@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blemish.errors import SourceError
 from blemish.images.files import SUFFIXES
-from blemish.storage.cards import card_name, kind_below
+from blemish.storage.cards import card_name, kind_of
 
 Entry = os.DirEntry[str]
 
@@ -106,7 +106,7 @@ def by_number(name: str) -> list[tuple[int, str]]:
 
 def _is_drawn(folder: Path, entries: list[Entry]) -> bool:
     """Whether the pictures in a folder were drawn by blemish."""
-    return any(entry.name == CARD for entry in entries) and kind_below(folder) in DRAWN
+    return any(entry.name == CARD for entry in entries) and kind_of(folder) in DRAWN
 
 
 def _is_folder(entry: Entry) -> bool:
