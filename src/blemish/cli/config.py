@@ -95,7 +95,7 @@ def _taken(path: Path, keys: Mapping[str, Any]) -> list[tuple[str, Any]]:
             if not isinstance(value, bool):
                 raise SettingError(f"{path}: {key} is {value!r}; give true or false")
             found.append((option.name, value))
-        elif getattr(option, "multiple", False) and name != TABLE:
+        elif getattr(option, "multiple", False):
             found.append((option.name, [_typed(path, key, part) for part in _parts(value)]))
         else:
             found.append((option.name, ",".join(_typed(path, key, part) for part in _parts(value))))
