@@ -100,7 +100,12 @@ def test_a_preset_is_written_out(preset: str, capsys: pytest.CaptureFixture[str]
         ('source="a\\u0000b"', "source holds a zero byte"),
         ("size", "is not TOML"),
         ("a=" + 5000 * "[", "is not TOML"),
-        ("\ud800", "is not TOML"),
+        ("\ud800", "is not a text in UTF-8; save it as one"),
+        ("box-rate=0.1\nbox_rate=0.2", "has box-rate twice; leave out one of them"),
+        ("set='power=2'", "set is 'power=2'; give a table, [set]"),
+        ("false-alarm-rate=inf", "rate inf is out of range"),
+        ("box-rate=-1", "out of range"),
+        (f"seed={9 * 10**30}", "seed 9"),
         (3 * (1 << 20) * "#", "has more than 1 MiB"),
     ],
 )
@@ -114,6 +119,14 @@ def test_a_file_that_cannot_be_used_is_told_in_one_line(
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ")
+
+
+def test_a_file_with_windows_mark_before_the_text_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "fit.toml"
+    file.write_text("size = 128\n", "utf-8-sig")
+    done = inside(capsys, "fit", "parts", "-o", tmp_path / "m", "--config", file, "--print-config")
+    assert done.returncode == 0, done.stderr
+    assert "size = 128" in done.stdout
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,9 @@ def test_what_may_not_be_read_or_written_is_said_in_a_line_and_bad_images_are_ba
     read_only, locked, model = tmp_path / "read-only", tmp_path / "locked", tmp_path / "m.blemish"
     read_only.mkdir(0o555)
     locked.mkdir(0o000)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "away.png").symlink_to(locked / "x.png")
     shutil.copytree(small, model)
     (model / "model.json").chmod(0)
     train, test = parts / "train", parts / "test"
@@ -81,6 +84,7 @@ def test_what_may_not_be_read_or_written_is_said_in_a_line_and_bad_images_are_ba
         ("check", parts): (1, ""),
         ("check", test / "scratch"): (1, ""),
         ("predict", small, locked): (1, f"{locked}: may not be read; check its permissions"),
+        ("predict", small, linked): (3, "away.png: may not be read; check its permissions"),
         ("predict", model, test): (1, "model.json"),
         ("predict", locked / "m.blemish", test): (1, "locked"),
         ("evaluate", small, parts, "--report", read_only / "r.html"): (1, "may not be written to"),

@@ -128,6 +128,11 @@ BAD: list[tuple[str, Spoil, str]] = [
     ("coco", entry("images", {}), "sea.json: images is dict; expected a list"),
     ("coco", entry("images", []), r"annotations\[0\].image_id: no image has the id 9"),
     ("coco", entry("images.1", 5), r"images\[1\]: is 5; expected an object"),
+    (
+        "coco",
+        entry("categories.1", {"id": 1, "name": "a"}),
+        r"categories\[1\].id: 1 is also the id of another category",
+    ),
     ("coco", entry("images.1.id", 7), r"images\[1\].id: 7 is also the id of another image"),
     ("coco", entry("images.1.id", 1.5), r"images\[1\].id: is 1.5; expected a whole number"),
     ("coco", entry("images.1.id", 10**30), r"images\[1\].id: is 1000"),

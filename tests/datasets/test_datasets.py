@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import blemish
 from blemish.datasets import read_source
 from blemish.errors import ImageError, SourceError
 from blemish.images import Geometry, read_image
+from blemish.storage.cards import write_card
 from conftest import part, unprivileged, write_parts, write_tree
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="permissions, links and pipes are POSIX's")
@@ -244,3 +246,21 @@ def test_a_tree_without_its_good_images_is_not_taken_for_a_folder_of_good_ones(t
     assert (dataset.train, len(dataset.test)) == ([], 4), "which can be evaluated"
     with pytest.raises(SourceError, match="has 0 images to fit"):
         blemish.fit(dataset, size=64)
+
+
+def test_pictures_that_blemish_drew_are_no_images_of_the_folder_around_them(tmp_path: Path) -> None:
+    write_parts(tmp_path / "photos", 1)
+    own = sorted((tmp_path / "photos").glob("*.png"))
+    for kind in ("predictions", "explanations", "tree", "altered", "none"):
+        folder = tmp_path / "photos" / kind
+        (folder / "maps").mkdir(parents=True)
+        shutil.copy(own[0], folder / "maps" / "000.png")
+        if kind == "altered":
+            (folder / "blemish.json").write_text("{")
+        elif kind != "none":
+            write_card(folder, kind, {})
+    found = {sample.path for sample in read_source(str(tmp_path / "photos")).train}
+    kept = {tmp_path / "photos" / kind / "maps" / "000.png" for kind in ("tree", "altered", "none")}
+    assert found == {*own, *kept}
+    drawn = tmp_path / "photos" / "predictions"
+    assert [sample.path for sample in read_source(str(drawn)).train] == [drawn / "maps" / "000.png"], "it was asked for"

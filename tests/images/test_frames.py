@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -112,6 +114,11 @@ def test_a_rotation_by_exif_is_applied_and_the_image_that_was_given_is_not_chang
         (torch.ones(2, 32, 40), r"shape \(2, 32, 40\)"),
         (Image.fromarray(np.ones((32, 40), np.float32)), "floating-point"),
         (Image.new("RGB", (0, 5)), "no pixels"),
+        (np.broadcast_to(np.uint8(3), (200_000, 200_000, 3)), "is 200000x200000, more than the limit"),
+        (np.broadcast_to(np.float32(0.3), (200_000, 200_000)), "is 200000x200000, more than the limit"),
+        (torch.ones(3, 32, 40, device="meta"), "device meta; give a dense one with values"),
+        (torch.ones(3, 32, 40).to_sparse(), "layout torch.sparse_coo"),
+        (torch.ones(3, 32, 40, dtype=torch.complex64).conj(), "type complex64"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -129,6 +136,32 @@ def test_a_file_of_pillows_that_is_cut_or_closed_is_refused_in_words(tmp_path: P
     for image in (Image.open(cut), closed):
         with image, pytest.raises(ImageError, match="cannot be decoded"):
             read_image(Frame(image), SAME)
+
+
+def test_a_tensor_that_torch_keeps_with_its_sign_turned_has_the_values_that_it_shows() -> None:
+    shown = torch.from_numpy(pixels() / 255)
+    turned = torch._neg_view(-shown)
+    assert turned.is_neg()
+    assert np.array_equal(read_image(only(turned), SAME), pixels())  # type: ignore[arg-type]
+
+
+def test_grey_with_premultiplied_transparency_is_read() -> None:
+    image = Image.fromarray(pixels(1)).convert("LA")
+    premultiplied = image.convert("La")
+    assert np.array_equal(read_image(Frame(premultiplied), SAME), read_image(Frame(image), SAME))
+
+
+def test_an_open_file_and_a_dictionary_are_refused_and_not_taken_apart(tmp_path: Path) -> None:
+    Image.fromarray(pixels()).save(tmp_path / "x.png")
+    with (tmp_path / "x.png").open("rb") as file, pytest.raises(SourceError, match="is an open file; give its path"):
+        [*each(file)]  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match="dict is no image"):
+        [*each({"x.png": pixels()})]
+
+
+def test_arrays_are_read_while_another_thread_imports_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # as far as it is at first
+    assert np.array_equal(read_image(Frame(pixels()), SAME), pixels())
 
 
 def test_batches_and_lists_are_taken_apart_in_order() -> None:

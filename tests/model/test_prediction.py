@@ -199,3 +199,24 @@ def test_who_listens_is_told_what_is_loaded(small: Path, caplog: pytest.LogCaptu
 
 def test_the_version_is_that_of_the_package() -> None:
     assert blemish.__version__[0].isdigit()
+
+
+def test_predictions_can_be_found_in_lists_and_sets(quick: Model, frame: np.ndarray) -> None:
+    first, second = quick.predict([frame, frame])
+    assert [first, second].index(second) == 1
+    assert len({first, second, first}) == 2
+
+
+def test_a_path_in_the_place_of_a_model_and_a_list_in_that_of_a_source_are_refused(
+    small: Path, quick: Model, frame: np.ndarray
+) -> None:
+    with pytest.raises(SettingError, match="is a path, not a model; give blemish.load"):
+        blemish.evaluate(str(small), "parts")  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match="list is no source; give a path"):
+        blemish.evaluate(quick, [frame])  # type: ignore[arg-type]
+
+
+def test_images_in_memory_that_are_too_few_are_not_named_by_a_temporary_folder(frame: np.ndarray) -> None:
+    for given, told in (([frame], "memory: has 1 image to fit"), ([frame] * 3, "memory: all 3 images to fit are")):
+        with pytest.raises(BlemishError, match=f"^{told}"):
+            blemish.fit(given, detector="gaussian", size=64)

@@ -200,6 +200,12 @@ def test_a_page_of_ten_thousand_images_has_a_hundred_rows_of_them_at_most(
         assert text(page, "about").startswith("4 of 10001 · a/9996.png")
 
 
+def test_an_image_that_was_given_twice_is_on_the_page_once(images: Path, tmp_path: Path) -> None:
+    found = [predicted(images / NAMES[0], 50.0, (FIRST,)) for _ in range(3)]
+    list(write_results(made_up_model(), found, tmp_path / "out", "none", sources=[images], review=True))
+    assert (tmp_path / "out" / "review.html").read_text().count('"name":"a/0.png"') == 1
+
+
 def test_a_changed_or_odd_file_is_refused_with_its_place(tmp_path: Path) -> None:
     good = {"path": "/a.png", "name": "a.png", "size": [9, 9], "verdict": "good", "boxes": []}
     box = {"top": 1, "left": 1, "bottom": 5, "right": 5, "accepted": True}

@@ -164,6 +164,19 @@ def test_where_the_system_cannot_exchange_folders_they_are_replaced_in_two_steps
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
+def test_nothing_is_written_into_a_model(tmp_path: Path) -> None:
+    write(tmp_path / "m", kind="model")
+    for place in (tmp_path / "m" / "results", tmp_path / "m" / "deep" / "er"):
+        with pytest.raises(StorageError, match="lies in .*m, which is a saved model; give another path"):
+            write(place)
+        with pytest.raises(StorageError, match="which is a saved model"):
+            check_free_file(place)
+    write(tmp_path / "m", kind="model", force=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.json").write_text("[]")
+    write(tmp_path / "other" / "results")
+
+
 def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
     write(tmp_path / "m", "old")
     with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "m", "predictions", force=True) as folder:

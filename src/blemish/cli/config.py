@@ -85,13 +85,17 @@ def _taken(path: Path, keys: Mapping[str, Any]) -> list[tuple[str, Any]]:
             advice = f"did you mean {near[0]}?" if near else f"give {', '.join(sorted(keys))}"
             raise SettingError(f"{path}: fit has no option {key!r}; {advice}")
         option = keys[name]
-        if name == TABLE and isinstance(value, dict):
+        if any(option.name == taken for taken, _ in found):
+            raise SettingError(f"{path}: has {name} twice; leave out one of them")
+        if name == TABLE:
+            if not isinstance(value, dict):
+                raise SettingError(f"{path}: {key} is {value!r}; give a table, [{TABLE}], with a line for each setting")
             found.append((option.name, [f"{setting}={_as_json(path, setting, of)}" for setting, of in value.items()]))
         elif getattr(option, "is_flag", False):
             if not isinstance(value, bool):
                 raise SettingError(f"{path}: {key} is {value!r}; give true or false")
             found.append((option.name, value))
-        elif getattr(option, "multiple", False) and name != TABLE:
+        elif getattr(option, "multiple", False):
             found.append((option.name, [_typed(path, key, part) for part in _parts(value)]))
         else:
             found.append((option.name, ",".join(_typed(path, key, part) for part in _parts(value))))
@@ -107,8 +111,10 @@ def _read(path: Path) -> dict[str, Any]:
     if len(content) > MOST_BYTES:
         raise SettingError(f"{path}: has more than {MOST_BYTES >> 20} MiB; give a file of options")
     try:
-        return tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
+        return tomllib.loads(content.decode("utf-8-sig"))  # Windows puts a mark before the text
+    except UnicodeDecodeError:
+        raise SettingError(f"{path}: is not a text in UTF-8; save it as one") from None
+    except (ValueError, RecursionError) as error:  # not TOML, or nested too deeply
         raise SettingError(f"{path}: is not TOML ({reason_of(error)}); write lines such as size = 256") from None
 
 

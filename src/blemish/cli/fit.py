@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -140,6 +141,8 @@ def fit(
     """
     import blemish
     from blemish.datasets import read_source
+    from blemish.fitting.split import Calibrating
+    from blemish.model.recipe import check_seed
     from blemish.storage import check_free
 
     needs("fit", source, output, fit=True, ray=ray is not None)
@@ -158,6 +161,8 @@ def fit(
     if detector is not None and ":" in detector:
         look_here()
     if print_config:
+        check_seed(seed)
+        Calibrating(calibration, folds, calibration_share, false_alarm_rate, box_rate).check(sys.maxsize)
         print(written(_resolved(context, {**context.params, "detector": detector}, chosen), DECIDED))
         return
     dataset = read_source(source, seed)

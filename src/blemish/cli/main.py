@@ -121,9 +121,18 @@ def _one_line(error: BaseException) -> str:
     elif is_out_of_memory(error):
         text = OUT_OF_MEMORY
     else:
-        text = f"{type(error).__name__}: {error} (an error in blemish; --debug shows where)"
+        text = f"{type(error).__name__}: {error} (an error in {_place(error)}; --debug shows where)"
     text = re.sub(r"\d{60,}", lambda found: f"{found[0][:20]}… ({len(found[0]):,} digits)", text)
     return " ".join(text.split())
+
+
+def _place(error: BaseException) -> str:
+    """Returns in whose code an unexpected error arose."""
+    if "blemish.detectors" not in sys.modules:
+        return "blemish"
+    from blemish.detectors import place_in_own
+
+    return place_in_own(error) or "blemish"
 
 
 def _misused(message: str, context: Any) -> str:

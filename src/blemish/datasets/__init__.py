@@ -81,6 +81,10 @@ def read_source(source: str | Path, seed: int = 0) -> Dataset:
     Raises:
         SourceError: nothing is there, it may not be read, it holds no images, or it is not laid out as its layout says.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise SourceError(
+            f"{type(source).__name__} is no source; give a path, layout:PATH, or a data set that was read"
+        )
     text = str(source)
     if not text.strip():
         raise SourceError("the source is empty text; give an image, a folder, layout:PATH or elpv")

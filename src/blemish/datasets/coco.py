@@ -62,9 +62,12 @@ def _read(file: Path) -> list[Boxed]:
     content = read_json(file, MAX_BYTES)
     if not isinstance(content, dict):
         raise SourceError(f"{file}: holds {_kind(content)}; expected COCO's object with images and annotations")
-    names = {}
+    names: dict[int, str] = {}
     for entry, place in _entries(content, "categories", file):
-        names[_whole(entry, "id", place)] = class_name(entry.get("name"), f"{place}.name")
+        number = _whole(entry, "id", place)
+        if number in names:
+            raise SourceError(f"{place}.id: {number} is also the id of another category; give each its own")
+        names[number] = class_name(entry.get("name"), f"{place}.name")
     images: dict[int, tuple[str, tuple[int, int]]] = {}
     files: set[str] = set()
     for entry, place in _entries(content, "images", file):

@@ -1,4 +1,4 @@
-"""Lists folders. What cannot be read is listed too, or is an error; nothing is left out silently."""
+"""Lists folders. What cannot be read is listed too, or is an error; only pictures that blemish drew are left out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from pathlib import Path
 
 from blemish.errors import SourceError
 from blemish.images.files import SUFFIXES
+from blemish.storage.cards import card_name, kind_of
 
 Entry = os.DirEntry[str]
+
+DRAWN = {"predictions", "explanations", "figures", "gallery"}
+"""Kinds of folders whose pictures are not images of a data set."""
+
+CARD = card_name("predictions")
 
 
 def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
@@ -18,7 +24,8 @@ def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
 
     The name alone counts: a dangling link or a pipe is listed, and gives an error when it is read. Links to folders are
     followed, and each real folder is read once. A sub-folder that may not be read is listed in the place of its
-    images, and gives an error when it is read.
+    images, and gives an error when it is read. A sub-folder of results, such as that of `predict --out`, is left out:
+    its pictures are drawn on the images.
 
     Raises:
         SourceError: the folder itself does not exist, or may not be read.
@@ -38,6 +45,8 @@ def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
             if here == folder:
                 raise
             found.append(here)
+            continue
+        if here != folder and _is_drawn(here, entries):
             continue
         for entry in entries:
             path = here / entry.name
@@ -93,6 +102,11 @@ def listed(folder: Path) -> list[Entry]:
 def by_number(name: str) -> list[tuple[int, str]]:
     """Returns a key by which names are sorted so that `2` stands before `10`."""
     return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _is_drawn(folder: Path, entries: list[Entry]) -> bool:
+    """Whether the pictures in a folder were drawn by blemish."""
+    return any(entry.name == CARD for entry in entries) and kind_of(folder) in DRAWN
 
 
 def _is_folder(entry: Entry) -> bool:

@@ -18,7 +18,7 @@ from blemish.detectors.gaussian import Gaussian
 from blemish.detectors.generative import Generative
 from blemish.detectors.head import ComponentsHead, Head
 from blemish.detectors.hfr import HFR
-from blemish.detectors.own import import_own, imported
+from blemish.detectors.own import check_made, import_own, imported, is_own, place_in_own
 from blemish.detectors.padim import PaDiM
 from blemish.detectors.spade import SPADE
 from blemish.detectors.trained import Trained
@@ -43,10 +43,13 @@ __all__ = [
     "PaDiM",
     "Setting",
     "Trained",
+    "check_made",
     "find_detector",
     "imported",
+    "is_own",
     "make_detector",
     "name_of",
+    "place_in_own",
     "settings_of",
 ]
 

@@ -150,7 +150,7 @@ class Detector(ABC):
 
         Raises:
             ShapeError: other layers than those of earlier batches.
-            SettingError: the settings do not fit such layers.
+            SettingError: the settings do not fit such layers, or `batches` names a statistic that is not there.
         """
         grids = [(f.shape[1], f.shape[2], f.shape[3]) for f in features]
         if not self.grids_:
@@ -158,6 +158,11 @@ class Detector(ABC):
         if grids != self.grids_:
             raise ShapeError(f"features of shapes {grids} do not fit a detector fitted on {self.grids_}")
         for name, batch in self.batches(features):
+            if name not in self.statistics_:
+                known = ", ".join(self.statistics_) or "none"
+                raise SettingError(
+                    f"{self.name}: batches gives {name!r}, and empty makes no such statistic, but {known}"
+                )
             self.statistics_[name].update(batch)
         self.count_ += len(features[0])
         return self

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from blemish.calibration import EVERY, typical_and_highest
 from blemish.detectors.detector import Detector
 from blemish.detectors.head import to_grid
+from blemish.detectors.own import check_head, is_own
 from blemish.errors import DegenerateError
 from blemish.maps import LayerMap
 
@@ -42,6 +43,7 @@ class Scoring(nn.Module):
 
     Raises:
         DegenerateError: what was learned is not finite.
+        SettingError: the head of a user's own detector does not give maps.
     """
 
     rows: Tensor
@@ -50,6 +52,8 @@ class Scoring(nn.Module):
     def __init__(self, detector: Detector, shape: tuple[int, int]) -> None:
         super().__init__()
         self.head = detector.head()
+        if is_own(type(detector)):
+            check_head(detector, self.head)
         self.head.enlarge(shape, detector.interpolation)
         sigma = detector.smoothing * math.sqrt(shape[0] * shape[1]) / REFERENCE_SIDE
         rows, columns = (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration, lowest_rate
 from blemish.datasets import GOOD, Dataset, Sample, read_source
-from blemish.errors import SourceError, number_of
+from blemish.errors import SettingError, SourceError, number_of
 from blemish.evaluation.counting import OVERLAPS, Counts, count
 from blemish.evaluation.origin import Origin
 from blemish.evaluation.per_image import Difference, PerImage, differences
@@ -138,9 +138,12 @@ def evaluate(model: Model, source: str | Path | Dataset, progress: Progress | bo
         progress: called with the stage, and how many images of how many are done; `True` prints it.
 
     Raises:
+        SettingError: a path was given as the model.
         SourceError: the source has no test part, or none of its images can be read.
         ImageError: a mask is unreadable or of another size than its image.
     """
+    if isinstance(model, (str, Path)):
+        raise SettingError(f"{model} is a path, not a model; give blemish.load({str(model)!r})")
     dataset = source if isinstance(source, Dataset) else read_source(source, model.recipe.seed)
     samples = dataset.test
     if not samples:

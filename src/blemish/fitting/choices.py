@@ -97,14 +97,19 @@ def _backbone(given: str | None, preset: Preset | None, quality: Quality) -> str
 
 def _detector(given: str | Detector | None, settings: Mapping[str, Any], preset: Preset | None, seed: int) -> Detector:
     """Returns the detector given, or makes the one named; `settings` have precedence over the preset's."""
-    from blemish.detectors import find_detector, make_detector
+    from blemish.detectors import Detector, check_made, find_detector, make_detector
 
     if given is None or isinstance(given, str):
         name = given or (preset.detector if preset else "fre")
         chosen = preset.chosen() if preset and preset.suits(name) else {}
         if "seed" in find_detector(name).setting_names():
             chosen["seed"] = seed
-        return make_detector(name, {**chosen, **settings})
+        return check_made(make_detector(name, {**chosen, **settings}))
+    if not isinstance(given, Detector):
+        raise SettingError(
+            f"detector {given!r} is not one; give its name, module:Class for your own, or a new one, such as FRE()"
+        )
+    check_made(given)
     if settings:
         raise SettingError(
             f"settings were given together with a {given.name} detector, which has its own; give one of them"

@@ -7,6 +7,7 @@ from functools import partial
 
 from blemish.datasets import Dataset
 from blemish.errors import BadImagesError, DegenerateError, ImageError, SourceError
+from blemish.fitting.frames import source_of
 from blemish.images import Geometry, Location, decode_ahead, read_image
 from blemish.images.copies import digest_of
 
@@ -35,7 +36,7 @@ def check_enough(dataset: Dataset, geometry: Geometry, name: str, fewest: int) -
     if len(paths) < fewest:
         count = "1 image" if len(paths) == 1 else f"{len(paths)} images"
         needs = f", and {name} needs {fewest}" if fewest > 2 and len(paths) > 1 else ""
-        raise SourceError(f"{dataset.root}: has {count} to fit{needs}; give at least {fewest} good images")
+        raise SourceError(f"{source_of(dataset)}: has {count} to fit{needs}; give at least {fewest} good images")
     found: set[bytes] = set()
     bad: list[ImageError] = []
     for image in decode_ahead(partial(read_image, geometry=seen), paths, ahead=AHEAD):
@@ -49,12 +50,12 @@ def check_enough(dataset: Dataset, geometry: Geometry, name: str, fewest: int) -
         raise BadImagesError(bad, f"too few are left; give at least {fewest} good images")
     if len(found) == 1:
         raise DegenerateError(
-            f"{dataset.root}: all {len(paths) - len(bad)} images to fit are the same picture, so nothing can be "
+            f"{source_of(dataset)}: all {len(paths) - len(bad)} images to fit are the same picture, so nothing can be "
             "learned about how good images differ; give different ones"
         )
     raise DegenerateError(
-        f"{dataset.root}: the {len(paths) - len(bad)} images to fit show only {len(found)} different pictures, and "
-        f"{name} needs {fewest}; give more different images"
+        f"{source_of(dataset)}: the {len(paths) - len(bad)} images to fit show only {len(found)} different pictures, "
+        f"and {name} needs {fewest}; give more different images"
     )
 
 

@@ -21,7 +21,7 @@ from blemish.fitting.virtual import copies_of_each
 from blemish.fitting.work import Options, prepare, run
 from blemish.images import in_proportion
 from blemish.model import Model, Recipe
-from blemish.model.recipe import LARGEST_SEED
+from blemish.model.recipe import check_seed
 from blemish.progress import LOG, Progress, reported
 
 if TYPE_CHECKING:
@@ -133,9 +133,7 @@ def fit(
     from blemish.training.loop import check_processes
 
     began = time.perf_counter()
-    seed = as_count("seed", seed)
-    if not 0 <= seed <= LARGEST_SEED:
-        raise SettingError(f"seed {seed} is out of range; give 0 to {LARGEST_SEED}")
+    seed = check_seed(seed)
     chosen = choose(
         detector,
         settings,

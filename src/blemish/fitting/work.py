@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blemish.calibration import Calibration, promised_rate
+from blemish.fitting import own_graph
 from blemish.fitting.calibrate import cross_fit, hold_out
 from blemish.fitting.frames import source_of
 from blemish.fitting.kept import Kept
@@ -164,14 +165,22 @@ def assemble(work: Work, calibration: Calibration, trimmed: tuple[str, ...], ins
         calibration: of the model.
         trimmed: names of images that were left out.
         inside: the others.
+
+    Raises:
+        SettingError: the graph of a user's own detector gives other results than its module.
     """
+    from blemish.detectors import is_own
     from blemish.detectors.scoring import Scoring
 
     detector, extractor, images = work.detector, work.extractor, work.images
     skipped = len(work.passes.bad)
     shape = work.recipe.geometry.shape
     detector.compact()
-    engine = Scoring(detector, shape).after(extractor.engine)
+    scoring = Scoring(detector, shape)
+    if is_own(type(detector)):
+        engine = own_graph.after(work.recipe.detector, scoring, extractor.engine, shape)
+    else:
+        engine = scoring.after(extractor.engine)
     created, source = now(), source_of(images.dataset)
     provenance = Provenance(
         created=created,

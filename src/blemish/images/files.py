@@ -75,10 +75,14 @@ def opened(source: Location | bytes) -> Iterator[Image.Image]:
             return
     with _content(source) as file:
         image = _identified(file, name)
-        if image.width * image.height > MAX_PIXELS:
-            pixels = f"{image.width}x{image.height}"
-            raise ImageError(name, f"is {pixels}, more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it")
+        check_pixels(name, image.width, image.height)
         yield image
+
+
+def check_pixels(name: object, width: int, height: int) -> None:
+    """Raises `ImageError` if an image of this size has too many pixels."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(name, f"is {width}x{height}, more than the limit of {MAX_PIXELS:,} pixels; crop or shrink it")
 
 
 def damaged(path: object, error: BaseException) -> ImageError:
@@ -117,7 +121,7 @@ def _file(path: Path) -> IO[bytes]:
             raise ImageError(path, "is a broken link; fix it, or remove it") from None
         raise ImageError(path, "does not exist; check the path") from None
     except PermissionError:
-        what = "is a folder that may not be read" if path.is_dir() else "may not be read"
+        what = "is a folder that may not be read" if os.path.isdir(path) else "may not be read"
         raise ImageError(path, f"{what}; check its permissions") from None
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error

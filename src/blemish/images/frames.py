@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from blemish.errors import ImageError, SourceError
-from blemish.images.files import DECODING_ERRORS, damaged
+from blemish.errors import ImageError, SourceError, is_out_of_memory
+from blemish.images.files import DECODING_ERRORS, check_pixels, damaged
 from blemish.images.remote import Location, Remote
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Frame:
             array = array[:, :, 0]
         if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
             raise ImageError(self.name, f"has shape {np.shape(array)} and type {array.dtype}; {EXPECTED}")
+        check_pixels(self.name, array.shape[1], array.shape[0])  # one row may stand for all, so its memory says nothing
         return array
 
     def _ordered(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -138,7 +139,11 @@ def each(given: Given | Iterable[Given], *, bgr: bool = False) -> Iterator[str |
             yield from (Frame(one, bgr) for one in given)  # type: ignore[attr-defined]
         else:
             yield Frame(given, bgr)
-    elif isinstance(given, Iterable):
+    elif hasattr(given, "read"):  # its lines are no images
+        raise SourceError(
+            f"{type(given).__name__} is an open file; give its path, or the bytes that its read() returns"
+        )
+    elif isinstance(given, Iterable) and not isinstance(given, Mapping):
         passing = not isinstance(given, (list, tuple))
         for one in given:
             if passing and isinstance(one, np.ndarray):
@@ -162,15 +167,23 @@ def only(given: Given, *, bgr: bool = False) -> Location | bytes | Frame | str:
 
 def _is_tensor(given: object) -> TypeIs[Any]:
     """Whether it is a tensor of torch's, which is not imported for this."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(given, torch.Tensor)
+    kind = getattr(sys.modules.get("torch"), "Tensor", None)  # not there yet while another thread imports torch
+    return kind is not None and isinstance(given, kind)
 
 
 def _as_array(given: object) -> NDArray[Any]:
     if not _is_tensor(given):
         return np.asarray(given)
-    tensor = given.detach().cpu()
-    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+    try:
+        tensor = given.detach().cpu().resolve_conj().resolve_neg()
+        return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+    except (RuntimeError, TypeError) as error:  # it is sparse or quantised, or has no values
+        if is_out_of_memory(error):
+            raise
+        kind = f"type {given.dtype}, layout {given.layout} and device {given.device}"
+        raise ImageError(
+            "<array>", f"is a tensor of {kind}; give a dense one with values, such as x.to_dense()"
+        ) from None
 
 
 def _levels(values: NDArray[Any]) -> NDArray[np.uint8]:

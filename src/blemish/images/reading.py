@@ -356,7 +356,7 @@ def _visible(image: Image.Image, path: Location | str) -> Image.Image:
     if image.mode == "F":
         raise ImageError(path, "has floating-point values, whose range is unknown; save it with 8 or 16 bits a channel")
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
-        visible = image.convert("RGBA")
+        visible = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")  # Pillow has no direct way
         return Image.alpha_composite(Image.new("RGBA", visible.size, (0, 0, 0, 255)), visible).convert("RGB")
     return image.convert("RGB")
 

@@ -25,7 +25,7 @@ from blemish.model.inside import Inside
 from blemish.model.judging import Errors
 from blemish.model.prediction import Prediction
 from blemish.model.provenance import Provenance
-from blemish.model.recipe import LARGEST_SEED, Learned, Recipe
+from blemish.model.recipe import Learned, Recipe, check_seed
 from blemish.model.saved import Saved, Store
 from blemish.progress import Progress, reported
 from blemish.storage import new_folder, write_card
@@ -277,8 +277,7 @@ class Model:
         detector = self.learned.detector
         if not isinstance(detector, Generative):
             raise SettingError(f"{detector.name} has no prior to draw images from; fit vae or vae-grf")
-        if not 0 <= seed <= LARGEST_SEED:
-            raise SettingError(f"seed {seed} is out of range; give 0 to {LARGEST_SEED}")
+        seed = check_seed(seed)
         return as_pixels(detector.sample(count, seed))
 
     def update(

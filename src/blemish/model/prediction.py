@@ -36,9 +36,9 @@ class Origin:
     boxes: tuple[Box, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
-    """Score, verdict and map of one image, or an error.
+    """Score, verdict and map of one image, or an error. Two predictions are equal only if they are the same object.
 
     Attributes:
         path: the file, here or elsewhere; `None` for an array or bytes.
@@ -69,7 +69,7 @@ class Prediction:
     boxes: tuple[Box, ...] = ()
     is_known: bool = False
     digest: str = ""
-    origin: Origin | None = field(default=None, repr=False, compare=False)
+    origin: Origin | None = field(default=None, repr=False)
 
     def picture(self) -> Image.Image:
         """Returns the image with colours, contours and boxes where it differs from good ones, in RGB.

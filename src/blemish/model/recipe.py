@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from blemish.backbones import PIXELS, Layer, Normalisation
+from blemish.errors import SettingError, as_count
 from blemish.images import Geometry
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from blemish.detectors.scoring import Scoring
 
 LARGEST_SEED = (1 << 32) - 1
+
+
+def check_seed(seed: object) -> int:
+    """Returns a seed as an int. Raises `SettingError` if it is no whole number, or out of range."""
+    found = as_count("seed", seed)
+    if not 0 <= found <= LARGEST_SEED:
+        raise SettingError(f"seed {found} is out of range; give 0 to {LARGEST_SEED}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Review:
     def __init__(self, model: Model, file: IO[str], folder: Path) -> None:
         self._model, self._folder = model, folder
         self._count, self._unreadable = 0, 0
+        self._paths: set[str] = set()
         page = resources.files("blemish.results").joinpath(PAGE).read_text("utf-8")
         before, self._after = page.split(ROWS)
         self._file = file
@@ -46,8 +47,11 @@ class Review:
         self._file.write(before.replace(HEAD, _embedded(head)))
 
     def add(self, found: Found) -> None:
-        """Writes an image's row and its pictures."""
+        """Writes an image's row and its pictures; an image that came before has its row already."""
         told = found.prediction
+        if found.whole_path in self._paths:
+            return
+        self._paths.add(found.whole_path)
         if told.error is not None or told.map is None or found.size is None:
             self._unreadable += 1
             return

@@ -24,6 +24,9 @@ from blemish.storage.json_text import read_json
 FORMAT = 6
 """The only format that is read; folders of other formats are refused."""
 
+CARDS = ("model.json", "blemish.json")
+"""Names of cards: in a saved model or an export, and in any other folder."""
+
 LARGEST_CARD = 64 << 20
 """The largest size of a card, in bytes."""
 
@@ -41,7 +44,18 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 def card_name(kind: str) -> str:
     """Returns the name of the card in a folder of a kind: `model`, `checkpoint`, `backbone`, `predictions` …"""
-    return "model.json" if kind in {"model", "export"} else "blemish.json"
+    return CARDS[0] if kind in {"model", "export"} else CARDS[1]
+
+
+def kind_of(folder: Path) -> str | None:
+    """Returns the kind of a folder by its card, which is not checked; `None` if it has none that can be read."""
+    for name in CARDS:
+        if os.path.isfile(folder / name):
+            try:
+                return str(read_json(own_file(folder, name), LARGEST_CARD)["kind"])
+            except (StorageError, ValueError, TypeError, KeyError, OSError):
+                return None
+    return None
 
 
 def write_card(folder: Path, kind: str, content: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blemish.errors import StorageError
-from blemish.storage.cards import card_name, digest, read_card, reason_of, write_card
+from blemish.storage.cards import card_name, digest, kind_of, read_card, reason_of, write_card
 from blemish.storage.remote import check_free_remote, is_address_in_a_path, is_remote, upload_folder
 from blemish.storage.scratch import FINISHED, Scratch, held
 
@@ -208,9 +208,13 @@ def _digest(content: bytes) -> str:
 def _check_writable(path: Path) -> None:
     """Creates and removes a temporary file there, since permission bits say nothing to root.
 
-    Raises `StorageError` if `path`, or a folder for it, cannot be made.
+    Raises `StorageError` if `path`, or a folder for it, cannot be made, or if it lies in a model, which would hold
+    something that blemish does not know and could no longer be replaced.
     """
     whole = path.absolute()
+    for folder in whole.parents:
+        if (kind := kind_of(folder)) in {"model", "export"}:
+            raise StorageError(f"{path}: lies in {folder}, which is a saved {kind}; give another path")
     parent = next(folder for folder in whole.parents if os.path.lexists(folder))
     if not parent.is_dir():
         raise StorageError(f"{path}: {parent} is not a folder, so nothing can be written there; give another path")
