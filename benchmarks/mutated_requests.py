@@ -52,7 +52,7 @@ VALUES = [
     "",
     "x",
     "good",
-    "defect",
+    "anomalous",
     "../x",
     "0" * 32,
     "f" * 32,

@@ -22,7 +22,7 @@ BAD = verdict(1, error='damaged, "cut"\nshort', score=math.nan, p_value=math.nan
 
 def test_csv_reads_back_and_no_name_is_a_formula() -> None:
     names = ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", " =1", "＝1", "a=1", 'a,"b"\nc', "Größe.png", "a;=1"]
-    rows = [verdict(n, name=name, score=-0.5, feedback="defect") for n, name in enumerate(names)]
+    rows = [verdict(n, name=name, score=-0.5, feedback="anomalous") for n, name in enumerate(names)]
     file = io.StringIO(newline="")
     write_csv([*rows, BAD], file)
     read = list(csv.DictReader(io.StringIO(file.getvalue(), newline="")))
@@ -30,7 +30,7 @@ def test_csv_reads_back_and_no_name_is_a_formula() -> None:
     first, bad = read[0], read[-1]
     assert float(first["score"]) == -0.5
     assert first["time"] == "2023-11-14T22:13:20.000000Z"
-    assert (first["is_anomaly"], first["feedback"]) == ("true", "defect")
+    assert (first["is_anomaly"], first["feedback"]) == ("true", "anomalous")
     assert json.loads(first["boxes"]) == [
         {"top": 1, "left": 2, "bottom": 30, "right": 40, "area": 500, "peak": 0.1 + 0.2}
     ]

@@ -75,7 +75,7 @@ def test_a_verdict_comes_back_as_it_was_put_in(opened: Log) -> None:
 def test_verdicts_are_found_newest_first_by_model_role_time_verdict_and_feedback(opened: Log) -> None:
     rows = put(opened, *(verdict(n, model="ab"[n % 2], role=("decides", "shadow")[n == 7]) for n in range(10)))
     opened.feedback(rows[3].id, "good")
-    opened.feedback(rows[4].id, "defect")
+    opened.feedback(rows[4].id, "anomalous")
     assert opened.flush(60)
 
     def found(**wanted: object) -> list[int]:
@@ -87,7 +87,7 @@ def test_verdicts_are_found_newest_first_by_model_role_time_verdict_and_feedback
     assert found(since=rows[3].time, until=rows[6].time) == [5, 4, 3]
     assert found(is_anomaly=True) == [9, 6, 3, 0]
     assert found(feedback="good") == [3]
-    assert found(feedback="defect", model="b") == []
+    assert found(feedback="anomalous", model="b") == []
     assert found(model="a\0\ud800'; DROP TABLE blemish_verdicts") == []
 
 
@@ -118,10 +118,10 @@ def test_the_later_feedback_counts_though_the_clock_was_set_back(
     now = time.time()
     opened.feedback(row.id, "good")
     monkeypatch.setattr(time, "time", lambda: now - 3600)
-    opened.feedback(row.id, "defect")
+    opened.feedback(row.id, "anomalous")
     assert opened.flush(60)
     assert (found := opened.get(row.id)) is not None
-    assert found.feedback == "defect"
+    assert found.feedback == "anomalous"
     later = open_log(place.url, tmp_path / "spool")  # as after a restart
     later.feedback(row.id, "good")
     assert later.flush(60)
@@ -137,11 +137,11 @@ def test_rows_of_a_clock_that_was_set_back_are_in_their_place(opened: Log) -> No
 
 def test_feedback_may_come_before_its_verdict(opened: Log) -> None:
     row = verdict()
-    opened.feedback(row.id, "defect")
+    opened.feedback(row.id, "anomalous")
     assert opened.flush(60)
     assert opened.get(row.id) is None
     put(opened, row)
-    assert opened.get(row.id) == replace(row, feedback="defect")
+    assert opened.get(row.id) == replace(row, feedback="anomalous")
 
 
 def test_odd_texts_are_kept_readable_and_within_limits(opened: Log) -> None:

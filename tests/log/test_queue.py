@@ -195,7 +195,7 @@ def test_whatever_breaks_in_whatever_order_each_row_is_there_once(seed: int, tmp
             time.sleep(0.005)
         log.put(row)
         if number % 7 == 0:
-            words = draw.choice([("good", "defect"), ("defect", "good")])
+            words = draw.choice([("good", "anomalous"), ("anomalous", "good")])
             for word in words:
                 log.feedback(row.id, word)  # type: ignore[arg-type]
             said[row.id] = words[-1]

@@ -156,7 +156,7 @@ def test_two_words_on_one_image_at_a_time_keep_it_once(troubled: Troubled, good_
     service, _ = troubled
     id = judged(service, good_image)
     waiting = service.get("/v1/models/parts").json["waiting"]
-    words = [{"id": id, "is": said} for said in ("good", "defect") * 15]
+    words = [{"id": id, "is": said} for said in ("good", "anomalous") * 15]
     with ThreadPoolExecutor(8) as pool:
         assert {
             one.status for one in pool.map(lambda said: service.post("/v1/models/parts/feedback", said), words)

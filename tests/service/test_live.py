@@ -220,12 +220,12 @@ def test_a_model_learns_from_what_was_marked_good_and_each_rollback_exchanges_wh
     for number in range(3):
         image = (tree / "test" / "good" / f"{number:03d}.png").read_bytes()
         ids.append(service.judge(image, "", "cells").json["results"][0]["id"])
-    assert service.post("/v1/models/cells/feedback", {"id": ids[0], "is": "defect"}).json["waiting"]["defect"] == 1
+    assert service.post("/v1/models/cells/feedback", {"id": ids[0], "is": "anomalous"}).json["waiting"]["anomalous"] == 1
     for id in ids:
         told = service.post("/v1/models/cells/feedback", {"id": id, "is": "good"}).json
-    assert told == {"waiting": {"good": 3, "defect": 0}}
+    assert told == {"waiting": {"good": 3, "anomalous": 0}}
     before = model(service)
-    assert before["waiting"] == {"good": 3, "defect": 0}
+    assert before["waiting"] == {"good": 3, "anomalous": 0}
     answer = service.post("/v1/models/cells/update")
     assert answer.status == 200, answer.body
     assert (answer.json["previous"], answer.json["images"]) == (before["version"], before["images"] + 3)

@@ -196,10 +196,10 @@ def test_what_a_person_says_is_kept_and_counted(page: Any, images: dict[str, byt
     page.locator("#say-good").click()
     page.locator("#say-good[aria-pressed=true]").wait_for()
     after = ask(f"{address}v1/models/parts")["waiting"]
-    assert after == {"good": before["good"] + 1, "defect": before["defect"]}
+    assert after == {"good": before["good"] + 1, "anomalous": before["anomalous"]}
     said = page.locator("#waiting").text_content()
     assert re.fullmatch(
-        rf"{after['good']} good waits? for the next update; {after['defect']} defects? (is|are) kept\.", said
+        rf"{after['good']} good waits? for the next update; {after['anomalous']} anomalous (is|are) kept\.", said
     )
 
 
@@ -246,15 +246,15 @@ def test_everything_is_done_with_the_keyboard_alone(page: Any, images: dict[str,
         page.keyboard.press("Tab")
         seen.append(page.evaluate("(({ id, title, className }) => id || title || className)(document.activeElement)"))
         assert len(seen) < 60
-    for wanted in ("share", "boxes", "say-good", "say-defect", "files", "camera-start", "rate", "date", "print"):
+    for wanted in ("share", "boxes", "say-good", "say-anomalous", "files", "camera-start", "rate", "date", "print"):
         assert wanted in seen, f"{wanted} is reached by Tab"
     assert sum("second.png" in name for name in seen) == 1, "the list is one stop"
     page.locator("#recent-list [aria-current]").focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("#source").text_content() == "first.png"
     assert "first.png" in page.evaluate("document.activeElement.title"), "the keyboard goes along"
-    page.keyboard.press("d")
-    page.locator("#say-defect[aria-pressed=true]").wait_for()
+    page.keyboard.press("a")
+    page.locator("#say-anomalous[aria-pressed=true]").wait_for()
     page.keyboard.press("n")
     assert page.locator("#source").text_content() == "second.png"
     page.evaluate("document.querySelector('#keys').checked = false")

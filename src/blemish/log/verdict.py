@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from blemish.maps import Box
 
 Role = Literal["decides", "shadow"]
-Feedback = Literal["good", "defect"]
+Feedback = Literal["good", "anomalous"]
 
 BOXES = 200
 """Boxes of one row, at most: the first ones, which have the highest peaks."""

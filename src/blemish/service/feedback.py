@@ -1,4 +1,4 @@
-"""What people say about images: good ones wait until the model learns from them; defects are collected.
+"""What people say about images: good ones wait until the model learns from them; anomalous ones are collected.
 
 A model learns in a process of its own, which needs torch. The service itself needs no torch and continues meanwhile.
 """
@@ -23,7 +23,7 @@ from blemish.storage import Scratch, read_card
 from blemish.storage.cards import reason_of
 from blemish.storage.place import Place
 
-KINDS: tuple[Said, ...] = ("good", "defect")
+KINDS: tuple[Said, ...] = ("good", "anomalous")
 
 MOST_WAITING = 10_000
 """Images that wait for one model, at most."""
@@ -33,7 +33,7 @@ LEARNING = 3600.0
 
 
 class Feedback:
-    """The images that wait, in `waiting/NAME/good` and `waiting/NAME/defect` of the state folder.
+    """The images that wait, in `waiting/NAME/good` and `waiting/NAME/anomalous` of the state folder.
 
     Args:
         state: the service's folder.
@@ -129,11 +129,11 @@ class Feedback:
 
         The folder `learned` keeps both, so that the exchange can be reversed.
         """
-        good, defect, learned = self._folder(name, "good"), self._folder(name, "defect"), self._learned(name)
+        good, anomalous, learned = self._folder(name, "good"), self._folder(name, "anomalous"), self._learned(name)
         with self._writing:
             with suppress(OSError):
                 for file in (learned / former).iterdir():
-                    if not (defect / file.name).exists() and not (good / file.name).exists():
+                    if not (anomalous / file.name).exists() and not (good / file.name).exists():
                         good.mkdir(parents=True, exist_ok=True)
                         _link(file, good / file.name)
             with suppress(OSError):

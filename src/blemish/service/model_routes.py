@@ -72,7 +72,7 @@ def model_routes(service: Service) -> APIRouter:
         "/{name}/feedback",
         response_model=WaitingNow,
         responses=errors(400, 401, 403, 404, 409, 410, 413, 422, 503),
-        summary="Say that an image is good, or has a defect",
+        summary="Say that an image is good, or anomalous",
     )
     async def feedback(name: str, judged: Judged) -> dict[str, Any]:
         served = service.models.get(name)

@@ -63,10 +63,10 @@ class Answer(BaseModel):
 
 
 class Waiting(BaseModel):
-    """Good images that wait for the next update, and defects that are kept; no model learns from defects."""
+    """Good images that wait for the next update, and anomalous ones that are kept; no model learns from these."""
 
     good: int
-    defect: int
+    anomalous: int
 
 
 class ShadowOf(BaseModel):
@@ -117,11 +117,11 @@ class Judged(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str = Field(pattern="^[0-9a-f]{32}$")
-    said: Literal["good", "defect"] = Field(alias="is")
+    said: Literal["good", "anomalous"] = Field(alias="is")
 
 
 class WaitingNow(BaseModel):
-    """How many good images wait, and how many defects are kept."""
+    """How many good images wait, and how many anomalous ones are kept."""
 
     waiting: Waiting
 

@@ -12,7 +12,7 @@ import { keepFocus, showRecent } from "./recent.js";
 import { enterToken, getJson, judge, now, postJson } from "./service.js";
 import { put } from "./text.js";
 import { showFigures, showLost, showNone, showShadow, showSince, showVerdict } from "./verdict.js";
-import { clockTime, counted, percent } from "./words.js";
+import { clockTime, percent } from "./words.js";
 
 const POLL = 1000; // milliseconds between two requests for the log
 const DAY = 30_000; // milliseconds between two requests for the day
@@ -39,9 +39,9 @@ function showAll() {
   const shown = entries.get(shownId);
   showRecent(entries.newest, shownId, model, rate, open);
   element("stale").hidden = !shown || shownId === entries.newest[0]?.id;
-  for (const id of ["say-good", "say-defect"]) element(id).disabled = !shown || Boolean(shown.error);
+  for (const id of ["say-good", "say-anomalous"]) element(id).disabled = !shown || Boolean(shown.error);
   element("say-good").setAttribute("aria-pressed", String(shown?.feedback === "good"));
-  element("say-defect").setAttribute("aria-pressed", String(shown?.feedback === "defect"));
+  element("say-anomalous").setAttribute("aria-pressed", String(shown?.feedback === "anomalous"));
   showShadow(shown, entries.newest, model, rate);
   if (model) {
     showRate(model, rate);
@@ -77,9 +77,9 @@ function showModel() {
   element("problem").hidden = !model.problem;
   put("problem", model.problem ? `A newer version is not used: ${model.problem}` : "");
   const good = `${waits.good} good ${waits.good === 1 ? "waits" : "wait"} for the next update`;
-  const defects = `${counted(waits.defect, "defect")} ${waits.defect === 1 ? "is" : "are"} kept`;
-  const none = "Images that you mark as good wait for the next update of the model; defects are kept.";
-  put("waiting", waits.good + waits.defect ? `${good}; ${defects}.` : none);
+  const kept = `${waits.anomalous} anomalous ${waits.anomalous === 1 ? "is" : "are"} kept`;
+  const none = "Images that you mark as good wait for the next update of the model; anomalous ones are kept.";
+  put("waiting", waits.good + waits.anomalous ? `${good}; ${kept}.` : none);
 }
 
 function complain(text, status = null) {
@@ -278,7 +278,7 @@ function start() {
     element("verdict").focus();
   });
   element("say-good").addEventListener("click", () => say("good"));
-  element("say-defect").addEventListener("click", () => say("defect"));
+  element("say-anomalous").addEventListener("click", () => say("anomalous"));
   element("share").addEventListener("input", () => {
     const share = Number(element("share").value) / 100;
     put("share-is", percent(share));
@@ -303,7 +303,7 @@ function start() {
   startIntake(send);
   takeKeys({
     g: () => say("good"),
-    d: () => say("defect"),
+    a: () => say("anomalous"),
     n: follow,
     c: startCamera(send, complain),
     arrowleft: () => step(-1),
