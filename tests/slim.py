@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, distributions, requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -60,6 +60,18 @@ def needed(*extras: str) -> set[str]:
 
 def plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@cache
+def packages_distributions() -> dict[str, set[str]]:
+    """The packages that each module is of, by their files, which Python 3.10's own function does not look at."""
+    found: dict[str, set[str]] = {}
+    for distribution in distributions():
+        for file in distribution.files or ():
+            name = file.parts[0].partition(".")[0] if file.suffix in {".py", ".so"} or len(file.parts) > 1 else ""
+            if name.isidentifier():
+                found.setdefault(name, set()).add(distribution.metadata["Name"])
+    return found
 
 
 @cache

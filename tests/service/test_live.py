@@ -220,7 +220,9 @@ def test_a_model_learns_from_what_was_marked_good_and_each_rollback_exchanges_wh
     for number in range(3):
         image = (tree / "test" / "good" / f"{number:03d}.png").read_bytes()
         ids.append(service.judge(image, "", "cells").json["results"][0]["id"])
-    assert service.post("/v1/models/cells/feedback", {"id": ids[0], "is": "anomalous"}).json["waiting"]["anomalous"] == 1
+    assert (
+        service.post("/v1/models/cells/feedback", {"id": ids[0], "is": "anomalous"}).json["waiting"]["anomalous"] == 1
+    )
     for id in ids:
         told = service.post("/v1/models/cells/feedback", {"id": id, "is": "good"}).json
     assert told == {"waiting": {"good": 3, "anomalous": 0}}
