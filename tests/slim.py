@@ -67,10 +67,11 @@ def packages_distributions() -> dict[str, set[str]]:
     """The packages that each module is of, by their files, which Python 3.10's own function does not look at."""
     found: dict[str, set[str]] = {}
     for distribution in distributions():
-        for file in distribution.files or ():
-            name = file.parts[0].partition(".")[0] if file.suffix in {".py", ".so"} or len(file.parts) > 1 else ""
+        package, record = distribution.metadata["Name"], distribution.read_text("RECORD") or ""
+        for file in {line.partition(",")[0].partition("/")[0] for line in record.splitlines()}:
+            name = file.removesuffix(".py") if file.endswith(".py") else file.partition(".")[0]
             if name.isidentifier():
-                found.setdefault(name, set()).add(distribution.metadata["Name"])
+                found.setdefault(name, set()).add(package)
     return found
 
 

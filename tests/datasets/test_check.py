@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 from scipy import ndimage
 
 from blemish.cli.main import app
-from blemish.datasets.check import Finding, check_source, joined
+from blemish.datasets.check import Finding, Shapes, check_source, joined
 from blemish.datasets.near_copies import CROWD, SIDE, detail_of, near_copies
 from conftest import part, write_parts, write_tree
 
@@ -180,3 +180,9 @@ def test_saving_as_jpeg_keeps_the_detail() -> None:
     Image.fromarray(image).save(content, "JPEG", quality=75)
     one, other = detail_of(image).astype(float), detail_of(np.asarray(Image.open(content))).astype(float)
     assert np.corrcoef(one, other)[0, 1] > 0.97
+
+
+def test_tiles_are_advised_where_a_fit_would_shrink_images_to_less_than_half() -> None:
+    hint = ", or give --tile to cut them instead"
+    assert str(Shapes([(600, 800)] * 3)).endswith(f"fit resizes all to 224x288{hint}")
+    assert str(Shapes([(512, 512)] * 3)).endswith("fit resizes all to 256x256")

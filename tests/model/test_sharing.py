@@ -165,7 +165,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(folders, "_sync", full)
-    with pytest.raises(StorageError, match=r"m: cannot be written \(no space left on the disk\); nothing was written"):
+    with pytest.raises(StorageError, match=r"m: cannot be written \(no space left on the disk\); nothing of it"):
         blemish.load(small).save(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
 

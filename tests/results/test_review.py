@@ -161,7 +161,10 @@ def test_an_enlarged_picture_shows_its_first_box_and_takes_a_drawn_one_where_it_
 
 def test_what_was_decided_is_there_after_the_page_is_opened_again_and_filters_find_it(page: Any) -> None:
     press(page, "a r")
-    page.reload()
+    for _ in range(20):  # the browser writes it down a moment later
+        page.reload()
+        if text(page, "progress") == "2 of 4 reviewed":
+            break
     assert text(page, "progress") == "2 of 4 reviewed"
     assert text(page, "about").startswith("3 of 4"), "the first that is not reviewed"
     page.select_option("#filter", "changed")

@@ -158,11 +158,10 @@ class Shapes:
             listed = [f"{count} of about {ratio:.2f}" for ratio, count in groups[:GROUPS]]
             rest = sum(count for _, count in groups[GROUPS:])
             listed += [f"{rest} of others"] if rest else []
-            return (
-                f"training images: {found}: {', '.join(listed)}; fit resizes all to {self.input[0]}x{self.input[1]}, "
-                "or give --tile to cut them instead"
-            )
-        return f"training images: {found}; fit uses {self.input[0]}x{self.input[1]}"
+            found += f": {', '.join(listed)}"
+        shrinks = max(max(size) for size in self.sizes) > 2 * max(self.input)
+        hint = ", or give --tile to cut them instead" if len(groups) > 1 or shrinks else ""
+        return f"training images: {found}; fit resizes all to {self.input[0]}x{self.input[1]}{hint}"
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,10 @@ def fit(
         check_processes(processes, learning.batch)
     elif processes != 1:
         raise SettingError(f"{learning.name} learns in one pass, which uses one process; leave out --processes")
+    elif ray is None and (checkpoints is not None or resume):
+        raise SettingError(
+            f"{learning.name} learns in one pass without checkpoints; leave out --checkpoints and --resume"
+        )
     running = choose_engine(engine, device, gradients=learning.needs_gradients)
     dataset, _scratch = read_images(source, seed, bgr=bgr)  # the folder stays as long as its name
     calibrating = Calibrating(calibration, folds, calibration_share, false_alarm_rate, box_rate)

@@ -12,7 +12,7 @@ from blemish.datasets.texts import read_json
 from blemish.errors import SourceError
 from blemish.images.files import MAX_PIXELS
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 64 << 20
 FORMAT = 1
 LONGEST = 4096
 """Characters of a path, at most."""

@@ -317,7 +317,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({reason_of(error)}); nothing was written") from error
+        raise StorageError(f"{path}: cannot be written ({reason_of(error)}); nothing of it was written") from error
 
 
 def _sync(path: Path) -> None:
