@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/blemish demo --report report.html --force
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --durations 15
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 15
 
 smoke: $(VENV)/.installed-dev
 	rm -f build/smoke.jsonl

@@ -471,7 +471,7 @@ def test_every_mistake_of_a_user_is_one_line_with_status_1_or_2(
         ): "fre: variance is 'most'; expected a number above 0 and below 1, or null",
         ("fit", tree, "-o", out, "--set", "variance=7"): "fre: variance is 7; expected a number",
         ("fit", tree, "-o", out, "--detector", "vae", "--resume"): "give --checkpoints DIR",
-        ("fit", tree, "-o", out, "--checkpoints", out): "fre learns in one pass without checkpoints",
+        ("fit", tree, "-o", out, "--checkpoints", tmp_path / "kept"): "fre learns in one pass without checkpoints",
         ("fit", tree, "-o", out, "--processes", "2"): "fre learns in one pass, which uses one process",
         ("fit", tree, "-o", out, "--detector", "hfr", "--processes", "9"): "processes 9 is out of range; give 1 to 8",
         ("sample", fitted, "-o", tmp_path / "grid.png"): "fre has no prior to draw images from",
