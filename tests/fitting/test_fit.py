@@ -131,7 +131,7 @@ def test_a_refit_keeps_the_shape_of_the_input(long_tree: Path) -> None:
 
 @pytest.mark.parametrize("detector", ["vae", "vae-grf", "hfr", "spade", "padim", "fre"])
 def test_every_detector_takes_images_that_are_not_square(long_tree: Path, detector: str) -> None:
-    trained = {"vae": {"latent": 8}, "vae-grf": {"latent": 8}, "hfr": {}}
+    trained = {"vae": {"latent": 8, "drawn": 16}, "vae-grf": {"latent": 8, "drawn": 16}, "hfr": {}}
     quick = {**trained[detector], "epochs": 1, "batch": 8, "patience": None} if detector in trained else {}
     model = blemish.fit(long_tree, detector=detector, settings=quick, size=64)
     for prediction in model.predict(long_tree):

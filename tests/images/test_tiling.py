@@ -217,7 +217,7 @@ def test_every_detector_takes_tiles_and_a_saved_model_cuts_as_it_did(
     if name.startswith("vae"):
         small |= {"latent": 8, "drawn": 32}
     some = read_source(photographs)
-    model = blemish.fit(replace(some, train=some.train[:10]), detector=name, settings=small, tile=TILE, overlap=OVERLAP)
+    model = blemish.fit(replace(some, train=some.train[:6]), detector=name, settings=small, tile=TILE, overlap=OVERLAP)
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model")
     assert loaded.recipe.geometry == model.recipe.geometry

@@ -234,7 +234,7 @@ def test_features_on_disk_give_the_same_model_as_in_memory(tree: Path) -> None:
 def test_training_lowers_the_loss_on_images_held_back(tree: Path, tmp_path: Path) -> None:
     import json
 
-    settings = {"epochs": 60, "batch": 8, "learning_rate": 0.2}
+    settings = {"epochs": 32, "batch": 8, "learning_rate": 0.2}
     blemish.fit(tree, detector=HFR(**settings), size=64, checkpoints=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     judged = [line["judged"] for line in lines if "judged" in line]
