@@ -315,8 +315,8 @@ def test_images_of_a_running_line_are_judged_while_more_come(made: Made, tmp_pat
     results = watch.run()
 
     def write() -> None:
-        for number in range(40):
-            put(tmp_path / "line", f"good {number}", age=0)
+        for number in range(40):  # each is moved away as soon as it is closed, so nothing is done to it afterwards
+            (tmp_path / "line" / f"good_{number}.png").write_text(f"good {number}")
             time.sleep(0.005)
 
     writer = threading.Thread(target=write)
