@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from blemish.detectors.scoring import Scoring
 
 TOLERANCE = 1e-2
-"""By how much of the largest value two results may differ; rounding stays far below."""
+"""The largest difference allowed, as a share of the largest value; rounding stays far below."""
 
 ADVICE = "keep to torch's tensor operations, without numpy, branches on values, and random numbers"
 
